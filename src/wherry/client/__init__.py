@@ -1,0 +1,1 @@
+"""Speaks the Engine API; small, synchronous, standard library only."""

@@ -1,0 +1,1 @@
+"""The kernel's facilities, one file each. Knows nothing of containers."""

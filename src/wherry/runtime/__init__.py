@@ -1,0 +1,1 @@
+"""Turns a spec into a process: launcher, monitor, init, exec, console, log."""

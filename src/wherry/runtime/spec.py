@@ -1,0 +1,146 @@
+"""What the launcher is told: one container, or one more process in it, in full.
+
+The engine decides everything and writes it down here; the runtime carries it out and decides nothing. Every field can be
+written out as an OCI runtime bundle, which is what an external OCI runtime will be given. Sent as MessagePack in a memfd,
+so that its size has no limit.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from wherry.linux.mounts import Mount
+
+NamespaceKind = Literal["pid", "mnt", "net", "ipc", "uts", "cgroup", "user"]
+
+
+class Namespace(msgspec.Struct, frozen=True):
+    """One namespace of the container: a new one, or, with ``pid``, that of a process (``0`` means the host's own)."""
+
+    kind: NamespaceKind
+    pid: int | None = None
+
+
+class Rlimit(msgspec.Struct, frozen=True):
+    """``name`` as in RLIMIT_NOFILE without the prefix and in lower case ("nofile"); -1 is infinity."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A device node to make below the root. ``source`` is the host's node; its type and numbers are read from there."""
+
+    source: str
+    path: str
+    mode: int = 0o666
+
+
+class DeviceRule(msgspec.Struct, frozen=True):
+    """One rule of the device cgroup. ``kind`` is a, b or c; a number of None is every number; ``access`` out of rwm."""
+
+    allow: bool
+    kind: str = "a"
+    major: int | None = None
+    minor: int | None = None
+    access: str = "rwm"
+
+
+class ThrottleDevice(msgspec.Struct, frozen=True):
+    """A limit on one block device; ``rate`` in bytes a second, operations a second, or a weight."""
+
+    major: int
+    minor: int
+    rate: int
+
+
+class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Limits of a cgroup. None leaves the kernel's default. Bytes, microseconds, counts; v1 units where the two differ."""
+
+    memory: int | None = None
+    memory_swap: int | None = None  # memory and swap together; -1 is no limit
+    memory_reservation: int | None = None
+    memory_swappiness: int | None = None
+    oom_kill_disable: bool = False
+    cpu_shares: int | None = None
+    cpu_quota: int | None = None
+    cpu_period: int | None = None
+    cpu_rt_runtime: int | None = None
+    cpu_rt_period: int | None = None
+    cpuset_cpus: str | None = None
+    cpuset_mems: str | None = None
+    pids: int | None = None  # -1 is no limit
+    blkio_weight: int | None = None
+    blkio_weight_device: tuple[ThrottleDevice, ...] = ()
+    blkio_read_bps: tuple[ThrottleDevice, ...] = ()
+    blkio_write_bps: tuple[ThrottleDevice, ...] = ()
+    blkio_read_iops: tuple[ThrottleDevice, ...] = ()
+    blkio_write_iops: tuple[ThrottleDevice, ...] = ()
+    devices: tuple[DeviceRule, ...] = ()
+
+
+class Process(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One process: the container's first, or one that exec starts.
+
+    ``user`` is what the user wrote ("", "1000", "www-data:adm"); it is looked up in the container's own /etc/passwd and
+    /etc/group, by the process that is already inside. ``groups`` are further groups, names or numbers, looked up likewise.
+    ``seccomp`` is a compiled BPF program, or empty for none. ``env`` is final, but for HOME, which is set from the
+    container's /etc/passwd when it is missing.
+    """
+
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    groups: tuple[str, ...] = ()
+    tty: bool = False
+    console_size: tuple[int, int] | None = None  # rows, columns
+    stdin: bool = False  # keep a standard input open; otherwise it is /dev/null
+    stdin_once: bool = False  # close it when the first client that was attached to it goes
+    capabilities: tuple[str, ...] = ()  # permitted, effective and bounding, as "CAP_CHOWN"
+    ambient: bool = False  # raise them for a user other than root, too
+    no_new_privileges: bool = False
+    seccomp: bytes = b""
+    apparmor: str = ""
+    selinux: str = ""
+    rlimits: tuple[Rlimit, ...] = ()
+    oom_score_adj: int | None = None
+
+
+class Log(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the monitor writes what the container prints. ``max_size`` in bytes, 0 for no rotation."""
+
+    driver: Literal["none", "local", "json-file"] = "local"
+    path: str = ""
+    max_size: int = 0
+    max_files: int = 1
+    compress: bool = False
+    attrs: dict[str, str] = {}  # json-file's "attrs"
+
+
+class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A whole container.
+
+    ``rootfs`` is mounted in order to make the root, ``mounts`` inside it afterwards, ordered as given. ``cgroup`` is the
+    path below every hierarchy's own mount, such as "/wherry/<id>". A namespace kind that is not listed stays the host's.
+    """
+
+    id: str
+    exec_dir: str  # <exec root>/<id>: monitor.sock and exit are here; made by the engine, 0700
+    rootfs: tuple[Mount, ...]
+    process: Process
+    namespaces: tuple[Namespace, ...] = ()
+    hostname: str = ""
+    domainname: str = ""
+    readonly_root: bool = False
+    root_propagation: str = "rprivate"
+    mounts: tuple[Mount, ...] = ()
+    masked_paths: tuple[str, ...] = ()
+    readonly_paths: tuple[str, ...] = ()
+    devices: tuple[Device, ...] = ()
+    sysctls: dict[str, str] = {}
+    cgroup: str = ""
+    resources: Resources = Resources()
+    init: bool = False  # a small reaper of ours is PID 1, and forwards signals
+    log: Log = Log()
