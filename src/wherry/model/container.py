@@ -1,0 +1,60 @@
+"""A container as the engine keeps it: what was asked for, what it became, and how it is."""
+
+import enum
+
+import msgspec
+
+from wherry.model.config import ContainerConfig
+from wherry.model.host import HostConfig
+from wherry.model.network import EndpointSettings
+
+
+class Status(enum.StrEnum):
+    """The words of ``docker ps`` and of its ``status`` filter."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+class State(msgspec.Struct):
+    """How a container is. Times are nanoseconds since the epoch, 0 for never; ``pid`` is the host's view of PID 1."""
+
+    status: Status = Status.CREATED
+    pid: int = 0
+    exit_code: int = 0
+    oom_killed: bool = False
+    error: str = ""
+    started_at: int = 0
+    finished_at: int = 0
+
+    @property
+    def running(self) -> bool:
+        return self.status in (Status.RUNNING, Status.PAUSED)
+
+
+class Container(msgspec.Struct):
+    """One row of the state. ``created`` in nanoseconds since the epoch; ``image_id`` and ``chain_id`` are digests.
+
+    ``user_stopped`` remembers that a person stopped it, which the restart policy "unless-stopped" respects.
+    """
+
+    id: str
+    name: str
+    created: int
+    image: str
+    image_id: str
+    chain_id: str
+    path: str
+    args: list[str]
+    config: ContainerConfig
+    host_config: HostConfig
+    networks: dict[str, EndpointSettings] = {}
+    state: State = msgspec.field(default_factory=State)
+    restart_count: int = 0
+    user_stopped: bool = False
+    log_path: str = ""
