@@ -7,6 +7,7 @@ import msgspec
 from wherry.model.config import ContainerConfig
 from wherry.model.host import HostConfig
 from wherry.model.network import EndpointSettings
+from wherry.model.volume import MountPoint
 
 
 class Status(enum.StrEnum):
@@ -54,6 +55,7 @@ class Container(msgspec.Struct):
     config: ContainerConfig
     host_config: HostConfig
     networks: dict[str, EndpointSettings] = {}
+    mounts: list[MountPoint] = []
     state: State = msgspec.field(default_factory=State)
     restart_count: int = 0
     user_stopped: bool = False

@@ -9,7 +9,21 @@ from typing import Literal
 
 import msgspec
 
+from wherry.linux.cgroups import DeviceRule, Resources, ThrottleDevice
 from wherry.linux.mounts import Mount
+
+__all__ = [
+    "Device",
+    "DeviceRule",
+    "Log",
+    "Mount",
+    "Namespace",
+    "Process",
+    "Resources",
+    "Rlimit",
+    "Spec",
+    "ThrottleDevice",
+]
 
 NamespaceKind = Literal["pid", "mnt", "net", "ipc", "uts", "cgroup", "user"]
 
@@ -35,49 +49,6 @@ class Device(msgspec.Struct, frozen=True):
     source: str
     path: str
     mode: int = 0o666
-
-
-class DeviceRule(msgspec.Struct, frozen=True):
-    """One rule of the device cgroup. ``kind`` is a, b or c; a number of None is every number; ``access`` out of rwm."""
-
-    allow: bool
-    kind: str = "a"
-    major: int | None = None
-    minor: int | None = None
-    access: str = "rwm"
-
-
-class ThrottleDevice(msgspec.Struct, frozen=True):
-    """A limit on one block device; ``rate`` in bytes a second, operations a second, or a weight."""
-
-    major: int
-    minor: int
-    rate: int
-
-
-class Resources(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Limits of a cgroup. None leaves the kernel's default. Bytes, microseconds, counts; v1 units where the two differ."""
-
-    memory: int | None = None
-    memory_swap: int | None = None  # memory and swap together; -1 is no limit
-    memory_reservation: int | None = None
-    memory_swappiness: int | None = None
-    oom_kill_disable: bool = False
-    cpu_shares: int | None = None
-    cpu_quota: int | None = None
-    cpu_period: int | None = None
-    cpu_rt_runtime: int | None = None
-    cpu_rt_period: int | None = None
-    cpuset_cpus: str | None = None
-    cpuset_mems: str | None = None
-    pids: int | None = None  # -1 is no limit
-    blkio_weight: int | None = None
-    blkio_weight_device: tuple[ThrottleDevice, ...] = ()
-    blkio_read_bps: tuple[ThrottleDevice, ...] = ()
-    blkio_write_bps: tuple[ThrottleDevice, ...] = ()
-    blkio_read_iops: tuple[ThrottleDevice, ...] = ()
-    blkio_write_iops: tuple[ThrottleDevice, ...] = ()
-    devices: tuple[DeviceRule, ...] = ()
 
 
 class Process(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,0 +1,193 @@
+"""The engines that are compared: how each is started, spoken to and ended."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench import memory
+
+CACHE = Path(__file__).parents[1] / ".cache"
+START_SECONDS = 30
+
+# A network namespace of its own: bridges, firewall rules and ports of the machine's own engines stay out of it.
+_OWN_NETWORK = ["unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh"]
+
+
+class Engine:
+    """One engine with its data below ``directory``. ``clients`` says by which command line users reach it.
+
+    Every process that an engine starts inherits a variable from it: this tells the engine's processes, whose memory
+    counts, from those of the containers.
+    """
+
+    name: str
+    version_command: Sequence[str]
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.directory.mkdir()
+        self._mark = uuid.uuid4().hex
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "WHERRY_"))}
+        return {**clean, memory.MARK: self._mark}
+
+    def processes(self) -> list[int]:
+        return memory.marked(self._mark)
+
+    def start(self) -> None:
+        with (self.directory / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment,
+                start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} did not start:\n{(self.directory / 'log').read_text()[-2000:]}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the engine and whatever it has left."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
+
+    def client(self) -> "Client":
+        """The engine's own."""
+        raise NotImplementedError
+
+    def _command(self) -> list[str]:
+        raise NotImplementedError
+
+    def _answers(self) -> bool:
+        return self.client().succeeds("version")
+
+
+class Client:
+    """A command line that reaches an engine: ``client.run("run", "--rm", …)``."""
+
+    def __init__(self, name: str, engine: Engine, command: Sequence[str], **environment: str) -> None:
+        self.name = name
+        self.engine = engine
+        self._command = list(command)
+        self._environment = {**engine.environment, **environment}
+        del self._environment[memory.MARK]
+
+    def run(self, *arguments: str) -> str:
+        """Run a command to its end; its standard output. RuntimeError if it fails."""
+        finished = subprocess.run(
+            [*self._command, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            env=self._environment, check=False,
+        )  # fmt: skip
+        if finished.returncode:
+            raise RuntimeError(f"{self.name}: {' '.join(arguments)}: {finished.stderr.strip() or finished.returncode}")
+        return finished.stdout
+
+    def succeeds(self, *arguments: str) -> bool:
+        try:
+            self.run(*arguments)
+        except RuntimeError:
+            return False
+        return True
+
+    def time(self, *arguments: str) -> float:
+        """Seconds that a command takes, from its start to its end."""
+        begun = time.perf_counter()
+        self.run(*arguments)
+        return time.perf_counter() - begun
+
+    def time_output(self, *arguments: str, size: int) -> float:
+        """Seconds until a reader has all of a command's output, which must be ``size`` bytes long."""
+        begun = time.perf_counter()
+        with subprocess.Popen(
+            [*self._command, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=self._environment
+        ) as process:
+            assert process.stdout is not None
+            received = sum(len(chunk) for chunk in iter(lambda: process.stdout.read1(1 << 20), b""))  # type: ignore[union-attr]
+        took = time.perf_counter() - begun
+        if received != size or process.returncode:
+            raise RuntimeError(f"{self.name}: {received} bytes instead of {size}, exit code {process.returncode}")
+        return took
+
+
+class Wherry(Engine):
+    name = "wherry"
+
+    @property
+    def socket(self) -> str:
+        return f"unix://{self.directory}/wherry.sock"
+
+    def client(self) -> Client:
+        return Client("wherry", self, [str(Path(sys.executable).with_name("wherry"))], WHERRY_HOST=self.socket)
+
+    def docker_client(self) -> Client:
+        return Client("wherry, docker CLI", self, [docker_cli()], DOCKER_HOST=self.socket)
+
+    def _command(self) -> list[str]:
+        return [*_OWN_NETWORK, sys.executable, "-m", "wherry.daemon", "--host", self.socket,
+                "--data-root", f"{self.directory}/data", "--exec-root", f"{self.directory}/exec"]  # fmt: skip
+
+
+class Docker(Engine):
+    name = "Docker"
+
+    @property
+    def socket(self) -> str:
+        return f"unix://{self.directory}/docker.sock"
+
+    def client(self) -> Client:
+        return Client("Docker", self, [docker_cli()], DOCKER_HOST=self.socket)
+
+    def _command(self) -> list[str]:
+        return [*_OWN_NETWORK, "dockerd", "--host", self.socket, "--data-root", f"{self.directory}/data",
+                "--exec-root", f"{self.directory}/exec", "--pidfile", f"{self.directory}/pid"]  # fmt: skip
+
+
+class Podman(Engine):
+    """Has no engine that runs on: the process that is started only holds the network namespace."""
+
+    name = "Podman"
+
+    def client(self) -> Client:
+        assert self._process is not None
+        podman = ["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs", "--root", f"{self.directory}/root",
+                  "--runroot", f"{self.directory}/run"]  # fmt: skip
+        # conmon, which stays, inherits the mark from here
+        mark = f"{memory.MARK}={self.environment[memory.MARK]}"
+        enter = ["nsenter", "--net", "--target", str(self._process.pid), "env", mark]
+        return Client("Podman", self, [*enter, *podman])
+
+    def _command(self) -> list[str]:
+        return [*_OWN_NETWORK, "sleep", "infinity"]
+
+
+def installed(names: Sequence[str]) -> Iterator[type[Engine]]:
+    """Those of ``names`` (wherry, docker, podman) whose programs the machine has."""
+    programs = {"docker": ("dockerd", Docker), "podman": ("podman", Podman), "wherry": (sys.executable, Wherry)}
+    for name in names:
+        program, engine = programs[name]
+        if shutil.which(program):
+            yield engine
+
+
+def docker_cli() -> str:
+    """The machine's docker CLI, or the one that scripts/fixtures.sh took out of Debian's package."""
+    path = shutil.which("docker") or shutil.which("docker", path=str(CACHE / "docker-cli"))
+    if path is None:
+        raise FileNotFoundError("no docker CLI: scripts/fixtures.sh fetches one")
+    return path

@@ -1,0 +1,165 @@
+"""What is measured. A workload does its work once, through one client, and returns seconds or bytes.
+
+What a workload needs beforehand is made by its ``setting``, entered once for each client; that is not measured.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from time import perf_counter
+
+from bench import memory
+from bench.engines import CACHE, Client
+
+BUSYBOX = "busybox:latest"
+BUSYBOX_ARCHIVE = CACHE / "busybox.image.tar"
+DEBIAN_ARCHIVE = next(iter(sorted(CACHE.glob("debian-*.image.tar"))), None)
+
+LINES = "bench-lines"
+LINES_BYTES = 200_000_000
+FILLED_BYTES = 100_000_000
+FOREVER = ["sleep", "1000000"]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One row of the table. ``goal`` and ``goal_docker_cli`` are the parts of Docker's figure that wherry is to reach."""
+
+    name: str
+    measure: Callable[[Client], float]
+    rounds: int
+    setting: Callable[[Client], AbstractContextManager[None]] = nullcontext
+    goal: float | None = None
+    goal_docker_cli: float | None = None
+    unit: str = "s"
+    by_own_client_only: bool = False
+
+
+def run(client: Client) -> float:
+    return client.time("run", "--rm", BUSYBOX, "cat", "/etc/issue")
+
+
+def run_without_network(client: Client) -> float:
+    return client.time("run", "--rm", "--network", "none", BUSYBOX, "cat", "/etc/issue")
+
+
+def start_and_wait(client: Client) -> float:
+    client.run("create", "--name", "bench-once", BUSYBOX, "true")
+    took = client.time("start", "--attach", "bench-once")
+    client.run("rm", "bench-once")
+    return took
+
+
+def remove(client: Client) -> float:
+    client.run("run", "--name", "bench-once", BUSYBOX, "true")
+    return client.time("rm", "bench-once")
+
+
+def run_forty(client: Client) -> float:
+    begun = perf_counter()
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda _: client.run("run", "--rm", BUSYBOX, "true"), range(40)))
+    return perf_counter() - begun
+
+
+def execute(client: Client) -> float:
+    return client.time("exec", "bench-box", "true")
+
+
+@contextmanager
+def running_box(client: Client) -> Iterator[None]:
+    client.run("run", "--detach", "--name", "bench-box", BUSYBOX, *FOREVER)
+    yield
+    client.run("rm", "--force", "bench-box")
+
+
+def stream_lines(client: Client) -> float:
+    return client.time_output("run", "--rm", LINES, "cat", "/lines", size=LINES_BYTES)
+
+
+@contextmanager
+def image_of_lines(client: Client) -> Iterator[None]:
+    """An image with the file /lines: lines of 64 bytes."""
+    client.run("run", "--name", LINES, BUSYBOX, "sh", "-c", f"yes {'x' * 63} | head -c {LINES_BYTES} >/lines")
+    client.run("commit", LINES, LINES)
+    client.run("rm", LINES)
+    yield
+    client.run("rmi", LINES)
+
+
+def read_logs(client: Client) -> float:
+    return client.time_output("logs", "bench-logs", size=LINES_BYTES)
+
+
+@contextmanager
+def container_with_logs(client: Client) -> Iterator[None]:
+    with image_of_lines(client):
+        client.run("run", "--detach", "--name", "bench-logs", LINES, "cat", "/lines")
+        client.run("wait", "bench-logs")
+        yield
+        client.run("rm", "bench-logs")
+
+
+def load(client: Client) -> float:
+    assert DEBIAN_ARCHIVE is not None
+    took = client.time("load", "--input", str(DEBIAN_ARCHIVE))
+    client.run("rmi", DEBIAN_ARCHIVE.name.removesuffix(".image.tar").replace("-", ":", 1))
+    return took
+
+
+def commit(client: Client) -> float:
+    took = client.time("commit", "bench-filled", "bench-filled")
+    client.run("rmi", "bench-filled")
+    return took
+
+
+@contextmanager
+def filled_container(client: Client) -> Iterator[None]:
+    fill = f"head -c {FILLED_BYTES} /dev/urandom >/filled"
+    client.run("run", "--name", "bench-filled", BUSYBOX, "sh", "-c", fill)
+    yield
+    client.run("rm", "bench-filled")
+
+
+def memory_of_idle_engine(client: Client) -> float:
+    return memory.proportional(client.engine.processes())
+
+
+def memory_of_a_container(client: Client) -> float:
+    """What the engine's processes grow by with ten containers, each with a published port, over ten."""
+    before = memory.proportional(client.engine.processes())
+    for number in range(10):
+        client.run("run", "--detach", "--name", f"bench-{number}", "--publish", "127.0.0.1::80", BUSYBOX, *FOREVER)
+    grown = memory.proportional(client.engine.processes()) - before
+    client.run("rm", "--force", *[f"bench-{number}" for number in range(10)])
+    return grown / 10
+
+
+def memory_of_a_containers_processes(client: Client) -> float:
+    """The memory of the processes that the engine has started for ten containers (monitors, shims, proxies), over ten."""
+    before = set(client.engine.processes())
+    for number in range(10):
+        client.run("run", "--detach", "--name", f"bench-{number}", "--publish", "127.0.0.1::80", BUSYBOX, *FOREVER)
+    own = memory.proportional(set(client.engine.processes()) - before)
+    client.run("rm", "--force", *[f"bench-{number}" for number in range(10)])
+    return own / 10
+
+
+WORKLOADS = [
+    Workload("memory: idle engine", memory_of_idle_engine, 1, goal=1 / 2, unit="B", by_own_client_only=True),
+    Workload("memory: a container, processes of its own", memory_of_a_containers_processes, 1, goal=1 / 2, unit="B",
+             by_own_client_only=True),
+    Workload("memory: a container, all that the engine grows", memory_of_a_container, 1, unit="B",
+             by_own_client_only=True),
+    Workload("run --rm busybox cat /etc/issue", run, 20, goal=1 / 6, goal_docker_cli=1 / 8),
+    Workload("the same with --network none", run_without_network, 20),
+    Workload("start --attach, to its exit", start_and_wait, 10),
+    Workload("rm", remove, 10),
+    Workload("exec", execute, 20, running_box, goal_docker_cli=2 / 5),
+    Workload("40 × run --rm, 20 at a time", run_forty, 3, goal_docker_cli=1 / 6),
+    Workload("200 MB of 64-byte lines through run", stream_lines, 3, image_of_lines, 1 / 10, 1 / 10),
+    Workload("logs of those", read_logs, 3, container_with_logs, 1 / 20, 1 / 20),
+    Workload("load of a Debian image", load, 3, goal=1 / 2, goal_docker_cli=1 / 2),
+    Workload("commit of 100 MB", commit, 3, filled_container, goal=1 / 2, goal_docker_cli=1 / 2),
+]  # fmt: skip

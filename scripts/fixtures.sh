@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Makes what the tests and the benchmark use beside Python, below .cache, once: two base images, each as the tar of a root
+# file system and as an archive that every engine can load, and the docker CLI when the machine has none.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=.venv/bin/python
+mkdir -p .cache
+exec 9>.cache/lock
+flock 9 # two at once would write the same files
+
+if [[ ! -e .cache/busybox.image.tar ]]; then
+    scripts/packages.sh extract busybox-static /bin/busybox .cache/busybox
+    $python scripts/busybox_image.py .cache/busybox .cache/busybox.tar
+    $python scripts/image_archive.py .cache/busybox.tar .cache/busybox.image.tar busybox:latest sh
+fi
+
+if tar=$(scripts/base_image.sh); then
+    name=$(basename "$tar" .tar)
+    [[ -e .cache/$name.image.tar ]] ||
+        $python scripts/image_archive.py "$tar" ".cache/$name.image.tar" "${name/-/:}" bash
+else
+    echo "going on without a Debian image: the tests that need it are skipped" >&2
+fi
+
+if ! command -v docker >/dev/null; then
+    # docker.io holds the CLI up to bookworm, docker-cli from trixie on
+    scripts/packages.sh extract docker-cli /usr/bin/docker .cache/docker-cli/docker 2>/dev/null ||
+        scripts/packages.sh extract docker.io /usr/bin/docker .cache/docker-cli/docker ||
+        echo "going on without a docker CLI: the tests that need it are skipped" >&2
+fi

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Brings what wherry needs from Debian, and asks for nothing that is there already.
+#
+#   packages.sh install PACKAGE…               installs those that are missing (root only; otherwise says what to install)
+#   packages.sh extract PACKAGE MEMBER FILE    copies one file out of a package, without installing the package
+#
+# "extract" is how the tests get the docker CLI and a static busybox: installing those packages would start a Docker
+# daemon, or replace the machine's own busybox.
+set -euo pipefail
+
+fail() {
+    printf '%s: %s\n' "${0##*/}" "$1" >&2
+    exit 1
+}
+
+installed() {
+    [[ $(dpkg-query --show --showformat '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
+}
+
+known() {
+    apt-cache show --no-all-versions "$1" >/dev/null 2>&1
+}
+
+# A fresh machine's package lists are empty. A third-party list that cannot be fetched is no reason to give up:
+# whether the packages can be had is seen right after.
+refresh_lists_unless_known() {
+    local package
+    for package; do
+        known "$package" && continue
+        [[ $(id -u) == 0 ]] || fail "apt does not know $package: run 'apt-get update' as root first"
+        apt-get update --quiet=2 >&2 || true
+        return
+    done
+}
+
+install() {
+    local missing=() package
+    for package; do
+        installed "$package" || missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+    [[ $(id -u) == 0 ]] || fail "missing: ${missing[*]}. Install them as root: apt-get install ${missing[*]}"
+    refresh_lists_unless_known "${missing[@]}"
+    printf 'installing %s\n' "${missing[*]}" >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends "${missing[@]}" >&2 ||
+        fail "apt-get could not install ${missing[*]}"
+}
+
+extract() {
+    local package=$1 member=$2 file=$3 work
+    [[ -e $file ]] && return
+    refresh_lists_unless_known "$package"
+    work=$(mktemp -d)
+    # shellcheck disable=SC2064 # the directory of now, not of later
+    trap "rm -rf '$work'" EXIT
+    # apt's own user cannot write here, and apt checks what it downloads either way
+    (cd "$work" && apt-get --quiet=2 --option APT::Sandbox::User=root download "$package" >&2) || fail "apt-get could not download $package"
+    dpkg-deb --extract "$work"/*.deb "$work"
+    [[ -e $work$member ]] || member=/usr$member # Debian moved /bin to /usr/bin in trixie
+    [[ -e $work$member ]] || fail "$package has no ${member#/usr}"
+    mkdir -p "$(dirname "$file")"
+    cp "$work$member" "$file.part"
+    mv "$file.part" "$file"
+}
+
+command -v apt-get >/dev/null || fail "this machine has no apt-get: install the packages of docs/development.md yourself"
+
+case "${1-} $#" in
+"install "*) install "${@:2}" ;;
+"extract 4") extract "${@:2}" ;;
+*) fail "usage: packages.sh install PACKAGE… | extract PACKAGE MEMBER FILE" ;;
+esac

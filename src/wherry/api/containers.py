@@ -1,0 +1,114 @@
+"""/containers: create, list, inspect, and what changes a container's state"""
+
+from aiohttp import web
+
+from wherry.api import response
+from wherry.api.decode import fit, take
+from wherry.api.request import Request
+from wherry.api.versions import adapt_container, adapt_container_list, adapt_create
+from wherry.engine.engine import Engine
+from wherry.model.config import ContainerConfig
+from wherry.model.errors import InvalidParameter, NotSupported
+from wherry.model.host import HostConfig
+from wherry.model.network import NetworkingConfig
+
+
+async def create(request: Request, engine: Engine) -> web.Response:
+    body = await request.json_object()
+    if not body:
+        raise InvalidParameter("config cannot be empty in order to create a container")
+    host = fit(take(body, "HostConfig"), HostConfig, "HostConfig")
+    networking = fit(take(body, "NetworkingConfig"), NetworkingConfig, "NetworkingConfig")
+    config = fit(body, ContainerConfig)
+    adapt_create(request.version, config, host, networking)
+    container_id, warnings = await engine.containers.create(
+        config, host, networking, request.text("name") or None, request.text("platform") or None
+    )
+    return response.json({"Id": container_id, "Warnings": warnings}, 201)
+
+
+async def list_all(request: Request, engine: Engine) -> web.Response:
+    found = engine.views.list(
+        show_all=request.flag("all"),
+        limit=request.integer("limit"),
+        size=request.flag("size"),
+        filters=request.filters(),
+    )
+    return response.json(adapt_container_list(request.version, found))
+
+
+async def inspect(request: Request, engine: Engine) -> web.Response:
+    found = engine.views.inspect(request.name, size=request.flag("size"))
+    return response.json(adapt_container(request.version, found))
+
+
+async def start(request: Request, engine: Engine) -> web.Response:
+    length = request.http.content_length
+    if request.http.body_exists and (length is None or length > 7):
+        raise InvalidParameter(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
+        )
+    if request.text("checkpoint"):
+        raise NotSupported("wherry does not restore checkpoints")
+    await engine.containers.start(request.name)
+    return response.empty()
+
+
+async def stop(request: Request, engine: Engine) -> web.Response:
+    await engine.containers.stop(request.name, request.integer("t"), _signal(request))
+    return response.empty()
+
+
+async def restart(request: Request, engine: Engine) -> web.Response:
+    await engine.containers.restart(request.name, request.integer("t"), _signal(request))
+    return response.empty()
+
+
+def _signal(request: Request) -> str | None:
+    """Since API 1.42; what older clients say there has never been heard."""
+    return (request.text("signal") or None) if request.version >= (1, 42) else None
+
+
+async def kill(request: Request, engine: Engine) -> web.Response:
+    await engine.containers.kill(request.name, request.text("signal") or "SIGKILL")
+    return response.empty()
+
+
+async def pause(request: Request, engine: Engine) -> web.Response:
+    await engine.containers.pause(request.name)
+    return response.empty()
+
+
+async def unpause(request: Request, engine: Engine) -> web.Response:
+    await engine.containers.unpause(request.name)
+    return response.empty()
+
+
+async def rename(request: Request, engine: Engine) -> web.Response:
+    engine.containers.rename(request.name, request.text("name"))
+    return response.empty()
+
+
+async def resize(request: Request, engine: Engine) -> web.Response:
+    rows, columns = request.size("h", "resize height"), request.size("w", "resize width")
+    await engine.containers.resize(request.name, rows, columns)
+    return response.empty(200)
+
+
+async def remove(request: Request, engine: Engine) -> web.Response:
+    if request.flag("link"):
+        raise NotSupported("wherry has no links between containers that could be removed")
+    await engine.containers.remove(request.name, force=request.flag("force"), volumes=request.flag("v"))
+    return response.empty()
+
+
+async def top(request: Request, engine: Engine) -> web.Response:
+    return response.json(await engine.views.top(request.name, request.text("ps_args")))
+
+
+async def changes(request: Request, engine: Engine) -> web.Response:
+    return response.json(engine.views.changes(request.name))
+
+
+async def export(request: Request, engine: Engine) -> web.StreamResponse:
+    return await response.stream(request, engine.views.export(request.name), "application/octet-stream")

@@ -1,0 +1,77 @@
+"""/exec and /containers/{name}/exec"""
+
+from collections.abc import AsyncIterator
+
+import msgspec
+from aiohttp import web
+
+from wherry.api import response
+from wherry.api.detach import parse_keys
+from wherry.api.hijack import hijack
+from wherry.api.request import Request
+from wherry.engine.engine import Engine
+from wherry.model.errors import Conflict, EngineError, NotFound
+from wherry.model.exec import ExecConfig
+
+_STDOUT = 1
+
+
+class StartRequest(msgspec.Struct, rename="pascal"):
+    detach: bool = False
+    tty: bool = False
+    console_size: tuple[int, int] | None = None
+
+
+async def create(request: Request, engine: Engine) -> web.Response:
+    config = await request.json(ExecConfig)
+    parse_keys(config.detach_keys)
+    if request.version < (1, 42):
+        config.console_size = None
+    return response.json({"Id": engine.execs.create(request.name, config)}, 201)
+
+
+async def start(request: Request, engine: Engine) -> web.StreamResponse:
+    """Joins the connection to the new process, unless it is detached.
+
+    A process that cannot be started is told of in the stream, as Docker does: clients print it, and then ask for the
+    exit code.
+    """
+    asked = await request.json(StartRequest)
+    config = engine.execs.get(request.name).config
+    console = asked.console_size if asked.tty and request.version >= (1, 42) else None
+    failure = ""
+    sock = None
+    try:
+        sock = await engine.execs.start(request.name, tty=asked.tty, detach=asked.detach, console_size=console)
+    except (NotFound, Conflict):
+        raise
+    except EngineError as error:
+        if asked.detach:
+            raise
+        failure = error.message
+    if asked.detach:
+        return response.empty(200)
+    return await hijack(
+        request,
+        response.stream_type(request, config.tty),
+        sock,
+        history=_told(failure, config.tty) if failure else None,
+        stdin=config.attach_stdin,
+        stdin_closes=not config.tty,
+        detach_keys=parse_keys(config.detach_keys) if config.tty else b"",
+    )
+
+
+async def _told(failure: str, tty: bool) -> AsyncIterator[bytes]:
+    text = f"{failure}\r\n".encode()
+    yield text if tty else bytes((_STDOUT, 0, 0, 0)) + len(text).to_bytes(4) + text
+
+
+async def resize(request: Request, engine: Engine) -> web.Response:
+    rows, columns = request.size("h", "resize height"), request.size("w", "resize width")
+    await engine.execs.resize(request.name, rows, columns)
+    return response.empty(200)
+
+
+async def inspect(request: Request, engine: Engine) -> web.Response:
+    return response.json(engine.execs.inspect(request.name))

@@ -1,0 +1,271 @@
+"""What becomes of an HTTP connection that turns into a stream: attach and exec.
+
+The client asks by POST, gets the head of an answer, and from then on the connection carries the container's output one
+way and its input the other, until one side ends it::
+
+    client ⇄ transport ⇄ _Client ⇄ _Container ⇄ transport ⇄ socket of the monitor
+
+Output arrives framed already, so bytes pass through unchanged. Each side stops the other's reading while it cannot
+write. A client that closes its writing half ("no more input") closes the container's standard input and goes on
+reading; Docker's client without ``-i`` does so at once. An end of output closes our writing half, and the connection
+goes once the client has closed too: closing it with unread input in its queue would throw away output under way.
+"""
+
+import asyncio
+import select
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import cast
+
+from aiohttp import web
+
+from wherry.api.detach import DetachDetector
+from wherry.api.request import Request
+from wherry.api.response import HEADERS, RAW_STREAM
+
+LINGER = 10.0  # seconds that a client gets to close its side after the end of the output
+
+
+class Hijacked(web.StreamResponse):
+    """What a handler returns once the connection is no longer HTTP: nothing more is to be sent."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        self.force_close()
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        pass
+
+
+async def hijack(
+    request: Request,
+    content_type: str,
+    sock: socket.socket | None,
+    *,
+    history: AsyncIterator[bytes] | None = None,
+    stdin: bool = False,
+    stdin_closes: bool = True,
+    detach_keys: bytes = b"",
+    on_detach: Callable[[], None] | None = None,
+) -> Hijacked:
+    """Takes over the connection and joins it to ``sock``, which it owns from here on; returns when both have ended.
+
+    ``history`` goes out first. ``stdin``: the client's bytes are the container's input. ``stdin_closes``: their end
+    closes it; otherwise it ends the attachment, which is what Docker does for a terminal. ``detach_keys`` among them
+    end the attachment, and ``on_detach`` is told.
+    """
+    loop = asyncio.get_running_loop()
+    transport = request.http.transport
+    if transport is None:
+        if sock is not None:
+            sock.close()
+        raise ConnectionResetError("the client went away")
+    client = _Client(transport, stdin, stdin_closes, detach_keys, on_detach)
+    try:
+        client.take_over(request, content_type)
+        if history is not None:
+            async for chunk in history:
+                await client.write(chunk)
+        if sock is None:
+            client.output_ended()
+        else:
+            container = _Container(client)
+            client.container = container
+            await loop.create_unix_connection(lambda: container, sock=sock)
+            client.listen()
+        await client.gone.wait()
+    except BaseException:
+        if sock is not None and client.container is None:
+            sock.close()
+        raise
+    finally:
+        client.close()
+    return Hijacked()
+
+
+class _Client(asyncio.Protocol):
+    """The client's side of a connection taken over."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        stdin: bool,
+        stdin_closes: bool,
+        detach_keys: bytes,
+        on_detach: Callable[[], None] | None,
+    ) -> None:
+        self.container: _Container | None = None
+        self.gone = asyncio.Event()
+        self._transport = transport
+        self._stdin = stdin
+        self._stdin_closes = stdin_closes
+        self._detector = DetachDetector(detach_keys) if stdin and detach_keys else None
+        self._on_detach = on_detach
+        self._http = cast(asyncio.Protocol, transport.get_protocol())
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._early = b""
+        self._input_ended = False
+        self._output_ended = False
+        self._hangup: select.epoll | None = None
+
+    def take_over(self, request: Request, content_type: str) -> None:
+        """Answers, and takes the connection with what the client has sent ahead."""
+        if "Upgrade" in request.http.headers:
+            start = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+        else:
+            start, content_type = "HTTP/1.1 200 OK\r\n", RAW_STREAM
+        lines = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+        self._transport.write(f"{start}Content-Type: {content_type}\r\n{lines}\r\n".encode())
+        # aiohttp keeps what follows an upgrade request here, for the parser of a websocket
+        self._early = getattr(self._http, "_message_tail", b"")
+        self._transport.set_protocol(self)
+        self._transport.pause_reading()
+
+    def listen(self) -> None:
+        """Lets the client's bytes in, once there is somewhere for them to go."""
+        if self._early:
+            early, self._early = self._early, b""
+            self.data_received(early)
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._stdin or self._output_ended or self.container is None:
+            return
+        if self._detector is not None:
+            data = self._detector.feed(data)
+        if data:
+            self.container.write(data)
+        if self._detector is not None and self._detector.complete:
+            if self._on_detach is not None:
+                self._on_detach()
+            self.container.close()
+            self.output_ended()
+
+    def eof_received(self) -> bool:
+        """The client has closed its writing half. True keeps the other one open."""
+        self._input_ended = True
+        if self._output_ended:
+            return False
+        if self._stdin and self.container is not None:
+            if not self._stdin_closes:
+                self.container.close()
+                return False
+            self.container.end_input()
+        self._watch_hangup()
+        return True
+
+    def _watch_hangup(self) -> None:
+        """A client that has closed its writing half sends no further word when it goes: only epoll's hang-up tells."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is None or sock.fileno() < 0:
+            return
+        self._hangup = select.epoll()
+        self._hangup.register(sock.fileno(), select.EPOLLHUP)
+        asyncio.get_running_loop().add_reader(self._hangup.fileno(), self._hung_up)
+
+    def _hung_up(self) -> None:
+        self._stop_watching()
+        self._transport.abort()
+
+    def _stop_watching(self) -> None:
+        if self._hangup is not None:
+            asyncio.get_running_loop().remove_reader(self._hangup.fileno())
+            self._hangup.close()
+            self._hangup = None
+
+    async def write(self, data: bytes) -> None:
+        await self._writable.wait()
+        self._transport.write(data)
+
+    def send(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def output_ended(self) -> None:
+        """Nothing more will be written: says so, and gives the client time to close its side."""
+        if self._output_ended:
+            return
+        self._output_ended = True
+        if self._input_ended or not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        asyncio.get_running_loop().call_later(LINGER, self._transport.close)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+        if self.container is not None:
+            self.container.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+        if self.container is not None:
+            self.container.resume_reading()
+
+    def pause_reading(self) -> None:
+        if not self._input_ended:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._input_ended and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._stop_watching()
+        self._output_ended = True
+        self._writable.set()
+        self.gone.set()
+        if self.container is not None:
+            self.container.close()
+        self._http.connection_lost(error)  # the server still counts it among its connections
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+class _Container(asyncio.Protocol):
+    """The container's side: the socket that the monitor sends output through and takes input from."""
+
+    def __init__(self, client: _Client) -> None:
+        self._client = client
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._client.send(data)
+
+    def eof_received(self) -> None:
+        self._client.output_ended()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._client.output_ended()
+
+    def pause_writing(self) -> None:
+        self._client.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._client.resume_reading()
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def end_input(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write_eof()
+
+    def pause_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()

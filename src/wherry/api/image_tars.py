@@ -1,0 +1,39 @@
+"""Images as tars, in and out: load, save, import; and pull, which shares its path with import"""
+
+from aiohttp import web
+
+from wherry.api import response
+from wherry.api.request import Request
+from wherry.engine.engine import Engine
+
+
+async def load(request: Request, engine: Engine) -> web.StreamResponse:
+    """POST /images/load"""
+    return await response.json_stream(
+        request, engine.images.load(request.body(), quiet=request.flag("quiet", default=True))
+    )
+
+
+async def save(request: Request, engine: Engine) -> web.StreamResponse:
+    """GET /images/get and /images/{name}/get"""
+    names = [request.name] if request.name else request.texts("names")
+    return await response.stream(request, engine.images.save(names), response.TAR)
+
+
+async def create(request: Request, engine: Engine) -> web.StreamResponse:
+    """POST /images/create: ``fromImage`` pulls, ``fromSrc`` imports ("-" is the body)."""
+    platform = request.text("platform") if request.version >= (1, 32) else ""
+    tag = request.text("tag")
+    if image := request.text("fromImage"):
+        progress = engine.images.pull(image, tag, platform)
+    else:
+        source = request.text("fromSrc")
+        progress = engine.images.import_(
+            request.body() if source == "-" else source,
+            repo=request.text("repo"),
+            tag=tag,
+            message=request.text("message") or f"Imported from {source}",
+            changes=request.texts("changes"),
+            platform=platform,
+        )
+    return await response.json_stream(request, progress)

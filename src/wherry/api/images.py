@@ -1,0 +1,44 @@
+"""/images: list, inspect, history, tag, remove"""
+
+from aiohttp import web
+
+from wherry.api import response
+from wherry.api.request import Request
+from wherry.api.versions import adapt_image, adapt_image_list
+from wherry.engine.engine import Engine
+from wherry.model.errors import InvalidParameter
+
+
+async def list_all(request: Request, engine: Engine) -> web.Response:
+    filters = request.filters()
+    if request.version < (1, 25) and request.text("filter"):
+        filters.setdefault("reference", [request.text("filter")])
+    found = engine.images.list(
+        show_all=request.flag("all"),
+        filters=filters,
+        digests=request.flag("digests"),
+        shared_size=request.flag("shared-size"),
+    )
+    return response.json(adapt_image_list(request.version, found))
+
+
+async def inspect(request: Request, engine: Engine) -> web.Response:
+    return response.json(adapt_image(request.version, engine.images.inspect(request.name)))
+
+
+async def history(request: Request, engine: Engine) -> web.Response:
+    return response.json(engine.images.history(request.name))
+
+
+async def tag(request: Request, engine: Engine) -> web.Response:
+    engine.images.tag(request.name, request.text("repo"), request.text("tag"))
+    return response.empty(201)
+
+
+async def remove(request: Request, engine: Engine) -> web.Response:
+    if not request.name.strip():
+        raise InvalidParameter("image name cannot be blank")
+    removed = await engine.images.remove(
+        request.name, force=request.flag("force"), prune=not request.flag("noprune")
+    )
+    return response.json(removed)

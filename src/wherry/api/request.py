@@ -1,0 +1,119 @@
+"""One request, read by Docker's rules: what counts as true, what a filter looks like, which bodies are JSON."""
+
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from wherry.api.decode import fit, parse
+from wherry.api.moments import parse_moment
+from wherry.api.versions import Version
+from wherry.model.errors import InvalidParameter
+
+T = TypeVar("T")
+Filters = dict[str, list[str]]
+
+MAX_JSON = 16 << 20  # bytes; the largest bodies seen are a few KiB
+_FALSE = ("", "0", "no", "false", "none")
+_FILTERS = msgspec.json.Decoder(dict[str, dict[str, bool] | list[str] | None])
+
+
+class Request:
+    """``name`` is the part of the path that names something (a container, an image); ``version`` the client's API."""
+
+    __slots__ = ("http", "name", "version")
+
+    def __init__(self, http: web.BaseRequest, version: Version, name: str = "") -> None:
+        self.http = http
+        self.version = version
+        self.name = name
+
+    def has(self, key: str) -> bool:
+        return key in self.http.query
+
+    def text(self, key: str) -> str:
+        return self.http.query.get(key, "")
+
+    def texts(self, key: str) -> list[str]:
+        return self.http.query.getall(key, [])
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        value = self.http.query.get(key)
+        return default if value is None else value.strip().lower() not in _FALSE
+
+    def integer(self, key: str) -> int | None:
+        """None when it is not there or empty. Raises InvalidParameter in the words of Go's Atoi."""
+        value = self.text(key)
+        if not value:
+            return None
+        digits = value[1:] if value[0] in "+-" else value
+        if not (digits.isascii() and digits.isdigit()):
+            raise InvalidParameter(f'strconv.Atoi: parsing "{value}": invalid syntax')
+        return int(value)
+
+    def size(self, key: str, what: str) -> int:
+        """A number of rows or columns, which must be there."""
+        value = self.text(key)
+        if not (value.isascii() and value.isdigit()):
+            raise InvalidParameter(f'invalid {what} "{value}": invalid syntax')
+        if int(value) >= 1 << 32:
+            raise InvalidParameter(f'invalid {what} "{value}": value out of range')
+        return int(value)
+
+    def moment(self, key: str) -> int | None:
+        """Nanoseconds since the epoch, None when it is not there."""
+        try:
+            return parse_moment(self.text(key))
+        except ValueError as error:
+            raise InvalidParameter(f'invalid value for "{key}": {error}') from None
+
+    def filters(self) -> Filters:
+        """``{"status": ["running"]}``, or Docker's older form of the same, ``{"status": {"running": true}}``."""
+        text = self.text("filters")
+        if not text:
+            return {}
+        try:
+            found = _FILTERS.decode(text)
+        except msgspec.MsgspecError:
+            raise InvalidParameter("invalid filter") from None
+        return {name: list(values) for name, values in found.items() if values}
+
+    async def json(self, kind: type[T]) -> T:
+        """The body as a struct; no body is one of zero values. Raises InvalidParameter."""
+        return fit(await self.json_object(), kind)
+
+    async def json_object(self) -> dict[str, Any]:
+        """The body's members as they came; {} when there is none."""
+        if not self.http.body_exists:
+            return {}
+        self._require_json()
+        body = await self._read(MAX_JSON)
+        if not body.strip():
+            raise InvalidParameter("invalid JSON: got EOF while reading request body")
+        found = parse(body)
+        if found is None:
+            return {}
+        if not isinstance(found, dict):
+            raise InvalidParameter(f"invalid JSON: expected object, got {type(found).__name__}")
+        return found
+
+    def _require_json(self) -> None:
+        kind = self.http.headers.get("Content-Type", "")
+        media = kind.partition(";")[0].strip().lower()
+        if not media:
+            raise InvalidParameter(f"malformed Content-Type header ({kind}): mime: no media type")
+        if media != "application/json":
+            raise InvalidParameter(f"unsupported Content-Type header ({kind}): must be 'application/json'")
+
+    async def _read(self, limit: int) -> bytes:
+        body = bytearray()
+        async for chunk in self.http.content.iter_any():
+            body += chunk
+            if len(body) > limit:
+                raise InvalidParameter(f"request body too large: the limit for JSON is {limit >> 20} MiB")
+        return bytes(body)
+
+    def body(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, however large: the client is held back while nobody reads."""
+        return self.http.content.iter_any()

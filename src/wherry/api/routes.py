@@ -1,0 +1,91 @@
+"""Which request goes to which handler: the table, and how a path is looked up in it.
+
+A ``{name}`` may hold slashes ("/images/library/debian/json"), so paths are matched from both their ends.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from aiohttp import web
+
+from wherry.api import attach, commit, containers, events, execs, image_tars, images, logs, swarm, system, wait
+from wherry.api.request import Request
+from wherry.engine.engine import Engine
+
+Handler = Callable[[Request, Engine], Awaitable[web.StreamResponse]]
+
+ROUTES: dict[str, Handler] = {
+    "GET /_ping": system.ping,
+    "HEAD /_ping": system.ping,
+    "GET /version": system.version,
+    "GET /info": system.info,
+    "GET /events": events.events,
+    "GET /containers/json": containers.list_all,
+    "POST /containers/create": containers.create,
+    "GET /containers/{name}/json": containers.inspect,
+    "POST /containers/{name}/start": containers.start,
+    "POST /containers/{name}/stop": containers.stop,
+    "POST /containers/{name}/restart": containers.restart,
+    "POST /containers/{name}/kill": containers.kill,
+    "POST /containers/{name}/pause": containers.pause,
+    "POST /containers/{name}/unpause": containers.unpause,
+    "POST /containers/{name}/rename": containers.rename,
+    "POST /containers/{name}/resize": containers.resize,
+    "POST /containers/{name}/wait": wait.wait,
+    "POST /containers/{name}/attach": attach.attach,
+    "GET /containers/{name}/attach/ws": attach.attach_websocket,
+    "GET /containers/{name}/logs": logs.logs,
+    "GET /containers/{name}/top": containers.top,
+    "GET /containers/{name}/changes": containers.changes,
+    "GET /containers/{name}/export": containers.export,
+    "DELETE /containers/{name}": containers.remove,
+    "POST /containers/{name}/exec": execs.create,
+    "POST /exec/{name}/start": execs.start,
+    "POST /exec/{name}/resize": execs.resize,
+    "GET /exec/{name}/json": execs.inspect,
+    "POST /commit": commit.commit,
+    "GET /images/json": images.list_all,
+    "GET /images/get": image_tars.save,
+    "POST /images/load": image_tars.load,
+    "POST /images/create": image_tars.create,
+    "GET /images/{name}/json": images.inspect,
+    "GET /images/{name}/history": images.history,
+    "GET /images/{name}/get": image_tars.save,
+    "POST /images/{name}/tag": images.tag,
+    "DELETE /images/{name}": images.remove,
+    "GET /plugins": system.plugins,
+    "POST /swarm/init": swarm.no_swarm,
+    "POST /swarm/join": swarm.no_swarm,
+    "POST /swarm/leave": swarm.not_in_a_swarm,
+}
+for _method in ("GET", "POST", "DELETE"):
+    for _noun in ("swarm", "services", "nodes", "tasks", "secrets", "configs"):
+        ROUTES[f"{_method} /{_noun}"] = ROUTES[f"{_method} /{_noun}/{{name}}"] = swarm.not_a_manager
+
+# Ended when their client goes. Anything else that changes state is carried through once it has begun.
+ENDED_BY_CLIENT = frozenset((wait.wait, attach.attach, execs.start, image_tars.load, image_tars.create))
+
+
+class Match(NamedTuple):
+    handler: Handler
+    name: str
+    carried_through: bool
+
+
+def find(method: str, path: str) -> Match | None:
+    """The handler of a path without its version, and what ``{name}`` stands for; None when there is no such route."""
+    handler = ROUTES.get(f"{method} {path}")
+    name = ""
+    if handler is None:
+        noun, _, rest = path[1:].partition("/")
+        name, _, verb = rest.rpartition("/")
+        handler = ROUTES.get(f"{method} /{noun}/{{name}}/{verb}") if name else None
+        if handler is None and verb == "ws":
+            name, _, before = name.rpartition("/")
+            handler = ROUTES.get(f"{method} /{noun}/{{name}}/{before}/ws")
+        if handler is None and rest:
+            name = rest
+            handler = ROUTES.get(f"{method} /{noun}/{{name}}")
+    if handler is None:
+        return None
+    return Match(handler, name.lstrip("/"), method != "GET" and handler not in ENDED_BY_CLIENT)

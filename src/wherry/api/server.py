@@ -1,0 +1,99 @@
+"""The HTTP server: takes requests apart, finds their handler, and turns what goes wrong into Docker's answers."""
+
+import asyncio
+import logging
+import re
+import time
+from typing import Any
+
+from aiohttp import web
+
+from wherry.api import response
+from wherry.api.request import Request
+from wherry.api.routes import Match, find
+from wherry.api.versions import CURRENT, VersionRefused, parse_version
+from wherry.engine.engine import Engine
+from wherry.model.errors import EngineError
+
+log = logging.getLogger("wherry.api")
+
+_VERSIONED = re.compile(r"/v([0-9.]+)(/.*)", re.DOTALL)
+_READ_BUFFER = 1 << 18  # bytes of a body that are read ahead: uploads of layers are what it is for
+_FINISH = 10.0  # seconds that requests under way get when the engine stops
+
+
+class Server:
+    """Serves an engine. ``server.protocol`` is what a listening socket makes for each connection.
+
+    >>> server = Server(engine)
+    >>> await loop.create_unix_server(server.protocol, sock=sock)
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._underway: set[asyncio.Task[web.StreamResponse]] = set()
+        self.protocol = web.Server(
+            self._handle,
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            read_bufsize=_READ_BUFFER,
+        )
+
+    async def close(self) -> None:
+        """Lets what changes state come to its end, then ends every connection."""
+        if self._underway:
+            await asyncio.wait(self._underway, timeout=_FINISH)
+        await self.protocol.shutdown(0)
+
+    async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        began = time.monotonic()
+        try:
+            answer = await self._answer(http)
+        except VersionRefused as refused:
+            make = response.plain if refused.plain else response.error
+            answer = make(refused.message, refused.status)
+        except EngineError as failure:
+            answer = _failed(http, failure.message, failure.status)
+        except (ConnectionError, web.HTTPException):
+            raise
+        except Exception as failure:  # a mistake of ours must not take the daemon with it, and must be seen
+            log.exception("%s %s failed", http.method, http.path)
+            answer = _failed(http, f"internal error: {type(failure).__name__}: {failure}", 500)
+        log.debug("%s %s: %s, %.1f ms", http.method, http.path_qs, answer.status, (time.monotonic() - began) * 1000)
+        return answer
+
+    async def _answer(self, http: web.BaseRequest) -> web.StreamResponse:
+        path, version = http.path, CURRENT
+        versioned = _VERSIONED.fullmatch(path)
+        match = find(http.method, versioned[2] if versioned else path)
+        if match is None:
+            return response.error("page not found", 404) if http.method != "OPTIONS" else response.empty(200)
+        if versioned:
+            version = parse_version(versioned[1])
+        if http.headers.get("Expect", "").lower() == "100-continue" and http.transport is not None:
+            http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return await self._run(match, Request(http, version, match.name))
+
+    async def _run(self, match: Match, request: Request) -> web.StreamResponse:
+        if not match.carried_through:
+            return await match.handler(request, self._engine)
+        task = asyncio.ensure_future(match.handler(request, self._engine))
+        self._underway.add(task)
+        task.add_done_callback(self._underway.discard)
+        return await asyncio.shield(task)
+
+
+def _failed(http: web.BaseRequest, message: str, status: int) -> web.StreamResponse:
+    """The answer to a request that failed; a stream that has begun can only be cut off."""
+    if http.writer is not None and _output_size(http.writer) > 0:
+        log.error("%s %s failed in its middle: %s", http.method, http.path, message)
+        raise ConnectionResetError(message)
+    if status >= 500:
+        log.error("%s %s: %s", http.method, http.path, message)
+    return response.error(message, status)
+
+
+def _output_size(writer: Any) -> int:
+    size: int = writer.output_size
+    return size

@@ -1,0 +1,139 @@
+"""Every command, with the module that holds it: a name leads to its code without loading any other.
+
+`TOP` is the table of `wherry NAME`; a `Group` is one more table (`wherry container NAME`). The short texts are here
+once more, so that help can list them; a test holds them to what the commands themselves say.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.cli.command import Command
+
+
+class Entry:
+    """A command's place, `module:CONSTANT`, and its one-line description."""
+
+    __slots__ = ("hidden", "place", "short")
+
+    def __init__(self, place: str, short: str, *, hidden: bool = False) -> None:
+        self.place, self.short, self.hidden = place, short, hidden
+
+    def load(self) -> Command:
+        module, _, constant = self.place.partition(":")
+        name = "wherry.cli." + module
+        command: Command = getattr(__import__(name, fromlist=[constant]), constant)
+        return command
+
+
+class Group:
+    """A command that only has others below it; `aliases` are other names for those, old to new."""
+
+    __slots__ = ("aliases", "commands", "short")
+
+    def __init__(self, short: str, commands: dict[str, Entry], aliases: dict[str, str] | None = None) -> None:
+        self.short, self.commands, self.aliases = short, commands, aliases or {}
+
+    def find(self, name: str) -> Entry | None:
+        return self.commands.get(self.aliases.get(name, name))
+
+
+_ATTACH = Entry("attach:ATTACH", "Attach local standard input, output, and error streams to a running container")
+_COMMIT = Entry("commit:COMMIT", "Create a new image from a container's changes")
+_CREATE = Entry("run:CREATE", "Create a new container")
+_DIFF = Entry("diff:DIFF", "Inspect changes to files or directories on a container's filesystem")
+_EVENTS = Entry("events:EVENTS", "Get real time events from the server")
+_EXEC = Entry("exec:EXEC", "Execute a command in a running container")
+_EXPORT = Entry("export:EXPORT", "Export a container's filesystem as a tar archive")
+_HISTORY = Entry("history:HISTORY", "Show the history of an image")
+_IMAGES = Entry("images:IMAGES", "List images")
+_IMPORT = Entry("load:IMPORT", "Import the contents from a tarball to create a filesystem image")
+_INFO = Entry("system:INFO", "Display system-wide information")
+_INSPECT = Entry("inspect:INSPECT", "Return low-level information on Docker objects")
+_KILL = Entry("stop:KILL", "Kill one or more running containers")
+_LOAD = Entry("load:LOAD", "Load an image from a tar archive or STDIN")
+_LOGS = Entry("logs:LOGS", "Fetch the logs of a container")
+_PAUSE = Entry("stop:PAUSE", "Pause all processes within one or more containers")
+_PORT = Entry("port:PORT", "List port mappings or a specific mapping for the container")
+_PS = Entry("ps:PS", "List containers")
+_RENAME = Entry("rename:RENAME", "Rename a container")
+_RESTART = Entry("stop:RESTART", "Restart one or more containers")
+_RM = Entry("rm:RM", "Remove one or more containers")
+_RMI = Entry("images:RMI", "Remove one or more images")
+_RUN = Entry("run:RUN", "Create and run a new container from an image")
+_SAVE = Entry("load:SAVE", "Save one or more images to a tar archive (streamed to STDOUT by default)")
+_START = Entry("start:START", "Start one or more stopped containers")
+_STOP = Entry("stop:STOP", "Stop one or more running containers")
+_TAG = Entry("images:TAG", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE")
+_TOP = Entry("top:TOP", "Display the running processes of a container")
+_UNPAUSE = Entry("stop:UNPAUSE", "Unpause all processes within one or more containers")
+_UPDATE = Entry("update:UPDATE", "Update configuration of one or more containers")
+_VERSION = Entry("system:VERSION", "Show the Docker version information")
+_WAIT = Entry("wait:WAIT", "Block until one or more containers stop, then print their exit codes")
+
+# In the order in which help shows them.
+COMMON = ("run", "exec", "ps", "images", "version", "info")
+
+TOP: dict[str, Entry | Group] = {
+    "run": _RUN,
+    "exec": _EXEC,
+    "ps": _PS,
+    "images": _IMAGES,
+    "version": _VERSION,
+    "info": _INFO,
+    "container": Group(
+        "Manage containers",
+        {
+            "attach": _ATTACH,
+            "commit": _COMMIT,
+            "create": _CREATE,
+            "diff": _DIFF,
+            "exec": _EXEC,
+            "export": _EXPORT,
+            "inspect": Entry("inspect:CONTAINER_INSPECT", "Display detailed information on one or more containers"),
+            "kill": _KILL,
+            "logs": _LOGS,
+            "ls": Entry("ps:CONTAINER_LS", "List containers"),
+            "pause": _PAUSE,
+            "port": _PORT,
+            "prune": Entry("prune:CONTAINER_PRUNE", "Remove all stopped containers"),
+            "rename": _RENAME,
+            "restart": _RESTART,
+            "rm": _RM,
+            "run": _RUN,
+            "start": _START,
+            "stop": _STOP,
+            "top": _TOP,
+            "unpause": _UNPAUSE,
+            "update": _UPDATE,
+            "wait": _WAIT,
+        },
+        {"list": "ls", "ps": "ls", "remove": "rm"},
+    ),
+    "attach": _ATTACH,
+    "commit": _COMMIT,
+    "create": _CREATE,
+    "diff": _DIFF,
+    "events": _EVENTS,
+    "export": _EXPORT,
+    "history": _HISTORY,
+    "import": _IMPORT,
+    "inspect": _INSPECT,
+    "kill": _KILL,
+    "load": _LOAD,
+    "logs": _LOGS,
+    "pause": _PAUSE,
+    "port": _PORT,
+    "rename": _RENAME,
+    "restart": _RESTART,
+    "rm": _RM,
+    "rmi": _RMI,
+    "save": _SAVE,
+    "start": _START,
+    "stop": _STOP,
+    "tag": _TAG,
+    "top": _TOP,
+    "unpause": _UNPAUSE,
+    "update": _UPDATE,
+    "wait": _WAIT,
+}

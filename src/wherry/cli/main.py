@@ -1,0 +1,218 @@
+"""The wherry command: global options, then a command and what it takes."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wherry.cli import flags
+from wherry.cli.command import CommandError, Session
+from wherry.cli.commands import TOP, Entry, Group
+from wherry.cli.flags import FlagError, HelpRequested, Options
+from wherry.client.errors import ClientError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wherry.cli.command import Command
+
+PROGRAM = "wherry"
+FLAG_ERROR = 125
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """The console script. Leaves without the interpreter's own end, which takes longer than many a command."""
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        _die_of_broken_pipe()
+    os._exit(code)
+
+
+def run(words: Sequence[str]) -> int:
+    """Carries a command line out and gives its exit code."""
+    # Names and output are bytes to the system; what is no UTF-8 in them passes through.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # both are TextIOWrappers
+    try:
+        return _dispatch(words) or 0
+    except CommandError as error:
+        if error.text:
+            print(error.text, file=sys.stderr)
+        return error.code
+    except ClientError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _die_of_broken_pipe()
+        return 1
+
+
+def _die_of_broken_pipe() -> None:
+    """Ends as a program does whose reader has gone (`wherry logs c | head`): silently, by the signal."""
+    from wherry.client.lean import signals
+
+    signals.signal(signals.SIGPIPE, signals.SIG_DFL)
+    os.kill(os.getpid(), signals.SIGPIPE)
+
+
+def global_flags() -> list[flags.Flag]:
+    """docker's, for every command, before its name."""
+    config = os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
+    keys = os.environ.get("DOCKER_CERT_PATH") or config
+    verify = bool(os.environ.get("DOCKER_TLS_VERIFY"))
+    return [
+        flags.string("config", "", "Location of client config files", config),
+        flags.string(
+            "context",
+            "c",
+            "Name of the context to use to connect to the daemon (overrides DOCKER_HOST env var and default context set "
+            'with "docker context use")',
+        ),
+        flags.switch("debug", "D", "Enable debug mode"),
+        flags.strings("host", "H", "Daemon socket to connect to"),
+        flags.string(
+            "log-level", "l", 'Set the logging level ("debug", "info", "warn", "error", "fatal")', default="info"
+        ),
+        flags.switch("tls", "", "Use TLS; implied by --tlsverify", bool(os.environ.get("DOCKER_TLS"))),
+        flags.string("tlscacert", "", "Trust certs signed only by this CA", os.path.join(keys, "ca.pem")),
+        flags.string("tlscert", "", "Path to TLS certificate file", os.path.join(keys, "cert.pem")),
+        flags.string("tlskey", "", "Path to TLS key file", os.path.join(keys, "key.pem")),
+        flags.switch("tlsverify", "", "Use TLS and verify the remote", verify),
+        flags.switch("version", "v", "Print version information and quit"),
+    ]
+
+
+def _dispatch(words: Sequence[str]) -> int | None:
+    known = global_flags()
+    try:
+        options = flags.parse(known, words, interspersed=False)
+    except HelpRequested:
+        return _help([])
+    except FlagError as error:
+        raise _flag_error(error, PROGRAM, f"{PROGRAM} [OPTIONS] COMMAND [ARG...]") from None
+    if options["version"]:
+        from wherry import __version__
+
+        print(f"{PROGRAM} version {__version__}")
+        return 0
+    if options["log-level"] not in ("trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"):
+        raise CommandError(f"Unable to parse logging level: {options['log-level']}")
+    rest = options.arguments
+    if not rest:
+        from wherry.cli import help
+
+        sys.stderr.write(help.of_program(known))
+        return 0
+    if rest[0] == "help":
+        return _help(rest[1:])
+    if rest[0] == "daemon":
+        return _become_daemon([*words[: len(words) - len(rest)], *rest[1:]])
+    return _run_command(Session(options), rest)
+
+
+def _run_command(session: Session, words: Sequence[str]) -> int | None:
+    path = PROGRAM
+    found: Entry | Group | None = TOP.get(words[0])
+    if found is None:
+        raise CommandError(
+            f"{PROGRAM}: unknown command: {PROGRAM} {words[0]}\n\nRun '{PROGRAM} --help' for more information"
+        )
+    while isinstance(found, Group):
+        path += f" {words[0]}"
+        words = words[1:]
+        found = _in_group(path, found, words)
+        if found is None:
+            return 0
+    path += f" {words[0]}"
+    return _run_entry(session, path, found, words[1:])
+
+
+def _in_group(path: str, group: Group, words: Sequence[str]) -> Entry | Group | None:
+    """The command that is meant; None when help was, and has been given."""
+    from wherry.cli import help
+
+    if not words:
+        sys.stderr.write(help.of_group(path, group))
+        return None
+    try:
+        flags.parse([], words[:1])
+    except HelpRequested:
+        sys.stdout.write(help.of_group(path, group))
+        return None
+    except FlagError as error:
+        raise _flag_error(error, path, path) from None
+    found = group.find(words[0])
+    if found is None:
+        raise CommandError(
+            f"{PROGRAM}: unknown command: {path} {words[0]}\n\n"
+            f"Usage:  {path}\n\nRun '{path} --help' for more information"
+        )
+    return found
+
+
+def _run_entry(session: Session, path: str, entry: Entry, words: Sequence[str]) -> int | None:
+    command = entry.load()
+    try:
+        options = flags.parse(command.flags, words, interspersed=command.interspersed)
+    except HelpRequested:
+        from wherry.cli import help
+
+        sys.stdout.write(help.of_command(path, command))
+        return 0
+    usage = f"{path.rpartition(' ')[0]} {command.usage}"
+    try:
+        _check_arguments(path, usage, command, options)
+        return command.run(session, options)
+    except FlagError as error:
+        raise _flag_error(error, path, usage) from None
+
+
+def _check_arguments(path: str, usage: str, command: Command, options: Options) -> None:
+    complaint = command.arguments.complaint(len(options.arguments))
+    if complaint:
+        # docker says See where a number is missing, and Run everywhere else.
+        verb = "See" if command.arguments.most is None else "Run"
+        raise CommandError(
+            f"{PROGRAM}: '{path}' {complaint}\n\nUsage:  {usage}\n\n{verb} '{path} --help' for more information"
+        )
+
+
+def _flag_error(error: FlagError, path: str, usage: str) -> CommandError:
+    return CommandError(f"{error}\n\nUsage:  {usage}\n\nRun '{path} --help' for more information", FLAG_ERROR)
+
+
+def _help(words: Sequence[str]) -> int:
+    """`wherry help`, `wherry help container stop`, `wherry --help`."""
+    from wherry.cli import help
+
+    if not words:
+        sys.stdout.write(help.of_program(global_flags()))
+        return 0
+    path = " ".join((PROGRAM, *words))
+    found: Entry | Group | None = TOP.get(words[0])
+    for word in words[1:]:
+        found = found.find(word) if isinstance(found, Group) else None
+    if found is None:
+        raise CommandError(f"unknown help topic: {' '.join(words)}")
+    text = help.of_group(path, found) if isinstance(found, Group) else help.of_command(path, found.load())
+    sys.stdout.write(text)
+    return 0
+
+
+def _become_daemon(words: Sequence[str]) -> int:
+    """`wherry daemon` is a program of its own, from the engine's side of the house."""
+    from wherry.cli.engine import python
+
+    sys.stdout.flush()
+    os.execv(sys.executable, [*python(), "-m", "wherry.daemon", *words])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The user's terminal: raw while a container has it, and as it was again whatever happens; its size; detach keys."""
+
+from __future__ import annotations
+
+import os
+import termios
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+
+# The detach keys where nobody has chosen: ctrl-p, ctrl-q.
+DEFAULT_DETACH_KEYS = b"\x10\x11"
+
+
+def is_terminal(descriptor: int) -> bool:
+    try:
+        return os.isatty(descriptor)
+    except OSError:
+        return False
+
+
+def size(descriptor: int = STDOUT) -> tuple[int, int]:
+    """Rows and columns, (0, 0) where there is no terminal."""
+    try:
+        columns, rows = os.get_terminal_size(descriptor)
+    except OSError:
+        return 0, 0
+    return rows, columns
+
+
+class RawTerminal:
+    """A context in which the terminal at `descriptor` hands on every key as it is typed and draws nothing itself.
+
+    The keys that would end, stop or background this program go to the container like any other.
+    """
+
+    def __init__(self, descriptor: int = STDIN) -> None:
+        self._descriptor = descriptor
+        self._saved: list[Any] | None = None
+
+    def __enter__(self) -> RawTerminal:
+        self._saved = termios.tcgetattr(self._descriptor)
+        self.make_raw()
+        return self
+
+    def make_raw(self) -> None:
+        """Also for after this program was stopped: the shell has made the terminal its own meanwhile."""
+        if self._saved is None:
+            return
+        mode = list(self._saved)
+        mode[6] = list(mode[6])
+        mode[0] &= ~(
+            termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
+            | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
+        )  # fmt: skip
+        mode[1] &= ~termios.OPOST
+        mode[2] = mode[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+        mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+        mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
+        termios.tcsetattr(self._descriptor, termios.TCSANOW, mode)
+
+    def restore(self) -> None:
+        saved, self._saved = self._saved, None
+        if saved is None:
+            return
+        try:
+            # Not TCSAFLUSH: what was typed ahead belongs to the shell.
+            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, saved)
+        except termios.error:
+            pass  # the terminal is gone
+
+    def __exit__(self, *_: object) -> None:
+        self.restore()
+
+
+_CONTROL = "@abcdefghijklmnopqrstuvwxyz[\\]^_"
+
+
+def parse_detach_keys(text: str) -> bytes:
+    """The bytes of keys like "ctrl-p,ctrl-q", "a" or "DEL". Raises ValueError for one that is not known."""
+    codes = bytearray()
+    for key in text.split(","):
+        if len(key) == 1 and key.isascii():
+            codes.append(ord(key))
+        elif key.startswith("ctrl-") and len(key) == 6 and key[5] in _CONTROL:
+            codes.append(_CONTROL.index(key[5]))
+        elif key == "DEL":
+            codes.append(127)
+        else:
+            raise ValueError(f"Unknown character: '{key}'")
+    return bytes(codes)
+
+
+class DetachKeys:
+    """Watches what is typed. A beginning of the sequence is held back until it is clear what it becomes."""
+
+    def __init__(self, keys: bytes) -> None:
+        self._keys = keys
+        self._matched = 0
+
+    def feed(self, data: bytes) -> tuple[bytes, bool]:
+        """What goes to the container, and whether the sequence is complete (what follows it is dropped)."""
+        if not self._matched and self._keys[0] not in data:
+            return data, False
+        passed = bytearray()
+        for code in data:
+            if code != self._keys[self._matched] and self._matched:
+                # Not the sequence after all: what was held back was meant for the container, and this key may start it.
+                passed += self._keys[: self._matched]
+                self._matched = 0
+            if code == self._keys[self._matched]:
+                self._matched += 1
+                if self._matched == len(self._keys):
+                    self._matched = 0
+                    return bytes(passed), True
+            else:
+                passed.append(code)
+        return bytes(passed), False

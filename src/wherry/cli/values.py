@@ -1,0 +1,151 @@
+"""Values as docker's command line writes them: numbers, sizes, durations; and the words for those that are wrong.
+
+Docker is written in Go, whose parsers are strict in their own way and name themselves in their errors; scripts see
+both, so both are Go's here.
+"""
+
+from __future__ import annotations
+
+_TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
+_FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
+
+_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\v": "\\v"}
+
+
+def quoted(text: str, mark: str = '"') -> str:
+    """Text between marks, as Go's %q writes it."""
+    body = []
+    for char in text:
+        if char == mark:
+            body.append("\\" + char)
+        elif char in _ESCAPES:
+            body.append(_ESCAPES[char])
+        elif char.isprintable():
+            body.append(char)
+        elif char < "\x80":
+            body.append(f"\\x{ord(char):02x}")
+        else:
+            body.append(f"\\u{ord(char):04x}" if char <= "\uffff" else f"\\U{ord(char):08x}")
+    return mark + "".join(body) + mark
+
+
+def parse_bool(text: str) -> bool:
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError(f"strconv.ParseBool: parsing {quoted(text)}: invalid syntax")
+
+
+def parse_int(text: str, *, base: int = 10, bits: int = 64, function: str = "ParseInt") -> int:
+    """A signed number; `base` 0 takes 0x, 0o, 0b and a leading 0 for octal."""
+    number = _number(text, base, function)
+    if not -(1 << bits - 1) <= number < 1 << bits - 1:
+        raise ValueError(f"strconv.{function}: parsing {quoted(text)}: value out of range")
+    return number
+
+
+def parse_unsigned(text: str, bits: int = 64, *, base: int = 10) -> int:
+    if text[:1] in "+-":
+        raise ValueError(f"strconv.ParseUint: parsing {quoted(text)}: invalid syntax")
+    number = _number(text, base, "ParseUint")
+    if number >= 1 << bits:
+        raise ValueError(f"strconv.ParseUint: parsing {quoted(text)}: value out of range")
+    return number
+
+
+def _number(text: str, base: int, function: str) -> int:
+    # Python's int() also takes spaces, digits of other scripts and, in base 10, underscores; Go does not.
+    digits = text.lstrip("+-")
+    if text.isascii() and digits and len(text) - len(digits) <= 1 and digits.isalnum():
+        try:
+            if base == 0 and len(digits) > 1 and digits[0] == "0" and digits[1].isdigit():
+                return int(text, 8)
+            return int(text, base)
+        except ValueError:
+            pass
+    raise ValueError(f"strconv.{function}: parsing {quoted(text)}: invalid syntax")
+
+
+_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+
+
+def parse_duration(text: str) -> int:
+    """Nanoseconds, from text like -1.5h, 300ms or 1m30s."""
+    rest = text[1:] if text[:1] in ("+", "-") else text
+    if rest == "0":
+        return 0
+    if not rest:
+        raise ValueError(f"time: invalid duration {quoted(text)}")
+    total = 0
+    while rest:
+        length = 0
+        while length < len(rest) and rest[length] in "0123456789.":
+            length += 1
+        whole, dot, fraction = rest[:length].partition(".")
+        if not (whole or fraction) or "." in fraction:
+            raise ValueError(f"time: invalid duration {quoted(text)}")
+        rest = rest[length:]
+        length = 0
+        while length < len(rest) and rest[length] not in "0123456789.":
+            length += 1
+        unit, rest = rest[:length], rest[length:]
+        if not unit:
+            raise ValueError(f"time: missing unit in duration {quoted(text)}")
+        if unit not in _UNITS:
+            raise ValueError(f"time: unknown unit {quoted(unit)} in duration {quoted(text)}")
+        total += int(whole or "0") * _UNITS[unit]
+        if fraction:
+            total += int(fraction) * _UNITS[unit] // 10 ** len(fraction)
+    if total >= 1 << 63:
+        raise ValueError(f"time: invalid duration {quoted(text)}")
+    return -total if text[0] == "-" else total
+
+
+def parse_size(text: str) -> int:
+    """Bytes, from text like 512, 64k, 1.5 GiB; the units are powers of 1024."""
+    last = max((text.rfind(char) for char in "0123456789. "), default=-1)
+    if last < 0:
+        raise ValueError(f"invalid size: '{text}'")
+    number, suffix = (text[:last] if text[last] == " " else text[: last + 1]), text[last + 1 :]
+    try:
+        amount = _float(number)
+    except ValueError:
+        raise ValueError(f"strconv.ParseFloat: parsing {quoted(number)}: invalid syntax") from None
+    if amount < 0:
+        raise ValueError(f"invalid size: '{text}'")
+    unit = suffix.lower()
+    if unit in ("", "b"):
+        return int(amount)
+    power = "kmgtp".find(unit[0]) + 1
+    if len(suffix) > 3:
+        raise ValueError(f"invalid suffix: '{suffix}'")
+    if not power or unit[1:] not in ("", "b", "ib"):
+        raise ValueError(f"invalid suffix: '{unit}'")
+    return int(amount * 1024**power)
+
+
+def _float(text: str) -> float:
+    if not text.isascii() or any(char not in "0123456789.+-eE" for char in text):
+        raise ValueError
+    return float(text)
+
+
+def parse_cpus(text: str) -> int:
+    """Billionths of a CPU, from text like 1.5 or 3/2."""
+    from fractions import Fraction
+
+    try:
+        if not text.isascii() or text != text.strip():
+            raise ValueError
+        amount = Fraction(text) * 10**9
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"failed to parse {text} as a rational number") from None
+    if amount.denominator != 1:
+        raise ValueError("value is too precise")
+    return amount.numerator
+
+
+def parse_swap(text: str) -> int:
+    """Bytes, or -1 for no limit."""
+    return -1 if text == "-1" else parse_size(text)

@@ -1,0 +1,38 @@
+"""What can go wrong between this side and the engine."""
+
+from __future__ import annotations
+
+
+class ClientError(Exception):
+    """The root of all of this package's errors; its text is one line for a user."""
+
+
+class APIError(ClientError):
+    """The engine's answer was an error: `status` is HTTP's, `message` the engine's own text."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"Error response from daemon: {message}")
+        self.status = status
+        self.message = message
+
+    @property
+    def not_found(self) -> bool:
+        return self.status == 404
+
+
+class ConnectionFailed(ClientError):
+    """No engine answers at `host`."""
+
+    def __init__(self, host: str, reason: str = "") -> None:
+        detail = f" ({reason})" if reason else ""
+        super().__init__(f"Cannot connect to the wherry daemon at {host}. Is the wherry daemon running?{detail}")
+        self.host = host
+        self.reason = reason
+
+
+class ConnectionLost(ClientError):
+    """The engine went away, or what it sent is not HTTP."""
+
+
+class HostError(ClientError, ValueError):
+    """An address that names no engine, like `npipe://` or `tcp://` with a port that is no number."""

@@ -1,0 +1,116 @@
+"""TLS over a connected socket, with the two things that `ssl.SSLSocket` cannot do: end the sending direction alone
+(a container's standard input ends while its output goes on), and never hide decrypted bytes from `poll`."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import suppress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.client.host import TLS
+    from wherry.client.lean import sockets
+
+RECORD = 1 << 14  # the most data that one TLS record holds (RFC 8446, 5.1)
+
+
+def context(tls: TLS) -> ssl.SSLContext:
+    """OpenSSL's settings for `tls`. Raises OSError when a file cannot be read or is not PEM."""
+    settings = ssl.create_default_context(cafile=tls.ca or None)
+    if not tls.verify:
+        settings.check_hostname = False
+        settings.verify_mode = ssl.CERT_NONE
+    if tls.cert:
+        settings.load_cert_chain(tls.cert, tls.key or None)
+    return settings
+
+
+class TLSStream:
+    """Looks like a socket. Blocking until `setblocking(False)`."""
+
+    def __init__(self, stream: sockets.socket, name: str, tls: TLS) -> None:
+        """Shakes hands with the engine; `name` is what its certificate must be for. Raises OSError (ssl.SSLError)."""
+        self._stream = stream
+        self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._buffer = bytearray(16 * RECORD)
+        self._blocking = True
+        self._owed = 0  # bytes of the caller's that are encrypted, but not all sent
+        try:
+            self._tls = context(tls).wrap_bio(self._received, self._to_send, server_hostname=name)
+            while True:
+                try:
+                    self._tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    self._flush()
+                    self._fill()
+            self._flush()
+        except BaseException:
+            stream.close()
+            raise
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def _fill(self) -> None:
+        """Takes what the socket has. Raises BlockingIOError when that is nothing and the socket does not block."""
+        count = self._stream.recv_into(self._buffer)
+        if count:
+            self._received.write(memoryview(self._buffer)[:count])
+        else:
+            self._received.write_eof()
+
+    def _flush(self) -> None:
+        """Sends what OpenSSL has produced. Raises BlockingIOError, and keeps the rest, when the socket is full."""
+        while self._to_send.pending:
+            data = self._to_send.read()
+            try:
+                sent = self._stream.send(data)
+            except BlockingIOError:
+                sent = 0
+            if sent < len(data):
+                self._to_send.write(data[sent:])
+                if not sent:
+                    raise BlockingIOError
+
+    def recv_into(self, buffer: memoryview | bytearray, /) -> int:
+        """Decrypted bytes; 0 at the end. Raises BlockingIOError when there are none yet and it does not block."""
+        while True:
+            try:
+                return self._tls.read(len(buffer), buffer)  # type: ignore[arg-type, return-value]  # typeshed: bytearray only
+            except ssl.SSLWantReadError:
+                self._fill()
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return 0
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Sends up to one TLS record of `data`.
+
+        Raises BlockingIOError when the socket is full and does not block; the caller then calls again with the same
+        data, of which this remembers what it has encrypted already.
+        """
+        if not self._owed:
+            self._owed = self._tls.write(memoryview(data)[:RECORD])
+        self._flush()
+        sent, self._owed = self._owed, 0
+        return sent
+
+    def sendall(self, data: bytes | memoryview, /) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self.send(view) :]
+
+    def shutdown(self, how: int, /) -> None:
+        """Tells the engine that no more will be sent; reading goes on."""
+        with suppress(ssl.SSLError):  # it wants the engine's own goodbye, which comes when the stream ends
+            self._tls.unwrap()
+        self._stream.setblocking(True)
+        self._flush()
+        self._stream.setblocking(self._blocking)
+
+    def setblocking(self, flag: bool, /) -> None:
+        self._blocking = flag
+        self._stream.setblocking(flag)
+
+    def close(self) -> None:
+        self._stream.close()

@@ -1,0 +1,123 @@
+"""Text to logical lines: continuations, comments, parser directives, and the bodies of here-documents.
+
+A Dockerfile is read from top to bottom, once. A line that ends with the escape character goes on in the next one;
+comments and blank lines in between are left out. The first lines may be directives (``# escape=```), which end at
+the first line that is none. A here-document's body is read as it is, by whoever has found its ``<<`` in a line.
+"""
+
+import re
+from dataclasses import dataclass
+
+from wherry.dockerfile.errors import DockerfileSyntaxError, Position
+
+# What Go's unicode.IsSpace calls a space: str.isspace() has four more (0x1c to 0x1f).
+SPACES = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+
+_DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)\s*=(.*)", re.DOTALL)
+_DIRECTIVES = frozenset({"syntax", "escape", "check"})
+
+
+@dataclass(frozen=True, slots=True)
+class LogicalLine:
+    """One instruction's line with its continuations joined, and the numbers of the lines that it came from."""
+
+    text: str
+    start: int
+    end: int
+
+
+class Lexer:
+    """Reads logical lines off a text. ``escape``, ``directives`` and ``warnings`` fill up on the way."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self.escape = "\\"
+        self.directives: dict[str, str] = {}
+        self.warnings: list[str] = []
+        self._file = file
+        self._lines = text.removeprefix("\ufeff").split("\n")
+        if self._lines[-1] == "":
+            self._lines.pop()
+        self._at = 0
+        self._in_directives = True
+
+    def next_line(self) -> LogicalLine | None:
+        """The next instruction's line, or None at the end of the text."""
+        while self._at < len(self._lines):
+            line = self._take().rstrip("\r").lstrip(SPACES)
+            if line.startswith("#"):
+                self._read_directive(line)
+                continue
+            self._in_directives = False
+            if line:
+                return self._join(line)
+        return None
+
+    def heredoc_body(self, name: str, *, strip_tabs: bool, start: int) -> str:
+        """The lines up to one that is ``name`` alone, their newlines included.
+
+        ``strip_tabs`` lets tabs stand before the name (``<<-``); the body keeps its tabs. ``start`` is the line of
+        the instruction, for the error when the end is missing.
+        """
+        body: list[str] = []
+        while self._at < len(self._lines):
+            line = self._take()
+            bare = line.rstrip("\r")
+            if (bare.lstrip("\t") if strip_tabs else bare) == name:
+                return "".join(body)
+            body.append(f"{line}\n")
+        reason = f"unterminated heredoc: expected a line that is {name} alone before the end of the file"
+        raise DockerfileSyntaxError(reason, self.position(start, start))
+
+    def position(self, start: int, end: int | None = None, code: str = "") -> Position:
+        """Lines ``start`` to ``end`` (default: all that has been read since) as a place for errors."""
+        end = self._at if end is None else end
+        return Position(self._file, start, end, "\n".join(self._lines[start - 1 : end]), code)
+
+    def _take(self) -> str:
+        self._at += 1
+        return self._lines[self._at - 1]
+
+    def _join(self, line: str) -> LogicalLine:
+        start = self._at
+        parts: list[str] = []
+        line, goes_on = self._split_continuation(line)
+        parts.append(line)
+        while goes_on and self._at < len(self._lines):
+            line = self._take().rstrip("\r")
+            content = line.lstrip(SPACES)
+            if content.startswith("#"):
+                continue
+            if not content:
+                self.warnings.append(f"{self._file}:{self._at}: empty continuation line")
+                continue
+            line, goes_on = self._split_continuation(line)
+            parts.append(line)
+        return LogicalLine("".join(parts).strip(SPACES), start, self._at)
+
+    def _split_continuation(self, line: str) -> tuple[str, bool]:
+        """Without its escape character at the end, if that is one: two of them are an escaped one."""
+        bare = line.rstrip(" \t")
+        if not bare.endswith(self.escape) or bare[-2:-1] == self.escape:
+            return line, False
+        return bare[:-1], True
+
+    def _read_directive(self, comment: str) -> None:
+        if not self._in_directives:
+            return
+        match = _DIRECTIVE.match(comment[1:].lstrip(SPACES))
+        value = match[2].strip(SPACES) if match else ""
+        name = match[1].lower() if match and value else ""
+        if name not in _DIRECTIVES:
+            self._in_directives = False
+            return
+        if name in self.directives:
+            raise DockerfileSyntaxError(f"only one {name} parser directive can be used", self.position(self._at))
+        self.directives[name] = value
+        if name == "escape":
+            if value not in ("\\", "`"):
+                reason = f"invalid escape token '{value}': expected ` or \\"
+                raise DockerfileSyntaxError(reason, self.position(self._at))
+            self.escape = value

@@ -1,0 +1,137 @@
+"""One logical line into its parts: keyword, flags, words, and the exec form's JSON array."""
+
+import json
+import re
+from dataclasses import dataclass, field
+
+from wherry.dockerfile.errors import DockerfileError
+from wherry.dockerfile.lexer import SPACES
+
+# What parts the words of an instruction that knows no quotes. Narrower than SPACES, which file names may contain.
+BLANKS = "\t\v\f\r "
+_BLANKS = re.compile(r"[\t\v\f\r ]+")
+_SPACE = frozenset(SPACES)
+
+
+def split_keyword(line: str) -> tuple[str, str]:
+    """The instruction's name as it is written, and what follows."""
+    keyword, *rest = _BLANKS.split(line.strip(SPACES), maxsplit=1)
+    return keyword, rest[0].strip(SPACES) if rest else ""
+
+
+def split_blanks(text: str) -> list[str]:
+    """Words parted by blanks alone: quotes and escapes are left as they are, and part nothing."""
+    return _BLANKS.split(text) if text else []
+
+
+@dataclass(slots=True)
+class _Word:
+    characters: list[str] = field(default_factory=list)
+    quote: str = ""
+    quoted: bool = False  # it may be empty
+
+
+def split_flags(text: str, escape: str) -> tuple[list[str], str]:
+    """The ``--flags`` that ``text`` begins with, free of quotes and escapes, and the rest. A bare ``--`` ends them."""
+    flags: list[str] = []
+    word: _Word | None = None
+    at = 0
+    while at < len(text):
+        char = text[at]
+        if word is None:
+            if char in _SPACE:
+                at += 1
+                continue
+            if not text.startswith("--", at):
+                return flags, text[at:].strip(SPACES)
+            word = _Word()
+        if not word.quote and char in _SPACE:
+            if word.characters == ["-", "-"]:
+                return flags, text[at:].strip(SPACES)
+            flags.append("".join(word.characters))
+            word = None
+        elif char == word.quote:
+            word.quote = ""
+        elif not word.quote and char in "'\"":
+            word.quote = char
+        elif char == escape:
+            # The character after it counts as it is; at the end of the line it counts for nothing.
+            at += 1
+            word.characters.append(text[at : at + 1])
+        else:
+            word.characters.append(char)
+        at += 1
+    if word is not None and word.characters != ["-", "-"]:
+        flags.append("".join(word.characters))
+    return flags, ""
+
+
+def split_quoted(text: str, escape: str) -> list[str]:
+    """Words parted by spaces outside of quotes, with their quotes and escapes kept for the expansion to take away.
+
+    Raises DockerfileError when a quote is not closed.
+    """
+    words: list[str] = []
+    word: _Word | None = None
+    at = 0
+    while at < len(text):
+        char = text[at]
+        if word is None:
+            if char in _SPACE:
+                at += 1
+                continue
+            word = _Word()
+        if not word.quote and char in _SPACE:
+            words.append("".join(word.characters))
+            word = None
+        elif char == escape and word.quote != "'":
+            if at + 1 < len(text):
+                at += 1
+                word.characters += (char, text[at])
+        else:
+            if char == word.quote:
+                word.quote = ""
+            elif not word.quote and char in "'\"":
+                word.quote = char
+            word.characters.append(char)
+        at += 1
+    if word is not None:
+        if word.quote:
+            raise DockerfileError(f"a quote is not closed: expected another {word.quote} before the end of the line")
+        words.append("".join(word.characters))
+    return [found for found in words if found]
+
+
+class _NotJson(ValueError):
+    pass
+
+
+def _refuse_constant(name: str) -> str:
+    raise _NotJson(name)
+
+
+class _Number(str):
+    """A number in its own spelling: converting a very long one is slow, and all of them are refused."""
+
+    __slots__ = ()
+
+
+def exec_form(text: str) -> list[str] | None:
+    """The words of a JSON array, or None when ``text`` is none and so is in shell form, as Docker takes it.
+
+    Raises DockerfileError when it is an array with anything but strings in it.
+    """
+    if not text.startswith("["):
+        return None
+    try:
+        words = json.loads(text, parse_constant=_refuse_constant, parse_int=_Number, parse_float=_Number)
+    except (ValueError, RecursionError):
+        return None
+    if not all(type(word) is str for word in words):
+        raise DockerfileError("when using JSON array syntax, arrays must be comprised of strings only")
+    return [_without_surrogates(word) for word in words]
+
+
+def _without_surrogates(word: str) -> str:
+    """Halves of a surrogate pair, which JSON can spell and UTF-8 cannot, become U+FFFD."""
+    return word.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,0 +1,19 @@
+"""How an engine is set up."""
+
+import msgspec
+
+
+class EngineConfig(msgspec.Struct, frozen=True):
+    """``data_root`` outlives the machine's restarts, ``exec_root`` does not. ``hosts`` are the API's addresses."""
+
+    data_root: str = "/var/lib/wherry"
+    exec_root: str = "/run/wherry"
+    hosts: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    log_driver: str = "local"
+    log_options: dict[str, str] = {}
+    stop_timeout: int = 10  # seconds between the stop signal and SIGKILL, Docker's figure
+    init: bool = False
+    debug: bool = False
+    insecure_registries: tuple[str, ...] = ()
+    registry_mirrors: tuple[str, ...] = ()

@@ -1,0 +1,207 @@
+"""From what a user asked for and what the image says to the configuration a container is made with."""
+
+import signal
+
+import msgspec
+
+from wherry.engine.config import EngineConfig
+from wherry.model.config import ContainerConfig, HealthConfig
+from wherry.model.errors import InvalidParameter
+from wherry.model.host import HostConfig
+
+MASKED_PATHS = (
+    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+)  # fmt: skip
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+SHM_SIZE = 64 << 20
+_MINIMUM_MEMORY = 6 << 20
+_MILLISECOND = 1_000_000
+_RESTART_POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
+
+
+def merge(asked: ContainerConfig, image: ContainerConfig) -> ContainerConfig:
+    """What was asked for, completed by what the image says. The rules are Docker's: a new entrypoint drops the image's
+    command, lists of names add up, anything else of the user's replaces the image's."""
+    config = msgspec.structs.replace(asked)
+    config.user = asked.user or image.user
+    config.working_dir = asked.working_dir or image.working_dir
+    config.env = _merge_environment(asked.env or [], image.env or [])
+    config.labels = image.labels | asked.labels
+    if asked.exposed_ports or image.exposed_ports:
+        config.exposed_ports = (image.exposed_ports or {}) | (asked.exposed_ports or {})
+    if asked.volumes or image.volumes:
+        config.volumes = (image.volumes or {}) | (asked.volumes or {})
+    if not asked.entrypoint:
+        config.cmd = asked.cmd or image.cmd
+        if asked.entrypoint is None:
+            config.entrypoint = image.entrypoint
+    if config.entrypoint == [""]:
+        config.entrypoint = None
+    config.stop_signal = asked.stop_signal or image.stop_signal
+    config.stop_timeout = asked.stop_timeout if asked.stop_timeout is not msgspec.UNSET else image.stop_timeout
+    config.shell = asked.shell or image.shell
+    config.healthcheck = _merge_health(asked.healthcheck, image.healthcheck)
+    return config
+
+
+def _merge_environment(asked: list[str], image: list[str]) -> list[str]:
+    names = {entry.partition("=")[0] for entry in asked}
+    return asked + [entry for entry in image if entry.partition("=")[0] not in names]
+
+
+def _merge_health(
+    asked: HealthConfig | msgspec.UnsetType, image: HealthConfig | msgspec.UnsetType
+) -> HealthConfig | msgspec.UnsetType:
+    if not isinstance(asked, HealthConfig) or not isinstance(image, HealthConfig):
+        return asked if isinstance(asked, HealthConfig) else image
+    return HealthConfig(
+        test=asked.test or image.test,
+        interval=asked.interval or image.interval,
+        timeout=asked.timeout or image.timeout,
+        start_period=asked.start_period or image.start_period,
+        start_interval=asked.start_interval or image.start_interval,
+        retries=asked.retries or image.retries,
+    )
+
+
+def command_line(config: ContainerConfig) -> list[str]:
+    """Entrypoint and command in one. Raises InvalidParameter when both are empty."""
+    arguments = [*(config.entrypoint or []), *(config.cmd or [])]
+    if not arguments or not arguments[0]:
+        raise InvalidParameter("no command specified")
+    return arguments
+
+
+def check_config(config: ContainerConfig) -> None:
+    """Raises InvalidParameter for what no container can be made with."""
+    if config.working_dir and not config.working_dir.startswith("/"):
+        raise InvalidParameter(
+            f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"
+        )
+    for entry in config.env or []:
+        if entry.startswith("=") or not entry:
+            raise InvalidParameter(f"invalid environment variable: {entry}")
+        if "\0" in entry:
+            raise InvalidParameter("invalid environment variable: it contains a null byte")
+    if config.stop_signal:
+        parse_signal(config.stop_signal)
+    if isinstance(config.healthcheck, HealthConfig):
+        _check_health(config.healthcheck)
+
+
+def _check_health(health: HealthConfig) -> None:
+    for name, value in (
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
+    ):
+        if value != 0 and value < _MILLISECOND:
+            raise InvalidParameter(f"{name} in Healthcheck cannot be less than 1ms")
+    if health.retries < 0:
+        raise InvalidParameter("Retries in Healthcheck cannot be negative")
+    if health.test and health.test[0] not in ("NONE", "CMD", "CMD-SHELL", ""):
+        raise InvalidParameter(f"Unknown healthcheck type '{health.test[0]}' (expected 'CMD')")
+
+
+def complete_host_config(asked: HostConfig, engine: EngineConfig) -> HostConfig:
+    """The host configuration with every default filled in, as ``inspect`` shows it. Raises InvalidParameter."""
+    host = msgspec.structs.replace(asked)
+    host.network_mode = "bridge" if asked.network_mode in ("", "default") else asked.network_mode
+    host.ipc_mode = asked.ipc_mode or "private"
+    host.cgroupns_mode = asked.cgroupns_mode or ("host" if asked.privileged else "private")
+    host.shm_size = asked.shm_size or SHM_SIZE
+    host.runtime = asked.runtime or "wherry"
+    if not asked.log_config.type:
+        host.log_config = msgspec.structs.replace(asked.log_config, type=engine.log_driver)
+        host.log_config.config = asked.log_config.config or engine.log_options
+    if not asked.restart_policy.name:
+        host.restart_policy = msgspec.structs.replace(asked.restart_policy, name="no")
+    if asked.memory > 0 and asked.memory_swap == 0:
+        host.memory_swap = asked.memory * 2
+    if asked.masked_paths is None:
+        host.masked_paths = [] if asked.privileged else list(MASKED_PATHS)
+    if asked.readonly_paths is None:
+        host.readonly_paths = [] if asked.privileged else list(READONLY_PATHS)
+    _apply_security_options(host)
+    _check_host_config(host)
+    return host
+
+
+def _apply_security_options(host: HostConfig) -> None:
+    for option in host.security_opt or []:
+        if option in ("systempaths=unconfined", "systempaths:unconfined"):
+            host.masked_paths, host.readonly_paths = [], []
+
+
+def _check_host_config(host: HostConfig) -> None:
+    policy = host.restart_policy
+    if policy.name not in _RESTART_POLICIES:
+        raise InvalidParameter(
+            f"invalid restart policy: unknown policy '{policy.name}'; use one of 'no', 'always', "
+            "'on-failure', or 'unless-stopped'"
+        )
+    if policy.maximum_retry_count and policy.name != "on-failure":
+        raise InvalidParameter("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    if policy.maximum_retry_count < 0:
+        raise InvalidParameter("invalid restart policy: maximum retry count cannot be negative")
+    if host.auto_remove and policy.name != "no":
+        raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
+    if host.shm_size < 0:
+        raise InvalidParameter("SHM size can not be less than 0")
+    if host.oom_score_adj < -1000 or host.oom_score_adj > 1000:
+        raise InvalidParameter(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    check_resources(host)
+    for mode, allowed in (
+        (host.ipc_mode, ("none", "private", "shareable", "host")),
+        (host.pid_mode, ("", "host", "private")),
+        (host.uts_mode, ("", "host", "private")),
+        (host.cgroupns_mode, ("host", "private")),
+    ):
+        if mode not in allowed and not mode.startswith("container:"):
+            raise InvalidParameter(f"invalid namespace mode: {mode}")
+    if host.userns_mode not in ("", "host"):
+        raise InvalidParameter(f"invalid user namespace mode: {host.userns_mode}")
+
+
+def check_resources(host: HostConfig) -> None:
+    """Raises InvalidParameter for limits that contradict themselves, in Docker's words."""
+    if 0 < host.memory < _MINIMUM_MEMORY:
+        raise InvalidParameter("Minimum memory limit allowed is 6MB")
+    if host.memory > 0 and 0 <= host.memory_swap < host.memory and host.memory_swap != 0:
+        raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if host.memory == 0 and host.memory_swap > 0:
+        raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if host.memory_reservation and host.memory and host.memory < host.memory_reservation:
+        raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit, see usage")
+    if host.memory_swappiness is not None and not -1 <= host.memory_swappiness <= 100:
+        raise InvalidParameter(f"Invalid value: {host.memory_swappiness}, valid memory swappiness range is 0-100")
+    if host.nano_cpus and (host.cpu_period or host.cpu_quota):
+        raise InvalidParameter("Conflicting options: Nano CPUs and CPU Period/Quota cannot both be set")
+    if host.nano_cpus < 0:
+        raise InvalidParameter("Range of CPUs is from 0.01 to the number of this machine's, as there are only those")
+    if host.cpu_period and not 1000 <= host.cpu_period <= 1_000_000:
+        raise InvalidParameter("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+    if 0 < host.cpu_quota < 1000:
+        raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
+        raise InvalidParameter("Range of blkio weight is from 10 to 1000")
+
+
+def parse_signal(name: str) -> int:
+    """The number of "SIGTERM", "term" or "15". Raises InvalidParameter in Docker's words."""
+    if name.isdigit():
+        number = int(name)
+    else:
+        upper = name.upper().removeprefix("SIG")
+        start, plus, offset = upper.partition("+")
+        if start == "RTMIN" and plus and offset.isdigit():
+            number = int(signal.SIGRTMIN) + int(offset)
+        else:
+            found = getattr(signal, f"SIG{upper}", None)
+            number = int(found) if isinstance(found, signal.Signals) else 0
+    if not 1 <= number <= 64:
+        raise InvalidParameter(f"invalid signal: {name}")
+    return number

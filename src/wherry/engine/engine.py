@@ -1,0 +1,67 @@
+"""The engine: opens what is on disk, finds the containers that run, and holds together the parts that do the work."""
+
+import os
+import uuid
+
+from wherry.engine.config import EngineConfig
+from wherry.engine.containers import Containers
+from wherry.engine.events import Events
+from wherry.engine.execs import Execs
+from wherry.engine.images import Images
+from wherry.engine.roster import Roster
+from wherry.engine.system import System
+from wherry.engine.views import Views
+from wherry.engine.volumes import Volumes
+from wherry.runtime.launching import Launcher
+from wherry.storage.database import Database
+from wherry.storage.store import Store
+
+
+class Engine:
+    """Made by ``open``; ``close`` lets the containers run on.
+
+    ``containers`` changes their state, ``views`` looks at them (list, inspect, logs, changes, top, export).
+    """
+
+    def __init__(self, config: EngineConfig, database: Database, store: Store, launcher: Launcher) -> None:
+        self.config = config
+        self._database = database
+        self._launcher = launcher
+        self._roster = Roster(database)
+        self.events = Events(database)
+        self.volumes = Volumes(self._roster, store, self.events)
+        self.containers = Containers(config, self._roster, store, self.volumes, self.events, launcher)
+        self.execs = Execs(self.containers, self.events)
+        self.images = Images(self._roster, self.containers, store, self.events)
+        self.views = Views(self._roster, self.containers, self.execs, store, self.events)
+        self.system = System(config, self._roster, store, self.events, _engine_id(config.data_root))
+
+    @classmethod
+    async def open(cls, config: EngineConfig) -> "Engine":
+        """Opens the data root and takes over the containers of the engine that was here before."""
+        os.makedirs(f"{config.data_root}/containers", mode=0o710, exist_ok=True)
+        os.makedirs(config.exec_root, mode=0o711, exist_ok=True)
+        database = Database(f"{config.data_root}/state.db")
+        store = Store.open(config.data_root, database)
+        engine = cls(config, database, store, await Launcher.spawn(config.exec_root))
+        await engine.containers.recover()
+        return engine
+
+    async def close(self) -> None:
+        await self.containers.close()
+        await self._launcher.close()
+        self._database.close()
+
+
+def _engine_id(data_root: str) -> str:
+    """The id of this installation, made once and kept in the data root."""
+    path = f"{data_root}/engine-id"
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        engine_id = str(uuid.uuid4())
+        with open(f"{path}.new", "w", encoding="ascii") as file:
+            file.write(engine_id)
+        os.rename(f"{path}.new", path)
+        return engine_id

@@ -1,0 +1,137 @@
+"""What happened: every change of state is told here, to those who listen and to those who ask later.
+
+The last events are kept in the state database, so that ``docker events --since`` works across a restart of the engine.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+
+from wherry.engine import clock
+from wherry.engine.filters import label_matches
+from wherry.model.container import Container
+from wherry.model.errors import InvalidParameter
+from wherry.storage.database import Database
+
+KEPT = 4096  # events that stay in the database; Docker keeps 256, in memory
+_TRIM_EVERY = 256
+_KNOWN_FILTERS = {
+    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret",
+    "service", "type", "volume",
+}  # fmt: skip
+
+Event = dict[str, Any]
+Filters = Mapping[str, list[str]]
+
+
+class Events:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        database.migrate(
+            "events",
+            [
+                "CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, body BLOB NOT NULL)"
+            ],
+        )
+        self._listeners: set[asyncio.Queue[Event]] = set()
+        self._untrimmed = 0
+        self._encode = msgspec.json.Encoder().encode
+
+    @property
+    def listeners(self) -> int:
+        return len(self._listeners)
+
+    def publish(self, kind: str, action: str, actor: str, attributes: Mapping[str, str]) -> None:
+        moment = clock.now()
+        event: Event = {
+            "Type": kind,
+            "Action": action,
+            "Actor": {"ID": actor, "Attributes": dict(attributes)},
+            "scope": "local",
+            "time": moment // 1_000_000_000,
+            "timeNano": moment,
+        }
+        if kind in ("container", "image"):  # the fields of API 1.21, which clients still read
+            event = {"status": action, "id": actor} | event
+            if kind == "container":
+                event["from"] = attributes.get("image", "")
+        self._database.execute("INSERT INTO events (time, body) VALUES (?, ?)", (moment, self._encode(event)))
+        self._untrimmed += 1
+        if self._untrimmed >= _TRIM_EVERY:
+            self._untrimmed = 0
+            self._database.execute("DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (KEPT,))
+        for queue in self._listeners:
+            queue.put_nowait(event)
+
+    def container(self, container: Container, action: str, **attributes: str) -> None:
+        """Publishes what happened to a container, with the attributes that Docker gives: labels, image, name."""
+        self.publish(
+            "container",
+            action,
+            container.id,
+            container.config.labels | {"image": container.image, "name": container.name} | attributes,
+        )
+
+    async def subscribe(
+        self, filters: Filters, since: int | None = None, until: int | None = None
+    ) -> AsyncIterator[Event]:
+        """What happened from ``since`` on (nanoseconds), then what happens, up to ``until``; None is now and forever."""
+        unknown = set(filters) - _KNOWN_FILTERS
+        if unknown:
+            raise InvalidParameter(f"invalid filter '{min(unknown)}'")
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        if until is None or until > clock.now():
+            self._listeners.add(queue)
+        try:
+            for event in self._past(since, until):
+                if matches(event, filters):
+                    yield event
+            while queue in self._listeners:
+                delay = None if until is None else max(0, until - clock.now()) / 1e9
+                try:
+                    event = await asyncio.wait_for(queue.get(), delay)
+                except TimeoutError:
+                    return
+                if matches(event, filters):
+                    yield event
+        finally:
+            self._listeners.discard(queue)
+
+    def _past(self, since: int | None, until: int | None) -> list[Event]:
+        if since is None and (until is None or until > clock.now()):
+            return []
+        rows = self._database.query(
+            "SELECT body FROM events WHERE time >= ? AND time <= ? ORDER BY number",
+            (since or 0, until if until is not None else clock.now()),
+        )
+        return [msgspec.json.decode(row[0]) for row in rows]
+
+
+def matches(event: Event, filters: Filters) -> bool:
+    """Whether an event passes: any value of a filter will do, but every filter must be met; labels must all be there."""
+    actor = event["Actor"]
+    attributes = actor["Attributes"]
+    for name, values in filters.items():
+        if not values:
+            continue
+        if name == "label":
+            passed = all(label_matches(attributes, value) for value in values)
+        elif name == "event":
+            passed = any(event["Action"] == value or event["Action"].startswith(value + ":") for value in values)
+        elif name == "type":
+            passed = event["Type"] in values
+        elif name == "scope":
+            passed = event["scope"] in values
+        elif name == "image":
+            mentioned = attributes.get("name" if event["Type"] == "image" else "image", "")
+            passed = any(value in (mentioned, actor["ID"], mentioned.partition(":")[0]) for value in values)
+        else:
+            known = (actor["ID"], attributes.get("name"))
+            passed = event["Type"] == name and any(
+                value in known or (len(value) >= 12 and actor["ID"].startswith(value)) for value in values
+            )
+        if not passed:
+            return False
+    return True

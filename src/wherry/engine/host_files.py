@@ -1,0 +1,84 @@
+"""The three files of the host's that every container has its own of: hostname, hosts and resolv.conf."""
+
+import ipaddress
+import os
+
+from wherry.model.container import Container
+from wherry.model.host import HostConfig
+
+_LOCAL_HOSTS = """\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::\tip6-localnet
+ff00::\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
+_PUBLIC_NAMESERVERS = (
+    "8.8.8.8",
+    "8.8.4.4",
+    "2001:4860:4860::8888",
+    "2001:4860:4860::8844",
+)  # what Docker falls back to
+
+
+def write(container: Container, directory: str) -> None:
+    """Writes the files into the container's directory; it sees them below /etc."""
+    host = container.host_config
+    shares_host = host.network_mode == "host"
+    _put(f"{directory}/hostname", container.config.hostname + "\n")
+    _put(f"{directory}/hosts", _hosts(host, _read("/etc/hosts") if shares_host else _LOCAL_HOSTS))
+    _put(f"{directory}/resolv.conf", resolv_conf(host, _read("/etc/resolv.conf"), keep_local=shares_host))
+
+
+def resolv_conf(host: HostConfig, of_the_host: str, *, keep_local: bool) -> str:
+    """The host's resolver configuration with the container's own servers, search list and options in their places.
+
+    Name servers on the host's loopback cannot be reached from another network namespace, so they are left out there.
+    """
+    servers, search, options = list(host.dns or []), list(host.dns_search or []), list(host.dns_options or [])
+    lines = [line.split() for line in of_the_host.splitlines()]
+    if not servers:
+        found = [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
+        servers = [server for server in found if keep_local or not _is_loopback(server)]
+        servers = servers or list(_PUBLIC_NAMESERVERS)
+    if not search:
+        search = [name for words in lines if words and words[0] in ("search", "domain") for name in words[1:]]
+    if not options:
+        options = [option for words in lines if words and words[0] == "options" for option in words[1:]]
+    text = "".join(f"nameserver {server}\n" for server in servers)
+    if search and search != ["."]:
+        text += f"search {' '.join(search)}\n"
+    if options:
+        text += f"options {' '.join(options)}\n"
+    return text
+
+
+def _hosts(host: HostConfig, start: str) -> str:
+    lines = start if start.endswith("\n") else start + "\n"
+    for entry in host.extra_hosts or []:
+        name, _, address = entry.partition(":")
+        lines += f"{address}\t{name}\n"
+    return lines
+
+
+def _is_loopback(server: str) -> bool:
+    try:
+        return ipaddress.ip_address(server.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def _put(path: str, text: str) -> None:
+    # Written in place: a running container has the file itself mounted, and would not see another one.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)

@@ -1,0 +1,83 @@
+"""``inspect``: everything about a container, in the shape and order of the API."""
+
+from typing import Any
+
+import msgspec
+
+from wherry.engine import clock, mount_points
+from wherry.model.container import Container, Status
+from wherry.storage.store import Store
+
+
+def inspect(record: Container, store: Store, *, directory: str, exec_ids: list[str], size: bool) -> dict[str, Any]:
+    """The API's ContainerInspectResponse."""
+    image = store.images.platform(record.image_id)
+    found: dict[str, Any] = {
+        "Id": record.id,
+        "Created": clock.rfc3339(record.created),
+        "Path": record.path,
+        "Args": record.args,
+        "State": _state(record),
+        "Image": record.image_id,
+        "ResolvConfPath": f"{directory}/resolv.conf",
+        "HostnamePath": f"{directory}/hostname",
+        "HostsPath": f"{directory}/hosts",
+        "LogPath": record.log_path if record.host_config.log_config.type == "json-file" else "",
+        "Name": f"/{record.name}",
+        "RestartCount": record.restart_count,
+        "Driver": "overlay2",
+        "Platform": image,
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": exec_ids or None,
+        "HostConfig": msgspec.to_builtins(record.host_config),
+        "GraphDriver": {"Name": "overlay2", "Data": store.snapshots.describe(record.id)},
+        "Mounts": [mount_points.describe(point) for point in record.mounts],
+        "Config": msgspec.to_builtins(record.config),
+        "NetworkSettings": _network_settings(record),
+    }
+    if size:
+        found["SizeRw"] = store.snapshots.size(record.id)
+        found["SizeRootFs"] = found["SizeRw"] + store.images.chain_size(record.chain_id)
+    return found
+
+
+def _state(record: Container) -> dict[str, Any]:
+    state = record.state
+    return {
+        "Status": state.status.value,
+        "Running": state.running or state.status is Status.RESTARTING,
+        "Paused": state.status is Status.PAUSED,
+        "Restarting": state.status is Status.RESTARTING,
+        "OOMKilled": state.oom_killed,
+        "Dead": state.status is Status.DEAD,
+        "Pid": state.pid,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": clock.rfc3339(state.started_at),
+        "FinishedAt": clock.rfc3339(state.finished_at),
+    }
+
+
+def _network_settings(record: Container) -> dict[str, Any]:
+    return {
+        "Bridge": "",
+        "SandboxID": record.id if record.state.running else "",
+        "SandboxKey": f"/proc/{record.state.pid}/ns/net" if record.state.running else "",
+        "Ports": {},
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        "EndpointID": "",
+        "Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "IPv6Gateway": "",
+        "MacAddress": "",
+        "Networks": msgspec.to_builtins(record.networks),
+    }

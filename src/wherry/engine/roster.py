@@ -1,0 +1,146 @@
+"""Every container the engine knows, by id, by name and by the beginning of an id; and its row in the state database."""
+
+import asyncio
+import os
+import re
+import socket
+from collections.abc import Iterator
+
+import msgspec
+
+from wherry.engine import names
+from wherry.model.container import Container
+from wherry.model.errors import Conflict, InvalidParameter, NotFound
+from wherry.model.exec import ExecConfig
+from wherry.runtime.monitors import Monitor
+from wherry.storage.database import Database
+
+_ID = re.compile(r"[0-9a-f]{1,64}")
+
+
+class PendingAttach(msgspec.Struct):
+    """A client that came before the start: the monitor's end of its stream, and which streams it wants."""
+
+    sock: socket.socket
+    stdin: bool
+    stdout: bool
+    stderr: bool
+
+
+class ExecRecord(msgspec.Struct, weakref=True):
+    """An exec and how it is. ``exit_code`` is None until it has ended."""
+
+    id: str
+    container: "Live"
+    config: ExecConfig
+    started: bool = False
+    running: bool = False
+    exit_code: int | None = None
+    pid: int = 0
+
+
+class Live:
+    """A container and what is only in memory: its lock, its monitor while it runs, and who waits for it."""
+
+    def __init__(self, record: Container) -> None:
+        self.record = record
+        self.lock = asyncio.Lock()
+        self.monitor: Monitor | None = None
+        self.pending: list[PendingAttach] = []
+        self.execs: dict[str, ExecRecord] = {}
+        self.exit_waiters: set[asyncio.Future[tuple[int, str]]] = set()
+        self.removal_waiters: set[asyncio.Future[tuple[int, str]]] = set()
+        self.restart: asyncio.Task[None] | None = None
+        self.restart_delay = 0.0  # seconds; 0 before the first restart
+        self.ended = asyncio.Event()  # set while no process of it runs
+        self.ended.set()
+
+    def drop_pending(self) -> None:
+        """Ends the streams of those who attached to a start that did not come about."""
+        for attach in self.pending:
+            attach.sock.close()
+        self.pending.clear()
+
+
+class Roster:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        database.migrate(
+            "containers",
+            ["CREATE TABLE containers (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, body BLOB NOT NULL)"],
+        )
+        self._encode = msgspec.json.Encoder().encode
+        self._by_id: dict[str, Live] = {}
+        self._ids_by_name: dict[str, str] = {}
+        decoder = msgspec.json.Decoder(Container)
+        for (body,) in database.query("SELECT body FROM containers"):
+            record = decoder.decode(body)
+            self._by_id[record.id] = Live(record)
+            self._ids_by_name[record.name] = record.id
+
+    def __iter__(self) -> Iterator[Live]:
+        return iter(list(self._by_id.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __contains__(self, container_id: str) -> bool:
+        return container_id in self._by_id
+
+    def get(self, name: str) -> Live:
+        """By full id, name, or the unambiguous beginning of an id. Raises NotFound and InvalidParameter."""
+        found = self._by_id.get(name)
+        if found is None:
+            found = self._by_id.get(self._ids_by_name.get(name.removeprefix("/"), ""))
+        if found is not None:
+            return found
+        matches = [i for i in self._by_id if i.startswith(name)] if _ID.fullmatch(name) else []
+        if len(matches) > 1:
+            raise InvalidParameter(f"Multiple IDs found with provided prefix: {name}")
+        if not matches:
+            raise NotFound(f"No such container: {name}")
+        return self._by_id[matches[0]]
+
+    def reserve(self, name: str | None, container_id: str) -> str:
+        """Takes a name for a container that is being made; one at random for None. Raises Conflict when it is in use."""
+        if name:
+            name = names.check(name)
+            holder = self._ids_by_name.get(name)
+            if holder is not None:
+                raise Conflict(
+                    f'Conflict. The container name "/{name}" is already in use by container "{holder}". You have to '
+                    "remove (or rename) that container to be able to reuse that name."
+                )
+        else:
+            attempt = 0
+            while (name := names.suggest(attempt)) in self._ids_by_name:
+                attempt += 1
+        self._ids_by_name[name] = container_id
+        return name
+
+    def release(self, name: str) -> None:
+        self._ids_by_name.pop(name, None)
+
+    def add(self, record: Container) -> Live:
+        """Makes a container known; its name must have been reserved."""
+        self._database.execute(
+            "INSERT INTO containers (id, name, body) VALUES (?, ?, ?)", (record.id, record.name, self._encode(record))
+        )
+        live = Live(record)
+        self._by_id[record.id] = live
+        return live
+
+    def save(self, live: Live) -> None:
+        """Writes a container's row as it is now. One that has been removed meanwhile stays removed."""
+        record = live.record
+        self._database.execute(
+            "UPDATE containers SET name = ?, body = ? WHERE id = ?", (record.name, self._encode(record), record.id)
+        )
+
+    def remove(self, live: Live) -> None:
+        self._database.execute("DELETE FROM containers WHERE id = ?", (live.record.id,))
+        self._by_id.pop(live.record.id, None)
+        self.release(live.record.name)
+
+    def new_id(self) -> str:
+        return os.urandom(32).hex()

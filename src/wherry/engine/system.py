@@ -1,0 +1,175 @@
+"""``info`` and ``version``: what this engine is, and what it stands on."""
+
+import os
+import platform
+import sys
+from typing import Any
+
+from wherry import __version__
+from wherry.engine import clock, log_options
+from wherry.engine.config import EngineConfig
+from wherry.engine.events import Events
+from wherry.engine.roster import Roster
+from wherry.linux import cgroups
+from wherry.model.container import Status
+from wherry.storage.store import Store
+
+API_VERSION = "1.51"
+MIN_API_VERSION = "1.24"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}  # Go's names
+
+
+class System:
+    def __init__(self, config: EngineConfig, roster: Roster, store: Store, events: Events, engine_id: str) -> None:
+        self._config = config
+        self._roster = roster
+        self._store = store
+        self._events = events
+        self._id = engine_id
+
+    def version(self) -> dict[str, Any]:
+        kernel = platform.release()
+        architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
+        python = platform.python_version()
+        return {
+            "Platform": {"Name": "wherry"},
+            "Components": [
+                {
+                    "Name": "Engine",
+                    "Version": __version__,
+                    "Details": {
+                        "ApiVersion": API_VERSION,
+                        "Arch": architecture,
+                        "Experimental": "false",
+                        "KernelVersion": kernel,
+                        "MinAPIVersion": MIN_API_VERSION,
+                        "Os": "linux",
+                        "PythonVersion": python,
+                    },
+                }
+            ],
+            "Version": __version__,
+            "ApiVersion": API_VERSION,
+            "MinAPIVersion": MIN_API_VERSION,
+            "GitCommit": "",
+            "GoVersion": f"none (Python {python})",
+            "Os": "linux",
+            "Arch": architecture,
+            "KernelVersion": kernel,
+            "BuildTime": "",
+        }
+
+    def info(self) -> dict[str, Any]:
+        states = [live.record.state.status for live in self._roster]
+        hierarchies = cgroups.Hierarchies.detect()
+        supports = hierarchies.supports
+        return {
+            "ID": self._id,
+            "Containers": len(states),
+            "ContainersRunning": states.count(Status.RUNNING),
+            "ContainersPaused": states.count(Status.PAUSED),
+            "ContainersStopped": sum(s not in (Status.RUNNING, Status.PAUSED) for s in states),
+            "Images": self._store.images.count(),
+            "Driver": "overlay2",
+            "DriverStatus": [["Backing Filesystem", _file_system(self._config.data_root)], ["Native Overlay Diff", "true"]],
+            "Plugins": {
+                "Volume": ["local"],
+                "Network": ["host", "none"],
+                "Authorization": None,
+                "Log": list(log_options.DRIVERS),
+            },
+            "MemoryLimit": supports("memory"),
+            "SwapLimit": supports("memory.swap"),
+            "CpuCfsPeriod": supports("cpu.cfs"),
+            "CpuCfsQuota": supports("cpu.cfs"),
+            "CPUShares": supports("cpu"),
+            "CPUSet": supports("cpuset"),
+            "PidsLimit": supports("pids"),
+            "OomKillDisable": supports("memory.oom_control"),
+            "IPv4Forwarding": _read("/proc/sys/net/ipv4/ip_forward") == "1",
+            "Debug": self._config.debug,
+            "NFd": len(os.listdir("/proc/self/fd")),
+            "NGoroutines": 1,
+            "SystemTime": clock.rfc3339(clock.now()),
+            "LoggingDriver": self._config.log_driver,
+            "CgroupDriver": "cgroupfs",
+            "CgroupVersion": str(hierarchies.version),
+            "NEventsListener": self._events.listeners,
+            "KernelVersion": platform.release(),
+            "OperatingSystem": _os_release("PRETTY_NAME"),
+            "OSVersion": _os_release("VERSION_ID"),
+            "OSType": "linux",
+            "Architecture": platform.machine(),
+            "IndexServerAddress": "https://index.docker.io/v1/",
+            "RegistryConfig": {
+                "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+                "IndexConfigs": {
+                    "docker.io": {"Name": "docker.io", "Mirrors": list(self._config.registry_mirrors), "Secure": True,
+                                  "Official": True},
+                },
+                "Mirrors": list(self._config.registry_mirrors),
+            },
+            "NCPU": os.cpu_count() or 1,
+            "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "GenericResources": None,
+            "DockerRootDir": self._config.data_root,
+            "HttpProxy": os.environ.get("HTTP_PROXY", ""),
+            "HttpsProxy": os.environ.get("HTTPS_PROXY", ""),
+            "NoProxy": os.environ.get("NO_PROXY", ""),
+            "Name": os.uname().nodename,
+            "Labels": list(self._config.labels),
+            "ExperimentalBuild": False,
+            "ServerVersion": __version__,
+            "Runtimes": {"wherry": {"path": sys.executable}},
+            "DefaultRuntime": "wherry",
+            "Swarm": {
+                "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False, "Error": "",
+                "RemoteManagers": None,
+            },
+            "LiveRestoreEnabled": True,
+            "Isolation": "",
+            "InitBinary": "wherry",
+            "ContainerdCommit": {"ID": ""},
+            "RuncCommit": {"ID": ""},
+            "InitCommit": {"ID": ""},
+            "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+            "Warnings": _warnings(hierarchies),
+            "CDISpecDirs": [],
+        }  # fmt: skip
+
+
+def _warnings(hierarchies: cgroups.Hierarchies) -> list[str]:
+    asked = {
+        "memory": "memory limit",
+        "memory.swap": "swap limit",
+        "cpu.cfs": "cpu cfs quota",
+        "cpuset": "cpuset",
+        "pids": "pids limit",
+    }
+    return [f"WARNING: No {text} support" for name, text in asked.items() if not hierarchies.supports(name)]
+
+
+def _os_release(name: str) -> str:
+    for line in _read("/etc/os-release").splitlines():
+        key, _, value = line.partition("=")
+        if key == name:
+            return value.strip('"')
+    return ""
+
+
+def _file_system(path: str) -> str:
+    """The kind of file system that holds ``path``, as /proc/mounts names it."""
+    found, length = "unknown", -1
+    for line in _read("/proc/self/mounts").splitlines():
+        _, target, kind, *_ = line.split()
+        if len(target) > length and (path == target or path.startswith(target.rstrip("/") + "/")):
+            found, length = kind, len(target)
+    return found
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

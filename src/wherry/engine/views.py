@@ -1,0 +1,100 @@
+"""Looking at containers: lists, details, logs, changes, processes, files. Nothing here changes one."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from wherry.engine import inspection, listing, specification
+from wherry.engine import top as processes
+from wherry.engine.containers import Containers
+from wherry.engine.events import Events
+from wherry.engine.execs import Execs
+from wherry.engine.log_reading import read_logs
+from wherry.engine.roster import Live, Roster
+from wherry.linux import cgroups
+from wherry.model.errors import Conflict, NotSupported
+from wherry.storage.files import Root
+from wherry.storage.store import Store
+
+
+class Views:
+    def __init__(self, roster: Roster, containers: Containers, execs: Execs, store: Store, events: Events) -> None:
+        self._roster = roster
+        self._containers = containers
+        self._execs = execs
+        self._store = store
+        self._events = events
+
+    def list(self, *, show_all: bool, limit: int | None, size: bool, filters: listing.Filters) -> list[dict[str, Any]]:
+        return listing.list_containers(
+            self._roster, self._store, show_all=show_all, limit=limit, size=size, filters=filters
+        )
+
+    def inspect(self, name: str, *, size: bool = False) -> dict[str, Any]:
+        live = self._roster.get(name)
+        return inspection.inspect(
+            live.record,
+            self._store,
+            directory=self._containers.directory(live.record.id),
+            exec_ids=self._execs.ids(live),
+            size=size,
+        )
+
+    async def top(self, name: str, ps_args: str) -> dict[str, Any]:
+        live = self._containers.running(name)
+        pids = cgroups.open(specification.cgroup_path(live.record)).processes()
+        found = await processes.top(pids, ps_args)
+        self._events.container(live.record, "top")
+        return found
+
+    def changes(self, name: str) -> list[dict[str, Any]] | None:
+        """What differs from the image: kind 0 changed, 1 added, 2 deleted. None when nothing does, as in Docker."""
+        live = self._roster.get(name)
+        found = self._store.snapshots.changes(live.record.id)
+        return [{"Path": path, "Kind": kind} for kind, path in found] or None
+
+    def logs(
+        self,
+        name: str,
+        *,
+        stdout: bool,
+        stderr: bool,
+        follow: bool,
+        since: int | None,
+        until: int | None,
+        tail: int | None,
+        timestamps: bool,
+        details: bool,
+    ) -> AsyncIterator[bytes]:
+        """What the container printed, framed unless it has a terminal; with ``follow`` up to its end. Times in ns.
+
+        Raises NotSupported when the container keeps no log.
+        """
+        live = self._roster.get(name)
+        if live.record.host_config.log_config.type == "none":
+            raise NotSupported("configured logging driver does not support reading")
+        return read_logs(
+            live,
+            stdout=stdout,
+            stderr=stderr,
+            follow=follow,
+            since=since,
+            until=until,
+            tail=tail,
+            timestamps=timestamps,
+            details=details,
+        )
+
+    async def export(self, name: str) -> AsyncIterator[bytes]:
+        """The container's whole root as a tar."""
+        live = self._roster.get(name)
+        self._events.container(live.record, "export")
+        async for chunk in self._store.files.export(self.root(live)):
+            yield chunk
+
+    def root(self, live: Live) -> Root:
+        """Where a container's files are: in its mount namespace while it runs, else in its snapshot's mounts."""
+        if live.monitor is not None:
+            return live.monitor.pid
+        if live.lock.locked():
+            raise Conflict(f"container {live.record.id} is being started or removed")
+        return self._store.snapshots.mounts(live.record.id)

@@ -1,0 +1,146 @@
+"""Volumes as the user sees them: made, listed, used by containers, removed when nobody uses them."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from wherry.engine import clock
+from wherry.engine.events import Events
+from wherry.engine.filters import boolean, label_matches
+from wherry.engine.roster import Roster
+from wherry.model.errors import Conflict, InvalidParameter, NotFound
+from wherry.model.volume import MountPoint, Volume
+from wherry.storage.store import Store
+
+_LIST_FILTERS = {"dangling", "driver", "label", "name"}
+_PRUNE_FILTERS = {"all", "label", "label!"}
+
+
+class Volumes:
+    def __init__(self, roster: Roster, store: Store, events: Events) -> None:
+        self._roster = roster
+        self._volumes = store.volumes
+        self._events = events
+
+    def create(
+        self,
+        name: str = "",
+        *,
+        driver: str = "local",
+        options: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Makes a volume, or finds the one of that name. Raises NotFound for a driver that is not there."""
+        return self.describe(self.make(name, driver, options or {}, labels or {}))
+
+    def make(self, name: str, driver: str, options: Mapping[str, str], labels: Mapping[str, str]) -> Volume:
+        if driver not in ("", "local"):
+            raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
+        anonymous = not name
+        name = name or os.urandom(32).hex()
+        labels = dict(labels)
+        if anonymous:
+            labels["com.docker.volume.anonymous"] = ""
+        known = name in self._volumes
+        if known and options and dict(options) != self._volumes.get(name).options:
+            raise Conflict(f"volume {name} is already there with other options: remove it first, or leave them out")
+        volume = self._volumes.create(
+            Volume(name=name, created=clock.now(), labels=labels, options=dict(options), anonymous=anonymous)
+        )
+        if not known:
+            self._events.publish("volume", "create", name, {"driver": "local"})
+        return volume
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        return self.describe(self._volumes.get(name))
+
+    def list(self, filters: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+        unknown = set(filters) - _LIST_FILTERS
+        if unknown:
+            raise InvalidParameter(f"invalid filter '{min(unknown)}'")
+        return [self.describe(volume) for volume in self._volumes.list() if self._passes(volume, filters)]
+
+    def _passes(self, volume: Volume, filters: Mapping[str, list[str]]) -> bool:
+        if filters.get("dangling") and boolean("dangling", filters["dangling"]) == bool(self.users(volume.name)):
+            return False
+        if filters.get("driver") and volume.driver not in filters["driver"]:
+            return False
+        if filters.get("name") and not any(name in volume.name for name in filters["name"]):
+            return False
+        return all(label_matches(volume.labels, wanted) for wanted in filters.get("label", ()))
+
+    def users(self, name: str) -> list[str]:
+        """The ids of the containers that have the volume among their mounts, running or not."""
+        return [live.record.id for live in self._roster if any(point.name == name for point in live.record.mounts)]
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        """Raises Conflict while a container uses it; with ``force`` one that is not there is no error."""
+        if force and name not in self._volumes:
+            return
+        self._volumes.get(name)
+        users = self.users(name)
+        if users:
+            raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
+        self._volumes.remove(name)
+        self._events.publish("volume", "destroy", name, {"driver": "local"})
+
+    def prune(self, filters: Mapping[str, list[str]]) -> dict[str, Any]:
+        """Removes the anonymous volumes that nobody uses; with the filter "all" the named ones, too."""
+        unknown = set(filters) - _PRUNE_FILTERS
+        if unknown:
+            raise InvalidParameter(f"invalid filter '{min(unknown)}'")
+        every = bool(filters.get("all")) and boolean("all", filters["all"])
+        removed, reclaimed = [], 0
+        for volume in self._volumes.list():
+            if not (every or volume.anonymous) or self.users(volume.name):
+                continue
+            if not all(label_matches(volume.labels, wanted) for wanted in filters.get("label", ())):
+                continue
+            if any(label_matches(volume.labels, unwanted) for unwanted in filters.get("label!", ())):
+                continue
+            reclaimed += self._volumes.size(volume.name)
+            self.remove(volume.name)
+            removed.append(volume.name)
+        self._events.publish("volume", "prune", "", {"reclaimed": str(reclaimed)})
+        return {"VolumesDeleted": removed, "SpaceReclaimed": reclaimed}
+
+    def for_point(self, point: MountPoint) -> None:
+        """Makes the volume of a mount point that names one, or one without a name, and notes where it is."""
+        request = point.request.volume_options if point.request else None
+        driver = request.driver_config if request else None
+        anonymous = not point.name
+        volume = self.make(
+            point.name, point.driver, driver.options if driver else {}, request.labels if request else {}
+        )
+        point.name, point.anonymous = volume.name, anonymous
+        point.source = self._volumes.path(volume.name)
+
+    def is_fresh(self, name: str) -> bool:
+        """Whether a volume is to be filled from an image: the engine's own folder, and nothing in it yet."""
+        return not self._volumes.get(name).options and self._volumes.is_empty(name)
+
+    def remove_anonymous(self, points: list[MountPoint]) -> None:
+        """Removes the volumes that were made for one container, which is gone; others may still use them."""
+        for point in points:
+            if point.anonymous and point.name in self._volumes and not self.users(point.name):
+                self.remove(point.name)
+
+    def describe(self, volume: Volume) -> dict[str, Any]:
+        """The API's Volume."""
+        return {
+            "CreatedAt": clock.rfc3339(volume.created - volume.created % 1_000_000_000),
+            "Driver": volume.driver,
+            "Labels": volume.labels or None,
+            "Mountpoint": self._volumes.path(volume.name),
+            "Name": volume.name,
+            "Options": volume.options or None,
+            "Scope": "local",
+        }
+
+    def usage(self) -> list[dict[str, Any]]:
+        """Each volume with what it takes and how many containers use it, for ``system df``."""
+        return [
+            self.describe(volume)
+            | {"UsageData": {"Size": self._volumes.size(volume.name), "RefCount": len(self.users(volume.name))}}
+            for volume in self._volumes.list()
+        ]

@@ -1,0 +1,153 @@
+"""What a process can say about itself and its children: prctl, pidfds, descriptors, personality, its title."""
+
+import contextlib
+import ctypes
+import os
+import signal
+from ctypes import Structure, byref, c_int, c_uint, c_uint64, c_ulong, c_void_p, sizeof
+
+from wherry.linux.errors import SyscallError
+from wherry.linux.syscalls import NUMBERS, check, function, last_errno, system_call
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+
+_CLOSE_RANGE_CLOEXEC = 4
+_CLOSE_RANGE_END = 0xFFFFFFFF
+_CLONE_PIDFD = 0x1000
+_CLONE_INTO_CGROUP = 0x200000000
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+
+_prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_close_range = system_call("close_range", c_uint, c_uint, c_uint)
+_personality = function("personality", c_ulong)
+_setdomainname = function("setdomainname", ctypes.c_char_p, ctypes.c_size_t)
+_keyctl = system_call("keyctl", c_int, ctypes.c_char_p)
+
+
+class _CloneArguments(Structure):
+    _fields_ = tuple(
+        (name, c_uint64)
+        for name in (
+            "flags",
+            "pidfd",
+            "child_tid",
+            "parent_tid",
+            "exit_signal",
+            "stack",
+            "stack_size",
+            "tls",
+            "set_tid",
+            "set_tid_size",
+            "cgroup",
+        )
+    )
+
+
+# PyDLL: the call keeps the interpreter's lock, so that the child finds itself holding it.
+_clone3 = ctypes.PyDLL(None, use_errno=True).syscall
+_clone3.argtypes = (ctypes.c_long, c_void_p, ctypes.c_size_t)
+_clone3.restype = ctypes.c_long
+
+
+def fork(flags: int = 0, *, cgroup: int | None = None) -> tuple[int, int]:
+    """Forks, with new namespaces (``flags``), into the version 2 cgroup whose directory ``cgroup`` is a descriptor of.
+
+    (pid, pidfd) in the parent, (0, -1) in the child. Being born in a cgroup is free, moving there later makes the
+    kernel wait for a grace period of RCU (7 ms here). For processes with one thread only: neither Python's nor the
+    C library's fork handlers run.
+    """
+    pidfd = c_int(-1)
+    arguments = _CloneArguments(
+        flags=flags | _CLONE_PIDFD | (0 if cgroup is None else _CLONE_INTO_CGROUP),
+        pidfd=ctypes.addressof(pidfd),
+        exit_signal=signal.SIGCHLD,
+        cgroup=cgroup or 0,
+    )
+    pid = _clone3(NUMBERS["clone3"], byref(arguments), sizeof(arguments))
+    if pid < 0:
+        raise SyscallError(last_errno(), "clone3")
+    return (pid, pidfd.value) if pid else (0, -1)
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """Undumpable: neither traced nor looked at through /proc by processes without CAP_SYS_PTRACE."""
+    check(_prctl(PR_SET_DUMPABLE, int(dumpable), 0, 0, 0), "prctl(PR_SET_DUMPABLE)")
+
+
+def die_with_parent() -> None:
+    """Has the kernel send SIGKILL when the parent ends. Forgotten at a change of credentials: call it after."""
+    check(_prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+
+
+def adopt_orphans() -> None:
+    """Makes this process the parent of its descendants' orphans, within its pid namespace."""
+    check(_prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def set_no_new_privileges() -> None:
+    check(_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
+
+
+def set_name(name: str) -> None:
+    """The name that ps and top show for the command; 15 bytes."""
+    text = ctypes.create_string_buffer(name.encode()[:15])
+    check(_prctl(PR_SET_NAME, ctypes.addressof(text), 0, 0, 0), "prctl(PR_SET_NAME)")
+
+
+def close_from(first: int) -> None:
+    """Closes every descriptor from ``first`` on."""
+    check(_close_range(first, _CLOSE_RANGE_END, 0), "close_range")
+
+
+def close_on_exec_from(first: int) -> None:
+    """Marks every descriptor from ``first`` on to be closed by execve."""
+    if _close_range(first, _CLOSE_RANGE_END, _CLOSE_RANGE_CLOEXEC) < 0:  # the flag came with Linux 5.11
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) >= first:
+                with contextlib.suppress(OSError):  # the listing's own descriptor is in the list
+                    os.set_inheritable(int(name), False)
+
+
+def set_personality(persona: int) -> None:
+    check(_personality(persona), "personality")
+
+
+def set_domain_name(name: str) -> None:
+    check(_setdomainname(name.encode(), len(name.encode())), "setdomainname", name)
+
+
+def join_new_keyring() -> None:
+    """A session keyring of this process's own, without a name, so that it does not see that of who started it."""
+    check(_keyctl(_KEYCTL_JOIN_SESSION_KEYRING, None), "join a new session keyring")
+
+
+def reset_signals() -> None:
+    """Every signal's default action, none blocked: what a program expects to be started with."""
+    # Those that Python ignores or handles itself; all others are as this process was started.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+class Title:
+    """The command line that ps shows, written over the one that the process was started with.
+
+    It would otherwise show the interpreter's path and arguments, to a container too that looks at its reaper.
+    """
+
+    def __init__(self) -> None:
+        with open("/proc/self/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        self._start = int(fields[45])  # arg_start and arg_end: fields 48 and 49, counted from after the name
+        self._length = int(fields[46]) - self._start
+
+    def set(self, title: str) -> None:
+        """Cut off where the original command line ended."""
+        text = title.encode()[: max(0, self._length - 1)]
+        ctypes.memset(self._start, 0, self._length)
+        ctypes.memmove(self._start, text, len(text))

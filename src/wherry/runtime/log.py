@@ -1,0 +1,254 @@
+"""Writing what a container prints to its log.
+
+Two formats. ``local`` is wherry's own: a record a chunk as it was read from the container, so that the hot path neither
+looks for lines nor converts anything:
+
+    stream u8 (1 stdout, 2 stderr), 3 zero bytes, length u32, time u64 (ns since the epoch), data, record length u32
+
+all big-endian. The length at the end is that of the whole record, so that the file can be read backwards. ``json-file`` is
+Docker's: a JSON object a line, or a piece of a line of 16 KiB; log shippers read it.
+
+Times never go backwards nor repeat within a log: a reader that follows it across rotations relies on that.
+
+Rotation renames path to path.1, path.1 to path.2 and so on. With compression, path.1 becomes path.1.gz a step at a time
+(``Writer.work``), between the reads of the container's output.
+"""
+
+import contextlib
+import os
+import re
+import struct
+import time
+import zlib
+from collections.abc import Callable
+
+import msgspec
+
+from wherry.runtime.spec import Log
+
+HEADER = struct.Struct(">B3xIQ")
+TRAILER = struct.Struct(">I")
+OVERHEAD = HEADER.size + TRAILER.size
+
+JSON_LINE_AT_MOST = 16 * 1024  # longer lines become several objects, the last of which ends with the newline
+
+_COMPRESS_AT_ONCE = 256 * 1024
+_GZIP_WINDOW = 31  # zlib's way to say: with gzip's header and trailer
+
+
+class Writer:
+    """A log that is being written. Errors of the disk (it is full, say) cost log lines, never the container."""
+
+    def __init__(self, log: Log, warn: Callable[[str], None] = lambda text: None) -> None:
+        self._log = log
+        self._warn = warn
+        self._failed = False
+        self._time = 0
+        self._compression: _Compression | None = None
+        self._fd = self._open()
+        self._size = os.fstat(self._fd).st_size
+
+    def write(self, stream: int, data: memoryview) -> None:
+        """Appends what was read from ``stream``: 1 is stdout, 2 is stderr."""
+        raise NotImplementedError
+
+    def end(self, stream: int) -> None:
+        """Nothing more comes from ``stream``: what is held back is written."""
+
+    @property
+    def has_work(self) -> bool:
+        return self._compression is not None
+
+    def work(self) -> None:
+        """Does a little of what there is to do: compresses a piece."""
+        if self._compression is not None and self._compression.step():
+            self._compression = None
+
+    def close(self) -> None:
+        """Writes what is held back and finishes what was begun."""
+        self.end(1)
+        self.end(2)
+        while self.has_work:
+            self.work()
+        os.close(self._fd)
+
+    def _append(self, parts: list[bytes | memoryview], length: int) -> None:
+        """Writes one record whole, or not at all."""
+        if self._log.max_size and self._size and self._size + length > self._log.max_size:
+            self._rotate()
+        try:
+            written = os.writev(self._fd, parts)
+            while written < length:
+                written += os.write(self._fd, b"".join(parts)[written:])
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._size)
+            if not self._failed:
+                self._failed = True
+                self._warn(f"output is not logged to {self._log.path}: {error.strerror}")
+            return
+        self._failed = False
+        self._size += length
+
+    def _now(self) -> int:
+        self._time = max(time.time_ns(), self._time + 1)
+        return self._time
+
+    def _open(self) -> int:
+        return os.open(self._log.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+
+    def _rotate(self) -> None:
+        while self.has_work:  # the file that is being compressed is about to get another name
+            self.work()
+        path, keep = self._log.path, max(1, self._log.max_files)
+        try:
+            for number in range(keep - 1, 0, -1):
+                older = path if number == 1 else f"{path}.{number - 1}"
+                for suffix in ("", ".gz"):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.rename(older + suffix, f"{path}.{number}{suffix}")
+                        other = f"{path}.{number}{'' if suffix else '.gz'}"
+                        with contextlib.suppress(FileNotFoundError):
+                            os.unlink(other)
+            if keep == 1:
+                os.ftruncate(self._fd, 0)
+            else:
+                os.close(self._fd)
+                self._fd = self._open()
+                if self._log.compress:
+                    self._compression = _Compression(f"{path}.1")
+        except OSError as error:
+            self._warn(f"the log {path} cannot be rotated: {error.strerror}")
+        self._size = os.fstat(self._fd).st_size
+
+
+class LocalWriter(Writer):
+    """wherry's own format. A record that was cut off (the machine stopped) is taken away when the log is opened again."""
+
+    def __init__(self, log: Log, warn: Callable[[str], None] = lambda text: None) -> None:
+        super().__init__(log, warn)
+        if self._size and not self._ends_whole():
+            self._size = self._whole_length()
+            os.ftruncate(self._fd, self._size)
+
+    def write(self, stream: int, data: memoryview) -> None:
+        length = OVERHEAD + len(data)
+        self._append([HEADER.pack(stream, len(data), self._now()), data, TRAILER.pack(length)], length)
+
+    def _ends_whole(self) -> bool:
+        trailer = os.pread(self._fd, TRAILER.size, max(0, self._size - TRAILER.size))
+        if len(trailer) < TRAILER.size:
+            return False
+        (length,) = TRAILER.unpack(trailer)
+        start = self._size - length
+        if length < OVERHEAD or start < 0:
+            return False
+        stream, data_length, at = HEADER.unpack(os.pread(self._fd, HEADER.size, start))
+        self._time = at
+        return stream in (1, 2) and data_length == length - OVERHEAD
+
+    def _whole_length(self) -> int:
+        position = 0
+        while len(header := os.pread(self._fd, HEADER.size, position)) == HEADER.size:
+            stream, length, at = HEADER.unpack(header)
+            end = position + OVERHEAD + length
+            if stream not in (1, 2) or end > self._size:
+                break
+            position, self._time = end, at
+        return position
+
+
+class JsonFileWriter(Writer):
+    """Docker's format."""
+
+    def __init__(self, log: Log, warn: Callable[[str], None] = lambda text: None) -> None:
+        super().__init__(log, warn)
+        self._held: dict[int, bytes] = {1: b"", 2: b""}
+        attrs = f',"attrs":{msgspec.json.encode(log.attrs, order="deterministic").decode()}' if log.attrs else ""
+        self._middle = {1: f',"stream":"stdout"{attrs},"time":"', 2: f',"stream":"stderr"{attrs},"time":"'}
+
+    def write(self, stream: int, data: memoryview) -> None:
+        *lines, rest = (self._held[stream] + bytes(data)).split(b"\n")
+        for line in lines:
+            while len(line) >= JSON_LINE_AT_MOST:
+                self._write_piece(stream, line[:JSON_LINE_AT_MOST])
+                line = line[JSON_LINE_AT_MOST:]
+            self._write_piece(stream, line + b"\n")
+        while len(rest) >= JSON_LINE_AT_MOST:
+            self._write_piece(stream, rest[:JSON_LINE_AT_MOST])
+            rest = rest[JSON_LINE_AT_MOST:]
+        self._held[stream] = rest
+
+    def end(self, stream: int) -> None:
+        if self._held[stream]:
+            self._write_piece(stream, self._held[stream])
+            self._held[stream] = b""
+
+    def _write_piece(self, stream: int, piece: bytes) -> None:
+        text = escape(piece.decode(errors="replace"))
+        record = f'{{"log":{text}{self._middle[stream]}{format_time(self._now(), fixed=False)}"}}\n'.encode()
+        self._append([record], len(record))
+
+
+def open_writer(log: Log, warn: Callable[[str], None] = lambda text: None) -> Writer | None:
+    """The writer of the log's driver; None for the driver "none". OSError when the file cannot be opened."""
+    if log.driver == "none":
+        return None
+    return LocalWriter(log, warn) if log.driver == "local" else JsonFileWriter(log, warn)
+
+
+_ESCAPES = {
+    **{number: f"\\u{number:04x}" for number in range(32)},
+    **{ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"},
+    ord("\n"): "\\n",
+    ord("\r"): "\\r",
+    ord('"'): '\\"',
+    ord("\\"): "\\\\",
+}
+_TO_ESCAPE = re.compile(r'[\x00-\x1f<>&"\\\u2028\u2029]')
+
+
+def escape(text: str) -> str:
+    """A JSON string as Docker writes it: what HTML could misunderstand is escaped, too."""
+    return f'"{_TO_ESCAPE.sub(lambda found: _ESCAPES[ord(found[0])], text)}"'
+
+
+_second = (-1, "")
+
+
+def format_time(ns: int, *, fixed: bool = True) -> str:
+    """RFC 3339 in UTC: nine digits of a fraction when ``fixed``, otherwise as few as say the same."""
+    global _second
+    seconds, fraction = divmod(ns, 1_000_000_000)
+    if _second[0] != seconds:
+        _second = (seconds, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)))
+    digits = f".{fraction:09}"
+    return f"{_second[1]}{digits if fixed else digits.rstrip('0').rstrip('.')}Z"
+
+
+class _Compression:
+    """Turns a file that is no longer written into a .gz beside it, a piece a step."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._target = os.open(f"{path}.gz.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        self._compressor = zlib.compressobj(level=1, wbits=_GZIP_WINDOW)
+
+    def step(self) -> bool:
+        """Whether it is done: compressed, or given up because the disk is full."""
+        try:
+            chunk = os.read(self._source, _COMPRESS_AT_ONCE)
+            compressed = memoryview(self._compressor.compress(chunk) if chunk else self._compressor.flush())
+            while compressed:
+                compressed = compressed[os.write(self._target, compressed) :]
+            if chunk:
+                return False
+            os.rename(f"{self._path}.gz.part", f"{self._path}.gz")
+            os.unlink(self._path)
+        except OSError:  # the plain file is still there, and as good
+            with contextlib.suppress(OSError):
+                os.unlink(f"{self._path}.gz.part")
+        os.close(self._source)
+        os.close(self._target)
+        return True

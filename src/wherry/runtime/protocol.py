@@ -1,0 +1,184 @@
+"""What daemon, launcher, monitor and a container's first process say to each other.
+
+Every socket is a unix seqpacket socket, so one packet is one message: JSON, with descriptors beside it. What has no
+bounded size (a Spec, a Process) travels in a memfd.
+
+daemon → launcher
+    Start; beside it the memfd of the Spec, the connection to the monitor that is to be, and the attached streams.
+    There is no answer on this socket: what happens next comes over the connection.
+daemon → monitor
+    Attach, Exec, Resize, Status; each has a number, and exactly one Reply, Started, ExecStarted or Failed bears it.
+monitor → daemon
+    those answers, and without being asked Exited and ExecExited, to every connection.
+first process → monitor
+    Notice, Console (beside it the terminal's master), Failed; then the socket closes, since the program was executed.
+"""
+
+import array
+import os
+import socket
+
+import msgspec
+
+_PACKET_AT_MOST = 65536
+_ANCILLARY_SPACE = socket.CMSG_SPACE(64 * array.array("i").itemsize)
+
+
+class Streams(msgspec.Struct, frozen=True, array_like=True):
+    """Which of a process's streams a socket is attached to."""
+
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+
+
+class Start(msgspec.Struct, frozen=True):
+    """``streams[i]`` is for the i-th socket that comes beside the message."""
+
+    streams: tuple[Streams, ...] = ()
+
+
+class Attach(msgspec.Struct, frozen=True, tag=True):
+    """One socket beside it. ``exec_id`` "" is the container's first process."""
+
+    number: int
+    streams: Streams
+    exec_id: str = ""
+
+
+class Exec(msgspec.Struct, frozen=True, tag=True):
+    """The memfd of the Process beside it, and then one socket for each of ``streams``."""
+
+    number: int
+    exec_id: str
+    streams: tuple[Streams, ...] = ()
+
+
+class Resize(msgspec.Struct, frozen=True, tag=True):
+    number: int
+    rows: int
+    columns: int
+    exec_id: str = ""
+
+
+class Status(msgspec.Struct, frozen=True, tag=True):
+    """Asks for Started, by a daemon that is new."""
+
+    number: int
+
+
+class Reply(msgspec.Struct, frozen=True, tag=True):
+    """Done."""
+
+    number: int
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """``code`` is the exit code that stands for it: 127 not found, 126 not executable, 125 anything else."""
+
+    message: str
+    code: int = 125
+    number: int = 0
+
+
+class Started(msgspec.Struct, frozen=True, tag=True):
+    """The container runs; a pidfd of its first process is beside it. ``at`` in nanoseconds since the epoch.
+
+    ``execs`` are the running ones with their pids, ``ended`` the exit codes of those that ended.
+    """
+
+    pid: int
+    monitor_pid: int
+    at: int
+    warnings: tuple[str, ...] = ()
+    execs: dict[str, int] = {}
+    ended: dict[str, int] = {}
+    number: int = 0
+
+
+class ExecStarted(msgspec.Struct, frozen=True, tag=True):
+    """A pidfd is beside it."""
+
+    number: int
+    pid: int
+    warnings: tuple[str, ...] = ()
+
+
+class ExecExited(msgspec.Struct, frozen=True, tag=True):
+    exec_id: str
+    code: int
+
+
+class Exited(msgspec.Struct, frozen=True, tag=True):
+    """The end of the container. What the file ``exit`` holds, too. ``at`` in nanoseconds since the epoch."""
+
+    code: int
+    at: int
+    signal: int | None = None
+    oom: bool = False
+    error: str | None = None
+
+
+class Notice(msgspec.Struct, frozen=True, tag=True):
+    """Something that the machine refused and that can be done without."""
+
+    text: str
+
+
+class Console(msgspec.Struct, frozen=True, tag=True):
+    """The master of the process's terminal is beside it."""
+
+
+Request = Attach | Exec | Resize | Status
+Answer = Reply | Failed | Started | ExecStarted | ExecExited | Exited
+Word = Notice | Console | Failed
+
+encode = msgspec.json.Encoder().encode
+decode_start = msgspec.json.Decoder(Start).decode
+decode_request: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+decode_answer: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
+decode_word: msgspec.json.Decoder[Word] = msgspec.json.Decoder(Word)
+
+
+def send(connection: socket.socket, message: msgspec.Struct, descriptors: tuple[int, ...] = ()) -> None:
+    """One packet. BlockingIOError or BrokenPipeError when the other side does not read, or is gone."""
+    packet = encode(message)
+    if descriptors:
+        socket.send_fds(connection, [packet], descriptors)
+    else:
+        connection.send(packet)
+
+
+def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """One packet and its descriptors, which are close-on-exec; b"" when the other side is gone."""
+    packet, ancillary, _, _ = connection.recvmsg(_PACKET_AT_MOST, _ANCILLARY_SPACE, socket.MSG_CMSG_CLOEXEC)
+    descriptors = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    return packet, descriptors.tolist()
+
+
+def to_memfd(name: str, content: bytes) -> int:
+    """A descriptor of a file in memory with this content."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def from_memfd(fd: int) -> bytes:
+    """The content of such a file, which is closed."""
+    try:
+        size = os.fstat(fd).st_size
+        content = os.pread(fd, size, 0)
+        while len(content) < size:
+            content += os.pread(fd, size - len(content), len(content))
+        return content
+    finally:
+        os.close(fd)

@@ -1,0 +1,215 @@
+"""Where a tar's bytes come from: a file that may still be growing, or a stream that can only be read on.
+
+A source is a position and a window of bytes that were read ahead. It hands out pieces of the window, and moves large
+contents from file to file inside the kernel where it can.
+"""
+
+import os
+import queue
+import struct
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+_CHUNK = 1 << 20
+# Below this, what is in the window is written from there; above it, a copy in the kernel saves more than its call costs.
+_KERNEL_COPY = 256 << 10
+
+
+class Truncated(Exception):
+    """The source ended in the middle of something."""
+
+
+class Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+
+class Source:
+    """A stream with a window. Subclasses say where the next chunk comes from."""
+
+    def __init__(self) -> None:
+        self._window = b""
+        self._at = 0
+
+    def more(self) -> bool:
+        """Whether there is at least one byte left."""
+        return self._at < len(self._window) or self._refill()
+
+    def take(self, size: int) -> bytes:
+        """Exactly the next ``size`` bytes. Raises Truncated."""
+        at = self._at
+        end = at + size
+        if end <= len(self._window):
+            self._at = end
+            return self._window[at:end]
+        parts = [self._window[at:]]
+        size -= len(parts[0])
+        while size:
+            if not self._refill():
+                raise Truncated
+            part = self._window[:size]
+            self._at = len(part)
+            size -= len(part)
+            parts.append(part)
+        return b"".join(parts)
+
+    def skip(self, size: int) -> None:
+        while size > len(self._window) - self._at:
+            size -= len(self._window) - self._at
+            if not self._refill():
+                raise Truncated
+        self._at += size
+
+    def copy(self, fd: int, size: int) -> None:
+        """Writes exactly the next ``size`` bytes into ``fd``. Raises Truncated."""
+        while size:
+            if self._at == len(self._window) and not self._refill():
+                raise Truncated
+            piece = memoryview(self._window)[self._at : self._at + size]
+            written = os.write(fd, piece)
+            self._at += written
+            size -= written
+
+    def drain(self) -> None:
+        """Reads on to the very end: what follows an archive's end counts for its digest."""
+        self._at = len(self._window)
+        while self._refill():
+            self._at = len(self._window)
+
+    def _chunk(self) -> bytes:
+        """The next bytes, or none at the end."""
+        raise NotImplementedError
+
+    def _refill(self) -> bool:
+        """Replaces a window that is used up."""
+        self._window = self._chunk()
+        self._at = 0
+        return bool(self._window)
+
+
+class FileSource(Source):
+    """A file from its start. With a ``feed`` it is one that somebody still writes, and reading waits for them."""
+
+    def __init__(self, fd: int, feed: "Feed | None" = None) -> None:
+        super().__init__()
+        self._fd = fd
+        self._feed = feed
+        self._offset = 0  # of the window's end
+
+    def _chunk(self) -> bytes:
+        room = _CHUNK
+        if self._feed is not None:
+            room = min(room, self._feed.wait(self._offset))
+        data = os.pread(self._fd, room, self._offset) if room else b""
+        self._offset += len(data)
+        return data
+
+    def copy(self, fd: int, size: int) -> None:
+        if size < _KERNEL_COPY:
+            super().copy(fd, size)
+            return
+        start = self._offset - (len(self._window) - self._at)
+        end = start + size
+        while start < end:
+            room = end - start
+            if self._feed is not None:
+                room = min(room, self._feed.wait(start))
+            copied = os.sendfile(fd, self._fd, start, room) if room else 0
+            if not copied:
+                raise Truncated
+            start += copied
+        self._window, self._at, self._offset = b"", 0, end
+
+    def skip(self, size: int) -> None:
+        left = len(self._window) - self._at
+        if size <= left or self._feed is not None:
+            super().skip(size)
+            return
+        # Only the last byte has to be there: a size that was made up shows at once.
+        self._offset += size - left
+        self._window, self._at = b"", 0
+        if not os.pread(self._fd, 1, self._offset - 1):
+            raise Truncated
+
+
+class StreamSource(Source):
+    """Whatever has a ``read(size)``: a pipe, or a decompressor."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        super().__init__()
+        self._read = read
+
+    def _chunk(self) -> bytes:
+        return self._read(_CHUNK)
+
+
+class ReadAhead:
+    """Reads and hashes in a thread of its own, a few chunks ahead. Decompressing, hashing and writing release the GIL."""
+
+    def __init__(self, read: Callable[[int], bytes], digest: Hash, depth: int = 8) -> None:
+        self._read_source = read
+        self._digest = digest
+        self._chunks: queue.Queue[bytes | BaseException] = queue.Queue(depth)
+        threading.Thread(target=self._run, daemon=True, name="read-ahead").start()
+
+    def _run(self) -> None:
+        try:
+            while data := self._read_source(_CHUNK >> 2):
+                self._digest.update(data)
+                self._chunks.put(data)
+            self._chunks.put(b"")
+        except BaseException as error:  # handed to the reader, who raises it
+            self._chunks.put(error)
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = self._chunks.get()
+        if isinstance(chunk, BaseException):
+            raise chunk
+        if not chunk:
+            self._chunks.put(b"")
+        return chunk
+
+
+_NEWS = struct.Struct("<Q?")
+
+
+class Feed:
+    """The reader's end of the news about a file that grows: how many bytes of it are there, and when it is whole.
+
+    The other end is a Feeder in another process. When that one goes without having said that the file is whole, the
+    file is cut off.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._available = 0
+        self._whole = False
+
+    def wait(self, offset: int) -> int:
+        """Blocks until there is something behind ``offset``; answers how much. 0 is the end of the file."""
+        while self._available <= offset and not self._whole:
+            news = os.read(self._fd, _NEWS.size * 1024)
+            if not news:
+                raise Truncated
+            self._available, self._whole = _NEWS.unpack_from(news, len(news) - _NEWS.size)
+        return max(0, self._available - offset)
+
+
+class Feeder:
+    """The writer's end: says how far the file has grown. It does not mind when nobody listens any more."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def tell(self, available: int, whole: bool = False) -> None:
+        if self._fd < 0:
+            return
+        try:
+            os.write(self._fd, _NEWS.pack(available, whole))
+        except BrokenPipeError:
+            self.close()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,173 @@
+"""Fixtures for every folder of tests.
+
+Those that need an engine start one, of their own and apart from any other on the machine, at the first test that asks.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for "tests.support", also when pytest is not started by python -m
+
+from tests.support.api_definition import ApiDefinition
+from tests.support.engine import CACHE, PROJECT, WHERRY, Engine, docker_cli, wait_until_gone
+from tests.support.footprint import footprint
+from tests.support.terminal import Terminal
+
+
+@pytest.fixture(scope="session")
+def api_definition() -> ApiDefinition:
+    """The Docker Engine API 1.51: ``api_definition.check("GET", "/info", 200, body)``."""
+    return ApiDefinition.load()
+
+
+@pytest.fixture(scope="session")
+def _images() -> None:
+    """The base images' tars below .cache, made if need be."""
+    if not (CACHE / "busybox.image.tar").exists() or not _debian_archive():
+        subprocess.run([PROJECT / "scripts" / "fixtures.sh"], check=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="session")
+def _session_engine() -> Iterator[Engine]:
+    if os.geteuid() != 0:
+        pytest.skip("containers need root")
+    engine = Engine()
+    try:
+        engine.start()
+        yield engine
+        engine.remove_containers()
+        engine.stop()
+        _assert_nothing_left(engine)
+    finally:
+        engine.discard()
+
+
+@pytest.fixture
+def engine(_session_engine: Engine) -> Iterator[Engine]:
+    """An engine that all tests share; a test's containers are removed after it."""
+    if not _session_engine.running:
+        _session_engine.kill()
+        _session_engine.start()
+    yield _session_engine
+    if _session_engine.running:
+        _session_engine.remove_containers()
+
+
+@pytest.fixture
+def own_engine(_images: None) -> Iterator[Engine]:
+    """An engine for one test alone, which may kill it, stop it and start it again; busybox:latest is loaded."""
+    if os.geteuid() != 0:
+        pytest.skip("containers need root")
+    engine = Engine()
+    try:
+        engine.start()
+        engine.load(CACHE / "busybox.image.tar")
+        yield engine
+        if not engine.running:
+            engine.start()
+        engine.remove_containers()
+        engine.stop()
+        _assert_nothing_left(engine)
+    finally:
+        engine.discard()
+
+
+@pytest.fixture(scope="session")
+def _busybox_loaded(_session_engine: Engine, _images: None) -> None:
+    _session_engine.load(CACHE / "busybox.image.tar")
+
+
+@pytest.fixture
+def busybox(engine: Engine, _busybox_loaded: None) -> str:
+    """The name of a busybox image in ``engine``; its command is sh."""
+    return "busybox:latest"
+
+
+@pytest.fixture(scope="session")
+def _debian_loaded(_session_engine: Engine, _images: None) -> str:
+    archive = _debian_archive()
+    if archive is None:
+        pytest.skip("no Debian image: scripts/base_image.sh could not make one")
+    _session_engine.load(archive)
+    return archive.name.removesuffix(".image.tar").replace("-", ":", 1)
+
+
+@pytest.fixture
+def debian(engine: Engine, _debian_loaded: str) -> str:
+    """The name of a Debian image in ``engine``, debian:bookworm on most machines; its command is bash."""
+    return _debian_loaded
+
+
+@pytest.fixture
+def wherry(engine: Engine) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the wherry CLI: ``wherry("run", "--rm", busybox, "true")``; see :func:`tests.support.engine.run_client`."""
+    return engine.wherry
+
+
+@pytest.fixture
+def docker(engine: Engine) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the docker CLI against wherry, likewise."""
+    if not shutil.which("docker", path=f"{os.environ['PATH']}:{CACHE / 'docker-cli'}"):
+        pytest.skip("no docker CLI")
+    return engine.docker
+
+
+@pytest.fixture
+def docker_client(engine: Engine) -> Iterator[Any]:
+    """A docker-py client of the engine."""
+    import docker
+
+    client = docker.DockerClient(base_url=engine.host, version="auto")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., Terminal]]:
+    """Opens terminals, and closes them after the test: ``terminal(command, env=…)`` is a :class:`Terminal`."""
+    opened: list[Terminal] = []
+
+    def open_terminal(command: Sequence[str], **options: Any) -> Terminal:
+        opened.append(Terminal(command, **options))
+        return opened[-1]
+
+    yield open_terminal
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def wherry_terminal(engine: Engine, terminal: Callable[..., Terminal]) -> Callable[..., Terminal]:
+    """A terminal with the wherry CLI in it: ``wherry_terminal("run", "-it", busybox)``."""
+    return lambda *arguments, **options: terminal(
+        [str(WHERRY), *arguments], env=_client_environment({"WHERRY_HOST": engine.host}), **options
+    )
+
+
+@pytest.fixture
+def docker_terminal(engine: Engine, terminal: Callable[..., Terminal]) -> Callable[..., Terminal]:
+    """A terminal with the docker CLI in it, talking to wherry."""
+    return lambda *arguments, **options: terminal(
+        [docker_cli(), *arguments], env=_client_environment({"DOCKER_HOST": engine.host}), **options
+    )
+
+
+def _client_environment(host: Mapping[str, str]) -> dict[str, str]:
+    return {**os.environ, "TERM": "xterm", **host}
+
+
+def _debian_archive() -> Path | None:
+    return next(iter(sorted(CACHE.glob("debian-*.image.tar"))), None)
+
+
+def _assert_nothing_left(engine: Engine) -> None:
+    left = wait_until_gone(engine.processes)
+    assert not left, f"processes outlived the engine: {footprint(engine).processes}"
+    assert not footprint(engine).mounts, f"mounts outlived the engine: {footprint(engine).mounts}"

@@ -1,0 +1,215 @@
+"""A private wherry engine: its own socket, data root and exec root, and its own end."""
+
+import contextlib
+import http.client
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PROJECT = Path(__file__).parents[2]
+CACHE = PROJECT / ".cache"
+WHERRY = Path(sys.executable).with_name("wherry")
+
+# An engine's processes inherit this variable, which tells them from those of every other engine on the machine.
+MARK = "WHERRY_TEST_ENGINE"
+
+START_SECONDS = 30
+STOP_SECONDS = 30
+
+
+class Response(NamedTuple):
+    """An answer of the engine; ``body`` is decoded JSON, or the raw bytes of anything else."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: Any
+
+
+class Engine:
+    """A wherry daemon that belongs to the tests. ``host`` is what DOCKER_HOST would hold."""
+
+    def __init__(self, arguments: Sequence[str] = ()) -> None:
+        # /var/tmp, since an overlay's upper directory cannot be on every tmpfs, and a short path, since a unix socket's
+        # path is at most 107 bytes.
+        self.root = Path(tempfile.mkdtemp(prefix="wherry-", dir="/var/tmp"))
+        self.mark = uuid.uuid4().hex
+        self.data_root = self.root / "data"
+        self.exec_root = self.root / "exec"
+        self.socket = self.root / "wherry.sock"
+        self.host = f"unix://{self.socket}"
+        self.log = self.root / "daemon.log"
+        self._arguments = list(arguments)
+        self._daemon: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The daemon's."""
+        assert self._daemon is not None, "the engine is not running"
+        return self._daemon.pid
+
+    @property
+    def running(self) -> bool:
+        return self._daemon is not None and self._daemon.poll() is None
+
+    def start(self) -> None:
+        """Start the daemon, and return when it serves requests."""
+        ready, ready_by_daemon = os.pipe()
+        with self.log.open("ab") as log, open(ready, "rb", buffering=0) as ready_file:
+            self._daemon = subprocess.Popen(
+                [sys.executable, "-m", "wherry.daemon", "-H", self.host, "--data-root", str(self.data_root),
+                 "--exec-root", str(self.exec_root), "--ready-fd", str(ready_by_daemon), *self._arguments],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[ready_by_daemon],
+                env={**os.environ, MARK: self.mark}, start_new_session=True,
+            )  # fmt: skip
+            os.close(ready_by_daemon)
+            readable, _, _ = select.select([ready_file], [], [], START_SECONDS)
+            if not readable or not ready_file.read(64):
+                self.kill()
+                raise AssertionError(f"the engine did not start; its log:\n{self.log_text()}")
+
+    def stop(self) -> None:
+        """End the daemon as an administrator does, and check that it ends well."""
+        assert self._daemon is not None, "the engine is not running"
+        self._daemon.send_signal(signal.SIGTERM)
+        try:
+            status = self._daemon.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"SIGTERM did not end the engine; its log:\n{self.log_text()}") from None
+        self._daemon = None
+        assert status == 0, f"the engine ended with {status}; its log:\n{self.log_text()}"
+
+    def kill(self) -> None:
+        """End the daemon with SIGKILL; monitors and containers live on."""
+        if self._daemon is not None:
+            self._daemon.kill()
+            self._daemon.wait()
+            self._daemon = None
+
+    def discard(self) -> None:
+        """Remove every trace, whatever happened: processes, then files. Afterwards the engine is gone."""
+        self.kill()
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace")[-8000:]
+
+    def processes(self) -> list[int]:
+        """Pids of the daemon, its launcher, its workers, its monitors, and of its containers' processes."""
+        mark = f"{MARK}={self.mark}\0".encode()
+        root = os.fsencode(self.root)
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            # A process may end while it is being looked at: ENOENT, ESRCH, or an empty file.
+            with contextlib.suppress(OSError):
+                if mark in (process / "environ").read_bytes() + b"\0" or _root_mounted_from(process, root):
+                    found.append(int(process.name))
+        return found
+
+    def wherry(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run the wherry CLI against this engine; ``options`` are those of :func:`run_client`."""
+        return run_client([str(WHERRY), *arguments], {"WHERRY_HOST": self.host}, **options)
+
+    def docker(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run the docker CLI against this engine; ``options`` are those of :func:`run_client`."""
+        return run_client([docker_cli(), *arguments], {"DOCKER_HOST": self.host}, **options)
+
+    def request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Response:
+        """Ask the API for ``path`` (``/v1.51/info``). ``body`` is sent as it is when bytes, and as JSON otherwise."""
+        connection = _UnixConnection(str(self.socket))
+        with contextlib.closing(connection):
+            if body is not None and not isinstance(body, bytes):
+                body, headers = json.dumps(body).encode(), {"Content-Type": "application/json", **(headers or {})}
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            data = response.read()
+            if data and response.headers.get_content_type() == "application/json":
+                return Response(response.status, response.headers, json.loads(data))
+            return Response(response.status, response.headers, data)
+
+    def load(self, archive: Path) -> None:
+        """Load the images of an archive."""
+        response = self.request("POST", "/images/load?quiet=1", archive.read_bytes())
+        assert response.status == 200, response
+        assert b"errorDetail" not in _as_bytes(response.body), response
+
+    def remove_containers(self) -> None:
+        for container in self.request("GET", "/containers/json?all=1").body:
+            response = self.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+            assert response.status in (204, 404, 409), response  # 409: --rm is removing it already
+
+
+def run_client(
+    command: Sequence[str],
+    host: Mapping[str, str],
+    *,
+    input: str | None = None,
+    timeout: float = 60,
+    check: bool = False,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a client's command to its end. Standard input is ``input``, or empty.
+
+    The environment is the tests' own without what would lead the client to another engine, then ``host``, then ``env``.
+    With ``check``, an exit code other than 0 is an AssertionError that shows what the command printed.
+    """
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "WHERRY_"))}
+    finished = subprocess.run(
+        command, input=input, stdin=subprocess.DEVNULL if input is None else None, capture_output=True, text=True,
+        timeout=timeout, env={**clean, **host, **(env or {})}, cwd=cwd, check=False,
+    )  # fmt: skip
+    if check and finished.returncode:
+        raise AssertionError(
+            f"{' '.join(command)}: exit code {finished.returncode}\n{finished.stdout}{finished.stderr}"
+        )
+    return finished
+
+
+def docker_cli() -> str:
+    """The docker CLI's path: the machine's, or the one that scripts/fixtures.sh took out of Debian's package."""
+    path = shutil.which("docker") or shutil.which("docker", path=str(CACHE / "docker-cli"))
+    if path is None:
+        raise FileNotFoundError("no docker CLI: scripts/fixtures.sh fetches one")
+    return path
+
+
+def wait_until_gone(look: Any, seconds: float = 5) -> Any:
+    """What ``look()`` still finds after giving it ``seconds`` to find nothing: the kernel removes a few things late."""
+    deadline = time.monotonic() + seconds
+    while (found := look()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+def _root_mounted_from(process: Path, root: bytes) -> bool:
+    return any(b" / / " in line and root in line for line in (process / "mountinfo").read_bytes().splitlines())
+
+
+def _as_bytes(body: Any) -> bytes:
+    return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=60)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
