@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,33 +14,31 @@ from bench import memory
 CACHE = Path(__file__).parents[1] / ".cache"
 START_SECONDS = 30
 
-# A network namespace of its own: bridges, firewall rules and ports of the machine's own engines stay out of it.
-_OWN_NETWORK = ["unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh"]
+# Network and mount namespaces of its own: bridges, firewall rules and ports of the machine stay out of it, and no mount
+# is left behind.
+_APART = ["unshare", "--net", "--mount", "sh", "-c", 'ip link set lo up; exec "$@"', "sh"]
 
 
 class Engine:
     """One engine with its data below ``directory``. ``clients`` says by which command line users reach it.
 
-    Every process that an engine starts inherits a variable from it: this tells the engine's processes, whose memory
-    counts, from those of the containers.
+    An engine's processes, whose memory counts, are those in its network namespace: containers have each their own.
     """
 
     name: str
-    version_command: Sequence[str]
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.directory.mkdir()
-        self._mark = uuid.uuid4().hex
+        self._namespace = ""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def environment(self) -> dict[str, str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "WHERRY_"))}
-        return {**clean, memory.MARK: self._mark}
+        return {name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "WHERRY_"))}
 
     def processes(self) -> list[int]:
-        return memory.marked(self._mark)
+        return memory.in_network_namespace(self._namespace)
 
     def start(self) -> None:
         with (self.directory / "log").open("wb") as log:
@@ -50,7 +47,7 @@ class Engine:
                 start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
+        while not (self._is_apart(self._process.pid) and self._answers()):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{self.name} did not start:\n{(self.directory / 'log').read_text()[-2000:]}")
             time.sleep(0.05)
@@ -71,6 +68,11 @@ class Engine:
         """The engine's own."""
         raise NotImplementedError
 
+    def _is_apart(self, pid: int) -> bool:
+        """Whether unshare has done its work; from then on the engine's processes are known."""
+        self._namespace = os.readlink(f"/proc/{pid}/ns/net")
+        return self._namespace != os.readlink("/proc/self/ns/net")
+
     def _command(self) -> list[str]:
         raise NotImplementedError
 
@@ -86,7 +88,11 @@ class Client:
         self.engine = engine
         self._command = list(command)
         self._environment = {**engine.environment, **environment}
-        del self._environment[memory.MARK]
+
+    @property
+    def is_second(self) -> bool:
+        """Another engine's client: the docker CLI on wherry."""
+        return self.name != self.engine.name
 
     def run(self, *arguments: str) -> str:
         """Run a command to its end; its standard output. RuntimeError if it fails."""
@@ -114,11 +120,16 @@ class Client:
     def time_output(self, *arguments: str, size: int) -> float:
         """Seconds until a reader has all of a command's output, which must be ``size`` bytes long."""
         begun = time.perf_counter()
+        received = 0
         with subprocess.Popen(
-            [*self._command, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=self._environment
+            [*self._command, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env=self._environment,
         ) as process:
             assert process.stdout is not None
-            received = sum(len(chunk) for chunk in iter(lambda: process.stdout.read1(1 << 20), b""))  # type: ignore[union-attr]
+            while chunk := os.read(process.stdout.fileno(), 1 << 20):
+                received += len(chunk)
         took = time.perf_counter() - begun
         if received != size or process.returncode:
             raise RuntimeError(f"{self.name}: {received} bytes instead of {size}, exit code {process.returncode}")
@@ -139,7 +150,7 @@ class Wherry(Engine):
         return Client("wherry, docker CLI", self, [docker_cli()], DOCKER_HOST=self.socket)
 
     def _command(self) -> list[str]:
-        return [*_OWN_NETWORK, sys.executable, "-m", "wherry.daemon", "--host", self.socket,
+        return [*_APART, sys.executable, "-m", "wherry.daemon", "--host", self.socket,
                 "--data-root", f"{self.directory}/data", "--exec-root", f"{self.directory}/exec"]  # fmt: skip
 
 
@@ -154,26 +165,30 @@ class Docker(Engine):
         return Client("Docker", self, [docker_cli()], DOCKER_HOST=self.socket)
 
     def _command(self) -> list[str]:
-        return [*_OWN_NETWORK, "dockerd", "--host", self.socket, "--data-root", f"{self.directory}/data",
+        return [*_APART, "dockerd", "--host", self.socket, "--data-root", f"{self.directory}/data",
                 "--exec-root", f"{self.directory}/exec", "--pidfile", f"{self.directory}/pid"]  # fmt: skip
 
 
 class Podman(Engine):
-    """Has no engine that runs on: the process that is started only holds the network namespace."""
+    """Has no engine that runs on: the process that is started only holds the namespaces."""
 
     name = "Podman"
 
     def client(self) -> Client:
         assert self._process is not None
+        enter = ["nsenter", "--net", "--mount", "--target", str(self._process.pid)]
         podman = ["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs", "--root", f"{self.directory}/root",
                   "--runroot", f"{self.directory}/run"]  # fmt: skip
-        # conmon, which stays, inherits the mark from here
-        mark = f"{memory.MARK}={self.environment[memory.MARK]}"
-        enter = ["nsenter", "--net", "--target", str(self._process.pid), "env", mark]
-        return Client("Podman", self, [*enter, *podman])
+        return Client(self.name, self, [*enter, *podman], CONTAINERS_CONF=str(self._configuration()))
+
+    def _configuration(self) -> Path:
+        """Low limits: Podman's own need CAP_SYS_RESOURCE, which root lacks in some virtual machines and containers."""
+        file = self.directory / "containers.conf"
+        file.write_text('[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]\n')
+        return file
 
     def _command(self) -> list[str]:
-        return [*_OWN_NETWORK, "sleep", "infinity"]
+        return [*_APART, "sleep", "infinity"]
 
 
 def installed(names: Sequence[str]) -> Iterator[type[Engine]]:

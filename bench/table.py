@@ -20,7 +20,9 @@ def render(workloads: Sequence[Workload], clients: Sequence[str], results: Resul
         rows.append(row)
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = [
-        "  ".join([row[0].ljust(widths[0]), *[cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]])
+        "  ".join(
+            [row[0].ljust(widths[0]), *[cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]]
+        )
         for row in rows
     ]
     return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])

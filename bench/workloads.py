@@ -24,12 +24,12 @@ FOREVER = ["sleep", "1000000"]
 
 @dataclass(frozen=True)
 class Workload:
-    """One row of the table. ``goal`` and ``goal_docker_cli`` are the parts of Docker's figure that wherry is to reach."""
+    """One row of the table. The goals are the parts of Docker's figure that wherry is to reach, by either client."""
 
     name: str
     measure: Callable[[Client], float]
     rounds: int
-    setting: Callable[[Client], AbstractContextManager[None]] = nullcontext
+    setting: Callable[[Client], AbstractContextManager[None]] = lambda _: nullcontext()
     goal: float | None = None
     goal_docker_cli: float | None = None
     unit: str = "s"
@@ -137,7 +137,7 @@ def memory_of_a_container(client: Client) -> float:
 
 
 def memory_of_a_containers_processes(client: Client) -> float:
-    """The memory of the processes that the engine has started for ten containers (monitors, shims, proxies), over ten."""
+    """Memory of the processes that the engine starts for ten containers (monitors, shims, proxies), over ten."""
     before = set(client.engine.processes())
     for number in range(10):
         client.run("run", "--detach", "--name", f"bench-{number}", "--publish", "127.0.0.1::80", BUSYBOX, *FOREVER)

@@ -14,7 +14,7 @@ from msgspec import inspect
 
 from wherry.model.errors import InvalidParameter
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 _Fit = Callable[[Any], Any]
 
 _WORDS = frozenset(("Cmd", "Entrypoint", "Shell"))  # one string will do for a list of one (Go's strslice)
@@ -59,7 +59,7 @@ def take(raw: dict[str, Any], name: str) -> Any:
 
 
 @functools.cache
-def _shape(kind: type) -> _Fit | None:
+def _shape(kind: type[msgspec.Struct]) -> _Fit | None:
     return _compile(inspect.type_info(kind))
 
 

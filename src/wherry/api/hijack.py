@@ -19,6 +19,7 @@ from typing import cast
 
 from aiohttp import web
 
+from wherry.api.connection import Connection
 from wherry.api.detach import DetachDetector
 from wherry.api.request import Request
 from wherry.api.response import HEADERS, RAW_STREAM
@@ -100,33 +101,31 @@ class _Client(asyncio.Protocol):
         self._stdin_closes = stdin_closes
         self._detector = DetachDetector(detach_keys) if stdin and detach_keys else None
         self._on_detach = on_detach
-        self._http = cast(asyncio.Protocol, transport.get_protocol())
+        self._http = cast(Connection, transport.get_protocol())
         self._writable = asyncio.Event()
         self._writable.set()
-        self._early = b""
         self._input_ended = False
         self._output_ended = False
         self._hangup: select.epoll | None = None
 
     def take_over(self, request: Request, content_type: str) -> None:
-        """Answers, and takes the connection with what the client has sent ahead."""
+        """Answers, and takes the connection."""
         if "Upgrade" in request.http.headers:
             start = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
         else:
             start, content_type = "HTTP/1.1 200 OK\r\n", RAW_STREAM
         lines = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
         self._transport.write(f"{start}Content-Type: {content_type}\r\n{lines}\r\n".encode())
-        # aiohttp keeps what follows an upgrade request here, for the parser of a websocket
-        self._early = getattr(self._http, "_message_tail", b"")
         self._transport.set_protocol(self)
         self._transport.pause_reading()
 
     def listen(self) -> None:
-        """Lets the client's bytes in, once there is somewhere for them to go."""
-        if self._early:
-            early, self._early = self._early, b""
-            self.data_received(early)
-        if not self._transport.is_closing():
+        """Lets the client's bytes in, those sent ahead first, now that there is somewhere for them to go."""
+        if self._http.held:
+            self.data_received(self._http.held)
+        if self._http.held_end and not self.eof_received():
+            self._transport.close()
+        if not self._input_ended and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:

@@ -38,7 +38,5 @@ async def tag(request: Request, engine: Engine) -> web.Response:
 async def remove(request: Request, engine: Engine) -> web.Response:
     if not request.name.strip():
         raise InvalidParameter("image name cannot be blank")
-    removed = await engine.images.remove(
-        request.name, force=request.flag("force"), prune=not request.flag("noprune")
-    )
+    removed = await engine.images.remove(request.name, force=request.flag("force"), prune=not request.flag("noprune"))
     return response.json(removed)

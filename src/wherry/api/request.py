@@ -11,7 +11,7 @@ from wherry.api.moments import parse_moment
 from wherry.api.versions import Version
 from wherry.model.errors import InvalidParameter
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 Filters = dict[str, list[str]]
 
 MAX_JSON = 16 << 20  # bytes; the largest bodies seen are a few KiB

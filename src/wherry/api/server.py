@@ -4,11 +4,11 @@ import asyncio
 import logging
 import re
 import time
-from typing import Any
 
 from aiohttp import web
 
 from wherry.api import response
+from wherry.api.connection import Connection, HttpServer
 from wherry.api.request import Request
 from wherry.api.routes import Match, find
 from wherry.api.versions import CURRENT, VersionRefused, parse_version
@@ -18,7 +18,6 @@ from wherry.model.errors import EngineError
 log = logging.getLogger("wherry.api")
 
 _VERSIONED = re.compile(r"/v([0-9.]+)(/.*)", re.DOTALL)
-_READ_BUFFER = 1 << 18  # bytes of a body that are read ahead: uploads of layers are what it is for
 _FINISH = 10.0  # seconds that requests under way get when the engine stops
 
 
@@ -32,13 +31,7 @@ class Server:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._underway: set[asyncio.Task[web.StreamResponse]] = set()
-        self.protocol = web.Server(
-            self._handle,
-            handler_cancellation=True,
-            access_log=None,
-            auto_decompress=False,
-            read_bufsize=_READ_BUFFER,
-        )
+        self.protocol = HttpServer(self._handle)
 
     async def close(self) -> None:
         """Lets what changes state come to its end, then ends every connection."""
@@ -60,6 +53,8 @@ class Server:
         except Exception as failure:  # a mistake of ours must not take the daemon with it, and must be seen
             log.exception("%s %s failed", http.method, http.path)
             answer = _failed(http, f"internal error: {type(failure).__name__}: {failure}", 500)
+        if isinstance(http.protocol, Connection):
+            http.protocol.request_ended(http, answer)
         log.debug("%s %s: %s, %.1f ms", http.method, http.path_qs, answer.status, (time.monotonic() - began) * 1000)
         return answer
 
@@ -86,14 +81,9 @@ class Server:
 
 def _failed(http: web.BaseRequest, message: str, status: int) -> web.StreamResponse:
     """The answer to a request that failed; a stream that has begun can only be cut off."""
-    if http.writer is not None and _output_size(http.writer) > 0:
+    if http.writer.output_size > 0:
         log.error("%s %s failed in its middle: %s", http.method, http.path, message)
         raise ConnectionResetError(message)
     if status >= 500:
         log.error("%s %s: %s", http.method, http.path, message)
     return response.error(message, status)
-
-
-def _output_size(writer: Any) -> int:
-    size: int = writer.output_size
-    return size

@@ -9,8 +9,8 @@ from wherry.model.errors import NotSupported, Unavailable
 
 async def not_a_manager(request: Request, engine: Engine) -> web.Response:
     raise Unavailable(
-        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
-        "and try again."
+        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to '
+        "swarm and try again."
     )
 
 

@@ -20,6 +20,8 @@ from __future__ import annotations
 import os
 import sys
 
+from wherry.client.errors import ClientError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,9 +29,11 @@ if TYPE_CHECKING:
 
     from wherry.cli.engine import Endpoint
     from wherry.cli.flags import Flag, Options
-    from wherry.client.client import Client
+    from wherry.client.client import Client, Pending
 
     Run = Callable[["Session", Options], "int | None"]
+    # Method, path and query of a request.
+    Request = tuple[str, str, dict[str, Any]]
 
 
 class CommandError(Exception):
@@ -173,21 +177,58 @@ class Session:
         return chosen or str(self.config.get("detachKeys", ""))
 
 
-def for_each(names: Sequence[str], do: Callable[[str], object]) -> int | None:
-    """Does something to each of the names and prints those it worked for; the errors are told at the end, in order.
+# So many requests of one command are under way at once.
+AT_ONCE = 50
 
-    Gives docker's exit code: 1 when any failed.
+
+def for_each(names: Sequence[str], do: Callable[[str], object]) -> None:
+    """Does something to each of the names, and prints those it worked for; the errors are told at the end, in order.
+
+    Raises CommandError when any failed.
     """
-    from wherry.client.errors import ClientError
-
     errors = []
     for name in names:
         try:
             do(name)
         except ClientError as error:
             errors.append(str(error))
-            continue
-        print(name, flush=True)
+        else:
+            print(name, flush=True)
     if errors:
         raise CommandError("\n".join(errors))
-    return None
+
+
+def for_all(
+    session: Session,
+    names: Sequence[str],
+    request: Callable[[str], Request],
+    forgive: Callable[[ClientError], bool] = lambda _: False,
+) -> None:
+    """Like `for_each`, with a request for each of the names and all of them sent before an answer is read.
+
+    `forgive` says of an error whether it is none.
+    """
+    errors = []
+    for start in range(0, len(names), AT_ONCE):
+        batch = names[start : start + AT_ONCE]
+        sent = [_begin(session, request, name) for name in batch]
+        for name, outcome in zip(batch, sent, strict=True):
+            try:
+                if isinstance(outcome, ClientError):
+                    raise outcome
+                outcome.response().read()
+            except ClientError as error:
+                if not forgive(error):
+                    errors.append(str(error))
+            else:
+                print(name, flush=True)
+    if errors:
+        raise CommandError("\n".join(errors))
+
+
+def _begin(session: Session, request: Callable[[str], Request], name: str) -> Pending | ClientError:
+    try:
+        method, path, query = request(name)
+        return session.client.begin(method, path, query=query)
+    except ClientError as error:
+        return error

@@ -104,11 +104,16 @@ class Interaction:
         if leftover:
             self._take_output(memoryview(leftover))
 
-    def fit(self) -> None:
-        """Gives the container's terminal the user's size, when that is known and has a meaning."""
+    def fit(self, *, nudge: bool = False) -> None:
+        """Gives the container's terminal the user's size, when that is known and has a meaning.
+
+        `nudge` changes it even if it is right: to another size first.
+        """
         rows, columns = terminal.size()
         if self._resize and (rows or columns):
             try:
+                if nudge:
+                    self._resize(rows + 1, columns + 1)
                 self._resize(rows, columns)
             except ClientError:
                 pass  # it has ended meanwhile, or is about to be told of by others
@@ -120,11 +125,10 @@ class Interaction:
         """
         shown = self._streams.stdout or self._streams.stderr
         if waiting and not shown:
-            self._waiting = waiting
-            self._poll.register(waiting.fileno(), select.POLLIN)
+            self._watch(waiting)
         try:
-            while self._stream and not self.detached and not (self._sending_ends and not shown and not waiting):
-                if self._turn():
+            while self._stream and not self.detached and (shown or waiting or not self._sending_ends):
+                if (waiting and not shown and waiting.buffered) or self._turn():
                     break
         finally:
             self._restore()
@@ -133,10 +137,13 @@ class Interaction:
 
     def await_end(self, waiting: Response) -> None:
         """Until there is something to read from `waiting`, handing signals on meanwhile."""
-        self._poll.register(waiting.fileno(), select.POLLIN)
-        self._waiting = waiting
-        while not self._turn():
+        self._watch(waiting)
+        while not waiting.buffered and not self._turn():
             pass
+
+    def _watch(self, waiting: Response) -> None:
+        self._waiting = waiting
+        self._poll.register(waiting.fileno(), select.POLLIN)
 
     def _turn(self) -> bool:
         """One round of the loop: whether the awaited response is there."""

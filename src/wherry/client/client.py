@@ -274,7 +274,9 @@ def quote(text: str, safe: str = "") -> str:
     if _PLAIN.issuperset(text):
         return text
     return "".join(
-        char if char in _PLAIN or char in safe else "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
+        char
+        if char in _PLAIN or char in safe
+        else "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
         for char in text
     )
 
@@ -301,7 +303,12 @@ class Containers:
         self._client = client
 
     def list(
-        self, *, all: bool = False, limit: int | None = None, size: bool = False, filters: dict[str, list[str]] | None = None
+        self,
+        *,
+        all: bool = False,
+        limit: int | None = None,
+        size: bool = False,
+        filters: dict[str, list[str]] | None = None,
     ) -> list[dict[str, Any]]:
         """GET /containers/json: the running ones, or `all`; `size` in bytes is slow to find out."""
         found: list[dict[str, Any]] = self._client.get(
@@ -317,14 +324,20 @@ class Containers:
         return made
 
     def inspect(self, container: str, *, size: bool = False) -> dict[str, Any]:
-        found: dict[str, Any] = self._client.get(_container(container, "json"), size=size or None)
+        found: dict[str, Any] = self._client.get(container_path(container, "json"), size=size or None)
         return found
 
     def start(self, container: str, *, detach_keys: str = "", **query: Any) -> None:
-        self._client.post(_container(container, "start"), detachKeys=detach_keys or None, **query)
+        self._client.post(container_path(container, "start"), detachKeys=detach_keys or None, **query)
 
     def attach(
-        self, container: str, *, stdin: bool = False, stdout: bool = True, stderr: bool = True, logs: bool = False,
+        self,
+        container: str,
+        *,
+        stdin: bool = False,
+        stdout: bool = True,
+        stderr: bool = True,
+        logs: bool = False,
         detach_keys: str = "",
     ) -> Pending:
         """Asks to attach; `.take_over()` gives the stream (framed unless the container has a terminal)."""
@@ -332,11 +345,11 @@ class Containers:
             "stream": True, "stdin": stdin or None, "stdout": stdout or None, "stderr": stderr or None,
             "logs": logs or None, "detachKeys": detach_keys or None,
         }  # fmt: skip
-        return self._client.begin("POST", _container(container, "attach"), query=query, upgrade=True)
+        return self._client.begin("POST", container_path(container, "attach"), query=query, upgrade=True)
 
     def begin_wait(self, container: str, condition: str = "not-running") -> Pending:
         """Asks to be told of the end; once `.response()` is there the engine watches, its `.json()` comes at the end."""
-        return self._client.begin("POST", _container(container, "wait"), query={"condition": condition})
+        return self._client.begin("POST", container_path(container, "wait"), query={"condition": condition})
 
     def wait(self, container: str, condition: str = "not-running") -> dict[str, Any]:
         """Blocks until the condition (not-running, next-exit, removed): `{"StatusCode": …, "Error": …}`."""
@@ -344,24 +357,24 @@ class Containers:
         return ended
 
     def kill(self, container: str, signal: str = "") -> None:
-        self._client.post(_container(container, "kill"), signal=signal or None)
+        self._client.post(container_path(container, "kill"), signal=signal or None)
 
     def stop(self, container: str, *, timeout: int | None = None, signal: str = "") -> None:
         """`timeout` in seconds before SIGKILL; -1 waits for ever."""
-        self._client.post(_container(container, "stop"), t=timeout, signal=signal or None)
+        self._client.post(container_path(container, "stop"), t=timeout, signal=signal or None)
 
     def restart(self, container: str, *, timeout: int | None = None, signal: str = "") -> None:
-        self._client.post(_container(container, "restart"), t=timeout, signal=signal or None)
+        self._client.post(container_path(container, "restart"), t=timeout, signal=signal or None)
 
     def remove(self, container: str, *, force: bool = False, volumes: bool = False, link: bool = False) -> None:
-        self._client.delete(_container(container, ""), force=force or None, v=volumes or None, link=link or None)
+        self._client.delete(container_path(container), force=force or None, v=volumes or None, link=link or None)
 
     def resize(self, container: str, rows: int, columns: int) -> None:
-        self._client.post(_container(container, "resize"), h=rows, w=columns)
+        self._client.post(container_path(container, "resize"), h=rows, w=columns)
 
     def logs(self, container: str, **query: Any) -> Response:
         """The log as a body of frames, or plain for a container with a terminal; `query` as the API names it."""
-        return self._client.request("GET", _container(container, "logs"), query=query)
+        return self._client.request("GET", container_path(container, "logs"), query=query)
 
 
 class Execs:
@@ -372,7 +385,7 @@ class Execs:
 
     def create(self, container: str, config: dict[str, Any]) -> str:
         """Its id."""
-        made: dict[str, Any] = self._client.post(_container(container, "exec"), config)
+        made: dict[str, Any] = self._client.post(container_path(container, "exec"), config)
         return str(made["Id"])
 
     def start(self, exec_id: str, config: dict[str, Any]) -> None:
@@ -412,5 +425,6 @@ class Images:
         return self._client.request("POST", "/images/create", query=query, headers=headers).values()
 
 
-def _container(name: str, action: str) -> str:
+def container_path(name: str, action: str = "") -> str:
+    """The API's path of a container, or of what is done to it."""
     return f"/containers/{quote(name)}" + (f"/{action}" if action else "")

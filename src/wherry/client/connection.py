@@ -134,6 +134,10 @@ class Connection:
         self._start = end + 2
         return line
 
+    @property
+    def buffered(self) -> bool:
+        return self._start < self._end
+
     def leftover(self) -> bytes:
         """What has been received beyond the head of a response that takes the connection over."""
         rest = bytes(self._view[self._start : self._end])
@@ -221,6 +225,11 @@ class Response:
     def fileno(self) -> int:
         """The descriptor that becomes readable when more of the body comes."""
         return self._connection.stream.fileno()
+
+    @property
+    def buffered(self) -> bool:
+        """Whether bytes behind the head came with it, for which the descriptor will not become readable."""
+        return self._connection.buffered
 
     def read(self) -> bytes:
         """The whole rest of the body."""

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
         def close(self) -> object: ...
 
 
-# The kernel's default of 208 KiB makes a stream of many megabytes take twice the system calls.
-RECEIVE_BUFFER = 1 << 20
-
 # Docker's ports: plain, and with TLS.
 PLAIN_PORT, TLS_PORT = 2375, 2376
 
@@ -106,7 +103,6 @@ class Host:
     def _connect_unix(self) -> Stream:
         stream = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
         try:
-            stream.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, RECEIVE_BUFFER)
             stream.connect(self.path)
         except BaseException:
             stream.close()

@@ -50,7 +50,7 @@ def expand(word: str, variables: Mapping[str, str], *, escape: str = "\\", quote
 
 
 def expand_words(word: str, variables: Mapping[str, str], *, escape: str = "\\") -> list[str]:
-    """Like expand(), then parted at the spaces that are neither quoted nor escaped: one word can become many or none."""
+    """Like expand(), then parted at the spaces that are neither quoted nor escaped: one word becomes any number."""
     return _part(_Scanner(word, variables, escape=escape).run())
 
 
@@ -306,8 +306,6 @@ class _Scanner:
         if value is None and self._keep_unset:
             return f"${{{name}/{'/' if everywhere else ''}{pattern}/{replacement}}}"
         compiled = self._pattern(name, pattern)
-        if not pattern:
-            return value or ""
         return self._replace_in(value or "", compiled, replacement, everywhere=everywhere)
 
     def _replace_in(self, value: str, pattern: ShellPattern, replacement: str, *, everywhere: bool) -> str:
@@ -317,6 +315,12 @@ class _Scanner:
             start, end = found
             parts += (value[at:start], self._count(replacement))
             at = end
-            if not everywhere or at >= len(value):
+            if not everywhere or (at >= len(value) and end > start):
                 break
+            if end == start:
+                # Nothing matches nothing, before each character and at the end.
+                parts.append(value[at : at + 1])
+                at += 1
+                if at > len(value):
+                    break
         return "".join([*parts, value[at:]])

@@ -9,14 +9,26 @@ from wherry.dockerfile.lexer import SPACES
 
 # What parts the words of an instruction that knows no quotes. Narrower than SPACES, which file names may contain.
 BLANKS = "\t\v\f\r "
-_BLANKS = re.compile(r"[\t\v\f\r ]+")
+_BLANKS = re.compile(f"[{BLANKS}]+")
+_SPACES = re.compile(f"[{SPACES}]+")
 _SPACE = frozenset(SPACES)
 
 
 def split_keyword(line: str) -> tuple[str, str]:
     """The instruction's name as it is written, and what follows."""
-    keyword, *rest = _BLANKS.split(line.strip(SPACES), maxsplit=1)
-    return keyword, rest[0].strip(SPACES) if rest else ""
+    keyword, rest = split_first(line.strip(SPACES))
+    return keyword, rest.strip(SPACES)
+
+
+def split_first(text: str, spaces: str = BLANKS) -> tuple[str, str]:
+    """The first word and what follows the spaces behind it: "" for nothing."""
+    word, *rest = re.split(f"[{spaces}]", text, maxsplit=1)
+    return word, rest[0].lstrip(spaces) if rest else ""
+
+
+def split_spaces(text: str) -> list[str]:
+    """Words parted by any kind of space."""
+    return [word for word in _SPACES.split(text) if word]
 
 
 def split_blanks(text: str) -> list[str]:

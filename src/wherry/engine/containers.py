@@ -1,7 +1,7 @@
 """The life of a container: made, started, signalled, stopped, removed.
 
-A container's state changes here and nowhere else. What changes it holds the container's lock, but for an exit: that comes
-when it comes, and is recorded in one go, without waiting for anything.
+A container's state changes here and nowhere else. What changes it holds the container's lock, but for an exit: that
+comes when it comes, and is recorded in one go, without waiting for anything.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from typing import Any
 from wherry.engine import (
     clock,
     configuration,
+    health,
     host_files,
     log_options,
     mount_points,
@@ -28,7 +29,7 @@ from wherry.engine.config import EngineConfig
 from wherry.engine.events import Events
 from wherry.engine.roster import Live, PendingAttach, Roster
 from wherry.engine.volumes import Volumes
-from wherry.linux import cgroups
+from wherry.linux.cgroups import Cgroup, Hierarchies
 from wherry.model.config import ContainerConfig
 from wherry.model.container import Container, State, Status
 from wherry.model.errors import Conflict, EngineError, InvalidParameter, NotModified
@@ -52,6 +53,7 @@ class Containers:
         volumes: Volumes,
         events: Events,
         launcher: Launcher,
+        hierarchies: Hierarchies,
     ) -> None:
         self._config = config
         self._roster = roster
@@ -59,6 +61,7 @@ class Containers:
         self._volumes = volumes
         self._events = events
         self._launcher = launcher
+        self._hierarchies = hierarchies
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- looking
@@ -80,6 +83,9 @@ class Containers:
         if live.monitor is None:
             raise Conflict(f"container {live.record.id} is not running")
         return live.monitor
+
+    def cgroup(self, live: Live) -> Cgroup:
+        return self._hierarchies.open(specification.cgroup_path(live.record))
 
     def directory(self, container_id: str) -> str:
         return f"{self._config.data_root}/containers/{container_id}"
@@ -219,8 +225,6 @@ class Containers:
                 raise (InvalidParameter(text) if error.code in (126, 127) else EngineError(text)) from None
             raise
         state = live.record.state
-        live.monitor = monitor
-        live.ended.clear()
         live.record.state = State(
             status=Status.RUNNING,
             pid=monitor.pid,
@@ -230,6 +234,14 @@ class Containers:
         live.record.user_stopped = False
         self._roster.save(live)
         self._events.container(live.record, "start")
+        self._follow(live, monitor)
+
+    def _follow(self, live: Live, monitor: Monitor) -> None:
+        """Minds a container that runs: its health, and its end."""
+        live.monitor = monitor
+        live.ended.clear()
+        if health.command(live.record.config) is not None:
+            live.health = asyncio.create_task(health.watch(live, monitor, self._roster, self._events))
         monitor.exited.add_done_callback(functools.partial(self._on_exit, live))
 
     async def _launch(self, live: Live) -> Monitor:
@@ -266,6 +278,9 @@ class Containers:
         if live.monitor is not None:
             live.monitor.close()
         live.monitor = None
+        if live.health is not None:
+            live.health.cancel()
+            live.health = None
         ran = ended.at - state.started_at
         state.status = Status.EXITED
         state.pid = 0
@@ -373,7 +388,7 @@ class Containers:
         live.monitor.signal(number)
         self._events.container(live.record, "kill", signal=str(int(number)))
         if live.record.state.status is Status.PAUSED and number == signal.SIGKILL:
-            cgroups.open(specification.cgroup_path(live.record)).thaw()
+            self.cgroup(live).thaw()
             live.record.state.status = Status.RUNNING
 
     async def kill(self, name: str, signal_name: str = "SIGKILL") -> None:
@@ -410,7 +425,7 @@ class Containers:
         async with live.lock:
             if live.record.state.status is Status.PAUSED:
                 raise Conflict(f"container {live.record.id} is already paused")
-            await asyncio.to_thread(cgroups.open(specification.cgroup_path(live.record)).freeze)
+            await asyncio.to_thread(self.cgroup(live).freeze)
             self._set_status(live, Status.PAUSED, "pause")
 
     async def unpause(self, name: str) -> None:
@@ -418,7 +433,7 @@ class Containers:
         async with live.lock:
             if live.record.state.status is not Status.PAUSED:
                 raise EngineError(f"container {live.record.id} is not paused")
-            await asyncio.to_thread(cgroups.open(specification.cgroup_path(live.record)).thaw)
+            await asyncio.to_thread(self.cgroup(live).thaw)
             self._set_status(live, Status.RUNNING, "unpause")
 
     def _set_status(self, live: Live, status: Status, action: str) -> None:
@@ -491,7 +506,7 @@ class Containers:
     # --- the engine comes and goes
 
     async def recover(self) -> None:
-        """Finds the containers of the engine that was here before: those that run on, and those that ended meanwhile."""
+        """Finds the containers of the engine that was here before: those that run, and those that ended meanwhile."""
         self._store.snapshots.sweep(live.record.id for live in self._roster)
         for live in self._roster:
             status = live.record.state.status
@@ -507,12 +522,10 @@ class Containers:
     async def _reconnect(self, live: Live) -> None:
         found = await connect(f"{self._config.exec_root}/{live.record.id}")
         if isinstance(found, Monitor):
-            live.monitor = found
-            live.ended.clear()
-            found.exited.add_done_callback(functools.partial(self._on_exit, live))
+            self._follow(live, found)
             return
         if found is None:
-            await asyncio.to_thread(_end_leftovers, specification.cgroup_path(live.record))
+            await asyncio.to_thread(_end_leftovers, self.cgroup(live))
             found = Exit(code=255, at=clock.now(), oom=False, error=_MONITOR_DIED)
         future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         future.set_result(found)
@@ -535,6 +548,8 @@ class Containers:
         for live in self._roster:
             if live.restart is not None:
                 live.restart.cancel()
+            if live.health is not None:
+                live.health.cancel()
             live.drop_pending()
             if live.monitor is not None:
                 live.monitor.close()
@@ -567,8 +582,7 @@ def _resolve(waiters: set[asyncio.Future[tuple[int, str]]], outcome: tuple[int, 
             future.set_result(outcome)
 
 
-def _end_leftovers(path: str) -> None:
+def _end_leftovers(cgroup: Cgroup) -> None:
     """Ends what is left of a container whose monitor is gone, and removes its cgroup."""
-    cgroup = cgroups.open(path)
     cgroup.kill()
     cgroup.remove()

@@ -12,6 +12,7 @@ from wherry.engine.roster import Roster
 from wherry.engine.system import System
 from wherry.engine.views import Views
 from wherry.engine.volumes import Volumes
+from wherry.linux.cgroups import Hierarchies
 from wherry.runtime.launching import Launcher
 from wherry.storage.database import Database
 from wherry.storage.store import Store
@@ -24,17 +25,18 @@ class Engine:
     """
 
     def __init__(self, config: EngineConfig, database: Database, store: Store, launcher: Launcher) -> None:
+        hierarchies = Hierarchies.detect()
         self.config = config
         self._database = database
         self._launcher = launcher
         self._roster = Roster(database)
         self.events = Events(database)
         self.volumes = Volumes(self._roster, store, self.events)
-        self.containers = Containers(config, self._roster, store, self.volumes, self.events, launcher)
+        self.containers = Containers(config, self._roster, store, self.volumes, self.events, launcher, hierarchies)
         self.execs = Execs(self.containers, self.events)
         self.images = Images(self._roster, self.containers, store, self.events)
         self.views = Views(self._roster, self.containers, self.execs, store, self.events)
-        self.system = System(config, self._roster, store, self.events, _engine_id(config.data_root))
+        self.system = System(config, self._roster, store, self.events, hierarchies, _engine_id(config.data_root))
 
     @classmethod
     async def open(cls, config: EngineConfig) -> "Engine":

@@ -31,9 +31,7 @@ class Events:
         self._database = database
         database.migrate(
             "events",
-            [
-                "CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, body BLOB NOT NULL)"
-            ],
+            ["CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, body BLOB)"],
         )
         self._listeners: set[asyncio.Queue[Event]] = set()
         self._untrimmed = 0
@@ -77,7 +75,7 @@ class Events:
     async def subscribe(
         self, filters: Filters, since: int | None = None, until: int | None = None
     ) -> AsyncIterator[Event]:
-        """What happened from ``since`` on (nanoseconds), then what happens, up to ``until``; None is now and forever."""
+        """What happened from ``since`` on (nanoseconds), then what happens, up to ``until``; None is forever."""
         unknown = set(filters) - _KNOWN_FILTERS
         if unknown:
             raise InvalidParameter(f"invalid filter '{min(unknown)}'")
@@ -110,7 +108,7 @@ class Events:
 
 
 def matches(event: Event, filters: Filters) -> bool:
-    """Whether an event passes: any value of a filter will do, but every filter must be met; labels must all be there."""
+    """Whether an event passes: every filter must be met, by any of its values; of labels by all."""
     actor = event["Actor"]
     attributes = actor["Attributes"]
     for name, values in filters.items():

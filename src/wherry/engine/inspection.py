@@ -6,6 +6,7 @@ import msgspec
 
 from wherry.engine import clock, mount_points
 from wherry.model.container import Container, Status
+from wherry.model.health import Health
 from wherry.storage.store import Store
 
 
@@ -45,7 +46,7 @@ def inspect(record: Container, store: Store, *, directory: str, exec_ids: list[s
 
 def _state(record: Container) -> dict[str, Any]:
     state = record.state
-    return {
+    found: dict[str, Any] = {
         "Status": state.status.value,
         "Running": state.running or state.status is Status.RESTARTING,
         "Paused": state.status is Status.PAUSED,
@@ -57,6 +58,25 @@ def _state(record: Container) -> dict[str, Any]:
         "Error": state.error,
         "StartedAt": clock.rfc3339(state.started_at),
         "FinishedAt": clock.rfc3339(state.finished_at),
+    }
+    if state.health is not None:
+        found["Health"] = _health(state.health)
+    return found
+
+
+def _health(health: Health) -> dict[str, Any]:
+    return {
+        "Status": health.status.value,
+        "FailingStreak": health.failing_streak,
+        "Log": [
+            {
+                "Start": clock.rfc3339(result.start),
+                "End": clock.rfc3339(result.end),
+                "ExitCode": result.exit_code,
+                "Output": result.output,
+            }
+            for result in health.log
+        ],
     }
 
 

@@ -11,6 +11,7 @@ from wherry.engine.filters import boolean, label_matches
 from wherry.engine.roster import Live, Roster
 from wherry.model.container import Container, Status
 from wherry.model.errors import InvalidParameter, NotFound
+from wherry.model.health import HealthStatus
 from wherry.storage.store import Store
 
 Filters = Mapping[str, list[str]]
@@ -45,7 +46,11 @@ def status_text(record: Container) -> str:
     now = clock.now()
     match state.status:
         case Status.RUNNING:
-            return f"Up {clock.human_duration(now - state.started_at)}"
+            up = f"Up {clock.human_duration(now - state.started_at)}"
+            if state.health is None:
+                return up
+            starting = state.health.status is HealthStatus.STARTING
+            return f"{up} ({'health: ' if starting else ''}{state.health.status})"
         case Status.PAUSED:
             return f"Up {clock.human_duration(now - state.started_at)} (Paused)"
         case Status.RESTARTING:
@@ -139,7 +144,7 @@ def _test(roster: Roster, store: Store, name: str, values: list[str]) -> Callabl
                 value in (point.name, point.destination) for value in values for point in record.mounts
             )
         case "health":
-            return lambda record: "none" in values
+            return lambda record: (record.state.health.status if record.state.health else "none") in values
         case "is-task":
             return lambda record: not boolean(name, values)
     return lambda record: "default" in values  # isolation, which only Windows has

@@ -50,6 +50,7 @@ class Live:
         self.execs: dict[str, ExecRecord] = {}
         self.exit_waiters: set[asyncio.Future[tuple[int, str]]] = set()
         self.removal_waiters: set[asyncio.Future[tuple[int, str]]] = set()
+        self.health: asyncio.Task[None] | None = None
         self.restart: asyncio.Task[None] | None = None
         self.restart_delay = 0.0  # seconds; 0 before the first restart
         self.ended = asyncio.Event()  # set while no process of it runs
@@ -102,7 +103,7 @@ class Roster:
         return self._by_id[matches[0]]
 
     def reserve(self, name: str | None, container_id: str) -> str:
-        """Takes a name for a container that is being made; one at random for None. Raises Conflict when it is in use."""
+        """Takes a name for a container that is being made, a random one for None. Raises Conflict when it is in use."""
         if name:
             name = names.check(name)
             holder = self._ids_by_name.get(name)

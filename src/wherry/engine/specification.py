@@ -110,7 +110,7 @@ def exec_process(container: Container, asked: ExecConfig) -> Process:
 
 
 def _environment(config: ContainerConfig, more: Sequence[str] = (), *, tty: bool | None = None) -> tuple[str, ...]:
-    """Later entries replace earlier ones in their place; a name without a value takes the variable away, as in Docker."""
+    """Later entries replace earlier ones in their place; a name without a value takes the variable away."""
     entries = {"PATH": PATH, "HOSTNAME": f"HOSTNAME={config.hostname}"}
     if config.tty if tty is None else tty:
         entries["TERM"] = "TERM=xterm"

@@ -10,7 +10,7 @@ from wherry.engine import clock, log_options
 from wherry.engine.config import EngineConfig
 from wherry.engine.events import Events
 from wherry.engine.roster import Roster
-from wherry.linux import cgroups
+from wherry.linux.cgroups import Hierarchies
 from wherry.model.container import Status
 from wherry.storage.store import Store
 
@@ -20,11 +20,20 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686"
 
 
 class System:
-    def __init__(self, config: EngineConfig, roster: Roster, store: Store, events: Events, engine_id: str) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        roster: Roster,
+        store: Store,
+        events: Events,
+        hierarchies: Hierarchies,
+        engine_id: str,
+    ) -> None:
         self._config = config
         self._roster = roster
         self._store = store
         self._events = events
+        self._hierarchies = hierarchies
         self._id = engine_id
 
     def version(self) -> dict[str, Any]:
@@ -61,8 +70,7 @@ class System:
 
     def info(self) -> dict[str, Any]:
         states = [live.record.state.status for live in self._roster]
-        hierarchies = cgroups.Hierarchies.detect()
-        supports = hierarchies.supports
+        supports = self._hierarchies.supports
         return {
             "ID": self._id,
             "Containers": len(states),
@@ -71,7 +79,10 @@ class System:
             "ContainersStopped": sum(s not in (Status.RUNNING, Status.PAUSED) for s in states),
             "Images": self._store.images.count(),
             "Driver": "overlay2",
-            "DriverStatus": [["Backing Filesystem", _file_system(self._config.data_root)], ["Native Overlay Diff", "true"]],
+            "DriverStatus": [
+                ["Backing Filesystem", _file_system(self._config.data_root)],
+                ["Native Overlay Diff", "true"],
+            ],
             "Plugins": {
                 "Volume": ["local"],
                 "Network": ["host", "none"],
@@ -80,12 +91,12 @@ class System:
             },
             "MemoryLimit": supports("memory"),
             "SwapLimit": supports("memory.swap"),
-            "CpuCfsPeriod": supports("cpu.cfs"),
-            "CpuCfsQuota": supports("cpu.cfs"),
-            "CPUShares": supports("cpu"),
+            "CpuCfsPeriod": supports("cpu.quota"),
+            "CpuCfsQuota": supports("cpu.quota"),
+            "CPUShares": supports("cpu.shares"),
             "CPUSet": supports("cpuset"),
             "PidsLimit": supports("pids"),
-            "OomKillDisable": supports("memory.oom_control"),
+            "OomKillDisable": supports("memory.oom_kill_disable"),
             "IPv4Forwarding": _read("/proc/sys/net/ipv4/ip_forward") == "1",
             "Debug": self._config.debug,
             "NFd": len(os.listdir("/proc/self/fd")),
@@ -93,7 +104,7 @@ class System:
             "SystemTime": clock.rfc3339(clock.now()),
             "LoggingDriver": self._config.log_driver,
             "CgroupDriver": "cgroupfs",
-            "CgroupVersion": str(hierarchies.version),
+            "CgroupVersion": str(self._hierarchies.version),
             "NEventsListener": self._events.listeners,
             "KernelVersion": platform.release(),
             "OperatingSystem": _os_release("PRETTY_NAME"),
@@ -133,16 +144,16 @@ class System:
             "RuncCommit": {"ID": ""},
             "InitCommit": {"ID": ""},
             "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
-            "Warnings": _warnings(hierarchies),
+            "Warnings": _warnings(self._hierarchies),
             "CDISpecDirs": [],
         }  # fmt: skip
 
 
-def _warnings(hierarchies: cgroups.Hierarchies) -> list[str]:
+def _warnings(hierarchies: Hierarchies) -> list[str]:
     asked = {
         "memory": "memory limit",
         "memory.swap": "swap limit",
-        "cpu.cfs": "cpu cfs quota",
+        "cpu.quota": "cpu cfs quota",
         "cpuset": "cpuset",
         "pids": "pids limit",
     }

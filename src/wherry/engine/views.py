@@ -3,14 +3,13 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from wherry.engine import inspection, listing, specification
+from wherry.engine import inspection, listing
 from wherry.engine import top as processes
 from wherry.engine.containers import Containers
 from wherry.engine.events import Events
 from wherry.engine.execs import Execs
 from wherry.engine.log_reading import read_logs
 from wherry.engine.roster import Live, Roster
-from wherry.linux import cgroups
 from wherry.model.errors import Conflict, NotSupported
 from wherry.storage.files import Root
 from wherry.storage.store import Store
@@ -41,7 +40,7 @@ class Views:
 
     async def top(self, name: str, ps_args: str) -> dict[str, Any]:
         live = self._containers.running(name)
-        pids = cgroups.open(specification.cgroup_path(live.record)).processes()
+        pids = self._containers.cgroup(live).processes()
         found = await processes.top(pids, ps_args)
         self._events.container(live.record, "top")
         return found

@@ -122,7 +122,8 @@ def resolve(cap_add: Collection[str], cap_drop: Collection[str], privileged: boo
     """The capabilities of a container that was asked for with --cap-add, --cap-drop and --privileged.
 
     ALL stands for what this process has itself. Adding ALL and dropping some gives all the others; dropping ALL leaves
-    what is added; otherwise the default ones, less those dropped, and those added (adding wins). Raises CapabilityError.
+    what is added; otherwise the default ones, less those dropped, and those added, where adding wins. Raises
+    CapabilityError.
     """
     if privileged:
         return available()
@@ -143,15 +144,15 @@ def last_cap() -> int:
 @cache
 def available() -> tuple[str, ...]:
     """Those that this process has in its effective set, in the order of their numbers."""
-    return names(_sets()[0])
+    return from_mask(_sets()[0])
 
 
-def names(mask: int) -> tuple[str, ...]:
+def from_mask(bits: int) -> tuple[str, ...]:
     """The names of the bits of a set."""
-    return tuple(name for number, name in enumerate(NAMES) if mask >> number & 1)
+    return tuple(name for number, name in enumerate(NAMES) if bits >> number & 1)
 
 
-def mask(capabilities: Iterable[str]) -> int:
+def to_mask(capabilities: Iterable[str]) -> int:
     """The set with these capabilities. KeyError for a name that is not one of NAMES."""
     bits = 0
     for name in capabilities:
@@ -161,7 +162,7 @@ def mask(capabilities: Iterable[str]) -> int:
 
 def drop_bounding(keep: Iterable[str]) -> None:
     """Takes all others out of the bounding set, for this process and all that it starts. Raises SyscallError."""
-    kept = mask(keep)
+    kept = to_mask(keep)
     for number in range(last_cap() + 1):
         if not kept >> number & 1:
             check(_prctl(PR_CAPBSET_DROP, number, 0, 0, 0), "drop from the bounding set", capability_name(number))
@@ -179,7 +180,7 @@ def set_process(keep: Iterable[str], ambient: bool = False) -> None:
     unless they are to be ambient, for which the kernel wants it. What this process does not have itself it cannot give,
     and leaves out. Raises SyscallError.
     """
-    kept = mask(keep) & _sets()[1]
+    kept = to_mask(keep) & _sets()[1]
     inheritable = kept if ambient else 0
     check(_prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "clear the ambient capabilities")
     low, high = kept & 0xFFFFFFFF, kept >> 32

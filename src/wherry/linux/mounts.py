@@ -7,7 +7,19 @@ can write to the tree can swap a directory for a link in between (CVE-2021-30465
 
 import errno
 import os
-from ctypes import Structure, byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_ulong, c_void_p, sizeof
+from ctypes import (
+    Structure,
+    byref,
+    c_char_p,
+    c_int,
+    c_size_t,
+    c_uint,
+    c_uint64,
+    c_ulong,
+    c_void_p,
+    create_string_buffer,
+    sizeof,
+)
 
 import msgspec
 
@@ -56,6 +68,11 @@ _FSCONFIG_CMD_CREATE = 6
 _MOVE_MOUNT_F_EMPTY_PATH = 0x04
 _MOVE_MOUNT_T_EMPTY_PATH = 0x40
 
+PROC_MAGIC = 0x9FA0
+DEVPTS_MAGIC = 0x1CD1
+
+_statfs = create_string_buffer(256)  # struct statfs, of which only the first field, f_type, is looked at
+
 _STRING_AT_MOST = 255  # fsconfig takes no longer value
 
 
@@ -71,6 +88,7 @@ _fsmount = system_call("fsmount", c_int, c_uint, c_uint)
 _mount_setattr = system_call("mount_setattr", c_int, c_char_p, c_uint, c_void_p, c_size_t)
 _pivot_root = system_call("pivot_root", c_char_p, c_char_p)
 _mount = function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
+_fstatfs = function("fstatfs", c_int, c_void_p)
 _umount2 = function("umount2", c_char_p, c_int)
 
 # option: (attributes to set, attributes to clear)
@@ -204,6 +222,12 @@ def pivot(root: int) -> None:
     check(_pivot_root(b".", b"."), "pivot_root")
     unmount(".", MNT_DETACH)
     os.chdir("/")
+
+
+def file_system(fd: int) -> int:
+    """The magic number of the file system that the descriptor is on."""
+    check(_fstatfs(fd, _statfs), "fstatfs")
+    return c_ulong.from_buffer(_statfs).value & 0xFFFFFFFF
 
 
 def split_directories(value: str) -> list[str]:

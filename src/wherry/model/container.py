@@ -5,6 +5,7 @@ import enum
 import msgspec
 
 from wherry.model.config import ContainerConfig
+from wherry.model.health import Health
 from wherry.model.host import HostConfig
 from wherry.model.network import EndpointSettings
 from wherry.model.volume import MountPoint
@@ -32,6 +33,7 @@ class State(msgspec.Struct):
     error: str = ""
     started_at: int = 0
     finished_at: int = 0
+    health: Health | None = None
 
     @property
     def running(self) -> bool:

@@ -169,25 +169,40 @@ class JsonFileWriter(Writer):
 
     def write(self, stream: int, data: memoryview) -> None:
         *lines, rest = (self._held[stream] + bytes(data)).split(b"\n")
+        pieces = []
         for line in lines:
-            while len(line) >= JSON_LINE_AT_MOST:
-                self._write_piece(stream, line[:JSON_LINE_AT_MOST])
-                line = line[JSON_LINE_AT_MOST:]
-            self._write_piece(stream, line + b"\n")
-        while len(rest) >= JSON_LINE_AT_MOST:
-            self._write_piece(stream, rest[:JSON_LINE_AT_MOST])
-            rest = rest[JSON_LINE_AT_MOST:]
-        self._held[stream] = rest
+            cut = len(line) - len(line) % JSON_LINE_AT_MOST
+            pieces += _cut(line[:cut])
+            pieces.append(line[cut:] + b"\n")
+        cut = len(rest) - len(rest) % JSON_LINE_AT_MOST
+        pieces += _cut(rest[:cut])
+        self._held[stream] = rest[cut:]
+        self._write_pieces(stream, pieces)
 
     def end(self, stream: int) -> None:
         if self._held[stream]:
-            self._write_piece(stream, self._held[stream])
+            self._write_pieces(stream, [self._held[stream]])
             self._held[stream] = b""
 
-    def _write_piece(self, stream: int, piece: bytes) -> None:
-        text = escape(piece.decode(errors="replace"))
-        record = f'{{"log":{text}{self._middle[stream]}{format_time(self._now(), fixed=False)}"}}\n'.encode()
-        self._append([record], len(record))
+    def _write_pieces(self, stream: int, pieces: list[bytes]) -> None:
+        """One write for all of them, unless the log has to be rotated in between."""
+        batch: list[bytes | memoryview] = []
+        length = 0
+        for piece in pieces:
+            text = escape(piece.decode(errors="replace"))
+            at = format_time(self._now(), fixed=False)
+            record = f'{{"log":{text}{self._middle[stream]}{at}"}}\n'.encode()
+            if batch and self._log.max_size and self._size + length + len(record) > self._log.max_size:
+                self._append([b"".join(batch)], length)
+                batch, length = [], 0
+            batch.append(record)
+            length += len(record)
+        if batch:
+            self._append([b"".join(batch)], length)
+
+
+def _cut(line: bytes) -> list[bytes]:
+    return [line[start : start + JSON_LINE_AT_MOST] for start in range(0, len(line), JSON_LINE_AT_MOST)]
 
 
 def open_writer(log: Log, warn: Callable[[str], None] = lambda text: None) -> Writer | None:

@@ -1,9 +1,11 @@
 """Where a tar's bytes come from: a file that may still be growing, or a stream that can only be read on.
 
-A source is a position and a window of bytes that were read ahead. It hands out pieces of the window, and moves large
-contents from file to file inside the kernel where it can.
+A source is a position in a window of bytes, and hands out pieces of that window without copying them. The window of a
+file is a mapping: writing a file from it costs one copy, as copy_file_range(2) would, and works between any two file
+systems.
 """
 
+import mmap
 import os
 import queue
 import struct
@@ -11,9 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-_CHUNK = 1 << 20
-# Below this, what is in the window is written from there; above it, a copy in the kernel saves more than its call costs.
-_KERNEL_COPY = 256 << 10
+_CHUNK = 256 << 10
+_MAP = 64 << 20
 
 
 class Truncated(Exception):
@@ -25,10 +26,10 @@ class Hash(Protocol):
 
 
 class Source:
-    """A stream with a window. Subclasses say where the next chunk comes from."""
+    """A stream with a window. Subclasses say where the next one comes from."""
 
     def __init__(self) -> None:
-        self._window = b""
+        self._window = memoryview(b"")
         self._at = 0
 
     def more(self) -> bool:
@@ -41,16 +42,9 @@ class Source:
         end = at + size
         if end <= len(self._window):
             self._at = end
-            return self._window[at:end]
-        parts = [self._window[at:]]
-        size -= len(parts[0])
-        while size:
-            if not self._refill():
-                raise Truncated
-            part = self._window[:size]
-            self._at = len(part)
-            size -= len(part)
-            parts.append(part)
+            return bytes(self._window[at:end])
+        parts: list[memoryview] = []
+        self.copy(parts.append, size)
         return b"".join(parts)
 
     def skip(self, size: int) -> None:
@@ -60,29 +54,28 @@ class Source:
                 raise Truncated
         self._at += size
 
-    def copy(self, fd: int, size: int) -> None:
-        """Writes exactly the next ``size`` bytes into ``fd``. Raises Truncated."""
+    def copy(self, write: Callable[[memoryview], None], size: int) -> None:
+        """Hands exactly the next ``size`` bytes to ``write``, in pieces that stay valid. Raises Truncated."""
         while size:
             if self._at == len(self._window) and not self._refill():
                 raise Truncated
-            piece = memoryview(self._window)[self._at : self._at + size]
-            written = os.write(fd, piece)
-            self._at += written
-            size -= written
+            piece = self._window[self._at : self._at + size]
+            self._at += len(piece)
+            size -= len(piece)
+            write(piece)
 
     def drain(self) -> None:
         """Reads on to the very end: what follows an archive's end counts for its digest."""
-        self._at = len(self._window)
         while self._refill():
-            self._at = len(self._window)
+            pass
 
-    def _chunk(self) -> bytes:
-        """The next bytes, or none at the end."""
+    def _next_window(self) -> memoryview | bytes:
+        """The bytes after the window, or none at the end."""
         raise NotImplementedError
 
     def _refill(self) -> bool:
         """Replaces a window that is used up."""
-        self._window = self._chunk()
+        self._window = memoryview(self._next_window())
         self._at = 0
         return bool(self._window)
 
@@ -96,40 +89,20 @@ class FileSource(Source):
         self._feed = feed
         self._offset = 0  # of the window's end
 
-    def _chunk(self) -> bytes:
-        room = _CHUNK
-        if self._feed is not None:
-            room = min(room, self._feed.wait(self._offset))
-        data = os.pread(self._fd, room, self._offset) if room else b""
-        self._offset += len(data)
-        return data
-
-    def copy(self, fd: int, size: int) -> None:
-        if size < _KERNEL_COPY:
-            super().copy(fd, size)
-            return
-        start = self._offset - (len(self._window) - self._at)
-        end = start + size
-        while start < end:
-            room = end - start
-            if self._feed is not None:
-                room = min(room, self._feed.wait(start))
-            copied = os.sendfile(fd, self._fd, start, room) if room else 0
-            if not copied:
-                raise Truncated
-            start += copied
-        self._window, self._at, self._offset = b"", 0, end
-
-    def skip(self, size: int) -> None:
-        left = len(self._window) - self._at
-        if size <= left or self._feed is not None:
-            super().skip(size)
-            return
-        # Only the last byte has to be there: a size that was made up shows at once.
-        self._offset += size - left
-        self._window, self._at = b"", 0
-        if not os.pread(self._fd, 1, self._offset - 1):
-            raise Truncated
+    def _next_window(self) -> memoryview | bytes:
+        if self._feed is None:
+            room = os.fstat(self._fd).st_size - self._offset
+        else:
+            room = self._feed.wait(self._offset)
+        if room <= 0:
+            return b""
+        inside = self._offset % mmap.ALLOCATIONGRANULARITY
+        length = min(room, _MAP)
+        mapping = mmap.mmap(
+            self._fd, inside + length, mmap.MAP_SHARED, mmap.PROT_READ, offset=self._offset - inside
+        )
+        self._offset += length
+        return memoryview(mapping)[inside:]
 
 
 class StreamSource(Source):
@@ -139,7 +112,7 @@ class StreamSource(Source):
         super().__init__()
         self._read = read
 
-    def _chunk(self) -> bytes:
+    def _next_window(self) -> bytes:
         return self._read(_CHUNK)
 
 
@@ -154,7 +127,7 @@ class ReadAhead:
 
     def _run(self) -> None:
         try:
-            while data := self._read_source(_CHUNK >> 2):
+            while data := self._read_source(_CHUNK):
                 self._digest.update(data)
                 self._chunks.put(data)
             self._chunks.put(b"")

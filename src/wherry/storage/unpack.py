@@ -10,7 +10,7 @@ Whiteouts (the OCI image specification's ".wh." names) become overlayfs' own whe
 0:0 for a name that is gone, and an xattr on a directory that hides what is below it.
 """
 
-import errno
+import contextlib
 import os
 import posixpath
 import shutil
@@ -18,24 +18,22 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wherry.linux.resolve import open_in_root
+from wherry.linux import paths
+from wherry.linux.errors import SyscallError
 from wherry.storage import tar_reader
+from wherry.storage.contents import Contents, ContentsWriter, UnpackError, set_time, set_xattr
 from wherry.storage.sources import Source
-from wherry.storage.tar_reader import Entry, TarError, TarReader
+from wherry.storage.tar_reader import Entry, TarError, TarReader, shown
 
 WHITEOUT = b".wh."
 _WHITEOUT_META = b".wh..wh."
 OPAQUE = b".wh..wh..opq"
 OVERLAY_OPAQUE = "trusted.overlay.opaque"
-# What overlayfs itself believes. A layer that could set them would redirect its files into other layers.
-_OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _IMPLIED_DIRECTORY_MODE = 0o755
 _OPEN_DIRECTORIES = 64
-# time_t is signed 64 bits, but what a file system can keep ends long before; Docker also takes such times as 0.
-_MAX_TIME = 2**34 * 1_000_000_000
 
 
 @dataclass(slots=True)
@@ -105,10 +103,13 @@ class Unpacker:
 
     def unpack(self, source: Source) -> Unpacked:
         umask = os.umask(0)  # modes are the archive's
+        self._contents = ContentsWriter()
         try:
             return self._unpack(TarReader(source))
         finally:
             os.umask(umask)
+            with contextlib.suppress(OSError):  # raised already, or of no interest beside what is being raised
+                self._contents.close()
             for directory in self._directories.values():
                 os.close(directory.fd)
             self._directories.clear()
@@ -123,7 +124,10 @@ class Unpacker:
             try:
                 self._member(reader, entry)
             except OSError as error:
-                raise OSError(error.errno, f"unpack {_shown(entry.name)}: {os.strerror(error.errno or 0)}") from error
+                if isinstance(error, UnpackError):
+                    raise
+                raise UnpackError(error.errno, entry.name) from error
+        self._contents.close()
         self._set_directory_times()
         return result
 
@@ -135,7 +139,7 @@ class Unpacker:
         if limits.space is not None:
             limits.space -= entry.stored
             if limits.space < 0:
-                raise TarError(f"{_shown(entry.name)}: the archive is larger than the file system has room for")
+                raise TarError(f"{shown(entry.name)}: the archive is larger than the file system has room for")
 
     def _member(self, reader: TarReader, entry: Entry) -> None:
         path = clean(entry.name)
@@ -164,33 +168,19 @@ class Unpacker:
     # What there is of each kind
 
     def _file(self, reader: TarReader, entry: Entry, path: bytes, directory: _Directory, base: bytes) -> None:
-        mode = entry.mode
-        fd = os.open(base, _CREATE, mode, dir_fd=directory.fd)
-        try:
-            if entry.sparse is None:
-                if entry.stored:
-                    reader.copy_to(fd)
-            else:
-                for offset, length in entry.sparse:
-                    os.lseek(fd, offset, os.SEEK_SET)
-                    reader.copy_to(fd, length)
-                os.ftruncate(fd, entry.size)
-            # Writing drops file capabilities, and a new owner drops them and the setuid bit: hence the order.
-            if (entry.uid, entry.gid) != self._ids or directory.setgid:
-                os.fchown(fd, entry.uid, entry.gid)
-                os.fchmod(fd, mode)
-            elif mode & 0o7000:
-                os.fchmod(fd, mode)
-            for name, value in entry.xattrs.items():
-                self._set_xattr(fd, name, value)
-            time = _time(entry.mtime)
-            os.utime(fd, ns=(time, time))
-        finally:
-            os.close(fd)
+        fd = os.open(base, _CREATE, entry.mode, dir_fd=directory.fd)
+        chown = (entry.uid, entry.gid) != self._ids or directory.setgid
+        self._contents.begin(Contents(fd, entry, chown))
+        if entry.sparse is not None:
+            for offset, length in entry.sparse:
+                self._contents.seek(offset)
+                reader.copy(self._contents.write, length)
+        elif entry.stored:
+            reader.copy(self._contents.write)
 
     def _symlink(self, reader: TarReader, entry: Entry, path: bytes, directory: _Directory, base: bytes) -> None:
         if not entry.link:
-            raise TarError(f"{_shown(entry.name)}: a symbolic link to nothing")
+            raise TarError(f"{shown(entry.name)}: a symbolic link to nothing")
         os.symlink(entry.link, base, dir_fd=directory.fd)
         self._describe_by_name(entry, directory, base)
 
@@ -200,7 +190,7 @@ class Unpacker:
             os.mkfifo(base, entry.mode, dir_fd=directory.fd)
         else:
             if not (0 <= entry.major < 2**12 and 0 <= entry.minor < 2**20):
-                raise TarError(f"{_shown(entry.name)}: device {entry.major}:{entry.minor} is out of range")
+                raise TarError(f"{shown(entry.name)}: device {entry.major}:{entry.minor} is out of range")
             device = os.makedev(entry.major, entry.minor)
             os.mknod(base, kind | entry.mode, device, dir_fd=directory.fd)
         self._describe_by_name(entry, directory, base)
@@ -212,13 +202,13 @@ class Unpacker:
         parent, _, name = target.rpartition(b"/")
         try:
             # Not _open: that would make what is missing, and a link to nothing is an error.
-            source = open_in_root(self._root, parent or b".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            source = _open_in(self._root, parent, os.O_PATH | os.O_DIRECTORY)
             try:
                 os.link(name, base, src_dir_fd=source, dst_dir_fd=directory.fd, follow_symlinks=False)
             finally:
                 os.close(source)
         except (FileNotFoundError, NotADirectoryError):
-            raise TarError(f"{_shown(entry.name)}: a hard link to {_shown(entry.link)}, which is not there") from None
+            raise TarError(f"{shown(entry.name)}: a hard link to {shown(entry.link)}, which is not there") from None
 
     def _directory(self, entry: Entry, path: bytes, parent: _Directory, base: bytes) -> None:
         hidden = False
@@ -247,7 +237,7 @@ class Unpacker:
             return  # aufs' own bookkeeping, which old layers carry about
         name = base[len(WHITEOUT) :]
         if name in (b"", b".", b".."):
-            raise TarError(f"{_shown(parent + b'/' + base)}: a whiteout of nothing")
+            raise TarError(f"{shown(parent + b'/' + base)}: a whiteout of nothing")
         try:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=directory.fd)
         except FileExistsError:
@@ -266,7 +256,7 @@ class Unpacker:
         os.fchown(fd, entry.uid, entry.gid)
         os.fchmod(fd, entry.mode)
         for name, value in entry.xattrs.items():
-            self._set_xattr(fd, name, value)
+            set_xattr(fd, name, value)
 
     def _describe_by_name(self, entry: Entry, directory: _Directory, base: bytes) -> None:
         """The same for what cannot be opened. ``base`` was made just now, with O_EXCL's promise."""
@@ -276,8 +266,7 @@ class Unpacker:
                 os.chmod(base, entry.mode, dir_fd=directory.fd)
         if entry.xattrs:
             self._xattrs_by_name(entry, directory, base)
-        time = _time(entry.mtime)
-        os.utime(base, ns=(time, time), dir_fd=directory.fd, follow_symlinks=False)
+        set_time(base, entry.mtime, directory.fd)
 
     def _xattrs_by_name(self, entry: Entry, directory: _Directory, base: bytes) -> None:
         # There is no lsetxattrat before Linux 6.13, so the directory has to be the current one.
@@ -285,34 +274,20 @@ class Unpacker:
         try:
             os.fchdir(directory.fd)
             for name, value in entry.xattrs.items():
-                self._set_xattr(base, name, value)
+                set_xattr(base, name, value)
         finally:
             os.fchdir(before)
             os.close(before)
 
-    def _set_xattr(self, target: int | bytes, name: str, value: bytes) -> None:
-        if name.startswith(_OVERLAY_XATTRS):
-            return
-        try:
-            os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
-        except OSError as error:
-            # As Docker: an attribute that this file system or this kind of file cannot have is left out.
-            if error.errno not in (errno.ENOTSUP, errno.EPERM) or (
-                error.errno == errno.EPERM and not name.startswith("user.")
-            ):
-                raise
-
     def _set_directory_times(self) -> None:
         for path, mtime in self._times.items():
-            time = _time(mtime)
-            if path in self._directories:
-                os.utime(self._directories[path].fd, ns=(time, time))
-                continue
             parent, _, base = path.rpartition(b"/")
-            if base:
-                os.utime(base, ns=(time, time), dir_fd=self._open(parent).fd, follow_symlinks=False)
+            if path in self._directories:
+                set_time(self._directories[path].fd, mtime)
+            elif base:
+                set_time(base, mtime, self._open(parent).fd)
             else:
-                os.utime(self._root, ns=(time, time))
+                set_time(self._root, mtime)
 
     # Directories on the way
 
@@ -321,7 +296,7 @@ class Unpacker:
         if known := self._directories.get(path):
             return known
         try:
-            fd = open_in_root(self._root, path or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = _open_in(self._root, path, os.O_RDONLY | os.O_DIRECTORY)
         except (FileNotFoundError, NotADirectoryError):
             parent, _, base = path.rpartition(b"/")
             directory = self._open(parent)
@@ -329,7 +304,7 @@ class Unpacker:
                 os.mkdir(base, _IMPLIED_DIRECTORY_MODE, dir_fd=directory.fd)
             except FileExistsError:
                 if stat.S_ISLNK(os.stat(base, dir_fd=directory.fd, follow_symlinks=False).st_mode):
-                    raise TarError(f"{_shown(path)}: a directory that is a link to nothing") from None
+                    raise TarError(f"{shown(path)}: a directory that is a link to nothing") from None
                 self._replace(path, directory, base, by_directory=True)
                 os.mkdir(base, _IMPLIED_DIRECTORY_MODE, dir_fd=directory.fd)
             fd = os.open(base, _OPEN_DIRECTORY, dir_fd=directory.fd)
@@ -365,22 +340,22 @@ class Unpacker:
 
 def clean(name: bytes) -> bytes:
     """``name`` relative to the root, without "." and ".."; the root itself is empty. Raises TarError if it climbs out."""
-    if b"/." not in name and b"//" not in name and name[:1] not in (b".", b"/"):
+    if name[:2] == b"./":
+        name = name[2:]
+    if not (b".." in name or b"//" in name or b"/./" in name or name[:1] in (b"/", b".") or name[-2:] == b"/."):
         return name.rstrip(b"/")
     path = posixpath.normpath(name.lstrip(b"/") or b".")
     if path == b".." or path.startswith(b"../"):
-        raise TarError(f"{_shown(name)}: a name that leads out of the archive")
+        raise TarError(f"{shown(name)}: a name that leads out of the archive")
     return b"" if path == b"." else path
 
 
-def _time(mtime: int) -> int:
-    return mtime if -_MAX_TIME < mtime < _MAX_TIME else 0
-
-
-def _shown(name: bytes) -> str:
-    text = name.decode("utf-8", "backslashreplace")
-    return text if len(text) <= 200 else text[:200] + "…"
+def _open_in(root: int, path: bytes, flags: int) -> int:
+    try:
+        return paths.open_in(root, os.fsdecode(path), flags)
+    except SyscallError as error:
+        raise OSError(error.errno, error.strerror) from None  # as FileNotFoundError and its kin
 
 
 def _quoted(name: bytes) -> str:
-    return '"/' + _shown(name) + '"'
+    return f'"/{shown(name)}"'

@@ -295,30 +295,41 @@ class _Run:
             receiver, names = self.variable(node.name), node.fields
         else:
             receiver, names = self.argument(dot, "any", node.operand), node.fields
+        type = type_name(receiver)
         for name in names[:-1]:
-            receiver = self.field(dot, name, node, [], NOTHING, receiver)
-        return self.field(dot, names[-1], node, arguments, piped, receiver)
+            outer = receiver
+            receiver = self.field(dot, name, node, [], NOTHING, receiver, type)
+            type = "interface {}" if outer.__class__ is dict else type_name(receiver)
+        return self.field(dot, names[-1], node, arguments, piped, receiver, type)
 
     def field(
-        self, dot: Value, name: str, node: nodes.Node, arguments: list[nodes.Operand], piped: Value, receiver: Value
+        self,
+        dot: Value,
+        name: str,
+        node: nodes.Node,
+        arguments: list[nodes.Operand],
+        piped: Value,
+        receiver: Value,
+        type: str,
     ) -> Value:
+        """One field of a receiver, whose static `type` errors name."""
         if receiver is ABSENT:
             if self.missing_key_fails:
                 self.fail(f"nil data; no entry for key {quote(name)}")
             return ABSENT
         if receiver is None:
             self.fail(f"nil pointer evaluating interface {{}}.{name}")
-        type = type_name(receiver)
         receiver = indirect(receiver)
         method = method_of(receiver, name)
         if method is not None:
             return self.call(dot, method, node, name, arguments, piped)
         has_arguments = len(arguments) > 1 or piped is not NOTHING
         if isinstance(receiver, Struct):
-            if name in receiver.values:
+            found, value = receiver.find(name)
+            if found:
                 if has_arguments:
                     self.fail(f"{name} has arguments but cannot be invoked as function")
-                return receiver.values[name]
+                return value
         elif isinstance(receiver, dict):
             key = receiver.type.key if isinstance(getattr(receiver, "type", None), MapType) else STRING
             if key is STRING:

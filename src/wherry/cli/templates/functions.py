@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wherry.cli.formatting import Row
 from wherry.cli.templates import gojson, printing
 from wherry.cli.templates.errors import CallError
 from wherry.cli.templates.printing import MAX_TEXT, limited, sprint
@@ -9,7 +10,6 @@ from wherry.cli.templates.values import (
     STRING,
     MapType,
     Pointer,
-    Row,
     indirect,
     is_nil,
     kind,
@@ -168,6 +168,11 @@ def _length(item: Value) -> int:
     raise CallError(f"len of type {type_name(item)}")
 
 
+def _call(function: Value, *_: Value) -> Value:
+    """Nothing in the API's answers is a function."""
+    raise CallError("call of nil" if function is None else f"non-function of type {type_name(function)}")
+
+
 # Text
 
 
@@ -252,6 +257,7 @@ def _truncate(text: str, length: int) -> str:
 
 # "and" and "or" are the evaluator's own: they look only at as many arguments as they need.
 FUNCTIONS: dict[str, Function] = {
+    "call": Function(_call, "any", rest="any"),
     "and": Function(all, "any", rest="any"),
     "or": Function(any, "any", rest="any"),
     "not": Function(lambda value: not truth(value), "any"),

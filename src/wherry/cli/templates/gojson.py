@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from wherry.cli.formatting import Row
 from wherry.cli.templates.errors import CallError
 from wherry.cli.templates.printing import shortest
-from wherry.cli.templates.values import Number, Pointer, Row, Struct, Time, is_nil
+from wherry.cli.templates.values import Number, Pointer, Struct, Time, indirect, is_nil
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,15 +47,23 @@ def encode(value: Value, escape_html: bool = False) -> str:
     if isinstance(value, dict):
         return _object([(key, value[key]) for key in sorted(value)], escape_html)
     if isinstance(value, Struct):
-        shown = [
-            (field.json, value.values[field.name])
-            for field in value.type.fields
-            if not (field.omits_empty and _is_empty(value.values[field.name]))
-        ]
-        return _object(shown, escape_html)
+        return _object(_pairs(value), escape_html)
     if isinstance(value, Row):
         return _object([(name, getattr(value, name)()) for name in sorted(value.headers)], escape_html=True)
     raise CallError(f"json: unsupported type: {type(value).__name__}")
+
+
+def _pairs(struct: Struct) -> list[tuple[str, Value]]:
+    """The keys and values of a struct's JSON, those of embedded structs in their place."""
+    pairs: list[tuple[str, Value]] = []
+    for field in struct.type.fields:
+        value = struct.values[field.name]
+        inner = indirect(value) if field.embedded else None
+        if isinstance(inner, Struct):
+            pairs += _pairs(inner)
+        elif not field.embedded and not (field.omits_empty and _is_empty(value)):
+            pairs.append((field.json, value))
+    return pairs
 
 
 def _object(pairs: list[tuple[str, Value]], escape_html: bool) -> str:

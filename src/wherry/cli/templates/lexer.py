@@ -19,7 +19,7 @@ TEXT, EOF, ERROR, SPACE = "text", "eof", "error", "space"
 FIELD, VARIABLE, IDENTIFIER, BOOL = "field", "variable", "identifier", "bool"
 NUMBER, CHARACTER, STRING, RAW_STRING, OTHER = "number", "character", "string", "raw string", "other"
 
-TERMINATORS = frozenset(SPACES + ".,|:)(=}")
+TERMINATORS = frozenset(SPACES + ".,|:)(=")
 DIGITS = {"0x": "0123456789abcdefABCDEF_", "0o": "01234567_", "0b": "01_"}
 DECIMAL = "0123456789_"
 
@@ -195,7 +195,7 @@ class _Lexer:
         while end < len(self.text) and _is_alphanumeric(self.text[end]):
             end += 1
         after = self.text[end : end + 1]
-        if after and after not in TERMINATORS:
+        if after and after not in TERMINATORS and not self.text.startswith(RIGHT, end):
             raise _LexError(end, f"bad character {_code_point(after)}")
         return end
 

@@ -66,19 +66,18 @@ class _Parser:
     # Tokens
 
     def next(self) -> Token:
-        token = self.tokens[self.next_index]
-        if self.next_index < len(self.tokens) - 1:
-            self.next_index += 1
-        self.line = token.line
+        token = self.peek()
+        self.next_index += 1
         return token
 
     def peek(self) -> Token:
-        token = self.tokens[self.next_index]
+        """The token that comes next: the last one over and over at the end, so that back() works there too."""
+        token = self.tokens[min(self.next_index, len(self.tokens) - 1)]
         self.line = token.line
         return token
 
     def skip_space(self) -> None:
-        while self.tokens[self.next_index].kind == lexer.SPACE:
+        while self.peek().kind == lexer.SPACE:
             self.next_index += 1
 
     def next_solid(self) -> Token:
@@ -380,18 +379,21 @@ class _Parser:
             return nodes.Number(token.position, text, ord(character), ord(character))
         try:
             value = _number(text)
-        except (ValueError, OverflowError):
+        except OverflowError:
+            self.fail(f"integer overflow: {quote(text)}")
+        except ValueError:
             self.fail(f"illegal number syntax: {quote(text)}")
         if isinstance(value, int):
-            if not -(1 << 63) <= value < 1 << 64:
-                self.fail(f"integer overflow: {quote(text)}")
             return nodes.Number(token.position, text, value, value)
         whole = isinstance(value, float) and value.is_integer() and abs(value) < 1 << 63
         return nodes.Number(token.position, text, value, int(value) if whole else None)  # type: ignore[arg-type]
 
 
 def _number(text: str) -> int | float | complex:
-    """A Go number. Raises ValueError when it is none; the lexer lets through more than there is."""
+    """A Go number. The lexer lets through more than there is: raises ValueError for what is none.
+
+    Raises OverflowError for an integer of more than 64 bits, and, as Go does, for digits that its base does not have.
+    """
     digits = text.lstrip("+-")
     if text.endswith("i"):
         return complex(text[:-1].replace("_", "") + "j")
@@ -400,13 +402,19 @@ def _number(text: str) -> int | float | complex:
         if "p" not in text.lower():
             raise ValueError(text)
         return float.fromhex(text.replace("_", ""))
-    if prefix in ("0x", "0o", "0b"):
-        return int(text, 0)
-    if "." in text or "e" in text.lower():
+    if "." in text or ("e" in text.lower() and prefix != "0x"):
         return float(text)
-    if len(digits) > 1 and digits.startswith("0"):  # Go's old octal
-        return int(text, 8)
-    return int(text)
+    if prefix in ("0x", "0o", "0b"):
+        value = int(text, 0)
+    elif len(digits) > 1 and digits.startswith("0"):  # Go's old octal
+        if "8" in digits or "9" in digits:
+            raise OverflowError(text)
+        value = int(text, 8)
+    else:
+        value = int(text)
+    if not -(1 << 63) <= value < 1 << 64:
+        raise OverflowError(text)
+    return value
 
 
 def _is_empty(body: nodes.Nodes) -> bool:

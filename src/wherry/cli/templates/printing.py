@@ -34,6 +34,12 @@ class Flags:
         self.width: int | None = None
         self.precision: int | None = None
 
+    def without_signs(self) -> Flags:
+        other = Flags()
+        other.minus, other.space, other.zero = self.minus, self.space, self.zero
+        other.width, other.precision = self.width, self.precision
+        return other
+
 
 PLAIN = Flags()
 
@@ -180,13 +186,14 @@ class _Format:
         return int(value)
 
     def number(self) -> int | None:
-        start = self.position
-        while self.peek() in tuple("0123456789"):
+        number = None
+        while (digit := self.peek()) and digit in "0123456789":
+            if number is not None and number > MAX_WIDTH:
+                self.position = len(self.template)  # Go gives up on the whole template
+                return None
+            number = (number or 0) * 10 + int(digit)
             self.position += 1
-        digits = self.template[start : self.position]
-        if not digits or len(digits) > 7 or int(digits) > MAX_WIDTH:
-            return None
-        return int(digits)
+        return number
 
 
 def format_value(value: Value, verb: str, flags: Flags) -> str:
@@ -206,6 +213,8 @@ class _Printer:
         self.verb, self.flags = verb, flags
         self.go_syntax = verb == "v" and flags.sharp
         self.names = verb == "v" and flags.plus
+        if self.go_syntax or self.names:  # with %v these flags mean something else than with the other verbs
+            self.flags = flags.without_signs()
 
     def value(self, value: Value, depth: int) -> str:
         if value is None:
@@ -377,7 +386,8 @@ def _format_float(number: float, verb: str, flags: Flags) -> str:
     elif flags.precision is not None:
         text = format(number, f".{flags.precision or 1}{'G' if verb == 'G' else 'g'}")
     else:
-        text = shortest(number, -4, 21)
+        text = shortest(number, -4, 6)
+        text = text.upper() if verb == "G" else text
     text = sign + text
     if flags.zero and flags.width and not flags.minus:
         lead = text[:1] if text[:1] in "+- " else ""

@@ -7,6 +7,8 @@ a subclass of the plain one where there is one, so that only code that asks for 
 
 from __future__ import annotations
 
+from wherry.cli.formatting import Row
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,12 +32,16 @@ class Type:
 
 
 class StructField:
-    """`json` is the key in JSON; `omits_empty` leaves the field out of it when it holds its type's zero."""
+    """`json` is the key in JSON; `omits_empty` leaves the field out of it when it holds its type's zero.
 
-    __slots__ = ("json", "name", "omits_empty", "type")
+    The fields of an `embedded` struct are also those of the struct around it, here and in JSON.
+    """
 
-    def __init__(self, name: str, json: str, type: Type, omits_empty: bool) -> None:
-        self.name, self.json, self.type, self.omits_empty = name, json, type, omits_empty
+    __slots__ = ("embedded", "json", "name", "omits_empty", "type")
+
+    def __init__(self, name: str, json: str, type: Type, omits_empty: bool, embedded: bool = False) -> None:
+        self.name, self.json, self.type = name, json, type
+        self.omits_empty, self.embedded = omits_empty, embedded
 
 
 class MapType(Type):
@@ -115,12 +121,24 @@ class Map(dict):  # type: ignore[type-arg]  # of whatever Go holds
 
 
 class Struct:
-    """`values` by the fields' Go names, those of embedded structs among them."""
+    """`values` by the fields' Go names."""
 
     __slots__ = ("type", "values")
 
     def __init__(self, type: Type, values: dict[str, Value]) -> None:
         self.type, self.values = type, values
+
+    def find(self, name: str) -> tuple[bool, Value]:
+        """Whether there is a field of that name, of its own or of an embedded struct, and its value."""
+        if name in self.values:
+            return True, self.values[name]
+        for field in self.type.fields:
+            inner = indirect(self.values[field.name]) if field.embedded else None
+            if isinstance(inner, Struct):
+                found, value = inner.find(name)
+                if found:
+                    return True, value
+        return False, None
 
 
 class Pointer:
@@ -130,18 +148,6 @@ class Pointer:
 
     def __init__(self, type: Type, target: Value) -> None:
         self.type, self.target = type, target
-
-
-class Row:
-    """A line of a listing, as templates see it: the methods that `headers` names are its fields.
-
-    `go_type` is the name that Docker's client has for it, which stands in its error messages.
-    """
-
-    headers: dict[str, str] = {}  # noqa: RUF012 - each subclass has its own, never changed
-    # Methods that take arguments, with their Go types.
-    methods: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
-    go_type = ""
 
 
 class Headers(Map):

@@ -33,7 +33,7 @@ class PidsStats(msgspec.Struct, frozen=True):
 
 
 class BlkioEntry(msgspec.Struct, frozen=True):
-    """One counter of one block device; ``op`` is Read, Write, Sync, Async, Discard, Total on v1, read or write on v2."""
+    """One counter of one block device; ``op`` is Read, Write, Sync, Async, Discard, Total on v1, read, write on v2."""
 
     major: int
     minor: int

@@ -1,0 +1,92 @@
+"""A client's connection, as aiohttp has it, and with an eye on requests that turn it into a stream.
+
+What a client sends after such a request is input for a container, and may come before the answer has gone out.
+aiohttp's parser would take it for another request, so it is held back here, until ``hijack`` asks for it.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+_STREAMS = re.compile(rb"POST (?:/v[0-9.]+)?/(?:containers/[^ ?]+/attach|exec/[^ ?]+/start)[ ?]")
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
+_LONGEST_HEAD = 1 << 16  # bytes; aiohttp's own limits on lines and fields come first
+_HELD = 1 << 16  # bytes held back before the client is stopped
+_READ_AHEAD = 1 << 18  # bytes of a body: uploads of layers are what it is for
+
+_NO_ACCESS_LOG = logging.Logger("none", logging.WARNING)  # not even a line is formatted
+
+_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Connection(web.RequestHandler):
+    """``held`` is what came after a request for a stream, ``held_end`` whether the client then closed its half."""
+
+    __slots__ = ("_body_left", "_head", "_idle", "held", "held_end", "streams")
+
+    def __init__(self, server: "HttpServer", loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(server, loop=loop, access_log=_NO_ACCESS_LOG, auto_decompress=False, read_bufsize=_READ_AHEAD)
+        self.streams = False  # the request at hand asks for a stream
+        self.held = b""
+        self.held_end = False
+        self._head = b""
+        self._body_left = 0
+        self._idle = True  # the next byte begins a request
+
+    def data_received(self, data: bytes) -> None:
+        if self._idle and data:
+            data = self._begin(self._head + data)
+        elif self.streams:
+            data = self._hold(data)
+        if data or not self.streams:
+            super().data_received(data)
+
+    def _begin(self, data: bytes) -> bytes:
+        """Looks at the head of a request once it is whole; what the parser is to be given."""
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4 and len(data) < _LONGEST_HEAD:
+            self._head = data
+            return b""
+        self._head = b""
+        self._idle = False
+        if not _STREAMS.match(data) or _CHUNKED.search(data, 0, end):
+            return data
+        length = _LENGTH.search(data, 0, end)
+        self.streams = True
+        self._body_left = int(length[1]) if length else 0
+        return data[:end] + self._hold(data[end:])
+
+    def _hold(self, data: bytes) -> bytes:
+        """Keeps what comes after the body; what of ``data`` belongs to the body."""
+        body = data[: self._body_left]
+        self._body_left -= len(body)
+        self.held += data[len(body) :]
+        if len(self.held) > _HELD and self.transport is not None:
+            self.transport.pause_reading()
+        return body
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's signature, which aiohttp narrows
+        self.held_end = self.streams
+        return self.held_end
+
+    def request_ended(self, request: web.BaseRequest, answer: web.StreamResponse) -> None:
+        """After a request was answered. One that asked for a stream and got none ends the connection: what the client
+        has sent for the stream is no request."""
+        if self.streams:
+            answer.force_close()
+        elif request.content.is_eof():
+            self._idle = True
+
+
+class HttpServer(web.Server):
+    """Makes a connection's protocol. Handlers are cancelled when their client goes."""
+
+    def __init__(self, handler: _Handler) -> None:
+        super().__init__(handler, handler_cancellation=True)
+
+    def __call__(self) -> web.RequestHandler:
+        return Connection(self, asyncio.get_running_loop())

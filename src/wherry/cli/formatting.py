@@ -1,0 +1,196 @@
+"""Listings: tables, `--format`, and numbers and times as people read them.
+
+A command makes a `Row` of each thing that it lists and gives them to `listing`. The default table goes straight from
+the rows' methods to the columns; the template language is loaded only when --format asks for it.
+"""
+
+from __future__ import annotations
+
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from wherry.cli.templates import Template
+
+# The columns of docker's tables: at least ten characters, three of them blank before the next.
+MIN_WIDTH, PADDING = 10, 3
+
+TABLE, JSON, RAW = "table", "json", "raw"
+QUIET = "{{.ID}}"
+
+
+class Row:
+    """A line of a listing: the methods that `headers` names are its fields, with the titles of their columns.
+
+    `go_type` is the name that Docker's client has for it, which stands in its error messages. `methods` are those that
+    take arguments, with the arguments' Go types.
+    """
+
+    headers: dict[str, str] = {}  # noqa: RUF012 - each subclass has its own, never changed
+    methods: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
+    go_type = ""
+
+
+def listing(kind: type[Row], rows: Sequence[Row], format: str, columns: Sequence[str], fallback: str = "") -> str:
+    """The text of a listing of rows of a kind. Raises CommandError for a bad template.
+
+    `format` is "" or "table" for the default `columns`, "table TEMPLATE", "json" or a template. `fallback` is shown in
+    the default table where a field is empty.
+    """
+    if format in ("", TABLE):
+        lines = [[kind.headers[name] for name in columns]]
+        lines += [[getattr(row, name)() or fallback for name in columns] for row in rows]
+        return table("".join("\t".join(line) + "\n" for line in lines))
+    if format == QUIET:
+        return "".join(row.ID() + "\n" for row in rows)  # type: ignore[attr-defined]  # all that can be listed have one
+    return _formatted(kind, rows, format)
+
+
+def _formatted(kind: type[Row], rows: Sequence[Row], format: str) -> str:
+    from wherry.cli.command import CommandError
+    from wherry.cli.templates import TemplateError, parse
+
+    is_table = format.startswith(TABLE)
+    text = "{{json .}}" if format == JSON else format.removeprefix(TABLE) if is_table else format
+    text = text.strip(" ").replace("\\t", "\t").replace("\\n", "\n")
+    try:
+        template = parse(text)
+        body = "".join(template.execute(row) + "\n" for row in rows)
+    except TemplateError as error:
+        raise CommandError(f"template parsing error: {error}") from None
+    return table(_titles(template, kind) + "\n" + body) if is_table else body
+
+
+def _titles(template: Template, kind: type[Row]) -> str:
+    """The first line of a table: its template run over the titles. What does not work on a title is left out."""
+    from wherry.cli.templates import TemplateError
+    from wherry.cli.templates.functions import HEADER_FUNCTIONS
+    from wherry.cli.templates.values import STRING_MAP, Headers
+
+    try:
+        return template.execute(Headers(STRING_MAP, kind.headers), functions=HEADER_FUNCTIONS)
+    except TemplateError as error:
+        return error.output
+
+
+def table(text: str, min_width: int = MIN_WIDTH, padding: int = PADDING) -> str:
+    """Tab-separated text in columns. A column is as wide as its widest cell in lines that follow one another."""
+    lines = [line.split("\t") for line in text.split("\n")]
+    widths = [[_width(cell) for cell in line] for line in lines]
+    # The last cell of a line is the text behind its last tab, and belongs to no column.
+    for column in range(max(len(line) for line in lines) - 1):
+        start = 0
+        while start < len(lines):
+            end = start
+            while end < len(lines) and len(lines[end]) - 1 > column:
+                end += 1
+            if end > start:
+                widest = max(min_width, max(widths[at][column] for at in range(start, end)) + padding)
+                for at in range(start, end):
+                    lines[at][column] += " " * (widest - widths[at][column])
+            start = end + 1
+    return "\n".join("".join(line) for line in lines)
+
+
+def _width(text: str) -> int:
+    """How many places a text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def ellipsis(text: str, width: int) -> str:
+    """Text of at most that many places, the last of them … where something was cut off."""
+    if _width(text) <= width:
+        return text
+    room = width - 1
+    shown = []
+    for character in text:
+        room -= _width(character)
+        if room < 0:
+            break
+        shown.append(character)
+    return "".join(shown) + "…"
+
+
+def short_id(identity: str) -> str:
+    """The twelve digits that are enough to tell an id from others."""
+    return identity[identity.find(":") + 1 :][:12]
+
+
+def human_size(size: float, precision: int = 4) -> str:
+    """Decimal units, that many digits: 1.982MB."""
+    return _scaled(size, 1000.0, ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"), precision)
+
+
+def binary_size(size: float) -> str:
+    """Binary units, four digits: 23.54GiB."""
+    return _scaled(size, 1024.0, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"), 4)
+
+
+def _scaled(size: float, base: float, units: Sequence[str], precision: int) -> str:
+    step = 0
+    while size >= base and step < len(units) - 1:
+        size /= base
+        step += 1
+    return f"{size:.{precision}g}{units[step]}"
+
+
+# Beyond so many hours the next larger unit is told, and how many hours it has.
+SPANS = ((48, 1, "hours"), (24 * 14, 24, "days"), (24 * 60, 24 * 7, "weeks"), (24 * 365 * 2, 24 * 30, "months"))
+
+
+def human_duration(seconds: float) -> str:
+    """About how long: "Less than a second", "5 seconds", "About a minute", "3 weeks"."""
+    whole = int(seconds)
+    if whole < 1:
+        return "Less than a second"
+    if whole < 60:
+        return f"{whole} second{'s' if whole > 1 else ''}"
+    minutes = whole // 60
+    if minutes < 60:
+        return "About a minute" if minutes == 1 else f"{minutes} minutes"
+    hours = int(seconds / 3600 + 0.5)
+    if hours == 1:
+        return "About an hour"
+    for limit, size, unit in SPANS:
+        if hours < limit:
+            return f"{hours // size} {unit}"
+    return f"{int(seconds / 3600) // 24 // 365} years"
+
+
+def since(moment: int) -> str:
+    """How long ago a moment (seconds of Unix time) was."""
+    return human_duration(time.time() - moment) + " ago"
+
+
+def local_time(moment: int) -> str:
+    """A moment in this machine's zone, as Go prints a time: 2006-01-02 15:04:05 -0700 MST."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(moment))
+
+
+def rfc3339(moment: int, nanoseconds: int | None = None) -> str:
+    """A moment in this machine's zone: 2006-01-02T15:04:05Z, with nine digits of fraction when those are given."""
+    local = time.localtime(moment)
+    fraction = "" if nanoseconds is None else f".{nanoseconds:09d}"
+    zone = time.strftime("%z", local)
+    offset = "Z" if zone == "+0000" else f"{zone[:3]}:{zone[3:]}"
+    return time.strftime("%Y-%m-%dT%H:%M:%S", local) + fraction + offset
+
+
+def joined_labels(labels: dict[str, str] | None) -> str:
+    return ",".join(sorted(f"{key}={value}" for key, value in (labels or {}).items()))
+
+
+def text_of(value: Any) -> str:
+    """A string of the API's, where null is the empty one."""
+    return "" if value is None else str(value)
+
+
+def strings(values: Iterable[Any] | None) -> list[str]:
+    return [str(value) for value in values or ()]

@@ -1,0 +1,249 @@
+"""`inspect`: all that the engine knows of something, as JSON or through a template."""
+
+from __future__ import annotations
+
+import sys
+
+from wherry.cli import flags
+from wherry.cli.command import Command, CommandError, at_least
+from wherry.cli.texts import INSPECT_FORMAT
+from wherry.cli.values import quoted
+from wherry.client.client import quote
+from wherry.client.errors import APIError, ClientError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from wherry.cli.command import Session
+    from wherry.cli.flags import Options
+    from wherry.cli.templates import Template
+
+    # Gives the JSON of something, and the Go type that Docker's client reads it into.
+    Find = Callable[[str], tuple[bytes, str]]
+
+# A template that does not parse.
+TEMPLATE_ERROR = 64
+
+PATHS = {
+    "config": "/configs/{}",
+    "container": "/containers/{}/json",
+    "image": "/images/{}/json",
+    "network": "/networks/{}",
+    "node": "/nodes/{}",
+    "plugin": "/plugins/{}/json",
+    "secret": "/secrets/{}",
+    "service": "/services/{}",
+    "task": "/tasks/{}",
+    "volume": "/volumes/{}",
+}
+SHAPES = {
+    "container": "container.InspectResponse",
+    "image": "image.InspectResponse",
+    "network": "network.Inspect",
+    "volume": "volume.Volume",
+}
+# Where `inspect NAME` looks, in this order. What belongs to a swarm is not here: wherry has none.
+SEARCHED = ("container", "image", "network", "volume", "plugin")
+# What docker calls them when their name is empty.
+EMPTY_NAMES = {"container": "container name or ID", "image": "image", "network": "network", "volume": "volume"}
+
+
+def find_one(session: Session, kind: str, name: str, size: bool) -> tuple[bytes, str]:
+    """The JSON of one thing of a kind. Raises CommandError, APIError."""
+    if not name:
+        raise CommandError(f"invalid {EMPTY_NAMES.get(kind, kind)}: value is empty")
+    query = {"size": 1} if size and kind == "container" else {}
+    path = PATHS[kind].format(quote(name, "/:@" if kind == "image" else ""))
+    return session.client.request("GET", path, query=query).read(), SHAPES.get(kind, "")
+
+
+def find_any(session: Session, name: str, size: bool) -> tuple[bytes, str]:
+    """The first of all kinds of things that has the name."""
+    for kind in SEARCHED:
+        try:
+            found = find_one(session, kind, name, size)
+        except APIError as error:
+            # An engine without plugins, say, and a name that an image cannot have: what is asked next may have it.
+            if error.not_found or "not supported" in error.message or "invalid reference format" in error.message:
+                continue
+            raise
+        _warn_of_size(size, kind)
+        return found
+    raise CommandError(f"Error: No such object: {name}")
+
+
+def _warn_of_size(size: bool, kind: str) -> None:
+    if size and kind != "container":
+        print(f"WARNING: --size ignored for {kind}", file=sys.stderr)
+
+
+def show(names: Sequence[str], format: str, find: Find) -> None:
+    """Prints what `find` gives for each of the names; the errors come at the end. Raises CommandError for them."""
+    template = None if format in ("", "json") else _template(format)
+    errors: list[str] = []
+    shown: list[str] = []
+    for name in names:
+        try:
+            body, shape = find(name)
+            shown.append(_templated(template, body, shape) + "\n" if template else body.decode("utf-8", "surrogateescape"))
+        except (ClientError, CommandError) as error:
+            errors.append(str(error))
+    if template:
+        sys.stdout.write("".join(shown) or "\n")
+    elif shown:
+        text = f"[{','.join(shown)}]"
+        sys.stdout.write((compact(text) if format == "json" else indent(text)) + "\n")
+    else:
+        sys.stdout.write("[]\n")
+    sys.stdout.flush()
+    if errors:
+        raise CommandError("\n".join(errors))
+
+
+def _template(format: str) -> Template:
+    from wherry.cli.templates import TemplateError, parse
+
+    try:
+        return parse(format)
+    except TemplateError as error:
+        raise CommandError(f"template parsing error: {error}", TEMPLATE_ERROR) from None
+
+
+def _templated(template: Template, body: bytes, shape: str) -> str:
+    """The template run over the struct that Docker's client has for it; where it does not fit, over the plain JSON."""
+    from wherry.cli.templates import TemplateError
+    from wherry.cli.templates.shapes import ShapeError, typed
+    from wherry.cli.templates.values import raw
+    from wherry.client.lean import loads
+
+    value = loads(body)
+    if shape:
+        try:
+            return template.execute(typed(value, shape))
+        except (TemplateError, ShapeError):
+            pass  # the plain JSON may have what the struct has not, and its error is the one to show
+    try:
+        return template.execute(raw(value), missing_key_fails=True)
+    except TemplateError as error:
+        raise CommandError(f"template parsing error: {error}") from None
+
+
+def _pieces(text: str) -> list[str]:
+    """JSON cut into strings and single other characters, without the space between them."""
+    pieces = []
+    position, size = 0, len(text)
+    while position < size:
+        character = text[position]
+        if character == '"':
+            end = position + 1
+            while end < size and text[end] != '"':
+                end += 2 if text[end] == "\\" else 1
+            pieces.append(text[position : end + 1])
+            position = end + 1
+            continue
+        if character not in " \t\r\n":
+            pieces.append(character)
+        position += 1
+    return pieces
+
+
+def compact(text: str) -> str:
+    """JSON on one line. Numbers and strings stay as the engine wrote them."""
+    return "".join(_pieces(text))
+
+
+def indent(text: str) -> str:
+    """JSON with an element a line, four spaces deeper each level; keys in the engine's order."""
+    parts: list[str] = []
+    depth = 0
+    opened = False  # whether the last thing was an opening bracket
+    for piece in _pieces(text):
+        if piece in "}]":
+            depth -= 1
+            if not opened:
+                parts.append("\n" + "    " * depth)
+            opened = False
+            parts.append(piece)
+            continue
+        if opened:
+            parts.append("\n" + "    " * depth)
+            opened = False
+        if piece in "{[":
+            depth += 1
+            opened = True
+            parts.append(piece)
+        elif piece == ",":
+            parts.append(",\n" + "    " * depth)
+        else:
+            parts.append(": " if piece == ":" else piece)
+    return "".join(parts)
+
+
+def run_inspect(session: Session, options: Options) -> None:
+    kind, size = options["type"], options["size"]
+    kinds = '", "'.join(PATHS)
+    if options.changed("type") and not kind:
+        raise CommandError(f'type is empty: must be one of "{kinds}"')
+    if kind and kind not in PATHS:
+        raise CommandError(f'unknown type: {quoted(kind)}: must be one of "{kinds}"')
+
+    def find(name: str) -> tuple[bytes, str]:
+        if not kind:
+            return find_any(session, name, size)
+        found = find_one(session, kind, name, size)
+        _warn_of_size(size, kind)
+        return found
+
+    show(options.arguments, options["format"], find)
+
+
+def _inspecting(kind: str) -> Callable[[Session, Options], None]:
+    def run(session: Session, options: Options) -> None:
+        size = "size" in options and options["size"]
+        show(options.arguments, options["format"], lambda name: find_one(session, kind, name, size))
+
+    return run
+
+
+FORMAT = flags.string("format", "f", INSPECT_FORMAT)
+
+INSPECT = Command(
+    "inspect [OPTIONS] NAME|ID [NAME|ID...]",
+    "Return low-level information on Docker objects",
+    run_inspect,
+    flags=[
+        FORMAT,
+        flags.switch("size", "s", "Display total file sizes if the type is container"),
+        flags.string("type", "", "Only inspect objects of the given type"),
+    ],
+    arguments=at_least(1),
+)
+CONTAINER_INSPECT = Command(
+    "inspect [OPTIONS] CONTAINER [CONTAINER...]",
+    "Display detailed information on one or more containers",
+    _inspecting("container"),
+    flags=[FORMAT, flags.switch("size", "s", "Display total file sizes")],
+    arguments=at_least(1),
+)
+IMAGE_INSPECT = Command(
+    "inspect [OPTIONS] IMAGE [IMAGE...]",
+    "Display detailed information on one or more images",
+    _inspecting("image"),
+    flags=[FORMAT],
+    arguments=at_least(1),
+)
+VOLUME_INSPECT = Command(
+    "inspect [OPTIONS] VOLUME [VOLUME...]",
+    "Display detailed information on one or more volumes",
+    _inspecting("volume"),
+    flags=[FORMAT],
+    arguments=at_least(1),
+)
+NETWORK_INSPECT = Command(
+    "inspect [OPTIONS] NETWORK [NETWORK...]",
+    "Display detailed information on one or more networks",
+    _inspecting("network"),
+    flags=[FORMAT],
+    arguments=at_least(1),
+)

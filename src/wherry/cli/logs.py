@@ -1,0 +1,58 @@
+"""`wherry logs`."""
+
+from __future__ import annotations
+
+from wherry.cli.command import Command, exactly
+from wherry.cli.flags import string, switch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.cli.command import Session
+    from wherry.cli.flags import Options
+
+
+def run_logs(session: Session, options: Options) -> None:
+    from wherry.cli import terminal
+    from wherry.cli.moments import timestamp
+    from wherry.client.streams import Demultiplexer, write_all
+
+    containers = session.client.containers
+    container = containers.inspect(options.arguments[0])
+    response = containers.logs(
+        container["Id"],
+        stdout=True,
+        stderr=True,
+        since=timestamp(options["since"]) or None,
+        until=timestamp(options["until"]) or None,
+        timestamps=options["timestamps"] or None,
+        follow=options["follow"] or None,
+        details=options["details"] or None,
+        tail=options["tail"],
+    )
+    outputs = {1: terminal.STDOUT, 2: terminal.STDERR}
+    split = Demultiplexer(lambda stream, buffers: write_all(outputs[stream], buffers))
+    tty = container["Config"]["Tty"]
+    while piece := response.piece():
+        if tty:
+            write_all(terminal.STDOUT, [piece])
+        else:
+            split.feed(piece)
+
+
+_MOMENT = 'a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)'
+
+LOGS = Command(
+    "logs [OPTIONS] CONTAINER",
+    "Fetch the logs of a container",
+    run_logs,
+    flags=[
+        switch("details", "", "Show extra details provided to logs"),
+        switch("follow", "f", "Follow log output"),
+        string("since", "", f"Show logs since {_MOMENT.removeprefix('a ')}"),
+        string("tail", "n", "Number of lines to show from the end of the logs", default="all"),
+        switch("timestamps", "t", "Show timestamps"),
+        string("until", "", f"Show logs before {_MOMENT}"),
+    ],
+    arguments=exactly(1),
+    aliases="wherry container logs, wherry logs",
+)

@@ -1,0 +1,111 @@
+"""The progress of long work (pull, load, import, push, build), which the engine tells as a stream of JSON messages.
+
+On a terminal each thing that is worked on has a line of its own, with a bar; in a pipe there is a line a step.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from wherry.cli import terminal
+from wherry.client.errors import ClientError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, TextIO
+
+BAR = 50
+# The widths from which on there is room for the bar and for the time that is left.
+ROOM_FOR_BAR, ROOM_FOR_TIME = 110, 50
+
+
+class WorkFailed(ClientError):
+    """The work could not be done; the text is the engine's."""
+
+
+def show(messages: Iterable[dict[str, Any]], out: TextIO, aux: Callable[[Any], None] | None = None) -> None:
+    """Shows the messages as they come. `aux` gets what is meant for the program (an image's id).
+
+    Raises WorkFailed with the engine's text.
+    """
+    drawer = _Drawer(out)
+    for message in messages:
+        if message.get("aux") is not None:
+            if aux:
+                aux(message["aux"])
+            continue
+        error = message.get("errorDetail") or message.get("error")
+        if error:
+            raise WorkFailed(str(error.get("message", "")) if isinstance(error, dict) else str(error))
+        drawer.draw(message)
+    out.flush()
+
+
+class _Drawer:
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._lines: dict[str, int] = {}  # the line of each thing that is worked on, from the first
+        try:
+            descriptor = out.fileno()
+        except (OSError, ValueError):
+            descriptor = -1
+        self._terminal = descriptor >= 0 and terminal.is_terminal(descriptor)
+        self._descriptor = descriptor
+
+    def draw(self, message: dict[str, Any]) -> None:
+        name, detail = message.get("id", ""), message.get("progressDetail")
+        up = 0
+        if name and (detail is not None or message.get("progress")):
+            if name not in self._lines:
+                self._lines[name] = len(self._lines)
+                self._write("\n" if self._terminal else "")
+            up = len(self._lines) - self._lines[name]
+        else:
+            # Other output moves everything; what was drawn before stays as it is.
+            self._lines.clear()
+        if not self._terminal:
+            self._plain(message, name, detail)
+            return
+        self._write(f"\x1b[{up}A" if up else "")
+        self._write(self._text(message, name, detail))
+        self._write(f"\x1b[{up}B" if name and up else "")
+        self._out.flush()
+
+    def _plain(self, message: dict[str, Any], name: str, detail: dict[str, Any] | None) -> None:
+        if detail and self._bar(detail):
+            return  # only a terminal can show how far it is
+        self._write(self._text(message, name, None))
+
+    def _text(self, message: dict[str, Any], name: str, detail: dict[str, Any] | None) -> str:
+        if "stream" in message and message["stream"]:
+            return str(message["stream"])
+        text = (f"{name}: " if name else "") + str(message.get("status", ""))
+        if detail is None:
+            return text + "\n"
+        return f"\x1b[2K\r{text} {self._bar(detail)}\r"
+
+    def _bar(self, detail: dict[str, Any]) -> str:
+        from wherry.cli.formatting import human_size
+
+        current, total, units = detail.get("current", 0), detail.get("total", 0), detail.get("units", "")
+        if current <= 0 and total <= 0:
+            return ""
+        shown = f"{current} {units}" if units else f"{human_size(current):>8}"
+        if total <= 0:
+            return shown
+        width = os.get_terminal_size(self._descriptor).columns if self._terminal else 200
+        filled = min(BAR, int(current / total * BAR))
+        bar = f"[{'=' * filled}>{' ' * (BAR - filled)}] " if width > ROOM_FOR_BAR else ""
+        if current <= total:
+            shown = f"{current}/{total} {units}" if units else f"{human_size(current):>8}/{human_size(total)}"
+        left = ""
+        if width > ROOM_FOR_TIME and current > 0 and detail.get("start") and filled < BAR:
+            rest = (time.time() - detail["start"]) / current * (total - current)
+            left = f" {round(rest)}s"
+        return bar + ("" if detail.get("hidecounts") else shown) + left
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._out.write(text)

@@ -1,0 +1,108 @@
+"""``--name=value`` flags of an instruction, against those that it knows; and HEALTHCHECK's durations."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from wherry.dockerfile.errors import DockerfileError, suggestion
+
+_UNITS = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "μs": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+}
+_PART = re.compile(r"([0-9]{0,19})(?:\.([0-9]{0,30}))?(ns|us|µs|μs|ms|s|m|h)")
+_MILLISECOND = _UNITS["ms"]
+_LONGEST = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What an instruction's flags say. A text that is not given is "", a switch is None."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    switches: dict[str, bool] = field(default_factory=dict)
+    lists: dict[str, list[str]] = field(default_factory=dict)
+
+    def text(self, name: str) -> str:
+        return self.texts.get(name, "")
+
+    def switch(self, name: str) -> bool | None:
+        return self.switches.get(name)
+
+    def list(self, name: str) -> tuple[str, ...]:
+        return tuple(self.lists.get(name, ()))
+
+
+def parse_flags(
+    given: Sequence[str], *, texts: Sequence[str] = (), switches: Sequence[str] = (), lists: Sequence[str] = ()
+) -> Flags:
+    """Sorts the flags by what they take: a text once, true or false, a text many times. Raises DockerfileError."""
+    flags = Flags()
+    for flag in given:
+        name, separator, value = flag[2:].partition("=")
+        if name in lists:
+            _need_value(name, separator)
+            flags.lists.setdefault(name, []).append(value)
+            continue
+        if name not in texts and name not in switches:
+            known = [f"--{each}" for each in (*texts, *switches, *lists)]
+            expected = f": expected {' or '.join(known)}" if known else ": this instruction takes no flags"
+            raise DockerfileError(f"unknown flag: --{name}{suggestion(f'--{name}', known) or expected}")
+        if name in flags.texts or name in flags.switches:
+            raise DockerfileError(f"duplicate flag specified: --{name}")
+        if name in switches:
+            flags.switches[name] = _switch(name, separator, value)
+        else:
+            _need_value(name, separator)
+            flags.texts[name] = value
+    return flags
+
+
+def _need_value(name: str, separator: str) -> None:
+    if not separator:
+        raise DockerfileError(f"missing a value on flag: --{name}: expected --{name}=VALUE")
+
+
+def _switch(name: str, separator: str, value: str) -> bool:
+    if not separator:
+        return True
+    if not value:
+        raise DockerfileError(f"missing a value on flag: --{name}")
+    if value.lower() not in ("true", "false"):
+        raise DockerfileError(f"expecting boolean value for flag --{name}, not: {value}")
+    return value.lower() == "true"
+
+
+def parse_duration(name: str, text: str) -> int:
+    """Nanoseconds of a text like ``1m30s`` or ``1.5h``; 0 for "" and "0". ``name`` is the flag's, for the error."""
+    if text in ("", "0", "+0", "-0"):
+        return 0
+    nanoseconds, at = 0, 1 if text[0] in "+-" else 0
+    while at < len(text):
+        part = _PART.match(text, at)
+        if part is None or not (part[1] or part[2]):
+            break
+        unit = _UNITS[part[3]]
+        nanoseconds += int(part[1] or 0) * unit + int(part[2] or 0) * unit // 10 ** len(part[2] or "")
+        at = part.end()
+    if at < len(text) or text in ("+", "-") or nanoseconds > _LONGEST:
+        raise DockerfileError(f'invalid duration "{text}" for --{name}: expected one like 30s, 1m30s or 500ms')
+    if nanoseconds and (text[0] == "-" or nanoseconds < _MILLISECOND):
+        raise DockerfileError(f'Interval "{name}" cannot be less than 1ms')
+    return nanoseconds
+
+
+def format_duration(nanoseconds: int) -> str:
+    """The shortest exact text that parse_duration() reads back."""
+    parts: list[str] = []
+    for unit in ("h", "m", "s", "ms", "us", "ns"):
+        amount, nanoseconds = divmod(nanoseconds, _UNITS[unit])
+        if amount:
+            parts.append(f"{amount}{unit}")
+    return "".join(parts) or "0s"

@@ -1,0 +1,230 @@
+"""``.dockerignore``: which paths of a context are left out.
+
+The last pattern that matches a path, or a directory that it is in, decides; one that begins with ``!`` takes the path
+back in. ``*`` and ``?`` stand for anything but a slash, ``[a-z]`` for one character, ``**`` for any directories.
+
+All patterns in a row that say the same become one regular expression. Since a match of a directory is one of all that
+is below it, the first place where a part of a pattern fits is as good as any later one, and no part is tried twice
+(atomic groups): a pattern like ``**/a*a*/**/b`` costs no more than its length times that of the path.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+from wherry.dockerfile.errors import DockerfileError, Position
+from wherry.dockerfile.lexer import SPACES
+from wherry.dockerfile.paths import clean_path
+
+_STAR = "*"
+_DIRECTORIES = "**"
+_NOT_LITERAL = re.compile(r"[*?\[\]\\]")
+_END = r"(?=/|\Z)"
+# "a**b" means both "ab" and "a…/b", so each of them in a pattern doubles it.
+_MOST_INNER_STARS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    text: str
+    negated: bool
+    position: Position
+
+    def literal(self) -> str:
+        """What every match begins with."""
+        match = _NOT_LITERAL.search(self.text)
+        return self.text[: match.start()] if match else self.text
+
+    def reaches_below(self, directory: str) -> bool:
+        """Whether something in the directory may match, if the directory itself does not."""
+        prefix, literal = f"{directory}/", self.literal()
+        return literal.startswith(prefix) or (literal != self.text and prefix.startswith(literal))
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Patterns in a row of which none is negated, or all."""
+
+    negated: bool
+    expression: re.Pattern[str]
+    patterns: tuple[_Pattern, ...]
+
+
+class IgnoreRules:
+    """Compiled patterns. Paths are relative to the context, parted by slashes: ``src/main.c``."""
+
+    def __init__(self, patterns: Iterable[str], file: str = "") -> None:
+        """``patterns`` as in a .dockerignore, or of ``COPY --exclude``. Raises DockerfileError for one that is none."""
+        numbered = enumerate(patterns, 1)
+        self._groups = _groups([found for number, line in numbered if (found := _clean(line, file, number))])
+
+    @classmethod
+    def parse(cls, text: str | bytes, file: str = ".dockerignore") -> "IgnoreRules":
+        """Reads a .dockerignore: a pattern a line, and comments. Raises DockerfileError with the line."""
+        decoded = text if isinstance(text, str) else text.decode("utf-8", "replace")
+        lines = decoded.removeprefix("\ufeff").split("\n")
+        return cls(["" if line.startswith("#") else line for line in lines], file)
+
+    def __bool__(self) -> bool:
+        """Whether anything is ignored at all."""
+        return any(not group.negated for group in self._groups)
+
+    def matches(self, path: str) -> bool:
+        """Whether the path is left out."""
+        for group in reversed(self._groups):
+            if group.expression.match(path):
+                return not group.negated
+        return False
+
+    def skips(self, directory: str) -> bool:
+        """Whether the directory is left out and nothing in it can be taken back: it need not be looked into."""
+        for number in range(len(self._groups) - 1, -1, -1):
+            group = self._groups[number]
+            if group.expression.match(directory):
+                later = (pattern for after in self._groups[number + 1 :] for pattern in after.patterns)
+                return not group.negated and not any(
+                    pattern.negated and pattern.reaches_below(directory) for pattern in later
+                )
+        return False
+
+
+def _groups(patterns: list[_Pattern]) -> list[_Group]:
+    groups: list[_Group] = []
+    for negated, found in groupby(patterns, key=lambda pattern: pattern.negated):
+        members = tuple(found)
+        expressions = [expression for pattern in members for expression in _expressions(pattern)]
+        groups.append(_Group(negated, re.compile("|".join(expressions), re.DOTALL), members))
+    return groups
+
+
+def _clean(line: str, file: str, number: int) -> _Pattern | None:
+    position = Position(file, number, number, line)
+    text = line.strip(SPACES)
+    if not text:
+        return None
+    negated = text.startswith("!")
+    if negated:
+        text = text[1:].strip(SPACES)
+        if not text:
+            raise DockerfileError('illegal exclusion pattern: "!": expected a path after it', position)
+    return _Pattern(clean_path(text).lstrip("/") or "/", negated, position)
+
+
+def _expressions(pattern: _Pattern) -> Iterator[str]:
+    """The regular expressions of a pattern: one, but for ``**`` inside of a name."""
+    # A second ** right behind the first says nothing new.
+    found = [(token, before) for before, token in pairwise(["", *_tokens(pattern)])]
+    tokens = [token for token, before in found if not (token == before == _DIRECTORIES)]
+    leading = tokens[0] == _DIRECTORIES and len(tokens) > 1 and not pattern.text.startswith("**/")
+    if leading and not _NOT_LITERAL.search(pattern.text[2:]):
+        # Docker takes "**.o" for any path that ends so, but "**.o*" for names in any directory.
+        tokens.insert(1, _STAR)
+    inner = sum(_is_inner(tokens, at) for at in range(len(tokens)))
+    if inner > _MOST_INNER_STARS:
+        reason = f"too many ** inside of names: expected {_MOST_INNER_STARS} at most: {pattern.text}"
+        raise DockerfileError(reason, pattern.position)
+    for spelled in _without_inner(tokens):
+        yield _expression(spelled)
+
+
+def _tokens(pattern: _Pattern) -> Iterator[str]:
+    """Stars as they are, and everything else as a regular expression for one character."""
+    text, at = pattern.text, 0
+    while at < len(text):
+        char = text[at]
+        at += 1
+        if char == "*":
+            if text[at : at + 1] != "*":
+                yield _STAR
+                continue
+            at += 1
+            if text[at : at + 1] == "/":
+                at += 1
+            yield _DIRECTORIES
+        elif char == "?":
+            yield "[^/]"
+        elif char == "[":
+            expression, at = _character_class(pattern, at)
+            yield expression
+        elif char == "\\":
+            if at == len(text):
+                raise _bad(pattern, "expected a character after the last backslash")
+            yield re.escape(text[at])
+            at += 1
+        else:
+            yield re.escape(char)
+
+
+def _character_class(pattern: _Pattern, at: int) -> tuple[str, int]:
+    """The class whose ``[`` stands before ``at``, and where the pattern goes on."""
+    text = pattern.text
+    negated = text[at : at + 1] == "^"
+    at += negated
+    members: list[str] = []
+    while not (text[at : at + 1] == "]" and members):
+        first, at = _class_character(pattern, at)
+        last = first
+        if text[at : at + 1] == "-":
+            last, at = _class_character(pattern, at + 1)
+        if last < first:
+            raise _bad(pattern, f"expected a range that rises, not {first}-{last}")
+        members.append(f"{re.escape(first)}-{re.escape(last)}")
+    return (f"[^/{''.join(members)}]" if negated else f"[{''.join(members)}]"), at + 1
+
+
+def _class_character(pattern: _Pattern, at: int) -> tuple[str, int]:
+    text = pattern.text
+    if text[at : at + 1] == "\\":
+        at += 1
+    elif text[at : at + 1] in ("-", "]"):
+        raise _bad(pattern, f"expected a backslash before a {text[at]} between brackets")
+    if at >= len(text):
+        raise _bad(pattern, "expected a ] at the end of what begins with [")
+    return text[at], at + 1
+
+
+def _bad(pattern: _Pattern, expected: str) -> DockerfileError:
+    return DockerfileError(f"syntax error in pattern {pattern.text}: {expected}", pattern.position)
+
+
+def _is_inner(tokens: list[str], at: int) -> bool:
+    """Whether this is a ``**`` that stands inside of a name, and so for nothing or for directories."""
+    return tokens[at] == _DIRECTORIES and 0 < at < len(tokens) - 1 and tokens[at - 1] != "/"
+
+
+def _without_inner(tokens: list[str]) -> Iterator[list[str]]:
+    for at in range(len(tokens)):
+        if _is_inner(tokens, at):
+            yield from _without_inner(tokens[:at] + tokens[at + 1 :])
+            yield from _without_inner([*tokens[:at], _STAR, "/", *tokens[at:]])
+            return
+    yield tokens
+
+
+def _expression(tokens: list[str]) -> str:
+    """A match of the path's beginning, up to the end of a name: the path itself or a directory that it is in.
+
+    The parts between ``**`` each begin and end with a name, so each can be looked for after the one before it.
+    """
+    below = tokens[-1] == _DIRECTORIES  # "a/**": everything in a, but not a itself
+    parts = [list(part) for stars, part in groupby(tokens, key=lambda token: token == _DIRECTORIES) if not stars]
+    if not parts:
+        return ""
+    expressions = [_part(part, whole=number == len(parts) and not below) for number, part in enumerate(parts, 1)]
+    anchored = "" if tokens[0] == _DIRECTORIES else expressions.pop(0)
+    return anchored + "".join(f"(?>(?:[^/]*/)*?{expression})" for expression in expressions)
+
+
+def _part(tokens: list[str], *, whole: bool) -> str:
+    """Names and single stars. ``whole``: a name ends where the part does."""
+    runs = [list(run) for stars, run in groupby(tokens, key=lambda token: token == _STAR) if not stars]
+    literals = ["".join(run) for run in runs]
+    if tokens[-1] == _STAR:
+        literals.append("")
+    expression = "" if tokens[0] == _STAR else literals.pop(0)
+    if not literals:
+        return expression + (_END if whole else "")
+    *middle, last = literals
+    expression += "".join(f"(?>[^/]*?{literal})" for literal in middle)
+    return f"{expression}(?>[^/]*?{last}{_END if whole else ''})"

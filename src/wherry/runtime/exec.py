@@ -1,0 +1,49 @@
+"""One more process in a container that runs, forked from its monitor, whose children are in its pid namespace."""
+
+import os
+from typing import NoReturn
+
+from wherry.linux import namespaces, process
+from wherry.linux.cgroups import Cgroup
+from wherry.runtime import console, credentials, starting
+from wherry.runtime.channel import Channel
+from wherry.runtime.spec import Process
+
+# Those that are the host's for this container are joined as well, to no effect.
+_JOINED = (
+    namespaces.CLONE_NEWNS
+    | namespaces.CLONE_NEWNET
+    | namespaces.CLONE_NEWIPC
+    | namespaces.CLONE_NEWUTS
+    | namespaces.CLONE_NEWCGROUP
+)
+
+
+def run(
+    wanted: Process, streams: tuple[int, int, int], channel: int, init: int, cgroup: Cgroup | None
+) -> NoReturn:
+    """Becomes the program, in the namespaces of the process that the pidfd ``init`` is of."""
+    starting.run(lambda line: _start(wanted, line, cgroup), streams, channel, keep=init)
+
+
+def _start(wanted: Process, channel: Channel, cgroup: Cgroup | None) -> None:
+    if cgroup is not None:
+        cgroup.join(cloned=True)
+    credentials.set_oom_score(wanted.oom_score_adj or 0, channel)
+    label = credentials.SecurityLabel(wanted)
+    process.join_new_keyring()
+
+    starting.stop_importing()
+    # All at once, so that there is no moment at which it is half in and half out. It leaves us in the new "/".
+    namespaces.join(starting.KEPT, _JOINED)
+    os.close(starting.KEPT)
+    if wanted.tty:
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        terminal = console.open_terminal(root, wanted.console_size)
+        os.close(root)
+        channel.console(terminal.master)
+        os.close(terminal.master)
+        console.adopt(terminal.slave)
+    elif not wanted.stdin:
+        starting.open_null()
+    starting.execute(wanted, channel, label)

@@ -1,0 +1,374 @@
+"""The monitor: one process a container, which starts it, owns its streams and its log, and records how it ended.
+
+It outlives the daemon: whoever connects to ``monitor.sock`` in the container's exec directory can ask and command, and is
+told how it ends; when nobody listens, the file ``exit`` beside it says so. It holds nothing of the launcher, which it is
+forked from, but memory.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from typing import NoReturn
+
+import msgspec
+
+from wherry.linux import namespaces, process
+from wherry.linux.cgroups import Cgroup, Hierarchies
+from wherry.linux.errors import SyscallError
+from wherry.runtime import exec, init
+from wherry.runtime.errors import StartError
+from wherry.runtime.log import Writer, open_writer
+from wherry.runtime.loop import HANG_UP, READ, Loop
+from wherry.runtime.protocol import (
+    Attach,
+    Exec,
+    ExecExited,
+    ExecStarted,
+    Exited,
+    Failed,
+    Reply,
+    Request,
+    Resize,
+    Start,
+    Started,
+    Status,
+    Streams,
+    decode_request,
+    encode,
+    from_memfd,
+    receive,
+    send,
+)
+from wherry.runtime.running import Running
+from wherry.runtime.spec import Process, Spec
+from wherry.runtime.streams import Buffer
+
+SOCKET = "monitor.sock"
+EXIT = "exit"
+
+_OOM_SCORE = -999
+_ENDED_AT_MOST = 1000  # exec sessions whose exit codes are kept for a daemon that comes back
+
+_decode_spec = msgspec.msgpack.Decoder(Spec).decode
+_decode_process = msgspec.msgpack.Decoder(Process).decode
+
+
+def run(start: Start, descriptors: list[int], hierarchies: Hierarchies | None) -> NoReturn:
+    """Becomes the monitor of the container that is to be started, in a process forked from the launcher."""
+    memfd, connection, *clients = descriptors
+    daemon = socket.socket(fileno=connection)
+    try:
+        _detach()
+        spec = _decode_spec(from_memfd(memfd))
+        process.set_name("wherry-monitor")
+        monitor = Monitor(spec, daemon, hierarchies)
+        monitor.start([(socket.socket(fileno=fd), streams) for fd, streams in zip(clients, start.streams, strict=True)])
+        monitor.serve()
+    except BaseException as error:  # there is nobody above who could be told, and no terminal
+        with contextlib.suppress(OSError):
+            send(daemon, Failed(_describe(error)))
+        os._exit(1)
+    os._exit(0)
+
+
+class Monitor:
+    """``serve`` returns when the container has ended and everything is delivered."""
+
+    def __init__(self, spec: Spec, daemon: socket.socket, hierarchies: Hierarchies | None) -> None:
+        self._spec = spec
+        self._hierarchies = hierarchies
+        self._loop = Loop()
+        self._buffer = Buffer()
+        self._warnings: list[str] = []
+        self._connections: dict[socket.socket, None] = {}
+        self._daemon = daemon
+        self._directory = os.open(spec.exec_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._listener: socket.socket | None = None
+        self._cgroup: Cgroup | None = None
+        self._log: Writer | None = None
+        self._first: Running | None = None
+        self._execs: dict[str, Running] = {}
+        self._lingering: list[Running] = []
+        self._ended: dict[str, int] = {}
+        self._started_at = 0
+        self._exited: Exited | None = None
+        self._connect(daemon)
+
+    def start(self, clients: list[tuple[socket.socket, Streams]]) -> None:
+        """Makes everything that is outside of the container, and forks its first process."""
+        spec = self._spec
+        try:
+            self._log = open_writer(spec.log, self._warnings.append)
+            self._listen()
+            if spec.cgroup and self._hierarchies is not None:
+                self._cgroup = self._hierarchies.create(spec.cgroup, spec.resources)
+            self._enter_pid_namespace()
+            first = Running(self._loop, self._buffer, self._log, spec.process)
+            for connection, streams in clients:
+                first.attach(connection, streams)
+            self._first = first
+            first.fork(
+                lambda streams, channel: init.run(spec, streams, channel, self._hierarchies, self._cgroup),
+                self._cgroup,
+                self._first_started,
+                self._first_exited,
+            )
+        except (OSError, StartError) as error:
+            self._clean_up()
+            self._answer(self._daemon, Failed(_describe(error)))
+            raise SystemExit from error
+
+    def serve(self) -> None:
+        while not self._is_done:
+            self._loop.turn(wait=not (self._log is not None and self._log.has_work))
+            if self._log is not None and self._log.has_work:
+                self._log.work()
+        if self._log is not None:
+            self._log.close()
+        self._clean_up()
+
+    @property
+    def _is_done(self) -> bool:
+        everyone = (*self._execs.values(), *self._lingering, *((self._first,) if self._first else ()))
+        return self._exited is not None and not any(running.stdio.delivering for running in everyone)
+
+    def _listen(self) -> None:
+        """By way of the directory's descriptor: a socket's path may not be longer than 107 bytes."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(SOCKET, dir_fd=self._directory)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(f"/proc/self/fd/{self._directory}/{SOCKET}")
+        listener.listen()
+        listener.setblocking(False)
+        self._listener = listener
+        self._loop.watch(listener.fileno(), READ, lambda events: self._accept(listener))
+
+    def _enter_pid_namespace(self) -> None:
+        """That of the children from now on: the container's first process, and those of exec."""
+        for namespace in self._spec.namespaces:
+            if namespace.kind == "pid":
+                if namespace.pid is None:
+                    namespaces.unshare(namespaces.CLONE_NEWPID)
+                elif namespace.pid:
+                    namespaces.join_of(namespace.pid, "pid")
+
+    @property
+    def _owns_pid_namespace(self) -> bool:
+        return any(namespace.kind == "pid" and namespace.pid is None for namespace in self._spec.namespaces)
+
+    def _first_started(self, first: Running) -> None:
+        if first.failure is not None:
+            return
+        self._started_at = time.time_ns()
+        self._answer(self._daemon, self._status(0), (first.pidfd,) if first.pidfd >= 0 else ())
+
+    def _status(self, number: int) -> Started:
+        first = self._first
+        return Started(
+            pid=first.pid if first is not None else 0,
+            monitor_pid=os.getpid(),
+            at=self._started_at,
+            warnings=(*self._warnings, *(first.warnings if first is not None else ())),
+            execs={exec_id: running.pid for exec_id, running in self._execs.items()},
+            ended=self._ended,
+            number=number,
+        )
+
+    def _first_exited(self, first: Running) -> None:
+        for running in (first, *self._execs.values(), *self._lingering):
+            running.stdio.drain()
+        error = None
+        oom = False
+        if self._cgroup is not None:
+            try:
+                if not self._owns_pid_namespace:  # otherwise the kernel has ended all others with it
+                    self._cgroup.kill()
+                oom = self._cgroup.oom_kills() > 0
+                self._cgroup.remove()
+            except OSError as failed:
+                error = str(failed)
+        if first.failure is not None:
+            self._exited = Exited(first.failure.code, time.time_ns(), error=first.failure.message)
+            self._answer(self._daemon, first.failure)
+            return
+        self._exited = Exited(first.code or 0, time.time_ns(), first.signal, oom, error)
+        self._write_exit(self._exited)
+        self._tell_all(self._exited)
+
+    def _write_exit(self, exited: Exited) -> None:
+        """Whole or not at all. What cannot be written is at least told to who listens."""
+        with contextlib.suppress(OSError):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            fd = os.open(f"{EXIT}.new", flags, 0o600, dir_fd=self._directory)
+            try:
+                os.write(fd, encode(exited))
+            finally:
+                os.close(fd)
+            os.rename(f"{EXIT}.new", EXIT, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+
+    def _clean_up(self) -> None:
+        if self._cgroup is not None and self._exited is None:
+            with contextlib.suppress(OSError):
+                self._cgroup.remove()
+        with contextlib.suppress(OSError):
+            os.unlink(SOCKET, dir_fd=self._directory)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        self._connect(connection)
+
+    def _connect(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self._connections[connection] = None
+        self._loop.watch(connection.fileno(), READ, lambda events: self._hear(connection, events))
+
+    def _disconnect(self, connection: socket.socket) -> None:
+        if connection in self._connections:
+            del self._connections[connection]
+            self._loop.forget(connection.fileno())
+            connection.close()
+
+    def _hear(self, connection: socket.socket, events: int) -> None:
+        if not events & READ:
+            if events & HANG_UP:
+                self._disconnect(connection)
+            return
+        try:
+            packet, descriptors = receive(connection)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet, descriptors = b"", []
+        if not packet:
+            self._disconnect(connection)
+            return
+        try:
+            request = decode_request.decode(packet)
+        except msgspec.DecodeError as error:
+            for fd in descriptors:
+                os.close(fd)
+            self._answer(connection, Failed(f"the monitor does not understand the request: {error}"))
+            return
+        try:
+            self._obey(connection, request, descriptors)
+        except StartError as error:
+            self._answer(connection, Failed(error.message, error.code, request.number))
+        except OSError as error:
+            self._answer(connection, Failed(_describe(error), number=request.number))
+
+    def _obey(self, connection: socket.socket, request: Request, descriptors: list[int]) -> None:
+        if isinstance(request, Status):
+            pidfd = self._first.pidfd if self._first is not None else -1
+            self._answer(connection, self._status(request.number), (pidfd,) if pidfd >= 0 else ())
+            if self._exited is not None:
+                self._answer(connection, self._exited)
+        elif isinstance(request, Attach):
+            client = socket.socket(fileno=descriptors[0])
+            self._find(request.exec_id, client).attach(client, request.streams)
+            self._answer(connection, Reply(request.number))
+        elif isinstance(request, Resize):
+            running = self._find(request.exec_id)
+            if running.has_terminal:
+                running.resize(request.rows, request.columns)
+            self._answer(connection, Reply(request.number))
+        else:
+            self._exec(connection, request, descriptors)
+
+    def _find(self, exec_id: str, client: socket.socket | None = None) -> Running:
+        running = self._execs.get(exec_id) if exec_id else self._first
+        if running is None:
+            if client is not None:
+                client.close()
+            raise StartError(f"there is no exec session {exec_id} that runs")
+        return running
+
+    def _exec(self, connection: socket.socket, request: Exec, descriptors: list[int]) -> None:
+        wanted = _decode_process(from_memfd(descriptors[0]))
+        clients = [socket.socket(fileno=fd) for fd in descriptors[1:]]
+        first = self._first
+        if first is None or first.pidfd < 0 or not self._started_at or request.exec_id in self._execs:
+            for client in clients:
+                client.close()
+            raise StartError("the container does not run" if request.exec_id not in self._execs else "it runs already")
+        running = Running(self._loop, self._buffer, None, wanted, request.exec_id)
+        for client, streams in zip(clients, request.streams, strict=True):
+            running.attach(client, streams)
+
+        def started(running: Running) -> None:
+            if running.failure is not None:
+                return
+            pidfd = (running.pidfd,) if running.pidfd >= 0 else ()
+            self._answer(connection, ExecStarted(request.number, running.pid, tuple(running.warnings)), pidfd)
+
+        def exited(running: Running) -> None:
+            del self._execs[running.exec_id]
+            if running.failure is not None:
+                running.stdio.drain()
+                failure = running.failure
+                self._answer(connection, Failed(failure.message, failure.code, request.number))
+                return
+            if running.stdio.reading or running.stdio.delivering:
+                self._lingering.append(running)
+            self._remember(running.exec_id, running.code or 0)
+            self._tell_all(ExecExited(running.exec_id, running.code or 0))
+
+        self._execs[request.exec_id] = running
+        self._lingering = [old for old in self._lingering if old.stdio.reading or old.stdio.delivering]
+        try:
+            running.fork(
+                lambda streams, channel: exec.run(wanted, streams, channel, first.pidfd, self._cgroup),
+                self._cgroup,
+                started,
+                exited,
+            )
+        except OSError:
+            del self._execs[request.exec_id]
+            running.stdio.drain()
+            raise
+
+    def _remember(self, exec_id: str, code: int) -> None:
+        self._ended[exec_id] = code
+        if len(self._ended) > _ENDED_AT_MOST:
+            del self._ended[next(iter(self._ended))]
+
+    def _tell_all(self, message: Exited | ExecExited) -> None:
+        for connection in list(self._connections):
+            self._answer(connection, message)
+
+    def _answer(self, connection: socket.socket, message: msgspec.Struct, descriptors: tuple[int, ...] = ()) -> None:
+        """A daemon that does not read is one that hangs: it will find the exit file when it comes to itself."""
+        try:
+            send(connection, message, descriptors)
+        except OSError:
+            self._disconnect(connection)
+
+
+def _detach() -> None:
+    """Away from the launcher: its session, its directory, its terminal; and out of the OOM killer's sight."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the launcher ignores it, and then nobody's end can be waited for
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    os.setsid()
+    os.chdir("/")
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+    process.set_dumpable(False)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+        file.write(str(_OOM_SCORE).encode())
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, StartError):
+        return error.message
+    if isinstance(error, SyscallError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    return f"internal error of the monitor: {type(error).__name__}: {error}"

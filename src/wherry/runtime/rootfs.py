@@ -1,0 +1,313 @@
+"""The container's root: built with all its mounts in the container's own mount namespace, then made "/".
+
+Whoever wrote the image chose every name in it, and another container may be changing a shared volume right now. So each
+target is opened inside the root first, links and all, and the mount is then put upon that descriptor (see
+``linux.mounts`` and ``linux.paths``); no path is resolved twice.
+"""
+
+import errno
+import os
+import re
+import stat
+
+from wherry.linux import mounts, namespaces, paths
+from wherry.linux.cgroups import Cgroup, Hierarchies
+from wherry.linux.errors import SyscallError
+from wherry.linux.mounts import Mount
+from wherry.runtime.cgroup_mount import mount_cgroups
+from wherry.runtime.errors import StartError, reason
+from wherry.runtime.spec import Device, Spec
+
+_DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
+_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
+_NULL = os.makedev(1, 3)
+_IN_CONTAINER = re.compile(r"/proc/(\d+)/root(/.*)")  # how a spec names a path in another container
+
+# What may be mounted over in a /proc: files of plain numbers, which lxcfs and the like provide for containers. A mount
+# anywhere else in there could hide what security rests on: attr/, sys/ (CVE-2019-16884).
+_PROC_FILES = frozenset(
+    f"/proc/{name}"
+    for name in (
+        "cpuinfo",
+        "diskstats",
+        "meminfo",
+        "stat",
+        "swaps",
+        "uptime",
+        "loadavg",
+        "slabinfo",
+        "sys/kernel/ns_last_pid",
+        "sys/crypto/fips_enabled",
+    )
+)
+
+
+def build(spec: Spec, hierarchies: Hierarchies | None, cgroup: Cgroup | None) -> int:
+    """Builds the root in this process's new mount namespace; a descriptor of it, mounted and ready for ``enter``."""
+    # Copies of what is bound from the host are taken while this namespace's mounts are still tied to the host's:
+    # a volume with the propagation "rslave" is to see what is mounted on the host later.
+    binds = [_clone_source(mount) for mount in spec.mounts if mount.type == "bind"]
+    mounts.make_private()
+    root = _mount_root(spec)
+    for mount in spec.mounts:
+        if mount.type == "bind":
+            _attach_bind(root, mount, binds.pop(0))
+        elif mount.type == "cgroup":
+            if hierarchies is not None:
+                mount_cgroups(root, mount, hierarchies, cgroup, own_namespace=_has_own_cgroup_namespace(spec))
+        else:
+            _attach_file_system(root, mount)
+    _write_sysctls(spec.sysctls)
+    if has_own_devices(spec):
+        _make_devices(root)
+    for device in spec.devices:
+        _make_device(root, device)
+    return root
+
+
+def protect(root: int, spec: Spec) -> None:
+    """The last changes, after everything is in its place: hidden paths, read-only paths, a read-only root."""
+    null = _open_null()
+    for path in spec.masked_paths:
+        _mask(root, path, null)
+    os.close(null)
+    for path in spec.readonly_paths:
+        _make_read_only(root, path)
+    if spec.readonly_root:
+        mounts.change(root, set=mounts.ATTR_RDONLY)
+
+
+def enter(root: int, propagation: str) -> None:
+    """Makes it this process's "/"; the host's tree is gone from this namespace."""
+    mounts.pivot(root)
+    os.close(root)
+    wanted = mounts.parse_options((propagation,))
+    if propagation not in ("", "private", "rprivate"):
+        mounts.change(
+            mounts.AT_FDCWD, propagation=wanted.propagation, recursive=wanted.propagation_recursive, path="/"
+        )
+
+
+def _mount_root(spec: Spec) -> int:
+    """The root's mounts, the first of which goes upon a directory that is ours: exec_dir, in this namespace only."""
+    root = -1
+    for mount in spec.rootfs:
+        detached = _clone_source(mount) if mount.type == "bind" else mounts.make(mount.type, mount.source, mount.options)
+        if mount.type == "bind":
+            mounts.apply(detached, mounts.parse_options(mount.options))
+        if root < 0:
+            target = os.open(spec.exec_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        else:
+            target = paths.make_directories(root, mount.target)
+        mounts.attach(detached, target, mount.target or "/")
+        os.close(target)
+        if root < 0:
+            root = detached
+        else:
+            os.close(detached)
+    if root < 0:
+        raise StartError("the container has no root file system")
+    return root
+
+
+def _clone_source(mount: Mount) -> int:
+    recursive = mounts.parse_options(mount.options).recursive_bind
+    container = _IN_CONTAINER.fullmatch(mount.source)
+    try:
+        if container:
+            return _clone_from_container(int(container[1]), container[2], recursive=recursive)
+        return mounts.clone(mount.source, recursive=recursive)
+    except FileNotFoundError:
+        raise StartError(f"bind source path does not exist: {mount.source}") from None
+    except SyscallError as error:
+        if error.errno == errno.ENOENT:
+            raise StartError(f"bind source path does not exist: {mount.source}") from None
+        raise
+
+
+def _clone_from_container(pid: int, path: str, *, recursive: bool) -> int:
+    """What another container has mounted at ``path``, such as its /dev/shm: only from inside can it be picked up."""
+    own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        namespaces.join_of(pid, "mnt")
+        try:
+            return mounts.clone(path, recursive=recursive)
+        finally:
+            namespaces.join(own, namespaces.CLONE_NEWNS)
+    finally:
+        os.close(own)
+
+
+def _attach_bind(root: int, mount: Mount, detached: int) -> None:
+    is_directory = stat.S_ISDIR(os.fstat(detached).st_mode)
+    target = _open_target(root, mount, directory=is_directory)
+    try:
+        if mounts.file_system(target) == mounts.PROC_MAGIC and mount.target not in _PROC_FILES:
+            raise StartError(f"{mount.target!r} cannot be mounted because it is inside /proc")
+        mounts.apply(detached, mounts.parse_options(mount.options))
+        mounts.attach(detached, target, mount.target)
+    except SyscallError as error:
+        if error.errno != errno.ENOTDIR:
+            raise
+        raise StartError(
+            f"cannot mount {mount.source!r} on {mount.target!r}: not a directory: "
+            "are you trying to mount a directory onto a file (or vice-versa)?"
+        ) from None
+    finally:
+        os.close(target)
+        os.close(detached)
+
+
+def _attach_file_system(root: int, mount: Mount) -> None:
+    if mount.type in ("proc", "sysfs"):
+        # Through a link it would end up elsewhere, and what is masked below /proc would stay open (CVE-2019-19921).
+        _refuse_link(root, mount)
+    target = _open_target(root, mount, directory=True)
+    detached = mounts.make(mount.type, mount.source, mount.options)
+    options = mounts.parse_options(mount.options)
+    if options.propagation:
+        mounts.change(detached, propagation=options.propagation)
+    mounts.attach(detached, target, mount.target)
+    os.close(target)
+    os.close(detached)
+
+
+def _open_target(root: int, mount: Mount, *, directory: bool) -> int:
+    if not mount.create:
+        return paths.open_in(root, mount.target)
+    return paths.make_directories(root, mount.target) if directory else paths.make_file(root, mount.target)
+
+
+def _refuse_link(root: int, mount: Mount) -> None:
+    try:
+        os.close(paths.open_in(root, mount.target, resolve=paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_SYMLINKS))
+    except SyscallError as error:
+        if error.errno == errno.ENOENT:
+            return
+        raise StartError(f"file system {mount.type!r} must be mounted on an ordinary directory") from None
+
+
+def has_own_devices(spec: Spec) -> bool:
+    """Whether /dev is made for this container: not when the user mounts something of his own there."""
+    return any(mount.target == "/dev" and mount.type == "tmpfs" for mount in spec.mounts)
+
+
+def _has_own_cgroup_namespace(spec: Spec) -> bool:
+    return any(namespace.kind == "cgroup" and namespace.pid is None for namespace in spec.namespaces)
+
+
+def _make_devices(root: int) -> None:
+    """The nodes and links that every container has."""
+    directory = paths.open_in(root, "/dev", os.O_PATH | os.O_DIRECTORY)
+    for name, major, minor in _DEVICES:
+        _make_node(root, directory, name, stat.S_IFCHR | 0o666, os.makedev(major, minor), f"/dev/{name}")
+    for name, target in _LINKS:
+        _make_link(directory, name, target)
+    if paths.exists_in(root, "/proc/kcore"):
+        _make_link(directory, "core", "/proc/kcore")
+    os.close(directory)
+
+
+def _make_link(directory: int, name: str, target: str) -> None:
+    try:
+        os.symlink(target, name, dir_fd=directory)
+    except FileExistsError:  # a volume or a bind of the user's own is there
+        return
+
+
+def _make_device(root: int, device: Device) -> None:
+    """A node like the host's ``source``, which the cgroup's device rules allow to be used."""
+    try:
+        status = os.stat(device.source)
+    except OSError as error:
+        raise StartError(f"error gathering device information for {device.source!r}: {reason(error)}") from None
+    if not (stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)):
+        raise StartError(f"error gathering device information for {device.source!r}: not a device node")
+    parent, _, name = device.path.rpartition("/")
+    directory = paths.make_directories(root, parent or "/")
+    kind = stat.S_IFMT(status.st_mode)
+    _make_node(root, directory, name, kind | device.mode, status.st_rdev, device.source, target=device.path)
+    os.close(directory)
+
+
+def _make_node(
+    root: int, directory: int, name: str, mode: int, number: int, source: str, *, target: str = ""
+) -> None:
+    try:
+        os.mknod(name, mode, number, dir_fd=directory)
+    except FileExistsError:
+        return
+    except PermissionError:  # in a user namespace, or in a container that may not make nodes: the host's own will do
+        file = paths.make_file(root, target or source)
+        node = mounts.clone(source)
+        mounts.attach(node, file, target or source)
+        os.close(node)
+        os.close(file)
+
+
+def _write_sysctls(sysctls: dict[str, str]) -> None:
+    """Through a /proc of our own that nobody else can reach: that of the container may be covered by something else."""
+    if not sysctls:
+        return
+    proc = mounts.make("proc", "proc")
+    resolve = paths.RESOLVE_BENEATH | paths.RESOLVE_NO_XDEV | paths.RESOLVE_NO_SYMLINKS
+    for name, value in sysctls.items():
+        try:
+            fd = paths.open_in(proc, "sys/" + name.replace(".", "/"), os.O_WRONLY, resolve)
+            try:
+                os.write(fd, value.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise StartError(f"sysctl {name!r} cannot be set to {value!r}: {reason(error)}") from None
+    os.close(proc)
+
+
+def _open_null() -> int:
+    """The host's /dev/null, by its numbers and not by its name (CVE-2025-31133)."""
+    null = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
+    status = os.fstat(null)
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _NULL:
+        os.close(null)
+        raise StartError("the host's /dev/null is not the null device; refusing to hide paths with it")
+    return null
+
+
+def _mask(root: int, path: str, null: int) -> None:
+    """Hides a file behind /dev/null, a directory behind an empty read-only file system."""
+    target = _open_if_there(root, path)
+    if target is None:
+        return
+    if stat.S_ISDIR(os.fstat(target).st_mode):
+        cover = mounts.make("tmpfs", "tmpfs", ("ro", "nosuid", "nodev", "noexec", "size=0", "nr_inodes=1"))
+    else:
+        cover = mounts.clone("", directory=null)
+    mounts.attach(cover, target, path)
+    os.close(cover)
+    os.close(target)
+
+
+def _make_read_only(root: int, path: str) -> None:
+    target = _open_if_there(root, path)
+    if target is None:
+        return
+    cover = mounts.clone("", recursive=True, directory=target)
+    mounts.change(cover, set=mounts.ATTR_RDONLY)
+    mounts.attach(cover, target, path)
+    os.close(cover)
+    os.close(target)
+
+
+def _open_if_there(root: int, path: str) -> int | None:
+    try:
+        return paths.open_in(root, path)
+    except SyscallError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
+            return None
+        raise

@@ -1,0 +1,37 @@
+"""The part of the classic BPF machine that seccomp filters use, so that a test can ask a program for its verdict."""
+
+import struct
+
+ALLOW = 0x7FFF0000
+ERRNO = 0x00050000
+KILL_THREAD = 0
+
+
+def run(program: bytes, number: int, arguments: tuple[int, ...] = (), architecture: int = 0xC000003E) -> int:
+    """What the filter answers to this system call. Little-endian."""
+    arguments += (0,) * (6 - len(arguments))
+    data = struct.pack("<IIQ6Q", number & 0xFFFFFFFF, architecture, 0, *arguments)
+    instructions = list(struct.iter_unpack("=HBBI", program))
+    accumulator = counter = 0
+    while True:
+        code, if_true, if_false, constant = instructions[counter]
+        counter += 1
+        match code:
+            case 0x20:  # ld [constant]
+                (accumulator,) = struct.unpack_from("<I", data, constant)
+            case 0x54:  # and
+                accumulator &= constant
+            case 0x05:  # ja
+                counter += constant
+            case 0x15:  # jeq
+                counter += if_true if accumulator == constant else if_false
+            case 0x25:  # jgt
+                counter += if_true if accumulator > constant else if_false
+            case 0x35:  # jge
+                counter += if_true if accumulator >= constant else if_false
+            case 0x45:  # jset
+                counter += if_true if accumulator & constant else if_false
+            case 0x06:  # ret
+                return constant
+            case _:
+                raise AssertionError(f"instruction {code:#x} at {counter - 1}")

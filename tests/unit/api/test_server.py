@@ -1,0 +1,190 @@
+"""Routing, versions, errors, headers: what stands around every handler."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from wherry.api.routes import ROUTES, find
+from wherry.model.errors import Conflict, NotFound, NotModified
+
+
+def raising(error: Exception) -> Any:
+    def call(*arguments: Any, **named: Any) -> Any:
+        raise error
+
+    return call
+
+
+async def test_ping_says_what_clients_negotiate_with(client: Any) -> None:
+    for method, body in (("GET", b"OK"), ("HEAD", b"")):
+        answer = await client(method, "/_ping")
+        assert (answer.status, answer.body) == (200, body)
+        assert answer.headers["Api-Version"] == "1.51"
+        assert answer.headers["Docker-Experimental"] == "false"
+        assert answer.headers["Ostype"] == "linux"
+        assert answer.headers["Server"].startswith("Wherry/")
+        assert answer.headers["Builder-Version"] == "1"
+        assert answer.headers["Cache-Control"] == "no-cache, no-store, must-revalidate"
+        assert answer.headers["Pragma"] == "no-cache"
+        assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize("prefix", ["", "/v1.24", "/v1.41", "/v1.51"])
+async def test_every_version_that_is_spoken_is_served(client: Any, prefix: str) -> None:
+    assert (await client("GET", f"{prefix}/_ping")).status == 200
+
+
+async def test_a_version_too_new(client: Any) -> None:
+    answer = await client("GET", "/v1.52/_ping")
+    assert answer.status == 400
+    assert answer.message == "client version 1.52 is too new. Maximum supported API version is 1.51"
+
+
+async def test_a_version_too_old_is_told_in_plain_text(client: Any) -> None:
+    answer = await client("GET", "/v1.23/_ping")
+    assert answer.status == 400
+    assert answer.body.decode() == (
+        "client version 1.23 is too old. Minimum supported API version is 1.24, "
+        "please upgrade your client to a newer version"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/nothing"),
+        ("PUT", "/containers/json"),
+        ("GET", "/v1.51/nothing/x/y"),
+        ("POST", "/session"),
+    ],
+)
+async def test_an_unknown_page(client: Any, method: str, path: str) -> None:
+    answer = await client(method, path)
+    assert (answer.status, answer.json) == (404, {"message": "page not found"})
+
+
+async def test_options_are_always_fine(client: Any) -> None:
+    assert (await client("OPTIONS", "/containers/json")).status == 200
+
+
+async def test_errors_have_a_message_and_their_status(client: Any, engine: SimpleNamespace) -> None:
+    engine.views.inspect = raising(NotFound("No such container: x"))
+    answer = await client("GET", "/containers/x/json")
+    assert (answer.status, answer.json) == (404, {"message": "No such container: x"})
+    assert answer.headers["Content-Type"] == "application/json"
+    engine.containers.rename = raising(Conflict("in use"))
+    assert (await client("POST", "/containers/x/rename?name=y")).status == 409
+
+
+async def test_not_modified_has_no_body(client: Any, engine: SimpleNamespace) -> None:
+    async def start(name: str) -> None:
+        raise NotModified("container already started")
+
+    engine.containers.start = start
+    answer = await client("POST", "/containers/x/start")
+    assert (answer.status, answer.body) == (304, b"")
+
+
+async def test_a_mistake_of_ours_is_an_error_and_the_server_lives_on(client: Any, engine: SimpleNamespace) -> None:
+    engine.views.inspect = raising(ZeroDivisionError("oh"))
+    answer = await client("GET", "/containers/x/json")
+    assert answer.status == 500
+    assert "ZeroDivisionError" in answer.message
+    assert (await client("GET", "/_ping")).status == 200
+
+
+@pytest.mark.parametrize("noun", ["swarm", "services", "nodes", "tasks", "secrets", "configs"])
+async def test_no_swarm(client: Any, noun: str) -> None:
+    answer = await client("GET", f"/{noun}")
+    assert answer.status == 503
+    assert answer.message.startswith("This node is not a swarm manager.")
+
+
+async def test_names_may_hold_slashes() -> None:
+    match = find("GET", "/images/docker.io/library/debian:12/json")
+    assert match is not None
+    assert match.name == "docker.io/library/debian:12"
+    removal = find("DELETE", "/images/quay.io/a/json")
+    assert removal is not None
+    assert removal.name == "quay.io/a/json"
+
+
+async def test_a_name_may_begin_with_the_slash_that_inspect_shows() -> None:
+    match = find("POST", "/containers//mine/start")
+    assert match is not None
+    assert match.name == "mine"
+
+
+async def test_every_route_is_found_again() -> None:
+    for route, handler in ROUTES.items():
+        method, path = route.split()
+        match = find(method, path.replace("{name}", "some"))
+        assert match is not None, route
+        assert match.handler is handler, route
+        assert match.name == ("some" if "{name}" in path else ""), route
+
+
+async def test_what_changes_state_is_carried_through_when_the_client_leaves(
+    client: Any, engine: SimpleNamespace
+) -> None:
+    begun, may_end, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def start(name: str) -> None:
+        begun.set()
+        await may_end.wait()
+        ended.set()
+
+    engine.containers.start = start
+    _, writer = await client.send("POST", "/containers/x/start")
+    await begun.wait()
+    writer.close()
+    await writer.wait_closed()
+    may_end.set()
+    await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_a_wait_ends_with_its_client(client: Any, engine: SimpleNamespace) -> None:
+    future: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+    gone = asyncio.Event()
+    future.add_done_callback(lambda _: gone.set())
+    engine.containers.waiter = lambda name, condition: future
+    reader, writer = await client.send("POST", "/containers/x/wait?condition=next-exit")
+    assert (await client.head(reader))[0] == 200
+    writer.close()
+    await asyncio.wait_for(gone.wait(), 5)
+    assert future.cancelled()
+
+
+async def test_wait_sends_its_head_at_once_and_the_code_later(client: Any, engine: SimpleNamespace) -> None:
+    future: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+    engine.containers.waiter = lambda name, condition: future
+    reader, writer = await client.send("POST", "/containers/x/wait")
+    status, headers = await client.head(reader)
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    future.set_result((137, "out of memory"))
+    assert b'{"StatusCode":137,"Error":{"Message":"out of memory"}}' in await reader.readuntil(b"}}")
+    writer.close()
+
+
+async def test_a_body_that_waits_to_be_asked_for(client: Any, engine: SimpleNamespace) -> None:
+    engine.execs.create = lambda name, config: "1"
+    reader, writer = await client.open()
+    writer.write(
+        b"POST /containers/x/exec HTTP/1.1\r\nHost: engine\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 14\r\nExpect: 100-continue\r\n\r\n"
+    )
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b'{"Cmd":["ls"]}')
+    assert (await client.head(reader))[0] == 201
+    writer.close()
+
+
+async def test_what_is_not_http_is_refused(client: Any) -> None:
+    reader, writer = await client.open()
+    writer.write(b"\x16\x03\x01\x02\x00nonsense\r\n\r\n")
+    assert (await reader.readline()).split()[1] == b"400"
+    writer.close()
+    assert (await client("GET", "/_ping")).status == 200
