@@ -51,18 +51,19 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     certificates = os.environ.get("DOCKER_CERT_PATH") or os.path.expanduser("~/.docker")
+    defaults = EngineConfig()
     parser = _Parser(prog="wherry daemon", description="Run the engine in the foreground.", allow_abbrev=False)
     add = parser.add_argument
     add("-H", "--host", action="append", default=[], metavar="ADDRESS",
         help="listen on unix://PATH or tcp://HOST:PORT; may be given several times")  # fmt: skip
-    add("--data-root", default=EngineConfig.data_root, metavar="DIR", help="what outlives a restart of the machine")
-    add("--exec-root", default=EngineConfig.exec_root, metavar="DIR", help="what does not")
+    add("--data-root", default=defaults.data_root, metavar="DIR", help="what outlives a restart of the machine")
+    add("--exec-root", default=defaults.exec_root, metavar="DIR", help="what does not")
     add("-G", "--group", default="", help='who may use a unix socket; "docker" if there is such a group')
     add("-p", "--pidfile", default="", metavar="FILE", help="write the process id here")
     add("-l", "--log-level", default="info", choices=_LEVELS, help="how much the engine says on stderr")
     add("-D", "--debug", action="store_true", help="the same as --log-level=debug, and told in info")
     add("--label", action="append", default=[], metavar="KEY=VALUE", help="describes this engine in info")
-    add("--log-driver", default="local", help="how containers' output is kept unless they say otherwise")
+    add("--log-driver", default=defaults.log_driver, help="how containers' output is kept unless they say otherwise")
     add("--log-opt", action="append", default=[], metavar="KEY=VALUE", help="an option of the log driver")
     add("--init", action="store_true", help="run an init in every container")
     add("--insecure-registry", action="append", default=[], metavar="HOST", help="reach this registry without TLS")

@@ -12,7 +12,8 @@ def run(program: bytes, number: int, arguments: tuple[int, ...] = (), architectu
     arguments += (0,) * (6 - len(arguments))
     data = struct.pack("<IIQ6Q", number & 0xFFFFFFFF, architecture, 0, *arguments)
     instructions = list(struct.iter_unpack("=HBBI", program))
-    accumulator = counter = 0
+    accumulator: int = 0
+    counter = 0
     while True:
         code, if_true, if_false, constant = instructions[counter]
         counter += 1
@@ -32,6 +33,6 @@ def run(program: bytes, number: int, arguments: tuple[int, ...] = (), architectu
             case 0x45:  # jset
                 counter += if_true if accumulator & constant else if_false
             case 0x06:  # ret
-                return constant
+                return int(constant)
             case _:
                 raise AssertionError(f"instruction {code:#x} at {counter - 1}")

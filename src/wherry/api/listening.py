@@ -59,11 +59,12 @@ def _listen_unix(path: str, group: str) -> socket.socket:
     """The socket is made unreadable for others from its first moment on (0660), then given to the group."""
     os.makedirs(os.path.dirname(path) or ".", mode=0o711, exist_ok=True)
     _remove_stale(path)
+    group_id = _group_id(group)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o117)
     try:
         sock.bind(path)
-        os.chown(path, -1, _group_id(group))
+        os.chown(path, -1, group_id)
         sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()

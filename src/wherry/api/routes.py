@@ -8,7 +8,21 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from wherry.api import attach, commit, containers, events, execs, image_tars, images, logs, swarm, system, wait
+from wherry.api import (
+    attach,
+    commit,
+    containers,
+    events,
+    execs,
+    image_tars,
+    images,
+    logs,
+    stats,
+    swarm,
+    system,
+    volumes,
+    wait,
+)
 from wherry.api.request import Request
 from wherry.engine.engine import Engine
 
@@ -38,6 +52,7 @@ ROUTES: dict[str, Handler] = {
     "GET /containers/{name}/top": containers.top,
     "GET /containers/{name}/changes": containers.changes,
     "GET /containers/{name}/export": containers.export,
+    "GET /containers/{name}/stats": stats.stats,
     "DELETE /containers/{name}": containers.remove,
     "POST /containers/{name}/exec": execs.create,
     "POST /exec/{name}/start": execs.start,
@@ -53,6 +68,12 @@ ROUTES: dict[str, Handler] = {
     "GET /images/{name}/get": image_tars.save,
     "POST /images/{name}/tag": images.tag,
     "DELETE /images/{name}": images.remove,
+    "GET /volumes": volumes.list_all,
+    "POST /volumes/create": volumes.create,
+    "POST /volumes/prune": volumes.prune,
+    "GET /volumes/{name}": volumes.inspect,
+    "PUT /volumes/{name}": volumes.update,
+    "DELETE /volumes/{name}": volumes.remove,
     "GET /plugins": system.plugins,
     "POST /swarm/init": swarm.no_swarm,
     "POST /swarm/join": swarm.no_swarm,

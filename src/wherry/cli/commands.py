@@ -48,7 +48,7 @@ _EXPORT = Entry("export:EXPORT", "Export a container's filesystem as a tar archi
 _HISTORY = Entry("history:HISTORY", "Show the history of an image")
 _IMAGES = Entry("images:IMAGES", "List images")
 _IMPORT = Entry("load:IMPORT", "Import the contents from a tarball to create a filesystem image")
-_INFO = Entry("system:INFO", "Display system-wide information")
+_INFO = Entry("info:INFO", "Display system-wide information")
 _INSPECT = Entry("inspect:INSPECT", "Return low-level information on Docker objects")
 _KILL = Entry("stop:KILL", "Kill one or more running containers")
 _LOAD = Entry("load:LOAD", "Load an image from a tar archive or STDIN")
@@ -59,16 +59,16 @@ _PS = Entry("ps:PS", "List containers")
 _RENAME = Entry("rename:RENAME", "Rename a container")
 _RESTART = Entry("stop:RESTART", "Restart one or more containers")
 _RM = Entry("rm:RM", "Remove one or more containers")
-_RMI = Entry("images:RMI", "Remove one or more images")
+_RMI = Entry("rmi:RMI", "Remove one or more images")
 _RUN = Entry("run:RUN", "Create and run a new container from an image")
-_SAVE = Entry("load:SAVE", "Save one or more images to a tar archive (streamed to STDOUT by default)")
+_SAVE = Entry("save:SAVE", "Save one or more images to a tar archive (streamed to STDOUT by default)")
 _START = Entry("start:START", "Start one or more stopped containers")
 _STOP = Entry("stop:STOP", "Stop one or more running containers")
-_TAG = Entry("images:TAG", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE")
+_TAG = Entry("tag:TAG", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE")
 _TOP = Entry("top:TOP", "Display the running processes of a container")
 _UNPAUSE = Entry("stop:UNPAUSE", "Unpause all processes within one or more containers")
 _UPDATE = Entry("update:UPDATE", "Update configuration of one or more containers")
-_VERSION = Entry("system:VERSION", "Show the Docker version information")
+_VERSION = Entry("version:VERSION", "Show the wherry version information")
 _WAIT = Entry("wait:WAIT", "Block until one or more containers stop, then print their exit codes")
 
 # In the order in which help shows them.
@@ -109,6 +109,32 @@ TOP: dict[str, Entry | Group] = {
             "wait": _WAIT,
         },
         {"list": "ls", "ps": "ls", "remove": "rm"},
+    ),
+    "image": Group(
+        "Manage images",
+        {
+            "history": _HISTORY,
+            "import": _IMPORT,
+            "inspect": Entry("inspect:IMAGE_INSPECT", "Display detailed information on one or more images"),
+            "load": _LOAD,
+            "ls": Entry("images:IMAGE_LS", "List images"),
+            "rm": Entry("rmi:IMAGE_RM", "Remove one or more images"),
+            "save": _SAVE,
+            "tag": _TAG,
+        },
+        {"list": "ls", "rmi": "rm", "remove": "rm"},
+    ),
+    "system": Group(
+        "Manage wherry",
+        {
+            "dial-stdio": Entry(
+                "dial_stdio:DIAL_STDIO",
+                "Proxy the stdio stream to the daemon connection. Should not be invoked manually.",
+                hidden=True,
+            ),
+            "events": _EVENTS,
+            "info": _INFO,
+        },
     ),
     "attach": _ATTACH,
     "commit": _COMMIT,

@@ -48,7 +48,7 @@ def build(options: Options, image: str, command: list[str], proxies: dict[str, s
         "NetworkingConfig": {"EndpointsConfig": networks},
     }
     body["StdinOnce"] = body["OpenStdin"] and body["AttachStdin"]
-    exposed = {port: {} for port in (*ports, *_exposed(options))}
+    exposed: dict[str, Body] = {port: {} for port in (*ports, *_exposed(options))}
     if exposed:
         body["ExposedPorts"] = exposed
     health = _health(options)

@@ -97,7 +97,8 @@ def _from_context(directory: str, name: str) -> Endpoint:
             f"open {path}: no such file or directory"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CommandError(f'Failed to initialize: unable to resolve docker endpoint: context "{name}": {error}') from None
+        reason = f'context "{name}": {error}'
+        raise CommandError(f"Failed to initialize: unable to resolve docker endpoint: {reason}") from None
     keys = os.path.join(directory, "contexts", "tls", digest, "docker")
     files = [os.path.join(keys, file) for file in ("ca.pem", "cert.pem", "key.pem")]
     present = [file if os.path.exists(file) else "" for file in files]
@@ -153,7 +154,8 @@ def _spawn(socket: str, log: str) -> None:
     line = os.read(ready, 4096)
     os.close(ready)
     if not line:
-        raise CommandError(f"the wherry daemon did not start; its log, {log}, ends with:\n{_last_words(log, said_before)}")
+        words = _last_words(log, said_before)
+        raise CommandError(f"the wherry daemon did not start; its log, {log}, ends with:\n{words}")
 
 
 def _become_engine(output: int, ready: int) -> None:

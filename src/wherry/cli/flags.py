@@ -14,8 +14,6 @@ and is given an `Options`: `options["force"]`, `options.changed("signal")`, `opt
 
 from __future__ import annotations
 
-import sys
-
 from wherry.cli import values
 
 TYPE_CHECKING = False
@@ -178,7 +176,7 @@ class Options:
             ) from error
         self._changed.add(flag.name)
         if flag.deprecated:
-            print(f"Flag --{flag.name} has been deprecated, {flag.deprecated}", file=sys.stderr)
+            print(f"Flag --{flag.name} has been deprecated, {flag.deprecated}")
 
 
 def parse(flags: Sequence[Flag], words: Sequence[str], *, interspersed: bool = True) -> Options:
@@ -234,7 +232,7 @@ def _take_letters(options: Options, by_letter: dict[str, Flag], word: str, waiti
         flag = by_letter.get(letter)
         if flag is None:
             if letter == "h":
-                print("Flag shorthand -h has been deprecated, use --help", file=sys.stderr)
+                print("Flag shorthand -h has been deprecated, use --help")
                 raise HelpRequested
             raise FlagError(f"unknown shorthand flag: {values.quoted(letter, chr(39))} in -{letters}")
         if len(rest) > 1 and rest[0] == "=":

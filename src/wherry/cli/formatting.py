@@ -34,15 +34,14 @@ class Row:
     go_type = ""
 
 
-def listing(kind: type[Row], rows: Sequence[Row], format: str, columns: Sequence[str], fallback: str = "") -> str:
+def listing(kind: type[Row], rows: Sequence[Row], format: str, columns: Sequence[str]) -> str:
     """The text of a listing of rows of a kind. Raises CommandError for a bad template.
 
-    `format` is "" or "table" for the default `columns`, "table TEMPLATE", "json" or a template. `fallback` is shown in
-    the default table where a field is empty.
+    `format` is "" or "table" for the default `columns`, "table TEMPLATE", "json" or a template.
     """
     if format in ("", TABLE):
         lines = [[kind.headers[name] for name in columns]]
-        lines += [[getattr(row, name)() or fallback for name in columns] for row in rows]
+        lines += [[getattr(row, name)() for name in columns] for row in rows]
         return table("".join("\t".join(line) + "\n" for line in lines))
     if format == QUIET:
         return "".join(row.ID() + "\n" for row in rows)  # type: ignore[attr-defined]  # all that can be listed have one

@@ -154,7 +154,7 @@ def list_images(session: Session, options: Options) -> bool:
     with_digest = digests or "{{.Digest}}" in format
     rows = [row for image in found for row in rows_of(image, not options["no-trunc"], with_digest, digests)]
     columns = COLUMNS_WITH_DIGEST if digests else COLUMNS
-    sys.stdout.write(listing(ImageRow, rows, format, columns, fallback=""))
+    sys.stdout.write(listing(ImageRow, rows, format, columns))
     return bool(found)
 
 
@@ -189,7 +189,7 @@ FLAGS = [
     flags.switch("no-trunc", "", "Don't truncate output"),
     flags.switch("quiet", "q", "Only show image IDs"),
 ]
-ALIASES = "docker image ls, docker image list, docker images"
+ALIASES = "wherry image ls, wherry image list, wherry images"
 
 IMAGES = Command(
     "images [OPTIONS] [REPOSITORY[:TAG]]",

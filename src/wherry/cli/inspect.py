@@ -86,7 +86,9 @@ def show(names: Sequence[str], format: str, find: Find) -> None:
     for name in names:
         try:
             body, shape = find(name)
-            shown.append(_templated(template, body, shape) + "\n" if template else body.decode("utf-8", "surrogateescape"))
+            shown.append(
+                _templated(template, body, shape) + "\n" if template else body.decode("utf-8", "surrogateescape")
+            )
         except (ClientError, CommandError) as error:
             errors.append(str(error))
     if template:

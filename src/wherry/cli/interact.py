@@ -250,14 +250,14 @@ class Interaction:
     def _stop_reading(self) -> None:
         if self._reading:
             self._reading = False
-            try:
+            try:  # noqa: SIM105 - contextlib takes 4 ms to import
                 self._poll.unregister(terminal.STDIN)
             except KeyError:
                 pass  # it was paused
 
     def _end_sending(self) -> None:
         assert self._stream is not None
-        try:
+        try:  # noqa: SIM105 - contextlib takes 4 ms to import
             self._stream.shutdown(sockets.SHUT_WR)
         except OSError:
             pass  # the other side has ended already
@@ -272,7 +272,7 @@ class Interaction:
                 self._raw.make_raw()
                 self.fit()
             if self._forward:
-                try:
+                try:  # noqa: SIM105 - contextlib takes 4 ms to import
                     self._forward(name)
                 except ClientError:
                     pass  # it has ended, or not begun; the loop sees which

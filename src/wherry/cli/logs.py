@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wherry.cli.command import Command, exactly
+from wherry.cli.command import Command, CommandError, exactly
 from wherry.cli.flags import string, switch
 
 TYPE_CHECKING = False
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 def run_logs(session: Session, options: Options) -> None:
     from wherry.cli import terminal
-    from wherry.cli.moments import timestamp
     from wherry.client.streams import Demultiplexer, write_all
 
     containers = session.client.containers
@@ -22,8 +21,8 @@ def run_logs(session: Session, options: Options) -> None:
         container["Id"],
         stdout=True,
         stderr=True,
-        since=timestamp(options["since"]) or None,
-        until=timestamp(options["until"]) or None,
+        since=_moment(options, "since"),
+        until=_moment(options, "until"),
         timestamps=options["timestamps"] or None,
         follow=options["follow"] or None,
         details=options["details"] or None,
@@ -37,6 +36,15 @@ def run_logs(session: Session, options: Options) -> None:
             write_all(terminal.STDOUT, [piece])
         else:
             split.feed(piece)
+
+
+def _moment(options: Options, name: str) -> str | None:
+    from wherry.cli.moments import timestamp
+
+    try:
+        return timestamp(options[name]) or None
+    except ValueError as error:
+        raise CommandError(f'invalid value for "{name}": {error}') from None
 
 
 _MOMENT = 'a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)'

@@ -72,8 +72,8 @@ def global_flags() -> list[flags.Flag]:
         flags.string(
             "context",
             "c",
-            "Name of the context to use to connect to the daemon (overrides DOCKER_HOST env var and default context set "
-            'with "docker context use")',
+            "Name of the context to use to connect to the daemon (overrides DOCKER_HOST env var and default context "
+            'set with "docker context use")',
         ),
         flags.switch("debug", "D", "Enable debug mode"),
         flags.strings("host", "H", "Daemon socket to connect to"),
@@ -159,6 +159,7 @@ def _in_group(path: str, group: Group, words: Sequence[str]) -> Entry | Group | 
 
 def _run_entry(session: Session, path: str, entry: Entry, words: Sequence[str]) -> int | None:
     command = entry.load()
+    usage = f"{path.rpartition(' ')[0]} {command.usage}"
     try:
         options = flags.parse(command.flags, words, interspersed=command.interspersed)
     except HelpRequested:
@@ -166,12 +167,10 @@ def _run_entry(session: Session, path: str, entry: Entry, words: Sequence[str]) 
 
         sys.stdout.write(help.of_command(path, command))
         return 0
-    usage = f"{path.rpartition(' ')[0]} {command.usage}"
-    try:
-        _check_arguments(path, usage, command, options)
-        return command.run(session, options)
     except FlagError as error:
         raise _flag_error(error, path, usage) from None
+    _check_arguments(path, usage, command, options)
+    return command.run(session, options)
 
 
 def _check_arguments(path: str, usage: str, command: Command, options: Options) -> None:
@@ -196,11 +195,12 @@ def _help(words: Sequence[str]) -> int:
         sys.stdout.write(help.of_program(global_flags()))
         return 0
     path = " ".join((PROGRAM, *words))
-    found: Entry | Group | None = TOP.get(words[0])
-    for word in words[1:]:
-        found = found.find(word) if isinstance(found, Group) else None
-    if found is None:
-        raise CommandError(f"unknown help topic: {' '.join(words)}")
+    found: Entry | Group | None = None
+    for number, word in enumerate(words):
+        found = TOP.get(word) if number == 0 else found.find(word) if isinstance(found, Group) else None
+        if found is None:
+            raise CommandError(f"unknown help topic: {' '.join(words[number:])}")
+    assert found is not None
     text = help.of_group(path, found) if isinstance(found, Group) else help.of_command(path, found.load())
     sys.stdout.write(text)
     return 0

@@ -14,7 +14,7 @@ _FORMS = (
 def timestamp(text: str, now: float | None = None) -> str:
     """Takes "42m" (before now), 1700000000.5, 2013-01-02 to 2013-01-02T13:23:37.123456789Z or +02:00; "" is "".
 
-    A moment without a zone is local time. What is none of these is given back as it is: the engine says what is wrong.
+    A moment without a zone is local time. Raises ValueError for what is none of these.
     """
     if not text:
         return ""
@@ -37,7 +37,7 @@ def _calendar(text: str) -> str:
     body, offset = _zone(text)
     body, dot, fraction = body.partition(".")
     if dot and not fraction.isdigit():
-        return text
+        raise ValueError(f"failed to parse value as time or duration: {values.quoted(text)}")
     for form in _FORMS:
         try:
             moment = time.strptime(body, form)
@@ -45,7 +45,7 @@ def _calendar(text: str) -> str:
             continue
         seconds = int(time.mktime(moment)) if offset is None else timegm(moment) - offset
         return _seconds(seconds, int(fraction[:9].ljust(9, "0")) if fraction else 0)
-    return text
+    raise ValueError(f"failed to parse value as time or duration: {values.quoted(text)}")
 
 
 def _zone(text: str) -> tuple[str, int | None]:

@@ -79,7 +79,7 @@ class _Drawer:
         self._write(self._text(message, name, None))
 
     def _text(self, message: dict[str, Any], name: str, detail: dict[str, Any] | None) -> str:
-        if "stream" in message and message["stream"]:
+        if message.get("stream"):
             return str(message["stream"])
         text = (f"{name}: " if name else "") + str(message.get("status", ""))
         if detail is None:

@@ -247,6 +247,6 @@ FLAGS = [
     flags.switch("size", "s", "Display total file sizes"),
 ]
 
-ALIASES = "docker container ls, docker container list, docker container ps, docker ps"
+ALIASES = "wherry container ls, wherry container list, wherry container ps, wherry ps"
 PS = Command("ps [OPTIONS]", "List containers", run_ps, flags=FLAGS, arguments=NONE, aliases=ALIASES)
 CONTAINER_LS = Command("ls [OPTIONS]", "List containers", run_ps, flags=FLAGS, arguments=NONE, aliases=ALIASES)

@@ -209,18 +209,17 @@ def pull(session: Session, options: Options, reference: Reference) -> None:
     from wherry.cli.auth import header
     from wherry.cli.progress import show
 
-    out = open(os.devnull, "w") if options["quiet"] else sys.stderr
-    try:
-        messages = session.client.images.pull(
-            reference.repository,
-            reference.digest or reference.tag,
-            platform=options["platform"],
-            auth=header(session.config, reference.domain),
-        )
-        show(messages, out)
-    finally:
-        if out is not sys.stderr:
-            out.close()
+    messages = session.client.images.pull(
+        reference.repository,
+        reference.digest or reference.tag,
+        platform=options["platform"],
+        auth=header(session.config, reference.domain),
+    )
+    if options["quiet"]:
+        with open(os.devnull, "w") as nowhere:
+            show(messages, nowhere)
+    else:
+        show(messages, sys.stderr)
 
 
 def _dns_warnings(body: Body) -> list[str]:

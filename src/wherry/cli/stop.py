@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from wherry.cli.command import Command, CommandError, at_least, for_all, for_each
 from wherry.cli.flags import Flag, integer, string
-
 from wherry.client.client import container_path
 
 TYPE_CHECKING = False

@@ -66,7 +66,7 @@ class RawTerminal:
         saved, self._saved = self._saved, None
         if saved is None:
             return
-        try:
+        try:  # noqa: SIM105 - contextlib takes 4 ms to import
             # Not TCSAFLUSH: what was typed ahead belongs to the shell.
             termios.tcsetattr(self._descriptor, termios.TCSADRAIN, saved)
         except termios.error:

@@ -82,7 +82,7 @@ def parse_duration(text: str) -> int:
         length = 0
         while length < len(rest) and rest[length] in "0123456789.":
             length += 1
-        whole, dot, fraction = rest[:length].partition(".")
+        whole, _, fraction = rest[:length].partition(".")
         if not (whole or fraction) or "." in fraction:
             raise ValueError(f"time: invalid duration {quoted(text)}")
         rest = rest[length:]

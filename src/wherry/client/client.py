@@ -348,7 +348,7 @@ class Containers:
         return self._client.begin("POST", container_path(container, "attach"), query=query, upgrade=True)
 
     def begin_wait(self, container: str, condition: str = "not-running") -> Pending:
-        """Asks to be told of the end; once `.response()` is there the engine watches, its `.json()` comes at the end."""
+        """Asks to be told of the end: once `.response()` is there the engine watches; its `.json()` comes then."""
         return self._client.begin("POST", container_path(container, "wait"), query={"condition": condition})
 
     def wait(self, container: str, condition: str = "not-running") -> dict[str, Any]:

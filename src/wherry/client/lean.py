@@ -53,7 +53,7 @@ def _codec() -> tuple[Callable[[Any], str], Callable[[str], Any]]:
         return json.dumps, json.loads
 
     encoder = make_encoder(None, _unencodable, encode_basestring_ascii, None, ":", ",", False, False, False)
-    scanner = make_scanner(_Context)
+    scanner = make_scanner(_Context)  # type: ignore[arg-type]  # typeshed has it as returning itself
 
     def encode(value: Any) -> str:
         return "".join(encoder(value, 0))

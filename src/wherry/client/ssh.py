@@ -40,8 +40,8 @@ def _quoted(word: str) -> str:
 def connect_ssh(host: Host) -> Stream:
     """A stream whose other end is the standard input and output of ssh.
 
-    ssh is started without a shell and without a terminal: keys and agents work, a password cannot be typed. Raises ConnectionFailed when
-    there is no ssh; one that fails later says why on standard error, and the stream ends.
+    ssh is started without a shell and without a terminal: keys and agents work, a password cannot be typed.
+    Raises ConnectionFailed when there is no ssh; one that fails later says why on standard error, and the stream ends.
     """
     ours, theirs = sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_STREAM)
     number = theirs.fileno()

@@ -77,7 +77,7 @@ class TLSStream:
         """Decrypted bytes; 0 at the end. Raises BlockingIOError when there are none yet and it does not block."""
         while True:
             try:
-                return self._tls.read(len(buffer), buffer)  # type: ignore[arg-type, return-value]  # typeshed: bytearray only
+                return self._tls.read(len(buffer), buffer)  # type: ignore[return-value]  # an int, as it is given a buffer
             except ssl.SSLWantReadError:
                 self._fill()
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):

@@ -20,6 +20,11 @@ _DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)\s*=(.*)", re.DOTALL)
 _DIRECTIVES = frozenset({"syntax", "escape", "check"})
 
 
+def without_surrogates(text: str) -> str:
+    """Halves of surrogate pairs, which a Python text and JSON can hold and UTF-8 cannot, become U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 @dataclass(frozen=True, slots=True)
 class LogicalLine:
     """One instruction's line with its continuations joined, and the numbers of the lines that it came from."""
@@ -32,12 +37,14 @@ class LogicalLine:
 class Lexer:
     """Reads logical lines off a text. ``escape``, ``directives`` and ``warnings`` fill up on the way."""
 
-    def __init__(self, text: str, file: str) -> None:
+    def __init__(self, text: str | bytes, file: str) -> None:
         self.escape = "\\"
         self.directives: dict[str, str] = {}
         self.warnings: list[str] = []
         self._file = file
-        self._lines = text.removeprefix("\ufeff").split("\n")
+        # What is no UTF-8 (in a comment, say) does not stop a build: it becomes U+FFFD.
+        decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else without_surrogates(text)
+        self._lines = decoded.removeprefix("\ufeff").split("\n")
         if self._lines[-1] == "":
             self._lines.pop()
         self._at = 0

@@ -1,6 +1,5 @@
 """``RUN --mount=type=…,key=value,…``: one flag's text to a typed mount."""
 
-import csv
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ _FLAGS = ("readonly", "readwrite", "required")
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([kKmMgGtTpP]?)(?:[iI]?[bB])?")
+_FIELD = re.compile(r'(?:"((?:[^"]|"")*+)"|([^",]*))(?=,|\Z)')
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 
 
@@ -30,8 +30,9 @@ class Mount:
     """A mount of one RUN. ``text`` is the flag's value as written; what it does not say has Docker's default.
 
     ``source_stage`` (``from=``) is a stage or an image, "" the build context. ``target`` may be relative to the
-    working directory, and is that when it is "". ``size`` is in bytes, 0 is no limit. ``cache_id`` is ``id=``: of a cache (default: its target),
-    a secret or an ssh agent. ``environment`` is the variable that a secret is given in, None for none.
+    working directory, and is that when it is "". ``size`` is in bytes, 0 is no limit. ``cache_id`` is ``id=``: of a
+    cache (default: its target), a secret or an ssh agent. ``environment`` is the variable that a secret is given in,
+    None for none.
     """
 
     text: str
@@ -62,11 +63,11 @@ def parse_mount(text: str, expand: Callable[[str], str] | None = None) -> Mount:
     for field in _fields(text):
         key, separator, value = field.partition("=")
         key = _ALIASES.get(key.lower(), key.lower())
+        if not separator and key not in _FLAGS:
+            raise DockerfileError(f"invalid field '{field}' must be a key=value pair")
         if key not in _KEYS:
             raise DockerfileError(f"unexpected key '{key}' in '{field}'{suggestion(key, _KEYS)}")
         if not separator:
-            if key not in _FLAGS:
-                raise DockerfileError(f"invalid field '{field}' must be a key=value pair")
             value = "true"
         elif key == "from" and "$" in value[:-1]:
             raise DockerfileError("'from' doesn't support variable expansion, define alias stage instead")
@@ -82,14 +83,16 @@ def parse_mount(text: str, expand: Callable[[str], str] | None = None) -> Mount:
 
 
 def _fields(text: str) -> list[str]:
-    """The flag's comma-separated fields; a field with a comma in it stands in double quotes."""
-    try:
-        rows = list(csv.reader([text], strict=True))
-    except csv.Error as error:
-        raise DockerfileError(f"failed to parse csv mounts: {error}") from None
-    if len(rows) != 1:
-        raise DockerfileError("failed to parse csv mounts: expected key=value pairs, parted by commas")
-    return rows[0]
+    """The flag's comma-separated fields; one with a comma in it stands in double quotes, which are doubled inside."""
+    fields: list[str] = []
+    at = 0
+    while at <= len(text):
+        match = _FIELD.match(text, at)
+        if match is None:
+            raise DockerfileError(f"failed to parse csv mounts: expected quotes around whole fields only: {text}")
+        fields.append(match[2] if match[1] is None else match[1].replace('""', '"'))
+        at = match.end() + 1
+    return fields
 
 
 def _mount(text: str, values: dict[str, str], *, complete: bool) -> Mount:

@@ -38,7 +38,7 @@ class Dockerfile:
 
 def parse(text: str | bytes, file: str = "Dockerfile") -> Dockerfile:
     """Reads a Dockerfile. ``file`` is its name in errors. Raises DockerfileError, for any text that is none."""
-    lexer = Lexer(decode(text), file)
+    lexer = Lexer(text, file)
     instructions = tuple(parse_statement(statement) for statement in read_statements(lexer))
     if not instructions:
         raise DockerfileError(f"{file or 'the text'}: file with no instructions: expected FROM")
@@ -58,11 +58,6 @@ def parse_trigger(expression: str, position: Position) -> ins.Instruction:
     except DockerfileError as error:
         raise DockerfileError(f"{error.reason}, in the base image's ONBUILD {expression}", position) from None
     return replace(found[0], position=replace(position, code=expression))
-
-
-def decode(text: str | bytes) -> str:
-    """A file's text: bytes that are no UTF-8 (in a comment, say) become U+FFFD."""
-    return text if isinstance(text, str) else text.decode("utf-8", "replace")
 
 
 def parse_statement(statement: Statement) -> ins.Instruction:

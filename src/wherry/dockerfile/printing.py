@@ -36,6 +36,9 @@ def print_instruction(instruction: ins.Instruction, *, escape: str = "\\") -> st
     if arguments.startswith("--"):
         words.append("--")
     line = " ".join([instruction.keyword, *words, *([arguments] if arguments else [])])
+    if line[-1] in SPACES:
+        # An escaped space would be cut off at the line's end. An escape character there counts for nothing.
+        line += f" {escape}"
     if line.endswith(escape) and line[-2:-1] != escape:
         # A line that ends so goes on in the next one, but not when a space that is no blank comes after it.
         line += "\f"

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 
 from wherry.dockerfile.errors import DockerfileError
-from wherry.dockerfile.lexer import SPACES
+from wherry.dockerfile.lexer import SPACES, without_surrogates
 
 # What parts the words of an instruction that knows no quotes. Narrower than SPACES, which file names may contain.
 BLANKS = "\t\v\f\r "
@@ -141,9 +141,4 @@ def exec_form(text: str) -> list[str] | None:
         return None
     if not all(type(word) is str for word in words):
         raise DockerfileError("when using JSON array syntax, arrays must be comprised of strings only")
-    return [_without_surrogates(word) for word in words]
-
-
-def _without_surrogates(word: str) -> str:
-    """Halves of a surrogate pair, which JSON can spell and UTF-8 cannot, become U+FFFD."""
-    return word.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return [without_surrogates(word) for word in words]

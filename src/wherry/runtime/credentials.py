@@ -101,6 +101,11 @@ def confine(wanted: Process) -> None:
         seccomp.install(wanted.seccomp)
 
 
+def _lower(one: int, other: int) -> int:
+    """The lower of two limits, of which -1 is none."""
+    return max(one, other) if -1 in (one, other) else min(one, other)
+
+
 class SecurityLabel:
     """The AppArmor profile or SELinux label that the program is to run under; set at its exec.
 

@@ -19,9 +19,7 @@ _JOINED = (
 )
 
 
-def run(
-    wanted: Process, streams: tuple[int, int, int], channel: int, init: int, cgroup: Cgroup | None
-) -> NoReturn:
+def run(wanted: Process, streams: tuple[int, int, int], channel: int, init: int, cgroup: Cgroup | None) -> NoReturn:
     """Becomes the program, in the namespaces of the process that the pidfd ``init`` is of."""
     starting.run(lambda line: _start(wanted, line, cgroup), streams, channel, keep=init)
 

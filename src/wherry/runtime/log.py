@@ -5,8 +5,8 @@ looks for lines nor converts anything:
 
     stream u8 (1 stdout, 2 stderr), 3 zero bytes, length u32, time u64 (ns since the epoch), data, record length u32
 
-all big-endian. The length at the end is that of the whole record, so that the file can be read backwards. ``json-file`` is
-Docker's: a JSON object a line, or a piece of a line of 16 KiB; log shippers read it.
+all big-endian. The length at the end is that of the whole record, so that the file can be read backwards. ``json-file``
+is Docker's: a JSON object a line, or a piece of a line of 16 KiB; log shippers read it.
 
 Times never go backwards nor repeat within a log: a reader that follows it across rotations relies on that.
 
@@ -123,7 +123,7 @@ class Writer:
 
 
 class LocalWriter(Writer):
-    """wherry's own format. A record that was cut off (the machine stopped) is taken away when the log is opened again."""
+    """wherry's own format. A record that was cut off (the machine stopped) is taken away at the next opening."""
 
     def __init__(self, log: Log, warn: Callable[[str], None] = lambda text: None) -> None:
         super().__init__(log, warn)

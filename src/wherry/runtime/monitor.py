@@ -1,8 +1,8 @@
 """The monitor: one process a container, which starts it, owns its streams and its log, and records how it ended.
 
-It outlives the daemon: whoever connects to ``monitor.sock`` in the container's exec directory can ask and command, and is
-told how it ends; when nobody listens, the file ``exit`` beside it says so. It holds nothing of the launcher, which it is
-forked from, but memory.
+It outlives the daemon: whoever connects to ``monitor.sock`` in the container's exec directory can ask and command, and
+is told how it ends; when nobody listens, the file ``exit`` beside it says so. Of the launcher that it is forked from it
+keeps nothing but memory.
 """
 
 import contextlib
@@ -22,6 +22,8 @@ from wherry.runtime.errors import StartError
 from wherry.runtime.log import Writer, open_writer
 from wherry.runtime.loop import HANG_UP, READ, Loop
 from wherry.runtime.protocol import (
+    EXIT,
+    SOCKET,
     Attach,
     Exec,
     ExecExited,
@@ -44,9 +46,6 @@ from wherry.runtime.protocol import (
 from wherry.runtime.running import Running
 from wherry.runtime.spec import Process, Spec
 from wherry.runtime.streams import Buffer
-
-SOCKET = "monitor.sock"
-EXIT = "exit"
 
 _OOM_SCORE = -999
 _ENDED_AT_MOST = 1000  # exec sessions whose exit codes are kept for a daemon that comes back
@@ -104,6 +103,8 @@ class Monitor:
             self._listen()
             if spec.cgroup and self._hierarchies is not None:
                 self._cgroup = self._hierarchies.create(spec.cgroup, spec.resources)
+            elif spec.cgroup:
+                self._warnings.append("this machine has no cgroups: the container runs without limits")
             self._enter_pid_namespace()
             first = Running(self._loop, self._buffer, self._log, spec.process)
             for connection, streams in clients:
@@ -170,6 +171,7 @@ class Monitor:
             pid=first.pid if first is not None else 0,
             monitor_pid=os.getpid(),
             at=self._started_at,
+            cgroup=self._spec.cgroup if self._cgroup is not None else "",
             warnings=(*self._warnings, *(first.warnings if first is not None else ())),
             execs={exec_id: running.pid for exec_id, running in self._execs.items()},
             ended=self._ended,

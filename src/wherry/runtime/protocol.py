@@ -20,6 +20,10 @@ import socket
 
 import msgspec
 
+SOCKET = "monitor.sock"
+EXIT = "exit"
+"""Files in a container's exec directory: where its monitor listens, and how it ended."""
+
 _PACKET_AT_MOST = 65536
 _ANCILLARY_SPACE = socket.CMSG_SPACE(64 * array.array("i").itemsize)
 
@@ -90,6 +94,7 @@ class Started(msgspec.Struct, frozen=True, tag=True):
     pid: int
     monitor_pid: int
     at: int
+    cgroup: str = ""
     warnings: tuple[str, ...] = ()
     execs: dict[str, int] = {}
     ended: dict[str, int] = {}

@@ -14,6 +14,7 @@ from wherry.linux import mounts, namespaces, paths
 from wherry.linux.cgroups import Cgroup, Hierarchies
 from wherry.linux.errors import SyscallError
 from wherry.linux.mounts import Mount
+from wherry.linux.syscalls import AT_FDCWD
 from wherry.runtime.cgroup_mount import mount_cgroups
 from wherry.runtime.errors import StartError, reason
 from wherry.runtime.spec import Device, Spec
@@ -89,16 +90,16 @@ def enter(root: int, propagation: str) -> None:
     os.close(root)
     wanted = mounts.parse_options((propagation,))
     if propagation not in ("", "private", "rprivate"):
-        mounts.change(
-            mounts.AT_FDCWD, propagation=wanted.propagation, recursive=wanted.propagation_recursive, path="/"
-        )
+        mounts.change(AT_FDCWD, propagation=wanted.propagation, recursive=wanted.propagation_recursive, path="/")
 
 
 def _mount_root(spec: Spec) -> int:
     """The root's mounts, the first of which goes upon a directory that is ours: exec_dir, in this namespace only."""
     root = -1
     for mount in spec.rootfs:
-        detached = _clone_source(mount) if mount.type == "bind" else mounts.make(mount.type, mount.source, mount.options)
+        detached = (
+            _clone_source(mount) if mount.type == "bind" else mounts.make(mount.type, mount.source, mount.options)
+        )
         if mount.type == "bind":
             mounts.apply(detached, mounts.parse_options(mount.options))
         if root < 0:
@@ -236,9 +237,7 @@ def _make_device(root: int, device: Device) -> None:
     os.close(directory)
 
 
-def _make_node(
-    root: int, directory: int, name: str, mode: int, number: int, source: str, *, target: str = ""
-) -> None:
+def _make_node(root: int, directory: int, name: str, mode: int, number: int, source: str, *, target: str = "") -> None:
     try:
         os.mknod(name, mode, number, dir_fd=directory)
     except FileExistsError:

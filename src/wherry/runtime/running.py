@@ -45,7 +45,7 @@ class Running:
         on_started: Callable[["Running"], None],
         on_exited: Callable[["Running"], None],
     ) -> None:
-        """Forks. ``on_started`` is called when the program runs or has failed to (see ``failure``), then ``on_exited``."""
+        """Forks. ``on_started`` is called when the program runs, or has failed to (``failure``), then ``on_exited``."""
         self._on_started, self._on_exited = on_started, on_exited
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         outer, inner = (-1, -1, -1), (-1, -1, -1)

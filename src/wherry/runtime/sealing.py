@@ -1,8 +1,8 @@
 """A Python interpreter that a container cannot write to.
 
 A process that enters a container can be looked at from inside through /proc/<pid>/exe, and a container whose program is
-/proc/self/exe executes it there. With the machine's own interpreter behind that link, root in the container could open it
-for writing as soon as it is no longer running (CVE-2019-5736). So the launcher, and all that are forked from it, run
+/proc/self/exe executes it there. With the machine's own interpreter behind that link, root in the container could open
+it for writing as soon as it is no longer running (CVE-2019-5736). So the launcher, and all that are forked from it, run
 from a copy that nobody can write to: the interpreter's directory under a read-only overlay that is mounted nowhere; or,
 where that cannot be made, a sealed file in memory.
 """
@@ -41,7 +41,5 @@ def _in_memory(binary: str) -> int:
     with open(binary, "rb") as source, open(fd, "wb", closefd=False) as target:
         shutil.copyfileobj(source, target)
     os.fchmod(fd, 0o555)
-    fcntl.fcntl(
-        fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-    )
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
     return fd

@@ -1,8 +1,8 @@
 """What the launcher is told: one container, or one more process in it, in full.
 
-The engine decides everything and writes it down here; the runtime carries it out and decides nothing. Every field can be
-written out as an OCI runtime bundle, which is what an external OCI runtime will be given. Sent as MessagePack in a memfd,
-so that its size has no limit.
+The engine decides everything and writes it down here; the runtime carries it out and decides nothing. Every field can
+be written out as an OCI runtime bundle, which is what an external OCI runtime will be given. Sent as MessagePack in a
+memfd, so that its size has no limit.
 """
 
 from typing import Literal
@@ -55,9 +55,9 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True):
     """One process: the container's first, or one that exec starts.
 
     ``user`` is what the user wrote ("", "1000", "www-data:adm"); it is looked up in the container's own /etc/passwd and
-    /etc/group, by the process that is already inside. ``groups`` are further groups, names or numbers, looked up likewise.
-    ``seccomp`` is a compiled BPF program, or empty for none. ``env`` is final, but for HOME, which is set from the
-    container's /etc/passwd when it is missing.
+    /etc/group, by the process that is already inside. ``groups`` are further groups, names or numbers, looked up
+    likewise. ``seccomp`` is a compiled BPF program, or empty for none. ``env`` is final, but for HOME, which is set
+    from the container's /etc/passwd when it is missing.
     """
 
     args: tuple[str, ...]
@@ -93,8 +93,9 @@ class Log(msgspec.Struct, frozen=True, omit_defaults=True):
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     """A whole container.
 
-    ``rootfs`` is mounted in order to make the root, ``mounts`` inside it afterwards, ordered as given. ``cgroup`` is the
-    path below every hierarchy's own mount, such as "/wherry/<id>". A namespace kind that is not listed stays the host's.
+    ``rootfs`` is mounted in order to make the root, ``mounts`` inside it afterwards, ordered as given. ``cgroup`` is
+    the path below every hierarchy's own mount, such as "/wherry/<id>". A namespace kind that is not listed stays the
+    host's.
     """
 
     id: str

@@ -1,7 +1,7 @@
 """Who a process runs as: names and numbers looked up in the container's own /etc/passwd and /etc/group.
 
-The rules and the messages are Docker's. It is done by the process that is already inside, after the root was changed, so
-that a link in the image leads nowhere else. The files are the image's and not to be trusted: one may be a fifo that
+The rules and the messages are Docker's. It is done by the process that is already inside, after the root was changed,
+so that a link in the image leads nowhere else. The files are the image's and not to be trusted: one may be a fifo that
 nobody writes to, or have no end.
 """
 

@@ -37,6 +37,14 @@ def detect(start: bytes) -> Compression:
     return ""
 
 
+def prepare(kind: Compression) -> None:
+    """Loads what ``decompressor`` needs, for a process that is about to lock itself in."""
+    if kind == "gzip":
+        import isal.igzip  # noqa: F401  # 10 ms, paid by the worker that has to
+    elif kind == "zstd":
+        import zstandard  # noqa: F401
+
+
 def decompressor(kind: Compression, read: Read) -> Read:
     """A ``read`` of the plain bytes. It raises TarError for what is broken, and for what ends too early."""
     stream: BinaryIO
@@ -44,9 +52,8 @@ def decompressor(kind: Compression, read: Read) -> Read:
     if kind == "":
         return read
     if kind == "gzip":
-        from isal import igzip, isal_zlib  # 10 ms that only the worker pays, when it has to
+        from isal import igzip, isal_zlib
 
-        # _GzipReader is isal's reader without the buffer of a whole file object around it.
         stream = cast(BinaryIO, igzip.IGzipFile(fileobj=io.BufferedReader(_Raw(read), 1 << 18), mode="rb"))
         broken = (igzip.BadGzipFile, isal_zlib.error, EOFError)
     elif kind == "zstd":

@@ -64,6 +64,12 @@ class Source:
             size -= len(piece)
             write(piece)
 
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+        if not self.more():
+            return b""
+        return self.take(min(size, len(self._window) - self._at))
+
     def drain(self) -> None:
         """Reads on to the very end: what follows an archive's end counts for its digest."""
         while self._refill():

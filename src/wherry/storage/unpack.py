@@ -13,14 +13,13 @@ Whiteouts (the OCI image specification's ".wh." names) become overlayfs' own whe
 import contextlib
 import os
 import posixpath
-import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from wherry.linux import paths
 from wherry.linux.errors import SyscallError
-from wherry.storage import tar_reader
+from wherry.storage import tar_reader, trees
 from wherry.storage.contents import Contents, ContentsWriter, UnpackError, set_time, set_xattr
 from wherry.storage.sources import Source
 from wherry.storage.tar_reader import Entry, TarError, TarReader, shown
@@ -330,7 +329,7 @@ class Unpacker:
             if self._keep_kinds:
                 text = f"cannot overwrite directory {_quoted(path)} with non-directory {_quoted(path)}"
                 raise TarError(text) from None
-            shutil.rmtree(base, dir_fd=directory.fd)
+            trees.remove(base, directory.fd)
             below = path + b"/"
             for known in [name for name in self._directories if name == path or name.startswith(below)]:
                 os.close(self._directories.pop(known).fd)

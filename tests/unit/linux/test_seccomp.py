@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 
 import pyseccomp
 import pytest
@@ -19,7 +21,7 @@ ENOSYS = bpf.ERRNO | errno.ENOSYS
 
 
 def number(name: str, arch: int = pyseccomp.Arch.X86_64) -> int:
-    found = pyseccomp.resolve_syscall(arch, name)
+    found: int = pyseccomp.resolve_syscall(arch, name)
     assert found >= 0, name
     return found
 
@@ -336,6 +338,19 @@ def test_profiles_that_cannot_be_compiled(profile: Profile, message: str) -> Non
 def test_an_unknown_machine_is_told_what_to_do() -> None:
     with pytest.raises(ProfileError, match="seccomp=unconfined"):
         seccomp.compile_profile(seccomp.default_profile(), (), "vax")
+
+
+def test_without_libseccomp_the_user_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyseccomp", None)
+    profile = Profile("SCMP_ACT_ERRNO", 42, syscalls=(Rule("SCMP_ACT_ALLOW", ("read",)),))
+    with pytest.raises(ProfileError, match="apt install libseccomp2"):
+        seccomp.compile_profile(profile)
+
+
+def test_who_only_installs_loads_neither_libseccomp_nor_the_lists() -> None:
+    script = "import sys, wherry.linux.seccomp; print([m for m in sys.modules if 'seccomp' in m])"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "['wherry.linux.seccomp']"
 
 
 def test_compiling_twice_is_compiling_once() -> None:

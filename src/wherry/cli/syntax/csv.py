@@ -18,7 +18,7 @@ def fields(text: str) -> list[str]:
             field = text[position:end]
             if '"' in field:
                 raise ValueError(
-                    f'parse error on line 1, column {position + field.index(chr(34)) + 1}: bare " in non-quoted field'
+                    f'parse error on line 1, column {position + field.index(chr(34)) + 1}: bare " in non-quoted-field'
                 )
             position = end
         found.append(field)

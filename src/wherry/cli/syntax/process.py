@@ -81,7 +81,8 @@ def mapping(pairs: Sequence[str]) -> dict[str, str]:
 
 
 _SYSCTLS = frozenset(
-    "kernel." + name for name in "msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced".split()
+    "kernel." + name
+    for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
 )
 
 
@@ -94,8 +95,11 @@ def sysctl(text: str) -> str:
 
 
 _LIMITS = frozenset(
-    "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()
-)
+    (
+        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
+        "rttime", "sigpending", "stack",
+    )
+)  # fmt: skip
 
 
 def ulimit(text: str) -> dict[str, Any]:

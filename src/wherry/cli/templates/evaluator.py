@@ -10,10 +10,10 @@ from wherry.cli.templates.printing import MAX_TEXT, display
 from wherry.cli.templates.quoting import quote
 from wherry.cli.templates.values import (
     STRING,
-    MapType,
     Pointer,
     Struct,
     indirect,
+    key_type,
     kind,
     truth,
     type_name,
@@ -21,8 +21,7 @@ from wherry.cli.templates.values import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from typing import NoReturn
+    from collections.abc import Iterable, Mapping
 
     from wherry.cli.templates.values import Value
 
@@ -93,15 +92,15 @@ class _Run:
         self.depth = 0
         self.steps = 0
 
-    def fail(self, message: str) -> NoReturn:
+    def error(self, message: str) -> TemplateError:
         name = self.template.name
         if self.node is None:
-            raise TemplateError(f"template: {name}: {message}")
+            return TemplateError(f"template: {name}: {message}")
         before = self.template.text[: self.node.position]
         line = 1 + before.count("\n")
         column = len(before[before.rfind("\n") + 1 :].encode("utf-8", "surrogateescape"))
         where = f"{name}:{line}:{column}"
-        raise TemplateError(f"template: {where}: executing {quote(self.name)} at <{self.node}>: {message}")
+        return TemplateError(f"template: {where}: executing {quote(self.name)} at <{self.node}>: {message}")
 
     # Elements
 
@@ -138,12 +137,12 @@ class _Run:
     def step(self) -> None:
         self.steps += 1
         if self.steps > MAX_STEPS:
-            self.fail(f"stopped after {MAX_STEPS} steps")
+            raise self.error(f"stopped after {MAX_STEPS} steps")
 
     def write(self, text: str) -> None:
         self.size += len(text)
         if self.size > MAX_TEXT:
-            self.fail(f"stopped after {MAX_TEXT} characters of output")
+            raise self.error(f"stopped after {MAX_TEXT} characters of output")
         self.output.append(text)
 
     def print(self, node: nodes.Node, value: Value) -> None:
@@ -152,7 +151,7 @@ class _Run:
         try:
             self.write("<no value>" if value is ABSENT or value is None else display(value))
         except RecursionError:
-            self.fail("the value is nested too deep to be printed")
+            raise self.error("the value is nested too deep to be printed") from None
 
     def condition(self, dot: Value, node: nodes.Branch) -> None:
         mark = len(self.variables)
@@ -194,9 +193,9 @@ class _Run:
             return ((key, value[key]) for key in sorted(value))
         if isinstance(value, int) and not isinstance(value, bool):
             if len(node.pipe.declared) > 1:
-                self.fail(f"can't use {display(value)} to iterate over more than one variable")
+                raise self.error(f"can't use {display(value)} to iterate over more than one variable")
             return ((number, number) for number in range(value))
-        self.fail(f"range can't iterate over {display(value)}")
+        raise self.error(f"range can't iterate over {display(value)}")
 
     def set_loop_variables(self, pipe: nodes.Pipe, index: Value, element: Value) -> None:
         names = [variable.name for variable in pipe.declared]
@@ -209,9 +208,9 @@ class _Run:
 
     def invoke(self, dot: Value, node: nodes.Invocation) -> None:
         if node.name not in self.template.trees:
-            self.fail(f"template {quote(node.name)} not defined")
+            raise self.error(f"template {quote(node.name)} not defined")
         if self.depth >= MAX_DEPTH:
-            self.fail(f"exceeded maximum template depth ({MAX_DEPTH})")
+            raise self.error(f"exceeded maximum template depth ({MAX_DEPTH})")
         value = self.pipeline(dot, node.pipe) if node.pipe else ABSENT
         self.depth += 1
         self.frame(node.name, value)
@@ -224,13 +223,13 @@ class _Run:
             if self.variables[place][0] == name:
                 self.variables[place] = (name, value)
                 return
-        self.fail(f"undefined variable: {name}")
+        raise self.error(f"undefined variable: {name}")
 
     def variable(self, name: str) -> Value:
         for known, value in reversed(self.variables):
             if known == name:
                 return value
-        self.fail(f"undefined variable: {name}")
+        raise self.error(f"undefined variable: {name}")
 
     def pipeline(self, dot: Value, pipe: nodes.Pipe) -> Value:
         self.node = pipe
@@ -262,7 +261,7 @@ class _Run:
             self.node = first
         if len(arguments) > 1 or piped is not NOTHING:
             shown = f"({first})" if isinstance(first, nodes.Pipe) else str(first)
-            self.fail(f"can't give argument to non-function {shown}")
+            raise self.error(f"can't give argument to non-function {shown}")
         match first:
             case nodes.Pipe():
                 return self.pipeline(dot, first)
@@ -271,18 +270,18 @@ class _Run:
             case nodes.Dot():
                 return dot
             case nodes.Nil():
-                self.fail("nil is not a command")
+                raise self.error("nil is not a command")
         return self.constant(first)
 
     def constant(self, node: nodes.Operand) -> Value:
         if isinstance(node, nodes.Number):
             self.node = node
             if isinstance(node.value, int) and node.value >= 1 << 63:
-                self.fail(f"{node.text} overflows int")
+                raise self.error(f"{node.text} overflows int")
             return node.value
         if isinstance(node, (nodes.Bool, nodes.String)):
             return node.value
-        self.fail(f"can't handle assignment of {node} to empty interface argument")
+        raise self.error(f"can't handle assignment of {node} to empty interface argument")
 
     def operand_fields(
         self, dot: Value, node: nodes.Field | nodes.Chain | nodes.Variable, arguments: list[nodes.Operand], piped: Value
@@ -315,10 +314,10 @@ class _Run:
         """One field of a receiver, whose static `type` errors name."""
         if receiver is ABSENT:
             if self.missing_key_fails:
-                self.fail(f"nil data; no entry for key {quote(name)}")
+                raise self.error(f"nil data; no entry for key {quote(name)}")
             return ABSENT
         if receiver is None:
-            self.fail(f"nil pointer evaluating interface {{}}.{name}")
+            raise self.error(f"nil pointer evaluating interface {{}}.{name}")
         receiver = indirect(receiver)
         method = method_of(receiver, name)
         if method is not None:
@@ -328,23 +327,22 @@ class _Run:
             found, value = receiver.find(name)
             if found:
                 if has_arguments:
-                    self.fail(f"{name} has arguments but cannot be invoked as function")
+                    raise self.error(f"{name} has arguments but cannot be invoked as function")
                 return value
         elif isinstance(receiver, dict):
-            key = receiver.type.key if isinstance(getattr(receiver, "type", None), MapType) else STRING
-            if key is STRING:
+            if key_type(receiver) is STRING:
                 if has_arguments:
-                    self.fail(f"{name} is not a method but has arguments")
+                    raise self.error(f"{name} is not a method but has arguments")
                 if name in receiver:
                     return receiver[name]
                 if self.missing_key_fails:
-                    self.fail(f"map has no entry for key {quote(name)}")
+                    raise self.error(f"map has no entry for key {quote(name)}")
                 return ABSENT
         elif isinstance(receiver, Pointer):
             pointed = receiver.type.element
             if pointed is None or pointed.kind != "struct" or any(f.name == name for f in pointed.fields):
-                self.fail(f"nil pointer evaluating {type}.{name}")
-        self.fail(f"can't evaluate field {name} in type {type}")
+                raise self.error(f"nil pointer evaluating {type}.{name}")
+        raise self.error(f"can't evaluate field {name} in type {type}")
 
     # Calls
 
@@ -357,9 +355,9 @@ class _Run:
         parameters = function.parameters
         if function.rest:
             if count < len(parameters):
-                self.fail(f"wrong number of args for {name}: want at least {len(parameters)} got {len(given)}")
+                raise self.error(f"wrong number of args for {name}: want at least {len(parameters)} got {len(given)}")
         elif count != len(parameters):
-            self.fail(f"wrong number of args for {name}: want {len(parameters)} got {count}")
+            raise self.error(f"wrong number of args for {name}: want {len(parameters)} got {count}")
         if function is FUNCTIONS["and"] or function is FUNCTIONS["or"]:
             return self.short_circuit(dot, name == "or", given, piped)
         types = (*parameters, *([function.rest] * (count - len(parameters))))
@@ -370,10 +368,10 @@ class _Run:
             return function.call(*(None if value is ABSENT else value for value in values))
         except CallError as error:
             self.node = node
-            self.fail(f"error calling {name}: {error}")
+            raise self.error(f"error calling {name}: {error}") from None
         except RecursionError:
             self.node = node
-            self.fail(f"error calling {name}: the value is nested too deep")
+            raise self.error(f"error calling {name}: the value is nested too deep") from None
 
     def short_circuit(self, dot: Value, wanted: bool, given: list[nodes.Operand], piped: Value) -> Value:
         value: Value = ABSENT
@@ -392,7 +390,7 @@ class _Run:
             case nodes.Nil():
                 if type == "any":
                     return None
-                self.fail(f"cannot assign nil to {type}")
+                raise self.error(f"cannot assign nil to {type}")
             case nodes.Field() | nodes.Chain():
                 return self.checked(self.operand_fields(dot, node, [], NOTHING), type)
             case nodes.Variable():
@@ -406,11 +404,11 @@ class _Run:
         if type == "string":
             if isinstance(node, nodes.String):
                 return node.value
-            self.fail(f"expected string; found {node}")
+            raise self.error(f"expected string; found {node}")
         if type == "int":
             if isinstance(node, nodes.Number) and node.integer is not None:
                 return node.integer
-            self.fail(f"expected integer; found {node}")
+            raise self.error(f"expected integer; found {node}")
         return self.constant(node)
 
     def checked(self, value: Value, type: str) -> Value:
@@ -418,12 +416,12 @@ class _Run:
         if type == "any":
             return value
         if value is ABSENT:
-            self.fail(f"invalid value; expected {type}")
+            raise self.error(f"invalid value; expected {type}")
         if isinstance(value, Pointer) and type_name(value.target) == type:
             return value.target
         found = "interface {}" if value is None else type_name(value)
         if found != type:
-            self.fail(f"wrong type for value; expected {type}; got {found}")
+            raise self.error(f"wrong type for value; expected {type}; got {found}")
         return value
 
 

@@ -7,11 +7,11 @@ from wherry.cli.templates import gojson, printing
 from wherry.cli.templates.errors import CallError
 from wherry.cli.templates.printing import MAX_TEXT, limited, sprint
 from wherry.cli.templates.values import (
-    STRING,
-    MapType,
+    Map,
     Pointer,
     indirect,
     is_nil,
+    key_type,
     kind,
     truth,
     type_name,
@@ -46,7 +46,7 @@ def _comparison_kind(value: Value) -> str:
 def _equal(first: Value, *others: Value) -> bool:
     if not others:
         raise CallError("missing argument for comparison")
-    return any([_same(first, other) for other in others])
+    return any(_same(first, other) for other in others)
 
 
 def _same(first: Value, second: Value) -> bool:
@@ -105,15 +105,14 @@ def _index(item: Value, *indexes: Value) -> Value:
 
 
 def _entry(item: dict[str, Value], index: Value) -> Value:
-    type = getattr(item, "type", None)
-    key = type.key if isinstance(type, MapType) else STRING
+    key = key_type(item)
     if index is None:
         raise CallError(f"value is nil; should be of type {key.name}")
     if type_name(index) != key.name:
         raise CallError(f"value has type {type_name(index)}; should be {key.name}")
     if index in item:
         return item[index]
-    return zero(type.element) if type is not None and type.element is not None else None
+    return zero(item.type.element) if isinstance(item, Map) and item.type.element is not None else None
 
 
 def _slice_position(index: Value, size: int) -> int:

@@ -47,7 +47,8 @@ def encode(value: Value, escape_html: bool = False) -> str:
     if isinstance(value, dict):
         return _object([(key, value[key]) for key in sorted(value)], escape_html)
     if isinstance(value, Struct):
-        return _object(_pairs(value), escape_html)
+        pairs = _pairs(value)
+        return _object(sorted(pairs, key=lambda p: p[0]) if value.type.written_sorted else pairs, escape_html)
     if isinstance(value, Row):
         return _object([(name, getattr(value, name)()) for name in sorted(value.headers)], escape_html=True)
     raise CallError(f"json: unsupported type: {type(value).__name__}")

@@ -10,7 +10,6 @@ from wherry.cli.templates.quoting import quote, unquote
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container
-    from typing import NoReturn
 
 # Each level costs a few Python frames, of which there are a thousand; nobody writes twenty by hand.
 MAX_DEPTH = 60
@@ -58,7 +57,7 @@ class _Parser:
                 continue
             node = self.text_or_action()
             if isinstance(node, (nodes.Else, nodes.End)):
-                self.fail(f"unexpected {node}")
+                raise self.error(f"unexpected {node}")
             root.append(node)
         self.define(self.name, root)
         return self.trees
@@ -95,26 +94,26 @@ class _Parser:
     def expect(self, kind: str, context: str) -> Token:
         token = self.next_solid()
         if token.kind != kind:
-            self.unexpected(token, context)
+            raise self.unexpected(token, context)
         return token
 
-    def fail(self, message: str) -> NoReturn:
-        raise TemplateError(f"template: {self.name}:{self.line}: {message}")
+    def error(self, message: str) -> TemplateError:
+        return TemplateError(f"template: {self.name}:{self.line}: {message}")
 
-    def unexpected(self, token: Token, context: str) -> NoReturn:
+    def unexpected(self, token: Token, context: str) -> TemplateError:
         if token.kind != lexer.ERROR:
-            self.fail(f"unexpected {token} in {context}")
+            return self.error(f"unexpected {token} in {context}")
         extra = ""
         if self.action_line not in (0, token.line):
             extra = f" in action started at {self.name}:{self.action_line}"
             if token.text.endswith(" action"):
                 extra = extra.removeprefix(" in action")
-        self.fail(f"{token}{extra}")
+        return self.error(f"{token}{extra}")
 
     def deeper(self) -> None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            self.fail(f"nested more than {MAX_DEPTH} levels deep")
+            raise self.error(f"nested more than {MAX_DEPTH} levels deep")
 
     # Text and actions
 
@@ -122,7 +121,7 @@ class _Parser:
         if name not in self.trees or _is_empty(self.trees[name]):
             self.trees[name] = body
         elif not _is_empty(body):
-            self.fail(f"template: multiple definition of template {quote(name)}")
+            raise self.error(f"template: multiple definition of template {quote(name)}")
 
     def at_definition(self) -> bool:
         """Whether {{define comes next; when it does, takes it."""
@@ -136,7 +135,7 @@ class _Parser:
         context = "define clause"
         token = self.next_solid()
         if token.kind not in (lexer.STRING, lexer.RAW_STRING):
-            self.unexpected(token, context)
+            raise self.unexpected(token, context)
         name = self.unquoted(token)
         self.expect(RIGHT, context)
         self.define(name, self.own_body(context))
@@ -147,7 +146,7 @@ class _Parser:
         self.variables, self.ranges = ["$"], 0
         body, end = self.body()
         if not isinstance(end, nodes.End):
-            self.fail(f"unexpected {end} in {context}")
+            raise self.error(f"unexpected {end} in {context}")
         self.variables, self.ranges = outer
         return body
 
@@ -160,7 +159,7 @@ class _Parser:
                 self.depth -= 1
                 return found, node
             found.append(node)
-        self.fail("unexpected EOF")
+        raise self.error("unexpected EOF")
 
     def text_or_action(self) -> nodes.Element | nodes.Else | nodes.End:
         token = self.next_solid()
@@ -171,7 +170,7 @@ class _Parser:
             node = self.action()
             self.action_line = 0
             return node
-        self.unexpected(token, "input")
+        raise self.unexpected(token, "input")
 
     def action(self) -> nodes.Element | nodes.Else | nodes.End:
         token = self.next_solid()
@@ -198,9 +197,9 @@ class _Parser:
         shown = f"{{{{{word.text}}}}}"
         token = self.next_solid()
         if token.kind != RIGHT:
-            self.unexpected(token, shown)
+            raise self.unexpected(token, shown)
         if not self.ranges:
-            self.fail(f"{shown} outside {{{{range}}}}")
+            raise self.error(f"{shown} outside {{{{range}}}}")
         return word.position
 
     def else_action(self) -> nodes.Else:
@@ -226,7 +225,7 @@ class _Parser:
             else:
                 otherwise, end = self.body()
                 if not isinstance(end, nodes.End):
-                    self.fail(f"expected end; found {end}")
+                    raise self.error(f"expected end; found {end}")
         del self.variables[known:]
         return nodes.Branch(word, pipe, body, otherwise)
 
@@ -250,7 +249,7 @@ class _Parser:
 
     def template_name(self, token: Token, context: str) -> str:
         if token.kind not in (lexer.STRING, lexer.RAW_STRING):
-            self.unexpected(token, context)
+            raise self.unexpected(token, context)
         return self.unquoted(token)
 
     # Pipelines
@@ -266,7 +265,7 @@ class _Parser:
                 self.depth -= 1
                 return pipe
             if token.kind not in OPERANDS:
-                self.unexpected(token, context)
+                raise self.unexpected(token, context)
             self.back()
             pipe.commands.append(self.command())
 
@@ -287,16 +286,16 @@ class _Parser:
             pipe.declared.append(nodes.Variable(variable.position, variable.text))
             self.variables.append(variable.text)
             if context != "range" or len(pipe.declared) >= 2:
-                self.fail(f"too many declarations in {context}")
+                raise self.error(f"too many declarations in {context}")
             if self.peek_solid().kind not in (lexer.VARIABLE, RIGHT, ")"):
-                self.fail("range can only initialize variables")
+                raise self.error("range can only initialize variables")
 
     def check(self, pipe: nodes.Pipe, context: str) -> None:
         if not pipe.commands:
-            self.fail(f"missing value for {context}")
+            raise self.error(f"missing value for {context}")
         for stage, command in enumerate(pipe.commands[1:], 2):
             if isinstance(command.arguments[0], (nodes.Bool, nodes.Dot, nodes.Nil, nodes.Number, nodes.String)):
-                self.fail(f"non executable command in pipeline stage {stage}")
+                raise self.error(f"non executable command in pipeline stage {stage}")
 
     def command(self) -> nodes.Command:
         command = nodes.Command(self.peek_solid().position, [])
@@ -311,10 +310,10 @@ class _Parser:
             if token.kind in (RIGHT, ")"):
                 self.back()
             elif token.kind != "|":
-                self.unexpected(token, "operand")
+                raise self.unexpected(token, "operand")
             break
         if not command.arguments:
-            self.fail("empty command")
+            raise self.error("empty command")
         return command
 
     def operand(self) -> nodes.Operand | None:
@@ -330,7 +329,7 @@ class _Parser:
         if isinstance(node, nodes.Variable):
             return nodes.Variable(position, node.name, tuple(fields))
         if isinstance(node, (nodes.Bool, nodes.String, nodes.Number, nodes.Nil, nodes.Dot)):
-            self.fail(f"unexpected . after term {quote(str(node))}")
+            raise self.error(f"unexpected . after term {quote(str(node))}")
         return nodes.Chain(position, node, tuple(fields))
 
     def term(self) -> nodes.Operand | None:
@@ -338,7 +337,7 @@ class _Parser:
         match token.kind:
             case lexer.IDENTIFIER:
                 if token.text not in self.functions:
-                    self.fail(f"function {quote(token.text)} not defined")
+                    raise self.error(f"function {quote(token.text)} not defined")
                 return nodes.Identifier(token.position, token.text)
             case ".":
                 return nodes.Dot(token.position)
@@ -346,7 +345,7 @@ class _Parser:
                 return nodes.Nil(token.position)
             case lexer.VARIABLE:
                 if token.text not in self.variables:
-                    self.fail(f"undefined variable {quote(token.text)}")
+                    raise self.error(f"undefined variable {quote(token.text)}")
                 return nodes.Variable(token.position, token.text)
             case lexer.FIELD:
                 return nodes.Field(token.position, (token.text[1:],))
@@ -365,7 +364,7 @@ class _Parser:
         try:
             return unquote(token.text)
         except TemplateError as error:
-            self.fail(str(error))
+            raise self.error(str(error)) from None
 
     def number(self, token: Token) -> nodes.Number:
         text = token.text
@@ -375,14 +374,14 @@ class _Parser:
             except TemplateError:
                 character = ""
             if len(character) != 1:
-                self.fail(f"malformed character constant: {text}")
+                raise self.error(f"malformed character constant: {text}") from None
             return nodes.Number(token.position, text, ord(character), ord(character))
         try:
             value = _number(text)
         except OverflowError:
-            self.fail(f"integer overflow: {quote(text)}")
+            raise self.error(f"integer overflow: {quote(text)}") from None
         except ValueError:
-            self.fail(f"illegal number syntax: {quote(text)}")
+            raise self.error(f"illegal number syntax: {quote(text)}") from None
         if isinstance(value, int):
             return nodes.Number(token.position, text, value, value)
         whole = isinstance(value, float) and value.is_integer() and abs(value) < 1 << 63

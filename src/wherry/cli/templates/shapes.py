@@ -174,6 +174,7 @@ STRUCTS = {
     "system.versionInfo": "Client system.clientVersion; Server *types.Version",
     "system.dockerInfo": """
         ~*system.Info; ServerErrors []string?; ClientInfo *system.clientInfo?; ClientErrors []string?""",
+    "system.sparseInfo": "ClientInfo *system.clientInfo?; ClientErrors []string?",
     "system.clientInfo": "Debug bool; ~system.clientVersion; Plugins []interface {}; Warnings []string",
     "system.Info": """
         ID string; Containers int; ContainersRunning int; ContainersPaused int; ContainersStopped int; Images int;
@@ -241,6 +242,9 @@ STRINGERS: dict[str, Callable[[Struct], str]] = {
     "blkiodev.ThrottleDevice": lambda d: f"{d.values['Path']}:{d.values['Rate']}",
 }
 
+# Structs that Docker's client writes as JSON by way of a map: their keys are sorted.
+WRITTEN_SORTED = frozenset(("registry.ServiceConfig", "registry.IndexInfo"))
+
 _types: dict[str, Type] = {
     "string": STRING,
     "interface {}": ANY,
@@ -271,6 +275,7 @@ def type_of(name: str) -> Type:
     else:
         made = Type(name, "struct", fields=tuple(_fields(STRUCTS[name])))
         made.stringer = STRINGERS.get(name)
+        made.written_sorted = name in WRITTEN_SORTED
     _types[name] = made
     return made
 

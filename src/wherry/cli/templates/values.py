@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 class Type:
     """A Go type: `name` as Go prints it; `element` of a slice, map or pointer; `key` of a map; `fields` of a struct."""
 
-    __slots__ = ("element", "fields", "kind", "name", "stringer")
+    __slots__ = ("element", "fields", "kind", "name", "stringer", "written_sorted")
 
     def __init__(self, name: str, kind: str, element: Type | None = None, fields: tuple[StructField, ...] = ()) -> None:
         self.name, self.kind, self.element, self.fields = name, kind, element, fields
         # How a type with a String method of its own prints.
         self.stringer: Callable[[Any], str] | None = None
+        self.written_sorted = False  # in JSON a struct's fields are in their own order, unless this
 
     def __repr__(self) -> str:
         return self.name
@@ -62,7 +63,7 @@ class Number(str):
 class Named(str):
     """A value of a string type with a name of its own, like container.NetworkMode."""
 
-    __slots__ = ("go_type",)
+    go_type: str
 
     def __new__(cls, value: str, go_type: str) -> Named:
         self = super().__new__(cls, value)
@@ -116,7 +117,7 @@ class Map(dict):  # type: ignore[type-arg]  # of whatever Go holds
 
     def __init__(self, type: MapType, items: dict[str, Value] | None) -> None:
         super().__init__(items or ())
-        self.type = type
+        self.type: Type = type
         self.is_nil = items is None
 
 
@@ -201,9 +202,14 @@ def kind(value: Value) -> str:
         (float, "float"),
         (complex, "complex"),
     ):
-        if isinstance(value, python):  # type: ignore[arg-type]  # one class or a few
+        if isinstance(value, python):
             return name
     return "invalid"
+
+
+def key_type(map: dict[str, Value]) -> Type:
+    """The type of a map's keys."""
+    return map.type.key if isinstance(map, Map) and isinstance(map.type, MapType) else STRING
 
 
 def indirect(value: Value) -> Value:

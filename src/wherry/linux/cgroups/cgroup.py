@@ -1,7 +1,6 @@
 """One cgroup: the same path in each hierarchy. Entering, limiting, freezing, ending, counting and removing it."""
 
 import contextlib
-import ctypes
 import errno
 import os
 import select
@@ -13,13 +12,7 @@ from wherry.linux.cgroups import v1, v2
 from wherry.linux.cgroups.files import CgroupError, read, read_numbers, write
 from wherry.linux.cgroups.resources import Resources, needed_controllers
 from wherry.linux.cgroups.stats import Stats
-from wherry.linux.syscalls import check, function
-
-IN_MODIFY = 0x2
-IN_CLOEXEC = 0o2000000
-IN_NONBLOCK = 0o4000
-_inotify_init1 = function("inotify_init1", ctypes.c_int)
-_inotify_add_watch = function("inotify_add_watch", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
+from wherry.linux.inotify import IN_MODIFY, Inotify
 
 PATIENCE = 5.0
 """Seconds that freezing, killing and removing wait for processes in uninterruptible sleep, before they give up."""
@@ -211,14 +204,13 @@ class Cgroup:
                 os.close(event)
                 raise
             return event
-        events = f"{self.unified}/memory.events"
-        watch = check(_inotify_init1(IN_CLOEXEC | IN_NONBLOCK), "inotify_init1")
+        inotify = Inotify()
         try:
-            check(_inotify_add_watch(watch, os.fsencode(events), IN_MODIFY), "inotify_add_watch", events)
+            inotify.watch(f"{self.unified}/memory.events", IN_MODIFY)
         except OSError:
-            os.close(watch)
+            inotify.close()
             raise
-        return watch
+        return inotify.fileno()
 
     def stats(self) -> Stats:
         """All that has been counted so far. Raises FileNotFoundError when the cgroup is gone."""

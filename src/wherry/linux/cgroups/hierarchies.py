@@ -125,9 +125,9 @@ class Hierarchies:
         if cgroup.path == "/":
             raise CgroupError(errno.EINVAL, "create cgroup", path, detail="this is the root")
         parent = os.path.dirname(cgroup.path)
-        self.prepare(parent)
         made: list[str] = []
         try:
+            self.prepare(parent)
             for directory in cgroup.all_directories():
                 try:
                     self._make(directory, cgroup)
@@ -218,15 +218,20 @@ class Hierarchies:
 
     def _probe(self) -> Iterator[str]:
         """Every file of a cgroup, with its version: many are not in the root, so that a cgroup is made to look at."""
-        self.prepare("/")
         for hierarchy in (*self.legacy, *((self.unified,) if self.unified else ())):
             version = 2 if hierarchy.unified else 1
-            directory = f"{hierarchy.directory}/wherry-probe-{os.getpid()}"
-            os.mkdir(directory)
+            probe = f"{hierarchy.directory}/wherry-probe-{os.getpid()}"
             try:
-                yield from [f"{version}:{file}" for file in os.listdir(directory)]
+                if hierarchy.unified:
+                    self._enable(hierarchy.directory)
+                os.mkdir(probe)
+            except OSError:  # who may not make cgroups gets what is there
+                probe = hierarchy.directory
+            try:
+                yield from [f"{version}:{file}" for file in os.listdir(probe)]
             finally:
-                os.rmdir(directory)
+                if probe != hierarchy.directory:
+                    os.rmdir(probe)
 
 
 def _normal(path: str) -> str:

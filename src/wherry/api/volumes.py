@@ -1,0 +1,48 @@
+"""/volumes"""
+
+import msgspec
+from aiohttp import web
+
+from wherry.api import response
+from wherry.api.request import Request
+from wherry.engine.engine import Engine
+from wherry.model.errors import NotSupported
+
+
+class CreateRequest(msgspec.Struct, rename="pascal"):
+    name: str = ""
+    driver: str = ""
+    driver_opts: dict[str, str] = {}
+    labels: dict[str, str] = {}
+
+
+async def list_all(request: Request, engine: Engine) -> web.Response:
+    return response.json({"Volumes": engine.volumes.list(request.filters()), "Warnings": None})
+
+
+async def create(request: Request, engine: Engine) -> web.Response:
+    asked = await request.json(CreateRequest)
+    volume = engine.volumes.create(
+        asked.name, driver=asked.driver or "local", options=asked.driver_opts, labels=asked.labels
+    )
+    return response.json(volume, 201)
+
+
+async def inspect(request: Request, engine: Engine) -> web.Response:
+    return response.json(engine.volumes.inspect(request.name))
+
+
+async def update(request: Request, engine: Engine) -> web.Response:
+    raise NotSupported("only cluster volumes can be updated, and wherry has no swarm mode")
+
+
+async def remove(request: Request, engine: Engine) -> web.Response:
+    engine.volumes.remove(request.name, force=request.flag("force"))
+    return response.empty()
+
+
+async def prune(request: Request, engine: Engine) -> web.Response:
+    filters = request.filters()
+    if request.version < (1, 42):
+        filters["all"] = ["true"]  # until then, volumes with a name were pruned too
+    return response.json(engine.volumes.prune(filters))

@@ -1,0 +1,84 @@
+"""`events`: what happens in the engine, as it happens."""
+
+from __future__ import annotations
+
+from wherry.cli import flags
+from wherry.cli.command import NONE, Command, CommandError
+from wherry.cli.formatting import rfc3339
+from wherry.cli.texts import INSPECT_FORMAT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.cli.command import Session
+    from wherry.cli.flags import Options
+    from wherry.cli.templates import Template
+
+TEMPLATE_ERROR = 64
+SHAPE = "events.Message"
+
+
+def run_events(session: Session, options: Options) -> None:
+    from wherry.cli.moments import timestamp
+
+    template = _template(options["format"]) if options["format"] else None
+    query = {
+        "since": timestamp(options["since"]) or None,
+        "until": timestamp(options["until"]) or None,
+        "filters": options["filter"] or None,
+    }
+    for event in session.client.request("GET", "/events", query=query).values():
+        print(_formatted(template, event) if template else line_of(event), flush=True)
+
+
+def _template(format: str) -> Template:
+    """The template, tried on an event without anything in it: a field that no event has is told before any comes."""
+    from wherry.cli.templates import TemplateError, parse
+    from wherry.cli.templates.shapes import typed
+
+    try:
+        template = parse("{{json .}}" if format == "json" else format)
+        template.execute(typed({}, f"*{SHAPE}"))
+    except TemplateError as error:
+        raise CommandError(f"Error parsing format: {error}", TEMPLATE_ERROR) from None
+    return template
+
+
+def _formatted(template: Template, event: dict[str, Any]) -> str:
+    from wherry.cli.templates import TemplateError
+    from wherry.cli.templates.shapes import typed
+
+    try:
+        return template.execute(typed(event, SHAPE))
+    except TemplateError as error:
+        print(error.output)
+        raise CommandError(str(error)) from None
+
+
+def line_of(event: dict[str, Any]) -> str:
+    """TIME TYPE ACTION ID (KEY=VALUE, …)"""
+    actor = event.get("Actor") or {}
+    parts = [str(event.get("Type", "")), str(event.get("Action", "")), str(actor.get("ID", ""))]
+    nanoseconds = event.get("timeNano") or (event.get("time") or 0) * 10**9
+    if nanoseconds:
+        parts.insert(0, rfc3339(nanoseconds // 10**9, nanoseconds % 10**9))
+    attributes = actor.get("Attributes") or {}
+    if attributes:
+        parts.append(f"({', '.join(f'{key}={attributes[key]}' for key in sorted(attributes))})")
+    return " ".join(parts)
+
+
+EVENTS = Command(
+    "events [OPTIONS]",
+    "Get real time events from the server",
+    run_events,
+    flags=[
+        flags.filters("Filter output based on conditions provided"),
+        flags.string("format", "", INSPECT_FORMAT),
+        flags.string("since", "", "Show all events created since timestamp"),
+        flags.string("until", "", "Stream events until this timestamp"),
+    ],
+    arguments=NONE,
+    aliases="wherry system events, wherry events",
+)

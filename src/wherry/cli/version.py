@@ -1,0 +1,171 @@
+"""`version`: what this program and the engine are."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from wherry.cli import flags
+from wherry.cli.command import NONE, Command, CommandError
+from wherry.cli.formatting import table
+from wherry.cli.texts import INSPECT_FORMAT
+from wherry.client.client import API_VERSION
+from wherry.client.errors import ClientError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.cli.command import Session
+    from wherry.cli.flags import Options
+
+TEMPLATE_ERROR = 64
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}  # Go's names
+# The details of an engine that have lines of their own, in this order; there may be some more.
+ENGINE_LINES = (
+    ("Python version", "PythonVersion"),
+    ("Go version", "GoVersion"),
+    ("Git commit", "GitCommit"),
+    ("Built", "BuildTime"),
+)
+
+
+def python_version() -> str:
+    return "{}.{}.{}".format(*sys.version_info[:3])
+
+
+def client_info(session: Session) -> dict[str, Any]:
+    """This program, under docker's names."""
+    from wherry import __version__
+
+    system = os.uname()
+    return {
+        "Version": __version__,
+        "DefaultAPIVersion": API_VERSION,
+        "GoVersion": f"none (Python {python_version()})",
+        "Os": system.sysname.lower(),
+        "Arch": ARCHITECTURES.get(system.machine, system.machine),
+        "Context": context_name(session),
+    }
+
+
+def context_name(session: Session) -> str:
+    """Which of docker's contexts is used: "default" where an address is given, or nothing at all."""
+    if session.options["context"]:
+        return str(session.options["context"])
+    if session.options["host"] or os.environ.get("WHERRY_HOST") or os.environ.get("DOCKER_HOST"):
+        return "default"
+    return os.environ.get("DOCKER_CONTEXT") or str(session.config.get("currentContext") or "default")
+
+
+def run_version(session: Session, options: Options) -> None:
+    format = options["format"]
+    template = _parsed("{{json .}}" if format == "json" else format) if format else None
+    server: dict[str, Any] | None = None
+    failure: ClientError | None = None
+    try:
+        server = session.client.get("/version")
+        _complete(server)
+    except ClientError as error:
+        failure = error
+    client = {**client_info(session), "ApiVersion": session.client.version}
+    if template is None:
+        sys.stdout.write(table(_text(client, server), 20, 1))
+    else:
+        _execute(template, {"Client": client, "Server": server})
+    sys.stdout.flush()
+    if failure is not None:
+        raise CommandError(str(failure))
+
+
+def _parsed(format: str) -> Any:
+    from wherry.cli.templates import TemplateError, parse
+
+    try:
+        return parse(format, "version")
+    except TemplateError as error:
+        raise CommandError(f"template parsing error: {error}", TEMPLATE_ERROR) from None
+
+
+def _execute(template: Any, versions: dict[str, Any]) -> None:
+    from wherry.cli.templates import TemplateError
+    from wherry.cli.templates.shapes import typed
+
+    try:
+        output = template.execute(typed(versions, "system.versionInfo"))
+    except TemplateError as error:
+        print(error.output, flush=True)
+        raise CommandError(str(error)) from None
+    sys.stdout.write(table(output + "\n", 20, 1))
+
+
+def _complete(server: dict[str, Any]) -> None:
+    """Dates as people read them, and an engine that does not say what it is made of as one component."""
+    components = server.get("Components") or []
+    for component in components:
+        details = component.get("Details") or {}
+        if component.get("Name") == "Engine" and "BuildTime" in details:
+            details["BuildTime"] = readable_date(details["BuildTime"])
+    if not any(component.get("Name") == "Engine" for component in components):
+        names = ("ApiVersion", "MinAPIVersion", "GitCommit", "GoVersion", "Os", "Arch")
+        details = {name: str(server.get(name, "")) for name in names}
+        details["BuildTime"] = readable_date(str(server.get("BuildTime", "")))
+        details["Experimental"] = "true" if server.get("Experimental") else "false"
+        components.append({"Name": "Engine", "Version": server.get("Version", ""), "Details": details})
+    server["Components"] = components
+
+
+def readable_date(text: str) -> str:
+    """Mon Jan _2 15:04:05 2006 for an RFC 3339 date; anything else as it is."""
+    try:
+        moment = time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")
+    except ValueError:
+        return text
+    return time.asctime(moment)
+
+
+def _text(client: dict[str, Any], server: dict[str, Any] | None) -> str:
+    """The two parts, with tabs between names and values."""
+    downgraded = f" (downgraded from {API_VERSION})" if client["ApiVersion"] != API_VERSION else ""
+    lines = [
+        "Client:",
+        f" Version:\t{client['Version']}",
+        f" API version:\t{client['ApiVersion']}{downgraded}",
+        f" Python version:\t{python_version()}",
+        f" OS/Arch:\t{client['Os']}/{client['Arch']}",
+        f" Context:\t{client['Context']}",
+    ]
+    if server is not None:
+        platform = (server.get("Platform") or {}).get("Name", "")
+        lines += ["", f"Server: {platform}" if platform else "Server:"]
+        for component in server["Components"]:
+            lines += _component(server, component)
+    return "\n".join(lines) + "\n"
+
+
+def _component(server: dict[str, Any], component: dict[str, Any]) -> list[str]:
+    details = component.get("Details") or {}
+    if component.get("Name") != "Engine":
+        return [
+            f" {component.get('Name', '')}:",
+            f"  Version:\t{component.get('Version', '')}",
+            *(f"  {key}:\t{details[key]}" for key in sorted(details)),
+        ]
+    return [
+        " Engine:",
+        f"  Version:\t{server.get('Version', '')}",
+        f"  API version:\t{details.get('ApiVersion', '')} (minimum version {details.get('MinAPIVersion', '')})",
+        *(f"  {title}:\t{details[key]}" for title, key in ENGINE_LINES if details.get(key)),
+        f"  OS/Arch:\t{details.get('Os', '')}/{details.get('Arch', '')}",
+        f"  Experimental:\t{details.get('Experimental', '')}",
+    ]
+
+
+VERSION = Command(
+    "version [OPTIONS]",
+    "Show the wherry version information",
+    run_version,
+    flags=[flags.string("format", "f", INSPECT_FORMAT)],
+    arguments=NONE,
+)

@@ -1,0 +1,265 @@
+"""Inside the worker: a container's root is entered, and its files are read and written from within.
+
+A root is the process id of a running container, whose mount namespace is joined, or the mounts of one that does not run,
+which are made in a mount namespace of the worker's own. Either way "/" is the container's then, so a link resolves as it
+does for the container, and leads nowhere else (CVE-2018-15664). Before that, everything is loaded, every descriptor that
+is not needed is closed, and the process is made undumpable (CVE-2019-14271, CVE-2019-5736).
+"""
+
+import errno
+import os
+import posixpath
+import signal
+import stat
+from typing import Any
+
+from wherry.linux import mounts, namespaces, paths, process
+from wherry.linux.errors import SyscallError
+from wherry.linux.mounts import Mount
+from wherry.storage.layering import Buffered, Report, Reported
+from wherry.storage.pack import Packer
+from wherry.storage.sources import StreamSource
+from wherry.storage import compression
+from wherry.storage.unpack import Unpacker
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+_TYPES_IN_GO = {
+    stat.S_IFDIR: 1 << 31,
+    stat.S_IFLNK: 1 << 27,
+    stat.S_IFBLK: 1 << 26,
+    stat.S_IFCHR: 1 << 26 | 1 << 21,
+    stat.S_IFIFO: 1 << 25,
+    stat.S_IFSOCK: 1 << 24,
+}
+
+
+def enter(root: int | list[dict[str, Any]], *, without_submounts: bool = False) -> int:
+    """Makes ``root`` this process's "/"; a descriptor of it. Mounts are in the shape of ``linux.mounts.Mount``."""
+    process.set_dumpable(False)
+    if isinstance(root, int):
+        pidfd = os.pidfd_open(root)
+        try:
+            namespaces.join(pidfd, namespaces.CLONE_NEWNS)
+        finally:
+            os.close(pidfd)
+    else:
+        _mount([Mount(**{**mount, "options": tuple(mount.get("options", ()))}) for mount in root])
+    if without_submounts:
+        # A copy of the root's mount alone: neither /proc nor volumes hide what is below them.
+        alone = mounts.clone("/")
+        os.fchdir(alone)
+        os.chroot(".")
+        os.close(alone)
+    os.chdir("/")
+    return os.open("/", _DIRECTORY | os.O_CLOEXEC)
+
+
+def _mount(wanted: list[Mount]) -> None:
+    namespaces.unshare(namespaces.CLONE_NEWNS)
+    mounts.make_private()
+    made = [_make(mount) for mount in wanted]  # all of them now: sources are paths of the host
+    root = made[0]
+    # Some place is needed for the root to be attached to, and this namespace's own "/" is as good as any.
+    place = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mounts.attach(root, place, "/")
+    os.close(place)
+    os.fchdir(root)
+    os.chroot(".")
+    for mount, source in zip(wanted[1:], made[1:], strict=True):
+        if mount.create == "dir":
+            target = paths.make_directories(root, mount.target)
+        else:
+            target = paths.open_in(root, mount.target)
+        mounts.attach(source, target, mount.target)
+        os.close(target)
+    for fd in made:
+        os.close(fd)
+
+
+def _make(mount: Mount) -> int:
+    if mount.type != "bind":
+        return mounts.make(mount.type, mount.source, mount.options)
+    options = mounts.parse_options(mount.options)
+    made = mounts.clone(mount.source, recursive=options.recursive_bind)
+    mounts.apply(made, options)
+    return made
+
+
+# What can be asked for
+
+
+def stat_path(report: Report, *, root: int | list[dict[str, Any]], path: str) -> dict[str, Any]:
+    """Docker's path stat: the last component of ``path`` is not followed, the others are, and so is the link's target."""
+    inside = enter(root)
+    return _stat(inside, path)
+
+
+def get_archive(report: Report, *, root: int | list[dict[str, Any]], path: str) -> None:
+    """Reports {"stat": …}, then writes a tar of ``path`` to standard output, its names below the path's last component."""
+    inside = enter(root)
+    report({"stat": _stat(inside, path)})
+    directory, name, facts = _find(inside, path)
+    base = os.fsencode(_base(path))
+    output = Buffered(_write_output)
+    packer = Packer(output.write)
+    if stat.S_ISDIR(facts.st_mode):
+        packer.pack_tree(paths.open_in(directory, name, _DIRECTORY | os.O_NOFOLLOW, paths.RESOLVE_BENEATH), base)
+    else:
+        packer.pack_file(directory, os.fsencode(name), base)
+    packer.close()
+    output.flush()
+
+
+def put_archive(
+    report: Report,
+    *,
+    root: int | list[dict[str, Any]],
+    path: str,
+    keep_kinds: bool = False,
+    owner: tuple[int, int] | None = None,
+) -> None:
+    """Unpacks the tar on standard input, compressed or not, into the directory at ``path``."""
+    start = _read_input(1 << 16)
+    kind = compression.detect(start)
+    compression.prepare(kind)
+    inside = enter(root)
+    target = _open(inside, path, os.O_PATH)
+    if not stat.S_ISDIR(os.fstat(target).st_mode):
+        raise Reported("extraction point is not a directory", "invalid")
+    # The archive's names resolve in the container's root, as they would for a process in there.
+    directory = _open(inside, path, _DIRECTORY)
+    rest = [start] if start else []
+
+    def read(size: int) -> bytes:
+        return rest.pop() if rest else _read_input(size)
+
+    source = StreamSource(compression.decompressor(kind, read))
+    unpacker = Unpacker(directory, keep_kinds=keep_kinds, owner=tuple(owner) if owner else None)  # type: ignore[arg-type]
+    unpacker.unpack(source)
+    source.drain()
+
+
+def export(report: Report, *, root: int | list[dict[str, Any]]) -> None:
+    """Writes a tar of the whole root to standard output, without what is mounted in it."""
+    inside = enter(root, without_submounts=True)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    output = Buffered(_write_output)
+    packer = Packer(output.write)
+    packer.pack_tree(inside)
+    packer.close()
+    output.flush()
+
+
+def copy_out(report: Report, *, root: int | list[dict[str, Any]], path: str, target: str) -> None:
+    """Copies what is in the directory ``path`` of a root into the host's directory ``target``, with its metadata.
+
+    Does nothing when there is no such directory. It is how an empty volume gets what the image has in its place.
+    """
+    outside = os.open(target, _DIRECTORY | os.O_CLOEXEC)
+    inside = enter(root)
+    try:
+        directory = paths.open_in(inside, path, _DIRECTORY)
+    except SyscallError:
+        return
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            process.die_with_parent()
+            os.close(reader)
+            os.close(outside)
+            with open(writer, "wb", buffering=1 << 18) as file:
+                packer = Packer(file.write)
+                packer.pack_tree(directory, b".")
+                packer.close()
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    source = StreamSource(lambda size: os.read(reader, size))
+    Unpacker(outside).unpack(source)
+    source.drain()
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise RuntimeError(f"reading {path} failed with status {status}")
+
+
+# Paths
+
+
+def _stat(inside: int, path: str) -> dict[str, Any]:
+    directory, name, facts = _find(inside, path)
+    target = ""
+    if stat.S_ISLNK(facts.st_mode):
+        target = _resolve(inside, path)
+    return {
+        "name": _base(path),
+        "size": facts.st_size,
+        "mode": go_mode(facts.st_mode),
+        "mtime": facts.st_mtime_ns,
+        "linkTarget": target,
+    }
+
+
+def _find(inside: int, path: str) -> tuple[int, str, os.stat_result]:
+    """The directory that holds the last component, that component's name, and what is known of it.
+
+    A trailing "/" or "/." follows a last link, as everywhere.
+    """
+    clean = posixpath.normpath("/" + path.lstrip("/"))
+    if clean == "/" or path.endswith(("/", "/.")):
+        directory = _open(inside, clean, _DIRECTORY, path)
+        return directory, ".", os.fstat(directory)
+    parent, name = posixpath.split(clean)
+    directory = _open(inside, parent, _DIRECTORY, path)
+    try:
+        return directory, name, os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        raise Reported(path, "missing") from None
+
+
+def _open(inside: int, path: str, flags: int, shown: str = "") -> int:
+    try:
+        return paths.open_in(inside, path, flags)
+    except SyscallError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            raise Reported(shown or path, "missing") from None
+        raise
+
+
+def _resolve(inside: int, path: str) -> str:
+    """Where a link leads in the end, as a path of the container; "" when it leads nowhere."""
+    clean = posixpath.normpath("/" + path.lstrip("/"))
+    try:
+        return posixpath.realpath(clean, strict=True)
+    except OSError:
+        return posixpath.realpath(clean)
+
+
+def _base(path: str) -> str:
+    """The last component as Go's filepath.Base has it: "." stays, and the root is "/"."""
+    trimmed = path.rstrip("/")
+    return posixpath.basename(trimmed) if trimmed else "/"
+
+
+def go_mode(mode: int) -> int:
+    """A mode as Go's os.FileMode, which the API shows."""
+    found = stat.S_IMODE(mode) & 0o777 | _TYPES_IN_GO.get(stat.S_IFMT(mode), 0)
+    if mode & stat.S_ISUID:
+        found |= 1 << 23
+    if mode & stat.S_ISGID:
+        found |= 1 << 22
+    if mode & stat.S_ISVTX:
+        found |= 1 << 20
+    return found
+
+
+def _read_input(size: int) -> bytes:
+    return os.read(0, size)
+
+
+def _write_output(data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(1, view) :]

@@ -1,0 +1,201 @@
+"""Layers: each one unpacked tar, ``layers/<chain id>/diff``, never changed once it is there.
+
+A layer's name is its chain id, which says what it is and what is below it. It keeps the blob that it came as, so that a
+save or a push gives back the same digests. It is made in the staging area and renamed to its place, and what makes it a
+layer is its row, written after that: a folder without a row is swept when the engine opens.
+
+A layer stays as long as something stands on it: an image, another layer, a snapshot. ``collect`` removes the others.
+
+Files are not synced one by one, which would take longer than unpacking them. Instead a row carries the machine's boot id
+until a sync of the whole file system, in the background, has brought everything to the disk. Should the machine go down
+before that, the next start finds a foreign boot id, and drops the layer rather than trust it.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from wherry.model.errors import NotFound
+from wherry.storage import digests, trees
+from wherry.storage.blobs import Blobs
+from wherry.storage.compression import MEDIA_TYPES
+from wherry.storage.database import Database
+from wherry.storage.staging import Staging
+
+_SCHEMA = (
+    """
+    CREATE TABLE layers (
+        chain_id TEXT PRIMARY KEY,
+        parent TEXT NOT NULL,      -- a chain id, or '' at the bottom
+        diff_id TEXT NOT NULL,     -- digest of the uncompressed tar
+        blob TEXT NOT NULL,        -- digest of the tar as it came
+        blob_size INTEGER NOT NULL,
+        media_type TEXT NOT NULL,
+        size INTEGER NOT NULL,     -- bytes of the files
+        boot TEXT                  -- not yet synced: the boot id at the time
+    )
+    """,
+    "CREATE INDEX layers_by_parent ON layers (parent)",
+    "CREATE INDEX layers_by_blob ON layers (blob)",
+)
+
+
+class Layer(msgspec.Struct, frozen=True):
+    chain_id: str
+    parent: str
+    diff_id: str
+    blob: str
+    blob_size: int
+    media_type: str
+    size: int
+
+
+class StagedLayer(msgspec.Struct):
+    """What a worker has made and the store has not taken over yet. Paths are in the staging area."""
+
+    digest: str  # of the blob
+    diff_id: str
+    size: int
+    blob: str = ""
+    blob_size: int = 0
+    layer: str = ""
+    compression: str = ""
+    members: int = 0
+
+
+_COLUMNS = ", ".join(Layer.__struct_fields__)
+
+
+class Layers:
+    def __init__(self, root: str, database: Database, blobs: Blobs, staging: Staging) -> None:
+        self._root = f"{root}/layers"
+        self._database = database
+        self._blobs = blobs
+        self._staging = staging
+        os.makedirs(self._root, mode=0o700, exist_ok=True)
+        database.migrate("layers", _SCHEMA)
+
+    def get(self, chain_id: str) -> Layer:
+        """Raises NotFound."""
+        row = self._database.one(f"SELECT {_COLUMNS} FROM layers WHERE chain_id = ?", (chain_id,))
+        if row is None:
+            raise NotFound(f"layer {chain_id} is not here")
+        return Layer(*row)
+
+    def __contains__(self, chain_id: str) -> bool:
+        return self._database.one("SELECT 1 FROM layers WHERE chain_id = ?", (chain_id,)) is not None
+
+    def chain(self, chain_id: str) -> list[Layer]:
+        """A layer with all below it, the lowest first. None for ""."""
+        found: list[Layer] = []
+        while chain_id:
+            layer = self.get(chain_id)
+            found.append(layer)
+            chain_id = layer.parent
+        return found[::-1]
+
+    def find_blob(self, diff_id: str) -> Layer | None:
+        """Some layer that was made from this tar, with whatever is below it."""
+        row = self._database.one(f"SELECT {_COLUMNS} FROM layers WHERE diff_id = ?", (diff_id,))
+        return Layer(*row) if row else None
+
+    def blobs(self) -> frozenset[str]:
+        """The digests of the blobs that layers came as."""
+        return frozenset(row[0] for row in self._database.query("SELECT blob FROM layers"))
+
+    def path(self, chain_id: str) -> str:
+        """The layer's folder of files. For snapshots alone."""
+        return f"{self._root}/{digests.hexadecimal(chain_id)}/diff"
+
+    def add(self, staged: StagedLayer, parent: str) -> Layer:
+        """Takes over what a worker made, on top of ``parent``. A layer that is there already stays as it is."""
+        chain_id = digests.chain_id(parent, digests.check(staged.diff_id))
+        if chain_id in self:
+            return self.get(chain_id)
+        if parent and parent not in self:
+            raise NotFound(f"layer {parent} is not here")
+        if staged.blob and staged.digest not in self._blobs:
+            self._blobs.adopt(staged.blob, staged.digest)
+        layer = Layer(
+            chain_id,
+            parent,
+            staged.diff_id,
+            digests.check(staged.digest),
+            self._blobs.size(staged.digest),
+            MEDIA_TYPES[staged.compression],
+            staged.size,
+        )
+        place = f"{self._root}/{digests.hexadecimal(chain_id)}"
+        self._staging.throw_away(place)  # left by a process that was killed before it wrote the row
+        os.rename(staged.layer, place)
+        values = (*msgspec.structs.astuple(layer), boot_id())
+        self._database.execute(f"INSERT INTO layers ({_COLUMNS}, boot) VALUES ({_marks(values)})", values)
+        return layer
+
+    def collect(self, used: frozenset[str]) -> list[str]:
+        """Removes every layer that neither is in ``used`` nor carries one that is. The chain ids that went, top first."""
+        keep: set[str] = set()
+        parents: dict[str, str] = dict(self._database.query("SELECT chain_id, parent FROM layers"))
+        for chain_id in used:
+            while chain_id and chain_id not in keep:
+                keep.add(chain_id)
+                chain_id = parents.get(chain_id, "")
+        going = sorted(set(parents) - keep, key=lambda chain_id: -_depth(chain_id, parents))
+        for chain_id in going:
+            self._remove(chain_id)
+        return going
+
+    def _remove(self, chain_id: str) -> None:
+        layer = self.get(chain_id)
+        self._database.execute("DELETE FROM layers WHERE chain_id = ?", (chain_id,))
+        self._staging.throw_away(f"{self._root}/{digests.hexadecimal(chain_id)}")
+        if self._database.one("SELECT 1 FROM layers WHERE blob = ?", (layer.blob,)) is None:
+            self._blobs.delete(layer.blob)
+
+    def begin_sync(self) -> Callable[[], None]:
+        """For ``Staging.before_sync``: what is unsynced now will be on the disk when the answer is called."""
+        unsynced = [row[0] for row in self._database.query("SELECT chain_id FROM layers WHERE boot IS NOT NULL")]
+
+        def end() -> None:
+            with self._database.transaction():
+                for chain_id in unsynced:
+                    self._database.execute("UPDATE layers SET boot = NULL WHERE chain_id = ?", (chain_id,))
+
+        return end
+
+    def drop_unsynced(self) -> list[str]:
+        """Forgets layers that an earlier run of the machine wrote and did not bring to the disk, and those above them."""
+        lost = {row[0] for row in self._database.query("SELECT chain_id FROM layers WHERE boot != ?", (boot_id(),))}
+        while more := lost_with(lost, self._database.query("SELECT chain_id, parent FROM layers")):
+            lost |= more
+        for chain_id in lost:
+            self._remove(chain_id)
+        return sorted(lost)
+
+    def sweep(self) -> None:
+        """Clears away the folders that have no row."""
+        known = {digests.hexadecimal(row[0]) for row in self._database.query("SELECT chain_id FROM layers")}
+        for name in set(os.listdir(self._root)) - known:
+            trees.remove_quietly(f"{self._root}/{name}")
+
+
+def lost_with(lost: set[str], parents: list[tuple[Any, ...]]) -> set[str]:
+    return {chain_id for chain_id, parent in parents if parent in lost and chain_id not in lost}
+
+
+def boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def _depth(chain_id: str, parents: dict[str, str]) -> int:
+    depth = 0
+    while chain_id := parents.get(chain_id, ""):
+        depth += 1
+    return depth
+
+
+def _marks(values: tuple[Any, ...]) -> str:
+    return ", ".join("?" * len(values))

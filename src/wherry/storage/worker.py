@@ -1,0 +1,81 @@
+"""The worker: one process for one job on untrusted files, started by ``jobs``.
+
+It speaks over one socket: the engine sends the job as a line of JSON, the worker answers with lines, the last of which
+has "done" or "error". Bulk data comes on standard input and leaves on standard output. When the engine dies, so does
+the worker. Everything it needs is loaded before it looks at what a container or an archive brings (CVE-2019-14271).
+"""
+
+import json
+import os
+import resource
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from wherry.linux import process
+from wherry.storage import compression, entering, layering
+from wherry.storage.layering import Report
+
+_LARGEST_JOB = 4 << 20
+
+
+def main(control: int) -> None:
+    """Does the job that comes over the descriptor ``control``."""
+    process.die_with_parent()
+    channel = socket.socket(fileno=control)
+    channel.set_inheritable(False)
+    _raise_descriptor_limit()
+    lines = channel.makefile("rb")
+    job: dict[str, Any] = json.loads(lines.readline(_LARGEST_JOB))
+
+    def report(event: dict[str, Any]) -> None:
+        channel.sendall(json.dumps(event).encode() + b"\n")
+
+    try:
+        work = _JOBS[job.pop("kind")]
+        report({"done": work(report, **job)})
+    except BrokenPipeError:
+        sys.exit(1)  # nobody listens any more
+    except Exception as error:  # whatever it is, the engine gets to know it
+        report(layering.describe(error))
+        sys.exit(1)
+
+
+def _receive_layer(report: Report, *, staging: str) -> dict[str, Any]:
+    return layering.receive_layer(_read_input, staging, report)
+
+
+def _receive_archive(report: Report, *, staging: str, known: list[str]) -> None:
+    layering.receive_archive(_read_input, staging, frozenset(known), report)
+
+
+def _commit(report: Report, *, staging: str, upper: str) -> dict[str, Any]:
+    return layering.commit_upper(upper, staging)
+
+
+def _unpack(report: Report, *, staging: str, blob: str, compression: compression.Compression, growing: bool) -> Any:
+    return layering.unpack_blob(blob, staging, compression, 0 if growing else None)
+
+
+def _read_input(size: int) -> bytes:
+    return os.read(0, size)
+
+
+def _raise_descriptor_limit() -> None:
+    """A deep tree needs a descriptor a level."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+_JOBS: dict[str, Callable[..., Any]] = {
+    "receive layer": _receive_layer,
+    "receive archive": _receive_archive,
+    "commit": _commit,
+    "unpack": _unpack,
+    "stat": entering.stat_path,
+    "get": entering.get_archive,
+    "put": entering.put_archive,
+    "export": entering.export,
+    "copy out": entering.copy_out,
+}

@@ -1,0 +1,37 @@
+"""Event filters: every one must be met, by any of its values; of labels by all."""
+
+import pytest
+
+from wherry.engine.events import matches
+
+EVENT = {
+    "Type": "container",
+    "Action": "exec_create: ls",
+    "Actor": {"ID": "4f2a" * 16, "Attributes": {"name": "web", "image": "debian:bookworm", "tier": "front"}},
+    "scope": "local",
+}
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({}, True),
+        ({"type": ["container"]}, True),
+        ({"type": ["image"]}, False),
+        ({"event": ["exec_create"]}, True),
+        ({"event": ["exec"]}, False),
+        ({"event": ["start", "exec_create"]}, True),
+        ({"container": ["web"]}, True),
+        ({"container": ["4f2a4f2a4f2a"]}, True),
+        ({"container": ["other"]}, False),
+        ({"image": ["debian:bookworm"]}, True),
+        ({"image": ["debian"]}, True),
+        ({"image": ["ubuntu"]}, False),
+        ({"label": ["tier=front"]}, True),
+        ({"label": ["tier=front", "missing"]}, False),
+        ({"type": ["container"], "container": ["other"]}, False),
+        ({"network": ["web"]}, False),
+    ],
+)
+def test_filters(filters: dict[str, list[str]], expected: bool) -> None:
+    assert matches(EVENT, filters) is expected
