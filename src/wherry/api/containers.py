@@ -28,7 +28,7 @@ async def create(request: Request, engine: Engine) -> web.Response:
 
 
 async def list_all(request: Request, engine: Engine) -> web.Response:
-    found = engine.views.list(
+    found = engine.views.list_all(
         show_all=request.flag("all"),
         limit=request.integer("limit"),
         size=request.flag("size"),

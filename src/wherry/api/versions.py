@@ -47,6 +47,10 @@ def parse_version(text: str) -> Version:
 
 def adapt_create(version: Version, config: ContainerConfig, host: HostConfig, networking: NetworkingConfig) -> None:
     """Changes what a client asks for to what it means by it today. Raises InvalidParameter."""
+    if host.network_mode in ("", "default"):
+        host.network_mode = "bridge"
+    if "default" in networking.endpoints_config:  # the name of what is called "bridge" here and otherwise elsewhere
+        networking.endpoints_config["bridge"] = networking.endpoints_config.pop("default")
     mounts = host.mounts or []
     if version < (1, 40):
         host.ipc_mode = host.ipc_mode or "shareable"  # the default of then

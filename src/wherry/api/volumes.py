@@ -17,7 +17,7 @@ class CreateRequest(msgspec.Struct, rename="pascal"):
 
 
 async def list_all(request: Request, engine: Engine) -> web.Response:
-    return response.json({"Volumes": engine.volumes.list(request.filters()), "Warnings": None})
+    return response.json({"Volumes": engine.volumes.list_all(request.filters()), "Warnings": None})
 
 
 async def create(request: Request, engine: Engine) -> web.Response:

@@ -96,7 +96,8 @@ def table(text: str, min_width: int = MIN_WIDTH, padding: int = PADDING) -> str:
 
 def _width(text: str) -> int:
     """How many places a text takes on a terminal."""
-    if text.isascii():
+    # Nearly all that is not ASCII is the … of what was cut: it takes one place, and no table of characters to know that.
+    if text.replace("…", ".").isascii():
         return len(text)
     from unicodedata import combining, east_asian_width
 

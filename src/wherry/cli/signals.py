@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from wherry.cli import terminal
+from wherry.cli.command import CommandError
 from wherry.client.lean import signals
 
 TYPE_CHECKING = False
@@ -28,12 +29,11 @@ ENDING = ("HUP", "INT", "QUIT", "TERM")
 PATIENCE = 3
 
 
-class Terminated(Exception):
-    """A signal ends this program; the exit code is 128 and the signal's number."""
+class Terminated(CommandError):
+    """A signal ends this program, with the exit code that a shell gives one that it has ended."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+        super().__init__("", 128 + number)
 
 
 class SignalWatch:

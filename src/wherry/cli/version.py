@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 
 from wherry.cli import flags
 from wherry.cli.command import NONE, Command, CommandError
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
 
 TEMPLATE_ERROR = 64
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}  # Go's names
+DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+MONTH_OFFSETS = (0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4)
 # The details of an engine that have lines of their own, in this order; there may be some more.
 ENGINE_LINES = (
     ("Python version", "PythonVersion"),
@@ -118,11 +120,17 @@ def _complete(server: dict[str, Any]) -> None:
 
 def readable_date(text: str) -> str:
     """Mon Jan _2 15:04:05 2006 for an RFC 3339 date; anything else as it is."""
-    try:
-        moment = time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")
-    except ValueError:
+    date, _, clock = text[:19].partition("T")
+    parts = date.split("-")
+    if len(parts) != 3 or len(clock) != 8 or not all(part.isdecimal() for part in parts):
         return text
-    return time.asctime(moment)
+    year, month, day = (int(part) for part in parts)
+    if not 1 <= month <= 12:
+        return text
+    # The day of the week by Sakamoto's method; time.strptime would load the re module to tell it.
+    counted = year - (month < 3)
+    weekday = (counted + counted // 4 - counted // 100 + counted // 400 + MONTH_OFFSETS[month - 1] + day) % 7
+    return f"{DAYS[weekday]} {MONTHS[month - 1]} {day:2d} {clock} {year}"
 
 
 def _text(client: dict[str, Any], server: dict[str, Any] | None) -> str:

@@ -107,6 +107,7 @@ class Containers:
         path, *arguments = configuration.command_line(merged)
         host = configuration.complete_host_config(host_config, self._config)
         specification.check_security_options(host)
+        specification.resolve_capabilities(host, privileged=host.privileged)
         log_options.check(host.log_config)
         container_id = self._roster.new_id()
         if not merged.hostname:

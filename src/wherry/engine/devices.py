@@ -5,18 +5,13 @@ import re
 import stat
 from collections.abc import Iterable, Sequence
 
-from wherry.linux.cgroups import DeviceRule
+from wherry.linux.cgroups import DEFAULT_DEVICE_RULES, DeviceRule
 from wherry.model.errors import InvalidParameter
 from wherry.model.host import DeviceMapping
 from wherry.runtime.spec import Device
 
 _RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})")
 _NOT_NODES = ("pts", "shm", "fd", "mqueue", "console", ".lxc", ".lxd-mounts", ".udev")
-_EVERY_NODE = DeviceRule(True, "c", None, None, "m"), DeviceRule(True, "b", None, None, "m")
-_STANDARD = (
-    (1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (136, None),
-)  # fmt: skip
-"""null, zero, full, random, urandom, tty, console, ptmx and every pts: what Docker's default allows."""
 
 
 def device_nodes(mappings: Sequence[DeviceMapping]) -> tuple[Device, ...]:
@@ -31,8 +26,7 @@ def privileged_nodes() -> tuple[Device, ...]:
 
 def cgroup_rules(mappings: Sequence[DeviceMapping], rules: Sequence[str]) -> tuple[DeviceRule, ...]:
     """The rules of the device cgroup: nothing, but for Docker's default, what was mapped, and what was said by hand."""
-    found = [DeviceRule(False), *_EVERY_NODE]
-    found += [DeviceRule(True, "c", major, minor, "rwm") for major, minor in _STANDARD]
+    found = list(DEFAULT_DEVICE_RULES)
     for source, _, access in _expand(mappings):
         status = os.stat(source)
         kind = "b" if stat.S_ISBLK(status.st_mode) else "c"

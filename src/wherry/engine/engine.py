@@ -1,5 +1,6 @@
 """The engine: opens what is on disk, finds the containers that run, and holds together the parts that do the work."""
 
+import asyncio
 import os
 import uuid
 
@@ -12,6 +13,7 @@ from wherry.engine.roster import Roster
 from wherry.engine.system import System
 from wherry.engine.views import Views
 from wherry.engine.volumes import Volumes
+from wherry.linux import capabilities, seccomp
 from wherry.linux.cgroups import Hierarchies
 from wherry.runtime.launching import Launcher
 from wherry.storage.database import Database
@@ -46,6 +48,8 @@ class Engine:
         database = Database(f"{config.data_root}/state.db")
         store = Store.open(config.data_root, database)
         engine = cls(config, database, store, await Launcher.spawn(config.exec_root))
+        # The first compilation loads libseccomp, which takes longer than a whole start of a container.
+        await asyncio.to_thread(seccomp.compile_profile, seccomp.default_profile(), capabilities.DEFAULT)
         await engine.containers.recover()
         return engine
 

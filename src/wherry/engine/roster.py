@@ -113,10 +113,14 @@ class Roster:
                     "remove (or rename) that container to be able to reuse that name."
                 )
         else:
-            attempt = 0
-            while (name := names.suggest(attempt)) in self._ids_by_name:
-                attempt += 1
+            name = self._free_name()
         self._ids_by_name[name] = container_id
+        return name
+
+    def _free_name(self) -> str:
+        attempt = 0
+        while (name := names.suggest(attempt)) in self._ids_by_name:
+            attempt += 1
         return name
 
     def release(self, name: str) -> None:

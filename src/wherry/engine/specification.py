@@ -67,7 +67,7 @@ def cgroup_path(container: Container) -> str:
 
 def _first_process(container: Container) -> Process:
     config, host = container.config, container.host_config
-    names = capabilities.resolve(host.cap_add or (), host.cap_drop or (), privileged=host.privileged)
+    names = resolve_capabilities(host, privileged=host.privileged)
     return Process(
         args=(container.path, *container.args),
         env=_environment(config),
@@ -90,7 +90,7 @@ def exec_process(container: Container, asked: ExecConfig) -> Process:
     """One more process beside the container's first: its environment, user and directory unless asked otherwise."""
     config, host = container.config, container.host_config
     privileged = asked.privileged or host.privileged
-    names = capabilities.resolve(host.cap_add or (), host.cap_drop or (), privileged=privileged)
+    names = resolve_capabilities(host, privileged=privileged)
     return Process(
         args=tuple(asked.cmd),
         env=_environment(config, asked.env or [], tty=asked.tty),
@@ -107,6 +107,14 @@ def exec_process(container: Container, asked: ExecConfig) -> Process:
         rlimits=tuple(Rlimit(limit.name.lower(), limit.soft, limit.hard) for limit in host.ulimits),
         oom_score_adj=host.oom_score_adj or None,
     )
+
+
+def resolve_capabilities(host: HostConfig, *, privileged: bool) -> tuple[str, ...]:
+    """What --cap-add and --cap-drop make of Docker's default. Raises InvalidParameter for an unknown name."""
+    try:
+        return capabilities.resolve(host.cap_add or (), host.cap_drop or (), privileged=privileged)
+    except capabilities.CapabilityError as error:
+        raise InvalidParameter(str(error)) from None
 
 
 def _environment(config: ContainerConfig, more: Sequence[str] = (), *, tty: bool | None = None) -> tuple[str, ...]:
@@ -142,8 +150,15 @@ def _seccomp_program(host: HostConfig, names: tuple[str, ...]) -> bytes:
             if value == "unconfined":
                 return b""
             if value != "builtin":
-                profile = seccomp.load_profile(value)
+                profile = _load_profile(value)
     return seccomp.compile_profile(profile, names, platform.machine())
+
+
+def _load_profile(text: str) -> seccomp.Profile:
+    try:
+        return seccomp.load_profile(text)
+    except seccomp.ProfileError as error:
+        raise InvalidParameter(f"Decoding seccomp profile failed: {error}") from None
 
 
 def check_security_options(host: HostConfig) -> None:
@@ -155,7 +170,7 @@ def check_security_options(host: HostConfig) -> None:
                 raise InvalidParameter(f"invalid --security-opt 2: {option!r}")
         elif name == "seccomp":
             if value not in ("unconfined", "builtin"):
-                seccomp.load_profile(value)
+                _load_profile(value)
         elif name in ("apparmor", "label"):
             if value not in ("unconfined", "disable"):
                 raise NotSupported(f"security option {option!r} is not supported: this engine does not use {name}")

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from wherry.engine import inspection, listing
+from wherry.engine import inspection, listing, stats
 from wherry.engine import top as processes
 from wherry.engine.containers import Containers
 from wherry.engine.events import Events
@@ -23,7 +23,9 @@ class Views:
         self._store = store
         self._events = events
 
-    def list(self, *, show_all: bool, limit: int | None, size: bool, filters: listing.Filters) -> list[dict[str, Any]]:
+    def list_all(
+        self, *, show_all: bool, limit: int | None, size: bool, filters: listing.Filters
+    ) -> list[dict[str, Any]]:
         return listing.list_containers(
             self._roster, self._store, show_all=show_all, limit=limit, size=size, filters=filters
         )
@@ -82,6 +84,10 @@ class Views:
             timestamps=timestamps,
             details=details,
         )
+
+    def stats(self, name: str, *, stream: bool, one_shot: bool) -> AsyncIterator[dict[str, Any]]:
+        """Samples of what the container uses: see ``stats``. Raises NotFound."""
+        return stats.stats(self._containers, self._roster.get(name).record.id, stream=stream, one_shot=one_shot)
 
     async def export(self, name: str) -> AsyncIterator[bytes]:
         """The container's whole root as a tar."""

@@ -54,11 +54,11 @@ class Volumes:
     def inspect(self, name: str) -> dict[str, Any]:
         return self.describe(self._volumes.get(name))
 
-    def list(self, filters: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+    def list_all(self, filters: Mapping[str, list[str]]) -> list[dict[str, Any]]:
         unknown = set(filters) - _LIST_FILTERS
         if unknown:
             raise InvalidParameter(f"invalid filter '{min(unknown)}'")
-        return [self.describe(volume) for volume in self._volumes.list() if self._passes(volume, filters)]
+        return [self.describe(volume) for volume in self._volumes.list_all() if self._passes(volume, filters)]
 
     def _passes(self, volume: Volume, filters: Mapping[str, list[str]]) -> bool:
         if filters.get("dangling") and boolean("dangling", filters["dangling"]) == bool(self.users(volume.name)):
@@ -91,7 +91,7 @@ class Volumes:
             raise InvalidParameter(f"invalid filter '{min(unknown)}'")
         every = bool(filters.get("all")) and boolean("all", filters["all"])
         removed, reclaimed = [], 0
-        for volume in self._volumes.list():
+        for volume in self._volumes.list_all():
             if not (every or volume.anonymous) or self.users(volume.name):
                 continue
             if not all(label_matches(volume.labels, wanted) for wanted in filters.get("label", ())):
@@ -142,5 +142,5 @@ class Volumes:
         return [
             self.describe(volume)
             | {"UsageData": {"Size": self._volumes.size(volume.name), "RefCount": len(self.users(volume.name))}}
-            for volume in self._volumes.list()
+            for volume in self._volumes.list_all()
         ]

@@ -23,7 +23,14 @@ from wherry.runtime.spec import Spec
 
 __all__ = ["Launcher", "StartError"]
 
-_PROGRAM = "import sys; sys.path[:0] = sys.argv[2:]; from wherry.runtime.launcher import serve; serve(int(sys.argv[1]))"
+# typing_extensions: msgspec imports it where it is installed, and does as well without its 1.2 MB.
+_PROGRAM = """\
+import sys
+sys.modules["typing_extensions"] = None
+sys.path[:0] = sys.argv[2:]
+from wherry.runtime.launcher import serve
+serve(int(sys.argv[1]))
+"""
 _PATIENCE = 5  # seconds that the launcher is given to end by itself
 
 Client = tuple[socket.socket, bool, bool, bool]

@@ -33,41 +33,67 @@ from wherry.runtime.protocol import (
     Reply,
     Request,
     Resize,
-    Start,
     Started,
     Status,
     Streams,
     decode_request,
+    decode_start,
     encode,
     from_memfd,
     receive,
     send,
 )
 from wherry.runtime.running import Running
-from wherry.runtime.spec import Process, Spec
+from wherry.runtime.spec import DeviceRule, Mount, Namespace, Process, Resources, Rlimit, Spec
 from wherry.runtime.streams import Buffer
 
 _OOM_SCORE = -999
 _ENDED_AT_MOST = 1000  # exec sessions whose exit codes are kept for a daemon that comes back
 
+TAKEN = b"t"
+STARTED = b"s"
+QUIT = b"q"
+"""What a spare monitor says to the launcher."""
+
 _decode_spec = msgspec.msgpack.Decoder(Spec).decode
+_REHEARSAL = msgspec.msgpack.encode(
+    Spec(
+        id="rehearsal",
+        exec_dir="/",
+        rootfs=(Mount("overlay", "overlay", options=("ro",)),),
+        process=Process(args=("true",), env=("PATH=/bin",), rlimits=(Rlimit("nofile", 1, 1),)),
+        namespaces=(Namespace("pid"),),
+        resources=Resources(memory=1, devices=(DeviceRule(True),)),
+    )
+)
 _decode_process = msgspec.msgpack.Decoder(Process).decode
 
 
-def run(start: Start, descriptors: list[int], hierarchies: Hierarchies | None) -> NoReturn:
-    """Becomes the monitor of the container that is to be started, in a process forked from the launcher."""
-    memfd, connection, *clients = descriptors
-    daemon = socket.socket(fileno=connection)
+def run(requests: socket.socket, tell: int, hierarchies: Hierarchies | None, title: process.Title) -> NoReturn:
+    """Becomes the monitor of the next container that is to be started, in a process forked from the launcher."""
+    daemon: socket.socket | None = None
     try:
         _detach()
-        spec = _decode_spec(from_memfd(memfd))
         process.set_name("wherry-monitor")
-        monitor = Monitor(spec, daemon, hierarchies)
+        title.set("wherry-monitor")
+        _warm_up()
+        packet, descriptors = receive(requests)
+        requests.close()
+        _say(tell, TAKEN if packet else QUIT)
+        if not packet:
+            os._exit(0)
+        memfd, connection, *clients = descriptors
+        daemon = socket.socket(fileno=connection)
+        start = decode_start(packet)
+        spec = _decode_spec(from_memfd(memfd))
+        title.set(f"wherry-monitor {spec.id}")
+        monitor = Monitor(spec, daemon, hierarchies, tell)
         monitor.start([(socket.socket(fileno=fd), streams) for fd, streams in zip(clients, start.streams, strict=True)])
         monitor.serve()
     except BaseException as error:  # there is nobody above who could be told, and no terminal
-        with contextlib.suppress(OSError):
-            send(daemon, Failed(_describe(error)))
+        if daemon is not None:
+            with contextlib.suppress(OSError):
+                send(daemon, Failed(_describe(error)))
         os._exit(1)
     os._exit(0)
 
@@ -75,8 +101,9 @@ def run(start: Start, descriptors: list[int], hierarchies: Hierarchies | None) -
 class Monitor:
     """``serve`` returns when the container has ended and everything is delivered."""
 
-    def __init__(self, spec: Spec, daemon: socket.socket, hierarchies: Hierarchies | None) -> None:
+    def __init__(self, spec: Spec, daemon: socket.socket, hierarchies: Hierarchies | None, launcher: int) -> None:
         self._spec = spec
+        self._launcher = launcher
         self._hierarchies = hierarchies
         self._loop = Loop()
         self._buffer = Buffer()
@@ -160,6 +187,8 @@ class Monitor:
         return any(namespace.kind == "pid" and namespace.pid is None for namespace in self._spec.namespaces)
 
     def _first_started(self, first: Running) -> None:
+        _say(self._launcher, STARTED)
+        os.close(self._launcher)
         if first.failure is not None:
             return
         self._started_at = time.time_ns()
@@ -362,8 +391,22 @@ def _detach() -> None:
         os.dup2(null, fd)
     os.close(null)
     process.set_dumpable(False)
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
-        file.write(str(_OOM_SCORE).encode())
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    with contextlib.suppress(PermissionError):  # without CAP_SYS_RESOURCE it stays what it is
+        os.write(fd, str(_OOM_SCORE).encode())
+    os.close(fd)
+
+
+def _warm_up() -> None:
+    """Does what a start will do, to no effect: the pages that it writes to are copied now and not then."""
+    _decode_spec(_REHEARSAL)
+    Loop().close()
+
+
+def _say(tell: int, word: bytes) -> None:
+    """To the launcher, which may be gone."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(tell, word)
 
 
 def _describe(error: BaseException) -> str:

@@ -21,6 +21,7 @@ class Database:
     def __init__(self, path: str) -> None:
         self._lock = threading.RLock()
         self._depth = 0
+        self.closed = False
         # Made here so that the mode is right from the first moment: environment variables of containers are inside.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -84,4 +85,5 @@ class Database:
 
     def close(self) -> None:
         with self._lock:
+            self.closed = True
             self._connection.close()

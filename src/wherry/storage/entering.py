@@ -16,10 +16,10 @@ from typing import Any
 from wherry.linux import mounts, namespaces, paths, process
 from wherry.linux.errors import SyscallError
 from wherry.linux.mounts import Mount
+from wherry.storage import compression
 from wherry.storage.layering import Buffered, Report, Reported
 from wherry.storage.pack import Packer
 from wherry.storage.sources import StreamSource
-from wherry.storage import compression
 from wherry.storage.unpack import Unpacker
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY

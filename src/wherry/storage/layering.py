@@ -21,7 +21,7 @@ from wherry.linux import process
 from wherry.storage import compression, tar_reader
 from wherry.storage.compression import Compression, Read
 from wherry.storage.contents import UnpackError
-from wherry.storage.pack import PackError, Packer
+from wherry.storage.pack import Packer, PackError
 from wherry.storage.sources import Feed, Feeder, FileSource, ReadAhead, Source, StreamSource, Truncated
 from wherry.storage.tar_reader import BLOCK, TarError, TarReader, looks_like_tar
 from wherry.storage.unpack import Limits, Unpacker
@@ -224,20 +224,33 @@ def receive_archive(read: Read, staging: str, known: frozenset[str], report: Rep
                 data = start + reader.read()
                 documents += len(data)
                 digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-                report({"member": name, "document": data.decode("utf-8", "replace"), "digest": digest})
+                report({"member": name, "document": data.decode("utf-8", "surrogateescape"), "digest": digest})
             continue
         there = name.startswith("blobs/sha256/") and "sha256:" + name[13:] in known
         layer = Layer(staging, number, kind, unpack=not there)
         layer.write(start)
-        reader.copy(layer.write)
+        reader.copy(_reporting(layer, name, entry.size, report))
         layer.finish()
-        report({"progress": layer.size})
+        report({"progress": layer.size, "total": entry.size, "member": name})
         layers.append((name, layer))
         if len(layers) >= _UNPACKERS:
             settle(*layers.pop(0))
     source.drain()
     for name, layer in layers:
         settle(name, layer)
+
+
+def _reporting(layer: Layer, name: str, total: int, report: Report) -> Callable[[memoryview], None]:
+    reported = 0
+
+    def write(data: memoryview) -> None:
+        nonlocal reported
+        layer.write(data)
+        if layer.size - reported >= _REPORT_EVERY:
+            reported = layer.size
+            report({"progress": layer.size, "total": total, "member": name})
+
+    return write
 
 
 def commit_upper(upper: str, staging: str) -> dict[str, Any]:

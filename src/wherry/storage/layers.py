@@ -4,7 +4,8 @@ A layer's name is its chain id, which says what it is and what is below it. It k
 save or a push gives back the same digests. It is made in the staging area and renamed to its place, and what makes it a
 layer is its row, written after that: a folder without a row is swept when the engine opens.
 
-A layer stays as long as something stands on it: an image, another layer, a snapshot. ``collect`` removes the others.
+A layer stays as long as something stands on it: an image, another layer, a snapshot. ``collect`` removes the others. One
+that was just made is held until it is released, so that an image can be made of it meanwhile.
 
 Files are not synced one by one, which would take longer than unpacking them. Instead a row carries the machine's boot id
 until a sync of the whole file system, in the background, has brought everything to the disk. Should the machine go down
@@ -12,7 +13,7 @@ before that, the next start finds a foreign boot id, and drops the layer rather 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -74,6 +75,7 @@ class Layers:
         self._database = database
         self._blobs = blobs
         self._staging = staging
+        self._held: set[str] = set()
         os.makedirs(self._root, mode=0o700, exist_ok=True)
         database.migrate("layers", _SCHEMA)
 
@@ -96,14 +98,24 @@ class Layers:
             chain_id = layer.parent
         return found[::-1]
 
-    def find_blob(self, diff_id: str) -> Layer | None:
-        """Some layer that was made from this tar, with whatever is below it."""
-        row = self._database.one(f"SELECT {_COLUMNS} FROM layers WHERE diff_id = ?", (diff_id,))
-        return Layer(*row) if row else None
+    def with_blob(self, digest: str) -> Layer:
+        """Some layer that came as this blob, with whatever is below it. Raises NotFound."""
+        row = self._database.one(f"SELECT {_COLUMNS} FROM layers WHERE blob = ?", (digest,))
+        if row is None:
+            raise NotFound(f"layer {digest} is not here")
+        return Layer(*row)
 
     def blobs(self) -> frozenset[str]:
         """The digests of the blobs that layers came as."""
         return frozenset(row[0] for row in self._database.query("SELECT blob FROM layers"))
+
+    def usage(self) -> tuple[int, int]:
+        """The bytes of the files in all layers, and those of the blobs that they came as."""
+        files = self._database.one("SELECT coalesce(sum(size), 0) FROM layers")
+        blobs = self._database.one(
+            "SELECT coalesce(sum(blob_size), 0) FROM (SELECT DISTINCT blob, blob_size FROM layers)"
+        )
+        return (files[0] if files else 0, blobs[0] if blobs else 0)
 
     def path(self, chain_id: str) -> str:
         """The layer's folder of files. For snapshots alone."""
@@ -112,6 +124,7 @@ class Layers:
     def add(self, staged: StagedLayer, parent: str) -> Layer:
         """Takes over what a worker made, on top of ``parent``. A layer that is there already stays as it is."""
         chain_id = digests.chain_id(parent, digests.check(staged.diff_id))
+        self._held.add(chain_id)
         if chain_id in self:
             return self.get(chain_id)
         if parent and parent not in self:
@@ -134,11 +147,22 @@ class Layers:
         self._database.execute(f"INSERT INTO layers ({_COLUMNS}, boot) VALUES ({_marks(values)})", values)
         return layer
 
+    def hold(self, chain_id: str) -> bool:
+        """Keeps a layer that is about to be used from being collected; False when it is not there."""
+        if chain_id not in self:
+            return False
+        self._held.add(chain_id)
+        return True
+
+    def release(self, chain_ids: Iterable[str]) -> None:
+        """Whatever was being made of these layers is there now, or has failed."""
+        self._held.difference_update(chain_ids)
+
     def collect(self, used: frozenset[str]) -> list[str]:
-        """Removes every layer that neither is in ``used`` nor carries one that is. The chain ids that went, top first."""
+        """Removes every layer that is neither in ``used`` nor held, nor carries one that is. What went, top first."""
         keep: set[str] = set()
         parents: dict[str, str] = dict(self._database.query("SELECT chain_id, parent FROM layers"))
-        for chain_id in used:
+        for chain_id in used | self._held:
             while chain_id and chain_id not in keep:
                 keep.add(chain_id)
                 chain_id = parents.get(chain_id, "")
@@ -159,6 +183,8 @@ class Layers:
         unsynced = [row[0] for row in self._database.query("SELECT chain_id FROM layers WHERE boot IS NOT NULL")]
 
         def end() -> None:
+            if self._database.closed:
+                return  # then the next start of the engine is the one to find out
             with self._database.transaction():
                 for chain_id in unsynced:
                     self._database.execute("UPDATE layers SET boot = NULL WHERE chain_id = ?", (chain_id,))

@@ -133,7 +133,6 @@ class Snapshots:
         """The same. The files go in the background."""
         self._database.execute("DELETE FROM snapshots WHERE id = ?", (id,))
         self._staging.throw_away(f"{self._root}/{id}")
-        self._staging.clear_later()
 
     def sweep(self, known: Iterable[str]) -> None:
         """Takes away every snapshot, and every folder of a container, that is not in ``known``."""
@@ -164,5 +163,7 @@ def _join(directories: Iterable[str]) -> str:
 
 
 def _overlay_options() -> tuple[str, ...]:
-    """"off" for those features that this kernel has."""
-    return tuple(f"{name}=off" for name in _OVERLAY_FEATURES if os.path.exists(f"/sys/module/overlay/parameters/{name}"))
+    """ "off" for those features that this kernel has."""
+    return tuple(
+        f"{name}=off" for name in _OVERLAY_FEATURES if os.path.exists(f"/sys/module/overlay/parameters/{name}")
+    )

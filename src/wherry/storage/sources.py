@@ -104,9 +104,7 @@ class FileSource(Source):
             return b""
         inside = self._offset % mmap.ALLOCATIONGRANULARITY
         length = min(room, _MAP)
-        mapping = mmap.mmap(
-            self._fd, inside + length, mmap.MAP_SHARED, mmap.PROT_READ, offset=self._offset - inside
-        )
+        mapping = mmap.mmap(self._fd, inside + length, mmap.MAP_SHARED, mmap.PROT_READ, offset=self._offset - inside)
         self._offset += length
         return memoryview(mapping)[inside:]
 

@@ -143,7 +143,7 @@ def _split(name: bytes) -> tuple[bytes, bytes | None]:
 
 
 def _record(key: bytes, value: bytes) -> bytes:
-    """"<length> <key>=<value>\\n", in which the length counts itself."""
+    """ "<length> <key>=<value>\\n", in which the length counts itself."""
     rest = len(key) + len(value) + 3
     length = rest + len(str(rest))
     length = rest + len(str(length))

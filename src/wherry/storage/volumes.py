@@ -32,7 +32,7 @@ class Volumes:
     def __contains__(self, name: str) -> bool:
         return name in self._volumes
 
-    def list(self) -> list[Volume]:
+    def list_all(self) -> list[Volume]:
         return sorted(self._volumes.values(), key=lambda volume: volume.name)
 
     def get(self, name: str) -> Volume:

@@ -12,7 +12,7 @@ from wherry.api.moments import parse_moment
 def listed(engine: SimpleNamespace) -> dict[str, Any]:
     """What GET /containers/json hands to the engine."""
     asked: dict[str, Any] = {}
-    engine.views.list = lambda **options: asked.update(options) or []
+    engine.views.list_all = lambda **options: asked.update(options) or []
     return asked
 
 

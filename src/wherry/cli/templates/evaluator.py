@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # How deep {{template}} may nest. Go allows 100,000; each level costs a few Python frames.
 MAX_DEPTH = 40
-# How many elements a template may execute: seconds of work, far more than any listing needs.
-MAX_STEPS = 3_000_000
+# How many elements a template may execute: a second of work, far more than any listing needs.
+MAX_STEPS = 1_000_000
 
 
 class _Absent:

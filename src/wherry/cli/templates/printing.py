@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Go refuses a width or precision beyond this.
 MAX_WIDTH = 1_000_000
 # No listing has a cell of this many characters; a template that doubles a string in a loop reaches it soon.
-MAX_TEXT = 64 << 20
+MAX_TEXT = 16 << 20
 
 
 class Flags:

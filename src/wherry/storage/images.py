@@ -1,0 +1,471 @@
+"""Images: configurations by digest, the names that point to them, and what is said about them.
+
+An image is its configuration: the digest of that JSON is the image's id, and the diff ids in it name the layers. The
+bytes are kept as they came, in the blobs. Beside them, rows say which image was made from which (``parent``), how the
+images are called (``names``: a tag or a manifest's digest each), and which manifests they were pulled with.
+"""
+
+import datetime
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import msgspec
+
+from wherry.model import reference
+from wherry.model.errors import Conflict, InvalidParameter, NotFound
+from wherry.model.image import ImageConfig
+from wherry.model.reference import Reference
+from wherry.storage import digests, manifests
+from wherry.storage.blobs import Blobs
+from wherry.storage.database import Database
+from wherry.storage.layers import Layer, Layers, boot_id
+from wherry.storage.snapshots import LayerInfo, Snapshots
+
+_SCHEMA = (
+    """
+    CREATE TABLE images (
+        id TEXT PRIMARY KEY,
+        parent TEXT NOT NULL,       -- an image's id, or ''
+        chain_id TEXT NOT NULL,     -- of the top layer, or ''
+        size INTEGER NOT NULL,      -- bytes of the files in all layers
+        tagged INTEGER NOT NULL,    -- when it last got a name; ns since the epoch, 0 for never
+        boot TEXT
+    )
+    """,
+    """
+    CREATE TABLE names (
+        name TEXT NOT NULL,         -- docker.io/library/debian
+        tag TEXT NOT NULL,          -- one of tag and
+        digest TEXT NOT NULL,       -- digest is ''
+        image TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+        PRIMARY KEY (name, tag, digest)
+    )
+    """,
+    "CREATE INDEX names_by_image ON names (image)",
+    """
+    CREATE TABLE manifests (
+        digest TEXT NOT NULL,
+        image TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+        media_type TEXT NOT NULL,
+        PRIMARY KEY (digest, image)
+    )
+    """,
+)
+
+MISSING = "<missing>"
+
+# Which containers use an image: (id, whether it runs).
+Users = Callable[[str], Iterable[tuple[str, bool]]]
+
+
+class Image(msgspec.Struct):
+    """``size`` in bytes; ``created`` in seconds and ``tagged`` in nanoseconds since the epoch. ``config`` is not to be
+    changed."""
+
+    id: str
+    config: ImageConfig
+    parent: str
+    chain_id: str
+    size: int
+    tagged: int
+
+    @property
+    def created(self) -> int:
+        return seconds(self.config.created)
+
+
+class Summary(msgspec.Struct):
+    """A line of a list: an image with its names, as people write them. ``children`` are the ids of those made of it."""
+
+    image: Image
+    tags: list[str]
+    digests: list[str]
+    children: list[str]
+    shared_size: int
+
+    @property
+    def dangling(self) -> bool:
+        """Nothing leads to it: it has no name, and it is no step on the way to another."""
+        return not self.tags and not self.children
+
+
+class Images:
+    def __init__(self, database: Database, blobs: Blobs, layers: Layers, snapshots: Snapshots) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._layers = layers
+        self._snapshots = snapshots
+        self._configs: dict[str, ImageConfig] = {}
+        database.migrate("images", _SCHEMA)
+
+    # Finding
+
+    def get(self, name: str) -> Image:
+        """The image with this name, id, or beginning of an id. Raises NotFound in Docker's words."""
+        return self._image(self._id_of(name))
+
+    def find(self, image_id: str) -> Image | None:
+        """The image with exactly this id."""
+        row = self._database.one("SELECT id FROM images WHERE id = ?", (image_id,))
+        return self._image(image_id) if row else None
+
+    def resolve(self, name: Reference) -> str | None:
+        """The id of the image that a name with a tag or a digest points to."""
+        wanted = name.with_default_tag()
+        if wanted.digest:  # it says exactly which one; a tag beside it is not looked at, as in Docker
+            row = self._database.one(
+                "SELECT image FROM names WHERE name = ? AND digest = ?", (wanted.name, wanted.digest)
+            )
+        else:
+            row = self._database.one("SELECT image FROM names WHERE name = ? AND tag = ?", (wanted.name, wanted.tag))
+        return row[0] if row else None
+
+    def _id_of(self, name: str) -> str:
+        if reference.is_image_id(name):
+            image_id = name if name.startswith("sha256:") else f"sha256:{name}"
+            if self._database.one("SELECT 1 FROM images WHERE id = ?", (image_id,)):
+                return image_id
+            raise NotFound(f"No such image: {name}")
+        parsed = reference.parse(name)
+        found = self.resolve(parsed) or self._by_prefix(name)
+        if found is None:
+            raise NotFound(f"No such image: {parsed.with_default_tag().familiar}")
+        return found
+
+    def _by_prefix(self, text: str) -> str | None:
+        prefix = text.removeprefix("sha256:")
+        if not prefix or set(prefix) - set("0123456789abcdef"):
+            return None
+        rows = self._database.query("SELECT id FROM images WHERE id GLOB ? LIMIT 2", (f"sha256:{prefix}*",))
+        if len(rows) > 1:
+            raise InvalidParameter(f"the id {text} is ambiguous: more than one image's id begins with it")
+        return rows[0][0] if rows else None
+
+    def _image(self, image_id: str) -> Image:
+        row = self._database.one("SELECT parent, chain_id, size, tagged FROM images WHERE id = ?", (image_id,))
+        if row is None:
+            raise NotFound(f"No such image: {image_id}")
+        return Image(image_id, self._config(image_id), *row)
+
+    def _config(self, image_id: str) -> ImageConfig:
+        if image_id not in self._configs:
+            self._configs[image_id] = manifests.decode(self._blobs.read(image_id), ImageConfig, "image configuration")
+        return self._configs[image_id]
+
+    # Saying
+
+    def count(self) -> int:
+        row = self._database.one("SELECT count(*) FROM images")
+        return int(row[0]) if row else 0
+
+    def summaries(self, *, shared: bool = False) -> list[Summary]:
+        """Every image, the youngest first. ``shared_size`` is -1 unless asked for: bytes it shares with others."""
+        tags: dict[str, list[str]] = {}
+        manifest_digests: dict[str, list[str]] = {}
+        for image_id, name in self._all_names():
+            (manifest_digests if name.digest else tags).setdefault(image_id, []).append(name.familiar)
+        children: dict[str, list[str]] = {}
+        rows = self._database.query("SELECT id, parent FROM images")
+        for image_id, parent in rows:
+            children.setdefault(parent, []).append(image_id)
+        images = [self._image(image_id) for image_id, _ in rows]
+        sizes = self._shared_sizes(images) if shared else {}
+        found = [
+            Summary(
+                image,
+                tags.get(image.id, []),
+                manifest_digests.get(image.id, []),
+                children.get(image.id, []),
+                sizes.get(image.id, -1),
+            )
+            for image in images
+        ]
+        return sorted(found, key=lambda summary: (-summary.image.created, summary.image.id))
+
+    def names(self, image_id: str) -> list[Reference]:
+        """What the image is called, sorted: with tags, and with the digests of its manifests."""
+        return [name for found, name in self._all_names() if found == image_id]
+
+    def tags(self, name: str) -> list[tuple[Reference, str]]:
+        """The tags of a whole name (docker.io/library/debian), each with the image's id."""
+        rows = self._database.query("SELECT tag, image FROM names WHERE name = ? AND tag != '' ORDER BY tag", (name,))
+        return [(_reference(name, tag, ""), image_id) for tag, image_id in rows]
+
+    def layers(self, image: Image) -> list[Layer]:
+        """The lowest first."""
+        return self._layers.chain(image.chain_id)
+
+    def raw(self, image_id: str) -> bytes:
+        """The configuration as it came."""
+        return self._blobs.read(image_id)
+
+    def manifest(self, image_id: str) -> tuple[str, str] | None:
+        """(digest, media type) of a manifest that the image came with."""
+        row = self._database.one(
+            "SELECT digest, media_type FROM manifests WHERE image = ? ORDER BY digest LIMIT 1", (image_id,)
+        )
+        return (row[0], row[1]) if row else None
+
+    def platform(self, image_id: str) -> str:
+        """The operating system that the image is for; this machine's when the image is gone."""
+        image = self.find(image_id)
+        return image.config.os or "linux" if image else "linux"
+
+    def chain_size(self, chain_id: str) -> int:
+        """The bytes of the files in a layer and all below it."""
+        return sum(layer.size for layer in self._layers.chain(chain_id))
+
+    def descendants(self, name: str) -> set[str]:
+        """The ids of an image and of all that were made of it. Raises NotFound."""
+        wanted = [self.get(name).id]
+        found: set[str] = set()
+        while wanted:
+            image_id = wanted.pop()
+            found.add(image_id)
+            wanted += self._children(image_id)
+        return found
+
+    def history(self, name: str) -> list[dict[str, Any]]:
+        """How the image came about, the last step first, in the API's shape. Steps that no image stands for are
+        "<missing>"."""
+        image = self.get(name)
+        sizes = iter([layer.size for layer in self.layers(image)])
+        steps = [
+            {
+                "Id": MISSING,
+                "Created": seconds(step.created),
+                "CreatedBy": step.created_by,
+                "Tags": None,
+                "Size": 0 if step.empty_layer else next(sizes, 0),
+                "Comment": step.comment,
+            }
+            for step in image.config.history
+        ]
+        steps.reverse()
+        ancestor: Image | None = image
+        for step in steps:
+            if ancestor is None:
+                break
+            step["Id"] = ancestor.id
+            step["Tags"] = [found.familiar for found in self.names(ancestor.id) if found.tag] or None
+            ancestor = self.find(ancestor.parent) if ancestor.parent else None
+        return steps
+
+    def _all_names(self) -> list[tuple[str, Reference]]:
+        rows = self._database.query("SELECT image, name, tag, digest FROM names ORDER BY name, tag, digest")
+        return [(image_id, _reference(name, tag, digest)) for image_id, name, tag, digest in rows]
+
+    def _children(self, image_id: str) -> list[str]:
+        return [row[0] for row in self._database.query("SELECT id FROM images WHERE parent = ?", (image_id,))]
+
+    def _shared_sizes(self, images: Sequence[Image]) -> dict[str, int]:
+        chains = {image.id: self.layers(image) for image in images}
+        users: dict[str, int] = {}
+        for chain in chains.values():
+            for layer in chain:
+                users[layer.chain_id] = users.get(layer.chain_id, 0) + 1
+        return {
+            image_id: sum(layer.size for layer in chain if users[layer.chain_id] > 1)
+            for image_id, chain in chains.items()
+        }
+
+    # Changing
+
+    def create(self, config: ImageConfig, *, parent: str = "", layer: LayerInfo | None = None) -> str:
+        """Makes an image of a configuration whose layers are all there; its id. ``layer`` is the newest of them."""
+        image_id = self.add(msgspec.json.encode(config), parent=parent)
+        if layer is not None:
+            self._layers.release([layer.chain_id])
+        return image_id
+
+    def add(self, raw: bytes, *, parent: str = "", manifest: tuple[bytes, str] | None = None) -> str:
+        """The same of JSON that must stay as it is. ``manifest`` is what it came with, and its media type.
+
+        Raises InvalidParameter for what is no configuration, and NotFound when a layer is not there.
+        """
+        config = manifests.decode(raw, ImageConfig, "image configuration")
+        chain = digests.chain_ids(config.rootfs.diff_ids)
+        size = sum(self._layers.get(chain_id).size for chain_id in chain)
+        image_id = self._blobs.write(raw)
+        with self._database.transaction():
+            self._database.execute(
+                "INSERT OR IGNORE INTO images (id, parent, chain_id, size, tagged, boot) VALUES (?, ?, ?, ?, 0, ?)",
+                (image_id, parent, chain[-1] if chain else "", size, boot_id()),
+            )
+            if parent:
+                self._database.execute("UPDATE images SET parent = ? WHERE id = ? AND parent = ''", (parent, image_id))
+            if manifest is not None:
+                digest = self._blobs.write(manifest[0])
+                self._database.execute(
+                    "INSERT OR REPLACE INTO manifests VALUES (?, ?, ?)", (digest, image_id, manifest[1])
+                )
+        self._layers.release(chain)
+        return image_id
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Several changes, all or none."""
+        return self._database.transaction()
+
+    def set_parent(self, image_id: str, parent: str) -> None:
+        """Notes which image this one was made of."""
+        self._database.execute("UPDATE images SET parent = ? WHERE id = ?", (parent, image_id))
+
+    def tag(self, image_id: str, name: Reference) -> str | None:
+        """Gives an image a name with a tag or a digest; the id of the image that had it before, if another one did."""
+        image = self.get(image_id)
+        name = name.with_default_tag()
+        key = (name.name, "" if name.digest else name.tag, name.digest)
+        with self._database.transaction():
+            row = self._database.one("SELECT image FROM names WHERE name = ? AND tag = ? AND digest = ?", key)
+            self._database.execute("INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?)", (*key, image.id))
+            self._database.execute("UPDATE images SET tagged = ? WHERE id = ?", (time.time_ns(), image.id))
+        return row[0] if row and row[0] != image.id else None
+
+    def remove(self, name: str, *, force: bool, prune: bool, users: Users) -> list[dict[str, str]]:
+        """Takes a name from an image, and the image away with its last one. Docker's rules, errors and answer.
+
+        The answer is {"Untagged": name} and {"Deleted": id} in order. With ``prune`` unnamed parents go too, as far as
+        nobody uses them. Raises NotFound and Conflict.
+        """
+        image = self.get(name)
+        names = self.names(image.id)
+        removed: list[dict[str, str]] = []
+        if not _is_id_prefix(image.id, name):
+            used = next(iter(users(image.id)), None)
+            if not force and _is_single(names) and used is not None:
+                raise Conflict(
+                    f'conflict: unable to remove repository reference "{name}" (must force) - '
+                    f"container {used[0][:12]} is using its referenced image {_short(image.id)}"
+                )
+            gone = self._untag(image.id, reference.parse(name).with_default_tag(), removed)
+            names = self.names(image.id)
+            if not gone.digest and not any(other.tag and other.name == gone.name for other in names):
+                # The digests of a repository that has no tag left here are of no use to anybody.
+                for other in names:
+                    if other.digest and other.name == gone.name:
+                        self._untag(image.id, other, removed)
+                names = self.names(image.id)
+            if names:
+                return removed
+        elif _is_single(names):
+            self._check_removable(image.id, users, force=force, named=False)
+            for other in names:
+                self._untag(image.id, other, removed)
+        self._delete(image, removed, force=force, prune=prune, users=users)
+        return removed
+
+    def _untag(self, image_id: str, name: Reference, removed: list[dict[str, str]]) -> Reference:
+        tag = "" if name.digest else name.tag
+        self._database.execute(
+            "DELETE FROM names WHERE name = ? AND tag = ? AND digest = ? AND image = ?",
+            (name.name, tag, name.digest, image_id),
+        )
+        gone = _reference(name.name, tag, name.digest)
+        removed.append({"Untagged": gone.familiar})
+        return gone
+
+    def _delete(self, image: Image, removed: list[dict[str, str]], *, force: bool, prune: bool, users: Users) -> None:
+        self._check_removable(image.id, users, force=force, named=True)
+        for name in self.names(image.id):
+            self._untag(image.id, name, removed)
+        self._forget(image.id)
+        removed.append({"Deleted": image.id})
+        removed += [{"Deleted": chain_id} for chain_id in self.collect_layers()]
+        parent = self.find(image.parent) if prune and image.parent else None
+        if parent is not None and not self.names(parent.id):
+            try:
+                self._delete(parent, removed, force=False, prune=True, users=users)
+            except Conflict:
+                return  # somebody uses the parent: that is how it stays, and nothing to complain about
+
+    def _check_removable(self, image_id: str, users: Users, *, force: bool, named: bool) -> None:
+        """Raises Conflict. ``named``: having names is in the way, too."""
+
+        def conflict(text: str, *, hard: bool) -> Conflict:
+            how = "cannot be forced" if hard else "must be forced"
+            return Conflict(f"conflict: unable to delete {_short(image_id)} ({how}) - {text}")
+
+        if self._children(image_id):
+            raise conflict("image has dependent child images", hard=True)
+        found = list(users(image_id))
+        for container, running in found:
+            if running:
+                raise conflict(f"image is being used by running container {container[:12]}", hard=True)
+        if force:
+            return
+        if named and self.names(image_id):
+            raise conflict("image is referenced in multiple repositories", hard=False)
+        if found:
+            raise conflict(f"image is being used by stopped container {found[0][0][:12]}", hard=False)
+
+    def _forget(self, image_id: str) -> None:
+        gone = self._database.query("SELECT digest FROM manifests WHERE image = ?", (image_id,))
+        self._database.execute("DELETE FROM images WHERE id = ?", (image_id,))
+        self._configs.pop(image_id, None)
+        self._blobs.delete(image_id)
+        for (digest,) in gone:
+            if self._database.one("SELECT 1 FROM manifests WHERE digest = ?", (digest,)) is None:
+                self._blobs.delete(digest)
+
+    def collect_layers(self) -> list[str]:
+        """Removes the layers that neither an image nor a container needs; their chain ids."""
+        images = frozenset(row[0] for row in self._database.query("SELECT chain_id FROM images"))
+        return self._layers.collect(images | self._snapshots.chain_ids())
+
+    # At the start
+
+    def drop_incomplete(self) -> None:
+        """Forgets images whose layers or configurations are not there, or were not on the disk when the machine fell."""
+        for image_id, chain_id, boot in self._database.query("SELECT id, chain_id, boot FROM images"):
+            unsynced = boot is not None and boot != boot_id()
+            if unsynced or image_id not in self._blobs or (chain_id and chain_id not in self._layers):
+                self._forget(image_id)
+
+    def blobs(self) -> frozenset[str]:
+        """The digests of the blobs that images need, without those of their layers."""
+        rows = self._database.query("SELECT id FROM images UNION SELECT digest FROM manifests")
+        return frozenset(row[0] for row in rows)
+
+    def begin_sync(self) -> Callable[[], None]:
+        """As ``Layers.begin_sync``."""
+        unsynced = [row[0] for row in self._database.query("SELECT id FROM images WHERE boot IS NOT NULL")]
+
+        def end() -> None:
+            if self._database.closed:
+                return
+            with self._database.transaction():
+                for image_id in unsynced:
+                    self._database.execute("UPDATE images SET boot = NULL WHERE id = ?", (image_id,))
+
+        return end
+
+
+def seconds(created: str | None) -> int:
+    """A configuration's time in seconds since the epoch; 0 when it has none, or none that makes sense."""
+    try:
+        return int(datetime.datetime.fromisoformat(created or "").timestamp())
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _reference(name: str, tag: str, digest: str) -> Reference:
+    domain, _, path = name.partition("/")
+    return Reference(domain, path, tag, digest)
+
+
+def _short(image_id: str) -> str:
+    return image_id.removeprefix("sha256:")[:12]
+
+
+def _is_id_prefix(image_id: str, name: str) -> bool:
+    return image_id.startswith(name) or image_id.removeprefix("sha256:").startswith(name)
+
+
+def _is_single(names: Sequence[Reference]) -> bool:
+    """At most one name, not counting the digests of the same repository."""
+    tagged = [name for name in names if name.tag]
+    if len(names) <= 1:
+        return True
+    return len(tagged) == 1 and all(name.name == tagged[0].name for name in names)

@@ -1,0 +1,331 @@
+"""``load`` and ``import``: images out of tar archives.
+
+A worker reads the archive once, from beginning to end, and unpacks whatever looks like a layer on the way; only then are
+the documents looked at that say what belongs together, for they may come last. All or nothing: what the archive says is
+checked as a whole before the first image is there, and what was made for nothing goes with the staging area.
+"""
+
+import os
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from wherry.model import reference
+from wherry.model.errors import InvalidParameter
+from wherry.model.image import ImageConfig, RootFS
+from wherry.model.reference import InvalidReference, Reference
+from wherry.storage import digests, jobs, manifests
+from wherry.storage.blobs import Blobs
+from wherry.storage.compression import MEDIA_TYPES
+from wherry.storage.images import Images
+from wherry.storage.layers import Layers, StagedLayer
+from wherry.storage.manifests import ArchiveItem, Descriptor, Index, Manifest
+from wherry.storage.staging import Staging
+
+_LINKS_AT_MOST = 16
+_INDEXES_AT_MOST = 4  # one inside the other
+_COMPRESSIONS = {media_type: kind for kind, media_type in MEDIA_TYPES.items()}
+
+
+class Loaded(msgspec.Struct):
+    """One image that a load brought. ``replaced`` are names that another image had until now, with its id."""
+
+    id: str
+    names: list[Reference]
+    replaced: list[tuple[Reference, str]]
+
+
+class Progress(msgspec.Struct):
+    """Bytes of one layer that were read so far, and how many it has."""
+
+    name: str
+    current: int
+    total: int
+
+
+@dataclass
+class _Found:
+    """One image as the archive describes it."""
+
+    config: bytes
+    layers: list[str]  # members
+    names: list[Reference]
+    parent: str = ""
+    manifest: tuple[bytes, str] | None = None
+
+
+@dataclass
+class _Archive:
+    """What the worker has found. Names are those inside the archive, without a leading slash."""
+
+    documents: dict[str, bytes] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    layers: dict[str, StagedLayer] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+
+    def resolve(self, name: str) -> str:
+        """The member that a name means. Docker's old archives keep a layer once and link to it."""
+        name = os.path.normpath(name.lstrip("/"))
+        for _ in range(_LINKS_AT_MOST):
+            if name not in self.links:
+                break
+            name = self.links[name]
+        return name
+
+    def document(self, name: str) -> bytes:
+        found = self.documents.get(self.resolve(name))
+        if found is None:
+            raise InvalidParameter(f"invalid archive: {name[:200]} is missing")
+        return found
+
+    def blob(self, descriptor: Descriptor) -> bytes:
+        """A document of an OCI layout by its digest, checked."""
+        name = f"blobs/sha256/{digests.hexadecimal(descriptor.digest)}"
+        data = self.document(name)
+        if digests.of(data) != descriptor.digest:
+            raise InvalidParameter(f"invalid archive: {name} has the digest {digests.of(data)}")
+        return data
+
+    def layer(self, name: str) -> StagedLayer:
+        member = self.resolve(name)
+        if member in self.broken:
+            raise InvalidParameter(f"invalid archive: {name[:200]}: {self.broken[member]}")
+        if member not in self.layers:
+            raise InvalidParameter(f"invalid archive: {name[:200]} is missing, or is not a layer")
+        return self.layers[member]
+
+
+class Loader:
+    def __init__(self, blobs: Blobs, layers: Layers, images: Images, staging: Staging) -> None:
+        self._blobs = blobs
+        self._layers = layers
+        self._images = images
+        self._staging = staging
+
+    async def load(self, stream: AsyncIterable[bytes]) -> AsyncIterator[Progress | Loaded]:
+        """Takes in a Docker archive or an OCI layout, in a tar that may be compressed.
+
+        Raises InvalidParameter for everything that is wrong with it; then nothing of it is there.
+        """
+        async with self._staging.area() as area:
+            archive = _Archive()
+            job = {"kind": "receive archive", "staging": area, "known": sorted(self._layers.blobs())}
+            async with jobs.working(job, input=stream) as worker:
+                async for event in worker.events():
+                    if "progress" in event:
+                        yield Progress(_short(event["member"]), event["progress"], event["total"])
+                    else:
+                        self._note(archive, event)
+            held: list[str] = []
+            try:
+                found = _describe(archive)
+                for image in found:
+                    held += await self._take_layers(archive, image, area)
+                loaded = self._add(found)
+            finally:
+                self._layers.release(held)
+                self._images.collect_layers()
+        self._staging.sync_later()
+        for made in loaded:
+            yield made
+
+    async def import_tar(self, stream: AsyncIterable[bytes], config: ImageConfig) -> str:
+        """Makes an image with one layer of a tar that may be compressed; its id. ``config`` lacks the diff id only."""
+        async with self._staging.area() as area:
+            job = {"kind": "receive layer", "staging": area}
+            staged = msgspec.convert(await jobs.run(job, input=stream), StagedLayer)
+            layer = self._layers.add(staged, "")
+            try:
+                complete = msgspec.structs.replace(config, rootfs=RootFS(diff_ids=[layer.diff_id]))
+                image_id = self._images.create(complete)
+            finally:
+                self._layers.release([layer.chain_id])
+        self._staging.sync_later()
+        return image_id
+
+    async def _take_layers(self, archive: _Archive, image: _Found, area: str) -> list[str]:
+        """Puts an image's layers to their places. They are held until they are released."""
+        config = manifests.decode(image.config, ImageConfig, "image configuration")
+        if config.os not in ("", "linux"):
+            raise InvalidParameter(f"cannot load {config.os[:40]} image on linux")
+        diff_ids = config.rootfs.diff_ids
+        if len(image.layers) != len(diff_ids):
+            raise InvalidParameter(
+                f"invalid manifest, layers length mismatch: expected {len(image.layers)}, got {len(diff_ids)}"
+            )
+        held: list[str] = []
+        parent = ""
+        for number, (name, diff_id) in enumerate(zip(image.layers, diff_ids, strict=True)):
+            staged = archive.layer(name)
+            chain_id = digests.chain_id(parent, digests.check(diff_id))
+            if staged.diff_id != diff_id:
+                raise InvalidParameter(
+                    f'invalid diffID for layer {number}: expected "{diff_id}", got "{staged.diff_id}"'
+                )
+            if not self._layers.hold(chain_id):
+                await self._take_layer(staged, parent, area)
+            held.append(chain_id)
+            parent = chain_id
+        return held
+
+    async def _take_layer(self, staged: StagedLayer, parent: str, area: str) -> None:
+        if not staged.layer:
+            # Taken by another image of the archive upon other layers, or never unpacked because its blob was here.
+            staging = f"{area}/again-{len(os.listdir(area))}"
+            os.mkdir(staging, 0o700)
+            blob = self._blobs.path(staged.digest)
+            done = await jobs.run(
+                {
+                    "kind": "unpack",
+                    "staging": staging,
+                    "blob": blob,
+                    "compression": staged.compression,
+                    "growing": False,
+                }
+            )
+            staged = msgspec.structs.replace(staged, layer=done["layer"], size=done["size"], blob="")
+        self._layers.add(staged, parent)
+        staged.layer = ""
+
+    def _add(self, found: list[_Found]) -> list[Loaded]:
+        loaded = []
+        with self._images.transaction():
+            for image in found:
+                image_id = self._images.add(image.config, manifest=image.manifest)
+                replaced = []
+                for name in image.names:
+                    before = self._images.tag(image_id, name)
+                    if before is not None:
+                        replaced.append((name, before))
+                loaded.append(Loaded(image_id, image.names, replaced))
+            known = {image.id for image in loaded}
+            for image, made in zip(found, loaded, strict=True):
+                if image.parent in known and image.parent != made.id:
+                    self._images.set_parent(made.id, image.parent)
+        return loaded
+
+    def _note(self, archive: _Archive, event: dict[str, Any]) -> None:
+        name = event.get("member", "")
+        if "document" in event:
+            archive.documents[name] = event["document"].encode("utf-8", "surrogateescape")
+        elif "broken" in event:
+            archive.broken[name] = event["broken"]
+        elif "link" in event:
+            archive.links[event["link"]] = event["target"]
+        elif name:
+            if "diff_id" not in event:  # it was not unpacked, because a layer was made of that blob before
+                layer = self._layers.with_blob(event["digest"])
+                event |= {"diff_id": layer.diff_id, "size": layer.size}
+            archive.layers[name] = msgspec.convert(event, StagedLayer)
+
+
+def _short(name: str) -> str:
+    """What progress calls a layer: Docker's twelve digits, out of either kind of archive."""
+    base = os.path.basename(name)
+    return (os.path.basename(os.path.dirname(name)) if base == "layer.tar" else base)[:12]
+
+
+def _describe(archive: _Archive) -> list[_Found]:
+    if "manifest.json" in archive.documents:
+        found = _docker_archive(archive)
+        if "index.json" in archive.documents:
+            _add_manifests(archive, found)
+        return found
+    if "index.json" in archive.documents:
+        index = manifests.decode(archive.documents["index.json"], Index, "index.json")
+        return _oci_layout(archive, index, 0)
+    raise InvalidParameter("invalid archive: it has neither a manifest.json nor an index.json")
+
+
+def _docker_archive(archive: _Archive) -> list[_Found]:
+    items = manifests.decode(archive.documents["manifest.json"], list[ArchiveItem], "manifest.json")
+    found = []
+    for item in items:
+        names = []
+        for text in item.repo_tags or ():
+            name = reference.parse(text)
+            if not name.tag:
+                raise InvalidReference(f'invalid tag "{text[:200]}"')
+            names.append(name)
+        parent = item.parent if isinstance(item.parent, str) else ""
+        found.append(_Found(archive.document(item.config), list(item.layers or ()), names, parent))
+    return found
+
+
+def _add_manifests(archive: _Archive, found: list[_Found]) -> None:
+    """Where an archive is of both kinds, its OCI half has the manifests that the images were pulled with."""
+    by_config = {digests.of(image.config): image for image in found}
+    index = manifests.decode(archive.documents["index.json"], Index, "index.json")
+    for descriptor in index.manifests:
+        if descriptor.media_type not in manifests.MANIFESTS:
+            continue
+        raw = archive.blob(descriptor)
+        manifest = manifests.decode(raw, Manifest, descriptor.digest)
+        image = by_config.get(manifest.config.digest)
+        if image is None:
+            continue
+        blobs = [archive.layer(name).digest for name in image.layers]
+        if blobs == [layer.digest for layer in manifest.layers]:
+            image.manifest = (raw, descriptor.media_type)
+
+
+def _oci_layout(archive: _Archive, index: Index, depth: int) -> list[_Found]:
+    if depth > _INDEXES_AT_MOST:
+        raise InvalidParameter("invalid archive: its indexes are nested too deep")
+    found = []
+    for descriptor in _for_this_machine(index.manifests):
+        names = _annotated_names(descriptor)
+        raw = archive.blob(descriptor)
+        if descriptor.media_type in manifests.INDEXES:
+            inner = manifests.decode(raw, Index, descriptor.digest)
+            images = _oci_layout(archive, inner, depth + 1)
+            for image in images:
+                image.names += names
+            found += images
+        elif descriptor.media_type in manifests.MANIFESTS:
+            manifest = manifests.decode(raw, Manifest, descriptor.digest)
+            layers = [_checked_layer(archive, layer) for layer in manifest.layers]
+            image = _Found(archive.blob(manifest.config), layers, names, manifest=(raw, descriptor.media_type))
+            # An image with several names is in the index once for each.
+            same = next((other for other in found if other.manifest == image.manifest), None)
+            if same is not None:
+                same.names += names
+            else:
+                found.append(image)
+        else:
+            raise InvalidParameter(f"invalid archive: a manifest of the kind {descriptor.media_type[:100]!r}")
+    return found
+
+
+def _checked_layer(archive: _Archive, descriptor: Descriptor) -> str:
+    name = f"blobs/sha256/{digests.hexadecimal(descriptor.digest)}"
+    found = archive.layer(name).digest
+    if found != descriptor.digest:
+        raise InvalidParameter(f"invalid archive: {name} has the digest {found}")
+    return name
+
+
+def _for_this_machine(found: list[Descriptor]) -> list[Descriptor]:
+    """Of images for several platforms, those for this one; all, when none says what it is for."""
+    fitting = [
+        descriptor
+        for descriptor in found
+        if descriptor.platform is None
+        or (descriptor.platform.os, descriptor.platform.architecture) == ("linux", manifests.architecture())
+    ]
+    if found and not fitting:
+        raise InvalidParameter(f"the archive has no image for linux/{manifests.architecture()}")
+    return fitting
+
+
+def _annotated_names(descriptor: Descriptor) -> list[Reference]:
+    annotations = descriptor.annotations or {}
+    text = annotations.get(manifests.NAME_ANNOTATION, "")
+    if not text:
+        text = annotations.get(manifests.REF_ANNOTATION, "")
+        if ":" not in text and "/" not in text:
+            return []  # a tag alone names nothing
+    return [reference.parse(text).with_default_tag()]

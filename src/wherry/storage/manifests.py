@@ -1,0 +1,84 @@
+"""The documents of the OCI image specification, and those of Docker's archives, as far as they are read here."""
+
+import platform
+from typing import Any, TypeVar
+
+import msgspec
+
+from wherry.model.errors import InvalidParameter
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+MANIFESTS = frozenset((MANIFEST, DOCKER_MANIFEST))
+INDEXES = frozenset((INDEX, DOCKER_INDEX))
+
+# Who wrote the archive says by these what the image is called; the first is a whole name.
+NAME_ANNOTATION = "io.containerd.image.name"
+REF_ANNOTATION = "org.opencontainers.image.ref.name"
+
+# Go's names of processors, as images use them.
+_ARCHITECTURES = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+    "armv7l": "arm",
+    "armv6l": "arm",
+    "i686": "386",
+    "loongarch64": "loong64",
+}
+
+Document = TypeVar("Document")
+
+
+class Platform(msgspec.Struct, omit_defaults=True):
+    architecture: str = ""
+    os: str = ""
+    variant: str = ""
+
+
+class Descriptor(msgspec.Struct, rename="camel", omit_defaults=True):
+    media_type: str
+    digest: str
+    size: int
+    annotations: dict[str, str] | None = None
+    platform: Platform | None = None
+
+
+class Manifest(msgspec.Struct, rename="camel", kw_only=True):
+    schema_version: int = 2
+    media_type: str = MANIFEST
+    config: Descriptor
+    layers: list[Descriptor]
+
+
+class Index(msgspec.Struct, rename="camel", kw_only=True):
+    schema_version: int = 2
+    media_type: str = INDEX
+    manifests: list[Descriptor] = []
+
+
+class ArchiveItem(msgspec.Struct, rename="pascal"):
+    """One image in the manifest.json of a Docker archive."""
+
+    config: str
+    repo_tags: list[str] | None = None
+    layers: list[str] | None = None
+    parent: str | msgspec.UnsetType = msgspec.UNSET
+    layer_sources: dict[str, dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+
+
+def decode(data: bytes, kind: type[Document], name: str) -> Document:
+    """A document of somebody else's. Raises InvalidParameter that names it; nesting without end too."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise InvalidParameter(f"{name}: {str(error)[:200]}") from None
+
+
+def architecture() -> str:
+    """This machine's, by Go's name."""
+    machine = platform.machine()
+    return _ARCHITECTURES.get(machine, machine)

@@ -1,0 +1,44 @@
+"""The command line in this process, against an engine that answers from a table."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.answering_engine import AnsweringEngine
+
+from wherry.cli import main
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def zone() -> Iterator[Callable[[str], None]]:
+    """Sets this process's time zone, for the test."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def set_zone(name: str) -> None:
+            patch.setenv("TZ", name)
+            time.tzset()
+
+        yield set_zone
+    time.tzset()
+
+
+@pytest.fixture
+def answering_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AnsweringEngine]:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with AnsweringEngine(tmp_path) as engine:
+        yield engine
+
+
+@pytest.fixture
+def cli(answering_engine: AnsweringEngine, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Runs a command line against it; gives the exit code, standard output and standard error."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        code = main.run(["-H", answering_engine.address, *words])
+        output = capfd.readouterr()
+        return code, output.out, output.err
+
+    return run
