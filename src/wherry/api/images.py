@@ -13,7 +13,7 @@ async def list_all(request: Request, engine: Engine) -> web.Response:
     filters = request.filters()
     if request.version < (1, 25) and request.text("filter"):
         filters.setdefault("reference", [request.text("filter")])
-    found = engine.images.list(
+    found = engine.images.list_all(
         show_all=request.flag("all"),
         filters=filters,
         digests=request.flag("digests"),

@@ -1,6 +1,6 @@
 """Points in time as clients write them: Unix seconds with a fraction, or RFC 3339."""
 
-from datetime import UTC, datetime
+from wherry.engine import clock
 
 _SECOND = 1_000_000_000
 
@@ -16,7 +16,10 @@ def parse_moment(text: str) -> int | None:
     if not text:
         return None
     if "-" in text[1:]:
-        return _parse_rfc3339(text)
+        try:
+            return clock.parse_rfc3339(text)
+        except ValueError:
+            raise ValueError(f'invalid timestamp "{text}": neither seconds since 1970 nor RFC 3339') from None
     seconds, _, fraction = text.partition(".")
     digits = seconds.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()):
@@ -24,15 +27,3 @@ def parse_moment(text: str) -> int | None:
     if fraction and not (fraction.isascii() and fraction.isdigit()):
         raise ValueError(f'invalid timestamp "{text}": invalid nanoseconds "{fraction}"')
     return int(seconds) * _SECOND + int(fraction[:9].ljust(9, "0"))
-
-
-def _parse_rfc3339(text: str) -> int:
-    head, dot, tail = text.partition(".")
-    digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]
-    try:
-        moment = datetime.fromisoformat(head + tail[len(digits) :] if dot else text)
-    except ValueError:
-        raise ValueError(f'invalid timestamp "{text}": not seconds since 1970 and not RFC 3339') from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp()) * _SECOND + int(digits[:9].ljust(9, "0"))

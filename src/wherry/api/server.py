@@ -48,9 +48,11 @@ class Server:
             answer = make(refused.message, refused.status)
         except EngineError as failure:
             answer = _failed(http, failure.message, failure.status)
-        except (ConnectionError, web.HTTPException):
+        except web.HTTPException:
             raise
         except Exception as failure:  # a mistake of ours must not take the daemon with it, and must be seen
+            if isinstance(failure, ConnectionError) and (http.transport is None or http.transport.is_closing()):
+                raise  # the client has gone
             log.exception("%s %s failed", http.method, http.path)
             answer = _failed(http, f"internal error: {type(failure).__name__}: {failure}", 500)
         if isinstance(http.protocol, Connection):

@@ -36,7 +36,7 @@ def _name(text: str) -> tuple[str, str]:
     except ValueError as error:
         raise CommandError(str(error)) from None
     if reference is None:
-        raise CommandError("invalid repository name: cannot specify 64-byte hexadecimal strings")
+        raise CommandError(f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")
     if reference.digest:
         raise CommandError("refusing to create a tag with a digest reference")
     reference = tagged(reference)

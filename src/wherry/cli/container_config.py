@@ -58,9 +58,6 @@ def build(options: Options, image: str, command: list[str], proxies: dict[str, s
         body["StopSignal"] = options["stop-signal"]
     if options.changed("stop-timeout"):
         body["StopTimeout"] = options["stop-timeout"]
-    mac = networks.get(host["NetworkMode"], {}).get("MacAddress")
-    if mac:
-        body["MacAddress"] = mac  # where the API had it before 1.44
     return body
 
 
@@ -191,8 +188,8 @@ def _host_config(options: Options, mounts: _Mounts, ports: dict[str, list[dict[s
         "VolumeDriver": options["volume-driver"],
         "VolumesFrom": options["volumes-from"] or None,
         "ConsoleSize": list(terminal.size()),
-        "CapAdd": options["cap-add"] or None,
-        "CapDrop": options["cap-drop"] or None,
+        "CapAdd": _capabilities(options["cap-add"]),
+        "CapDrop": _capabilities(options["cap-drop"]),
         "CgroupnsMode": options["cgroupns"],
         "Dns": options["dns"],
         "DnsOptions": options["dns-option"],
@@ -265,6 +262,13 @@ def _resources(options: Options) -> Body:
         "IOMaximumIOps": options["io-maxiops"],
         "IOMaximumBandwidth": options["io-maxbandwidth"],
     }
+
+
+def _capabilities(given: list[str]) -> list[str] | None:
+    """By their whole names, each once, in order."""
+    names = {name.strip().upper() for name in given}
+    whole = {name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}" for name in names}
+    return sorted(whole) or None
 
 
 def _check_modes(options: Options) -> None:

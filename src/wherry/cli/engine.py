@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SYSTEM_EXEC_ROOT = "/run/wherry"
 SOCKET = "wherry.sock"
+READY = 3
 
 
 class Endpoint:
@@ -124,7 +125,7 @@ def start_engine(socket: str) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _answers(socket):
-            _spawn(socket, os.path.join(directory, "daemon.log"))
+            _spawn(os.path.join(directory, "daemon.log"))
     finally:
         os.close(lock)
 
@@ -140,7 +141,12 @@ def _answers(socket: str) -> bool:
     return True
 
 
-def _spawn(socket: str, log: str) -> None:
+def daemon_command() -> list[str]:
+    """The engine, which says on descriptor READY when it answers."""
+    return [*python(), "-m", "wherry.daemon", "--ready-fd", str(READY)]
+
+
+def _spawn(log: str) -> None:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     said_before = os.fstat(output).st_size
     ready, ready_in_engine = os.pipe()
@@ -169,9 +175,10 @@ def _become_engine(output: int, ready: int) -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        os.dup2(ready, 3)  # dup2 makes it inheritable
-        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-        os.execv(sys.executable, [*python(), "-m", "wherry.daemon", "--ready-fd", "3"])
+        os.dup2(ready, READY)  # dup2 makes it inheritable
+        os.closerange(READY + 1, os.sysconf("SC_OPEN_MAX"))
+        command = daemon_command()
+        os.execv(command[0], command)
     finally:
         os._exit(127)
 

@@ -62,6 +62,7 @@ def _config(options: Options, streams: Any, command: list[str], size: list[int] 
         "AttachStdin": streams.stdin,
         "AttachStderr": streams.stderr,
         "AttachStdout": streams.stdout,
+        "Detach": options["detach"],
         "DetachKeys": streams.detach_keys,
         "Env": environment or None,
         "WorkingDir": options["workdir"],

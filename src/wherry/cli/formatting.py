@@ -96,7 +96,7 @@ def table(text: str, min_width: int = MIN_WIDTH, padding: int = PADDING) -> str:
 
 def _width(text: str) -> int:
     """How many places a text takes on a terminal."""
-    # Nearly all that is not ASCII is the … of what was cut: it takes one place, and no table of characters to know that.
+    # Nearly all that is not ASCII is the … of what was cut, for which no table of characters needs to be loaded.
     if text.replace("…", ".").isascii():
         return len(text)
     from unicodedata import combining, east_asian_width

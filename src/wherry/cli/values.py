@@ -70,6 +70,17 @@ def _number(text: str, base: int, function: str) -> int:
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 
 
+_DIGITS = frozenset("0123456789")
+
+
+def _leading(text: str, chars: frozenset[str]) -> tuple[str, str]:
+    """The beginning of a text that is made of some characters, and the rest."""
+    length = 0
+    while length < len(text) and text[length] in chars:
+        length += 1
+    return text[:length], text[length:]
+
+
 def parse_duration(text: str) -> int:
     """Nanoseconds, from text like -1.5h, 300ms or 1m30s."""
     rest = text[1:] if text[:1] in ("+", "-") else text
@@ -79,13 +90,12 @@ def parse_duration(text: str) -> int:
         raise ValueError(f"time: invalid duration {quoted(text)}")
     total = 0
     while rest:
-        length = 0
-        while length < len(rest) and rest[length] in "0123456789.":
-            length += 1
-        whole, _, fraction = rest[:length].partition(".")
-        if not (whole or fraction) or "." in fraction:
+        whole, rest = _leading(rest, _DIGITS)
+        fraction = ""
+        if rest.startswith("."):
+            fraction, rest = _leading(rest[1:], _DIGITS)
+        if not (whole or fraction):
             raise ValueError(f"time: invalid duration {quoted(text)}")
-        rest = rest[length:]
         length = 0
         while length < len(rest) and rest[length] not in "0123456789.":
             length += 1

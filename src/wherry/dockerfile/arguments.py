@@ -6,7 +6,9 @@ before every default, and a variable of the image's environment before an argume
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.dockerfile.errors import DockerfileError
 from wherry.dockerfile.expansion import expand
@@ -20,8 +22,7 @@ PREDEFINED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(Struct, frozen=True):
     """An operating system and an architecture, in Go's names."""
 
     os: str = "linux"
@@ -105,8 +106,7 @@ def global_arguments(
     return values
 
 
-@dataclass(frozen=True, slots=True)
-class StageArguments:
+class StageArguments(Struct, frozen=True):
     """The arguments of one stage at one place in it.
 
     ``given`` is what --build-arg gave, ``shared`` the global arguments, ``declared`` what ARGs have declared so far:
@@ -116,7 +116,7 @@ class StageArguments:
     given: Mapping[str, str]
     shared: Mapping[str, str]
     escape: str = "\\"
-    declared: Mapping[str, str | None] = field(default_factory=dict)
+    declared: Mapping[str, str | None] = {}
 
     def declare(self, arg: Arg, environment: Iterable[str]) -> "StageArguments":
         """The arguments after an ARG, given the image's environment (``NAME=value``) at that place.

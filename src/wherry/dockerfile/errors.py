@@ -1,8 +1,8 @@
 """Where something stands in a Dockerfile, and what is wrong with it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from difflib import get_close_matches
+
+from msgspec import Struct
 
 from wherry.model.errors import InvalidParameter
 
@@ -10,8 +10,7 @@ from wherry.model.errors import InvalidParameter
 _SHOWN_LINES = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True):
     """The lines of a file that an instruction takes up, counted from 1.
 
     ``text`` is those lines as they are written, ``code`` the instruction joined into one line. An empty ``file``
@@ -86,5 +85,7 @@ class DockerfileSyntaxError(DockerfileError):
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The nearest known name as the end of an error's sentence, or nothing: `` (did you mean FROM?)``."""
+    from difflib import get_close_matches  # only an error needs it, and the engine's start is counted in milliseconds
+
     near = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]}?)" if near and near[0] != word else ""

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from wherry.dockerfile.errors import DockerfileError, suggestion
 
@@ -21,13 +22,12 @@ _MILLISECOND = _UNITS["ms"]
 _LONGEST = (1 << 63) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Flags:
+class Flags(Struct, frozen=True):
     """What an instruction's flags say. A text that is not given is "", a switch is None."""
 
-    texts: dict[str, str] = field(default_factory=dict)
-    switches: dict[str, bool] = field(default_factory=dict)
-    lists: dict[str, list[str]] = field(default_factory=dict)
+    texts: dict[str, str] = {}
+    switches: dict[str, bool] = {}
+    lists: dict[str, list[str]] = {}
 
     def text(self, name: str) -> str:
         return self.texts.get(name, "")

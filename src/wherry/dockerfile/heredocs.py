@@ -1,7 +1,8 @@
 """Here-documents: ``<<EOF``, ``<<-EOF`` (tabs stripped), ``<<"EOF"`` (nothing expanded), ``3<<EOF`` (a descriptor)."""
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wherry.dockerfile.errors import DockerfileError
 from wherry.dockerfile.expansion import split_raw, unquote
@@ -10,8 +11,7 @@ _START = re.compile(r"([0-9]*)<<(-?)[\t\n\f\r ]*([^<]*)", re.DOTALL)
 _LEADING_TABS = re.compile(r"^\t+", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class HereDocument:
+class HereDocument(Struct, frozen=True):
     """``word`` is how it began, ``body`` the lines between, as written. ``expand``: its variables are replaced."""
 
     word: str

@@ -10,8 +10,9 @@ is below it, the first place where a part of a pattern fits is as good as any la
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import groupby, pairwise
+
+from msgspec import Struct
 
 from wherry.dockerfile.errors import DockerfileError, Position
 from wherry.dockerfile.lexer import SPACES
@@ -25,8 +26,7 @@ _END = r"(?=/|\Z)"
 _MOST_INNER_STARS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class _Pattern:
+class _Pattern(Struct, frozen=True):
     text: str
     negated: bool
     position: Position
@@ -42,8 +42,7 @@ class _Pattern:
         return literal.startswith(prefix) or (literal != self.text and prefix.startswith(literal))
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
+class _Group(Struct, frozen=True):
     """Patterns in a row of which none is negated, or all."""
 
     negated: bool

@@ -3,8 +3,9 @@
 Two instructions are equal when they say the same, wherever they stand.
 """
 
-from dataclasses import dataclass, field
 from typing import ClassVar, Literal
+
+from msgspec import Struct
 
 from wherry.dockerfile.errors import NOWHERE, Position
 from wherry.dockerfile.heredocs import HereDocument
@@ -14,24 +15,31 @@ Network = Literal["default", "none", "host"]
 Security = Literal["sandbox", "insecure"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instruction:
+class Instruction(Struct, frozen=True, kw_only=True, eq=False):
     """Base of all of them. ``keyword`` is the instruction's name in capitals."""
 
     keyword: ClassVar[str]
-    position: Position = field(default=NOWHERE, compare=False, repr=False)
+    position: Position = NOWHERE
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        fields = (name for name in self.__struct_fields__ if name != "position")
+        return all(getattr(self, name) == getattr(other, name) for name in fields)
+
+    def __hash__(self) -> int:
+        values = (getattr(self, name) for name in self.__struct_fields__ if name != "position")
+        return hash((self.keyword, *values))
 
 
-@dataclass(frozen=True, slots=True)
-class CommandLine:
+class CommandLine(Struct, frozen=True):
     """A command. In shell form (``shell``) one text, or none; in exec form the words to run as they are."""
 
     arguments: tuple[str, ...]
     shell: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(Struct, frozen=True):
     """One of ENV's or LABEL's. ``legacy`` is the form without ``=``, where the value is the rest of the line."""
 
     key: str
@@ -39,16 +47,14 @@ class Pair:
     legacy: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
+class Declaration(Struct, frozen=True):
     """One of ARG's names, and its default: None when there is none, "" for ``name=``."""
 
     name: str
     default: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class From(Instruction):
+class From(Instruction, frozen=True, kw_only=True):
     """``name`` is the stage's, in lower case, "" when it has none."""
 
     keyword = "FROM"
@@ -57,14 +63,12 @@ class From(Instruction):
     platform: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arg(Instruction):
+class Arg(Instruction, frozen=True, kw_only=True):
     keyword = "ARG"
     declarations: tuple[Declaration, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run(Instruction):
+class Run(Instruction, frozen=True, kw_only=True):
     keyword = "RUN"
     command: CommandLine
     heredocs: tuple[HereDocument, ...] = ()
@@ -73,8 +77,7 @@ class Run(Instruction):
     security: Security = "sandbox"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Copy(Instruction):
+class Copy(Instruction, frozen=True, kw_only=True):
     """``sources`` are paths, and come before ``heredocs``, which are files of their own.
 
     ``source_stage`` (``--from``) is a stage's name or number, or an image; "" is the build context.
@@ -92,8 +95,7 @@ class Copy(Instruction):
     exclude: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Add(Instruction):
+class Add(Instruction, frozen=True, kw_only=True):
     """``sources`` may also be URLs, git addresses and archives. None for a flag that is not given."""
 
     keyword = "ADD"
@@ -109,70 +111,59 @@ class Add(Instruction):
     exclude: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cmd(Instruction):
+class Cmd(Instruction, frozen=True, kw_only=True):
     keyword = "CMD"
     command: CommandLine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entrypoint(Instruction):
+class Entrypoint(Instruction, frozen=True, kw_only=True):
     keyword = "ENTRYPOINT"
     command: CommandLine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Env(Instruction):
+class Env(Instruction, frozen=True, kw_only=True):
     keyword = "ENV"
     pairs: tuple[Pair, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Label(Instruction):
+class Label(Instruction, frozen=True, kw_only=True):
     keyword = "LABEL"
     pairs: tuple[Pair, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expose(Instruction):
+class Expose(Instruction, frozen=True, kw_only=True):
     """``ports`` are words like ``80``, ``53/udp``, ``8000-8010/tcp`` or ``$PORT``, sorted as Docker sorts them."""
 
     keyword = "EXPOSE"
     ports: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Volume(Instruction):
+class Volume(Instruction, frozen=True, kw_only=True):
     keyword = "VOLUME"
     paths: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class User(Instruction):
+class User(Instruction, frozen=True, kw_only=True):
     keyword = "USER"
     user: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workdir(Instruction):
+class Workdir(Instruction, frozen=True, kw_only=True):
     keyword = "WORKDIR"
     path: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shell(Instruction):
+class Shell(Instruction, frozen=True, kw_only=True):
     keyword = "SHELL"
     arguments: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopSignal(Instruction):
+class StopSignal(Instruction, frozen=True, kw_only=True):
     keyword = "STOPSIGNAL"
     signal: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthCheck(Instruction):
+class HealthCheck(Instruction, frozen=True, kw_only=True):
     """``test`` is ``("NONE",)``, ``("CMD", word, …)`` or ``("CMD-SHELL", text)``.
 
     Durations are in nanoseconds; 0 takes the default.
@@ -187,14 +178,13 @@ class HealthCheck(Instruction):
     retries: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OnBuild(Instruction):
+class OnBuild(Instruction, frozen=True, kw_only=True):
     """``text`` is the line that is kept for later, as written; ``trigger`` is what it says."""
 
     keyword = "ONBUILD"
     text: str
     heredocs: tuple[HereDocument, ...] = ()
-    trigger: Instruction = field(compare=False)
+    trigger: Instruction
 
     @property
     def expression(self) -> str:
@@ -202,8 +192,7 @@ class OnBuild(Instruction):
         return "\n".join([self.text, *(heredoc.written for heredoc in self.heredocs)])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Maintainer(Instruction):
+class Maintainer(Instruction, frozen=True, kw_only=True):
     keyword = "MAINTAINER"
     maintainer: str
 

@@ -6,7 +6,8 @@ the first line that is none. A here-document's body is read as it is, by whoever
 """
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wherry.dockerfile.errors import DockerfileSyntaxError, Position
 
@@ -25,8 +26,7 @@ def without_surrogates(text: str) -> str:
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-@dataclass(frozen=True, slots=True)
-class LogicalLine:
+class LogicalLine(Struct, frozen=True):
     """One instruction's line with its continuations joined, and the numbers of the lines that it came from."""
 
     text: str

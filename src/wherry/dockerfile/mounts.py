@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, cast
+
+from msgspec import Struct
 
 from wherry.dockerfile.errors import DockerfileError, suggestion
 
@@ -25,8 +26,7 @@ _FIELD = re.compile(r'(?:"((?:[^"]|"")*+)"|([^",]*))(?=,|\Z)')
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
+class Mount(Struct, frozen=True, kw_only=True):
     """A mount of one RUN. ``text`` is the flag's value as written; what it does not say has Docker's default.
 
     ``source_stage`` (``from=``) is a stage or an image, "" the build context. ``target`` may be relative to the

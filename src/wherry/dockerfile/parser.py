@@ -6,8 +6,10 @@
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import cast
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.dockerfile import instructions as ins
 from wherry.dockerfile.errors import DockerfileError, DockerfileSyntaxError, Position, suggestion
@@ -25,8 +27,7 @@ _PLAIN_SIGNAL = re.compile(r"[A-Za-z0-9+-]+")
 _COPY_FLAGS = ("chown", "chmod")
 
 
-@dataclass(frozen=True, slots=True)
-class Dockerfile:
+class Dockerfile(Struct, frozen=True):
     """What a text says. ``directives`` are those of its first lines (``syntax``, ``escape``, ``check``)."""
 
     file: str

@@ -3,8 +3,6 @@
 ``address:host:container`` is allowed, and its host's part checked, but an image can only say the container's part.
 """
 
-from ipaddress import ip_address
-
 from wherry.dockerfile.errors import DockerfileError
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
@@ -29,6 +27,8 @@ def parse_ports(specification: str) -> list[str]:
 def _check_host(host: str, ports: str, numbers: range) -> None:
     address, _, host_ports = host.rpartition(":")
     if address:
+        from ipaddress import ip_address  # nearly no EXPOSE has an address, and the engine is to start fast
+
         try:
             ip_address(address.removeprefix("[").removesuffix("]"))
         except ValueError:

@@ -1,6 +1,6 @@
 """What a RUN gives to its shell when it has here-documents."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from wherry.dockerfile.heredocs import parse_start
 from wherry.dockerfile.instructions import CommandLine, Run
@@ -8,8 +8,7 @@ from wherry.dockerfile.instructions import CommandLine, Run
 SCRIPT_DIRECTORY = "/dev/pipes"
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(Struct, frozen=True):
     """A file that a RUN brings with it: to be there while it runs, executable (0755), and not in the image."""
 
     path: str

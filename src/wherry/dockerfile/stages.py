@@ -9,7 +9,9 @@ capitals and in small letters. What is no stage is an image. ::
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.dockerfile.arguments import (
     Platform,
@@ -26,8 +28,7 @@ from wherry.dockerfile.parser import Dockerfile, parse_trigger
 SCRATCH = "scratch"
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """Where files come from: a stage (its ``stage`` is its index) or an image (``stage`` is None).
 
     The image ``scratch`` is the empty file system.
@@ -38,8 +39,7 @@ class Source:
     position: Position
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Struct, frozen=True):
     """``base`` is what it begins with; ``sources`` are the places its COPYs and RUNs take files from, by their name.
 
     ``name`` is "" when FROM gives none, ``platform`` None when it asks for none. ``instructions`` begin after the
@@ -65,8 +65,7 @@ class Stage:
         return [(source.stage, source.position) for source in found if source.stage is not None]
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(Struct, frozen=True):
     """All stages in the file's order, and the one that is wanted.
 
     ``arguments`` is what every stage begins with. ``unused`` are the build arguments that no ARG declares.

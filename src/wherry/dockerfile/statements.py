@@ -1,7 +1,9 @@
 """Logical lines to statements: keyword, flags, arguments and here-documents, whatever they mean."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wherry.dockerfile.errors import DockerfileError, DockerfileSyntaxError, Position
 from wherry.dockerfile.heredocs import HereDocument, find_starts
@@ -11,8 +13,7 @@ from wherry.dockerfile.words import exec_form, split_flags, split_keyword
 _WITH_HEREDOCS = frozenset({"ADD", "COPY", "RUN"})
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(Struct, frozen=True):
     """One instruction's parts. ``keyword`` is in capitals, ``written`` as in the file; ``arguments`` is one text."""
 
     keyword: str

@@ -6,8 +6,9 @@ comes up in. FROM and ARG have rules of their own, see arguments.py.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TypeVar, cast
+
+from msgspec.structs import replace
 
 from wherry.dockerfile.errors import DockerfileError
 from wherry.dockerfile.expansion import expand, expand_words

@@ -2,7 +2,8 @@
 
 import json
 import re
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from wherry.dockerfile.errors import DockerfileError
 from wherry.dockerfile.lexer import SPACES, without_surrogates
@@ -36,11 +37,9 @@ def split_blanks(text: str) -> list[str]:
     return _BLANKS.split(text) if text else []
 
 
-@dataclass(slots=True)
-class _Word:
-    characters: list[str] = field(default_factory=list)
+class _Word(Struct):
+    characters: list[str] = []
     quote: str = ""
-    quoted: bool = False  # it may be empty
 
 
 def split_flags(text: str, escape: str) -> tuple[list[str], str]:

@@ -1,7 +1,10 @@
 """Points in time: nanoseconds since the epoch inside the engine, RFC 3339 outside."""
 
+import re
 import time
 from datetime import UTC, datetime, timedelta
+
+from wherry.model.errors import InvalidParameter
 
 NEVER = "0001-01-01T00:00:00Z"  # Go's zero time, which clients test for
 _SECOND = 1_000_000_000
@@ -34,6 +37,25 @@ def parse_rfc3339(text: str) -> int:
         moment = moment.replace(tzinfo=UTC)
     whole = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
     return whole * _SECOND + int(fraction[:9].ljust(9, "0") or "0")
+
+
+def parse_moment(text: str) -> int:
+    """Nanoseconds of what clients send for a point in time: seconds with a fraction, RFC 3339, or "10m" for ago.
+
+    Raises InvalidParameter.
+    """
+    try:
+        return int(float(text) * _SECOND)
+    except ValueError:
+        pass
+    try:
+        if re.fullmatch(r"([0-9.]+(h|m|s|ms))+", text):
+            units = {"h": 3600, "m": 60, "s": 1, "ms": 0.001}
+            ago = sum(float(n) * units[unit] for n, unit in re.findall(r"([0-9.]+)(h|ms|m|s)", text))
+            return now() - int(ago * _SECOND)
+        return parse_rfc3339(text)
+    except ValueError:
+        raise InvalidParameter(f"failed to parse value as time or duration: {text!r}") from None
 
 
 def human_duration(nanoseconds: int) -> str:

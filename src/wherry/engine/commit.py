@@ -50,7 +50,7 @@ async def commit(
     image_id = store.images.create(image, parent=record.image_id, layer=layer)
     if target is not None:
         store.images.tag(image_id, target)
-    events.container(record, "commit", comment=comment, imageID=image_id, imageRef=target or "")
+    events.container(record, "commit", comment=comment, imageID=image_id, imageRef=target.familiar if target else "")
     return image_id
 
 

@@ -184,7 +184,7 @@ class Containers:
         if volumes or record.host_config.auto_remove:
             self._volumes.remove_anonymous(record.mounts)
         self._events.container(record, "destroy")
-        outcome = (record.state.exit_code, record.state.error)
+        outcome = (record.state.exit_code, "")  # a failed start was told to the one who asked for it
         _resolve(live.removal_waiters, outcome)
         _resolve(live.exit_waiters, outcome)
 

@@ -16,7 +16,7 @@ from wherry.storage.store import Store
 
 API_VERSION = "1.51"
 MIN_API_VERSION = "1.24"
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}  # Go's names
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}  # Go's names
 
 
 class System:
@@ -38,7 +38,7 @@ class System:
 
     def version(self) -> dict[str, Any]:
         kernel = platform.release()
-        architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
+        architecture = ARCHITECTURES.get(platform.machine(), platform.machine())
         python = platform.python_version()
         return {
             "Platform": {"Name": "wherry"},

@@ -1,8 +1,10 @@
-"""The line from a process that is being started back to its monitor. It closes when the program is executed."""
+"""The line between a process that is being started and its monitor. It closes when the program is executed."""
 
+import os
 import socket
 
-from wherry.runtime.protocol import Console, Failed, Notice, send
+from wherry.runtime.errors import StartError
+from wherry.runtime.protocol import Begin, Console, Failed, Go, Notice, decode_order, from_memfd, receive, send
 
 
 class Channel:
@@ -10,6 +12,25 @@ class Channel:
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
+
+    def wait_to_begin(self) -> tuple[bytes, int]:
+        """Waits for what it is to become: an encoded Spec or Process, and the pidfd of whom it joins, or -1.
+
+        Puts the standard streams in their places. Raises StartError when the monitor is gone.
+        """
+        order, descriptors = self._wait()
+        assert isinstance(order, Begin)
+        content = from_memfd(descriptors.pop(0))
+        joined = descriptors.pop(0) if order.joins else -1
+        for number, fd in zip(order.streams, descriptors, strict=True):
+            os.dup2(fd, number)
+            os.close(fd)
+        return content, joined
+
+    def wait_to_go(self) -> None:
+        """Waits for the container's cgroup."""
+        order, _ = self._wait()
+        assert isinstance(order, Go)
 
     def notice(self, text: str) -> None:
         """Something was refused that can be done without."""
@@ -32,3 +53,9 @@ class Channel:
 
     def close(self) -> None:
         self._socket.close()
+
+    def _wait(self) -> tuple[Begin | Go, list[int]]:
+        packet, descriptors = receive(self._socket)
+        if not packet:
+            raise StartError("the monitor is gone")
+        return decode_order.decode(packet), descriptors

@@ -3,6 +3,8 @@
 import os
 from typing import NoReturn
 
+import msgspec
+
 from wherry.linux import namespaces, process
 from wherry.linux.cgroups import Cgroup
 from wherry.runtime import console, credentials, starting
@@ -19,12 +21,17 @@ _JOINED = (
 )
 
 
-def run(wanted: Process, streams: tuple[int, int, int], channel: int, init: int, cgroup: Cgroup | None) -> NoReturn:
-    """Becomes the program, in the namespaces of the process that the pidfd ``init`` is of."""
-    starting.run(lambda line: _start(wanted, line, cgroup), streams, channel, keep=init)
+_decode_process = msgspec.msgpack.Decoder(Process).decode
 
 
-def _start(wanted: Process, channel: Channel, cgroup: Cgroup | None) -> None:
+def run(channel: int, cgroup: Cgroup | None) -> NoReturn:
+    """Becomes the program that the channel tells of, in the namespaces of the container's first process."""
+    starting.run(lambda line: _start(line, cgroup), channel)
+
+
+def _start(channel: Channel, cgroup: Cgroup | None) -> None:
+    content, first = channel.wait_to_begin()
+    wanted = _decode_process(content)
     if cgroup is not None:
         cgroup.join(cloned=True)
     credentials.set_oom_score(wanted.oom_score_adj or 0, channel)
@@ -33,8 +40,8 @@ def _start(wanted: Process, channel: Channel, cgroup: Cgroup | None) -> None:
 
     starting.stop_importing()
     # All at once, so that there is no moment at which it is half in and half out. It leaves us in the new "/".
-    namespaces.join(starting.KEPT, _JOINED)
-    os.close(starting.KEPT)
+    namespaces.join(first, _JOINED)
+    os.close(first)
     if wanted.tty:
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         terminal = console.open_terminal(root, wanted.console_size)

@@ -7,50 +7,67 @@ import os
 import socket
 from typing import NoReturn
 
+import msgspec
+
 from wherry.linux import interfaces, namespaces, process
-from wherry.linux.cgroups import Cgroup, Hierarchies
-from wherry.runtime import console, credentials, rootfs, starting
+from wherry.linux.cgroups import Hierarchies
+from wherry.runtime import console, credentials, starting
 from wherry.runtime.channel import Channel
 from wherry.runtime.errors import StartError
+from wherry.runtime.rootfs import Root
 from wherry.runtime.spec import NamespaceKind, Spec
 
 _JOIN_ORDER: tuple[NamespaceKind, ...] = ("ipc", "uts", "net", "cgroup")
+_USUAL: frozenset[NamespaceKind] = frozenset(("pid", "net", "ipc", "uts"))
+_AHEAD = namespaces.CLONE_NEWNET | namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
+
+_decode_spec = msgspec.msgpack.Decoder(Spec).decode
 
 
-def run(
-    spec: Spec,
-    streams: tuple[int, int, int],
-    channel: int,
-    hierarchies: Hierarchies | None,
-    cgroup: Cgroup | None,
-) -> NoReturn:
-    """Becomes the container's first program. Whatever goes wrong is told over the channel, and ends this process."""
-    starting.run(lambda line: _start(spec, line, hierarchies, cgroup), streams, channel)
+def run(channel: int, hierarchies: Hierarchies | None, *, ahead: bool) -> NoReturn:
+    """Becomes the first program of the container that the channel tells of. Whatever goes wrong is told there.
+
+    ``ahead``: before it is known which container that is. It leaves those of the host's namespaces that nearly every
+    container leaves; see ``fits``.
+    """
+    starting.run(lambda line: _start(line, hierarchies, ahead=ahead), channel)
 
 
-def _start(spec: Spec, channel: Channel, hierarchies: Hierarchies | None, cgroup: Cgroup | None) -> None:
+def fits(spec: Spec) -> bool:
+    """Whether a process that was started ahead can become this container's first."""
+    return {namespace.kind for namespace in spec.namespaces if namespace.pid is None} >= _USUAL
+
+
+def _start(channel: Channel, hierarchies: Hierarchies | None, *, ahead: bool) -> None:
+    process.join_new_keyring()
+    if ahead:
+        _leave(_AHEAD)
+    content, _ = channel.wait_to_begin()
+    spec = _decode_spec(content)
     wanted = spec.process
-
-    # The cgroup first: what is allocated from now on is the container's to pay for. And before the cgroup namespace,
-    # whose root is where the process is when it is made.
-    if cgroup is not None:
-        cgroup.join(cloned=True)
     credentials.set_oom_score(wanted.oom_score_adj or 0, channel)
     label = credentials.SecurityLabel(wanted)
-    process.join_new_keyring()
-    _separate(spec)
+    _separate(spec, done=_AHEAD if ahead else 0)
 
     starting.stop_importing()
-    root = rootfs.build(spec, hierarchies, cgroup)
+    root = Root(spec)
+    channel.wait_to_go()
+    cgroup = hierarchies.open(spec.cgroup) if spec.cgroup and hierarchies is not None else None
+    if cgroup is not None:
+        cgroup.join(cloned=True)
+    # Only now, since the root of a cgroup namespace is where the process is when it is made.
+    if _is_new(spec, "cgroup"):
+        namespaces.unshare(namespaces.CLONE_NEWCGROUP)
+    root.fill(hierarchies, cgroup)
     terminal = None
     if wanted.tty:
-        terminal = console.open_terminal(root, wanted.console_size)
+        terminal = console.open_terminal(root.fd, wanted.console_size)
         channel.console(terminal.master)
         os.close(terminal.master)
-        if rootfs.has_own_devices(spec):
-            console.mount_console(root, terminal.slave)
-    rootfs.protect(root, spec)
-    rootfs.enter(root, spec.root_propagation)
+        if root.has_own_devices:
+            console.mount_console(root.fd, terminal.slave)
+    root.protect()
+    root.enter()
 
     # From here on "/" is the container's.
     if terminal is not None:
@@ -62,7 +79,7 @@ def _start(spec: Spec, channel: Channel, hierarchies: Hierarchies | None, cgroup
     starting.execute(wanted, channel, label, make_directory=True, with_reaper=spec.init)
 
 
-def _separate(spec: Spec) -> None:
+def _separate(spec: Spec, done: int) -> None:
     """Leaves the host's namespaces: joins those of others, then makes its own. The pid namespace it was born in."""
     for kind in _JOIN_ORDER:
         for namespace in spec.namespaces:
@@ -70,10 +87,14 @@ def _separate(spec: Spec) -> None:
                 namespaces.join_of(namespace.pid, kind)
     flags = 0
     for namespace in spec.namespaces:
-        if namespace.pid is None and namespace.kind != "pid":
+        if namespace.pid is None and namespace.kind not in ("pid", "cgroup"):
             flags |= namespaces.FLAGS[namespace.kind]
     if not flags & namespaces.CLONE_NEWNS:
         raise StartError("a container needs a mount namespace of its own")
+    _leave(flags & ~done)
+
+
+def _leave(flags: int) -> None:
     namespaces.unshare(flags)
     if flags & namespaces.CLONE_NEWNET:
         interfaces.bring_up("lo")

@@ -21,8 +21,7 @@ import sys
 
 from wherry.linux import process
 from wherry.linux.cgroups import CgroupError, Hierarchies
-from wherry.runtime import monitor
-from wherry.runtime.monitor import QUIT, TAKEN
+from wherry.runtime import spare
 
 CGROUP_PARENT = "/wherry"
 
@@ -43,8 +42,8 @@ def serve(fd: int) -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
-    word = TAKEN
-    while word != QUIT:
+    word = spare.TAKEN
+    while word != spare.QUIT:
         word = _keep_spare(requests, hierarchies, title)
 
 
@@ -53,10 +52,10 @@ def _keep_spare(requests: socket.socket, hierarchies: Hierarchies | None, title:
     heard, tell = os.pipe()
     if os.fork() == 0:
         os.close(heard)
-        monitor.run(requests, tell, hierarchies, title)
+        spare.run(requests, tell, hierarchies, title)
     os.close(tell)
     word = os.read(heard, 1)  # b"" when it was killed
-    if word == TAKEN:
+    if word == spare.TAKEN:
         poll = select.poll()
         poll.register(heard, select.POLLIN)
         poll.register(requests, select.POLLIN)

@@ -7,14 +7,13 @@ keeps nothing but memory.
 
 import contextlib
 import os
-import signal
 import socket
 import time
-from typing import NoReturn
+from collections.abc import Callable
 
 import msgspec
 
-from wherry.linux import namespaces, process
+from wherry.linux import namespaces
 from wherry.linux.cgroups import Cgroup, Hierarchies
 from wherry.linux.errors import SyscallError
 from wherry.runtime import exec, init
@@ -37,73 +36,27 @@ from wherry.runtime.protocol import (
     Status,
     Streams,
     decode_request,
-    decode_start,
     encode,
-    from_memfd,
     receive,
     send,
 )
-from wherry.runtime.running import Running
-from wherry.runtime.spec import DeviceRule, Mount, Namespace, Process, Resources, Rlimit, Spec
+from wherry.runtime.running import Child, Running, fork
+from wherry.runtime.spec import Process, Spec
 from wherry.runtime.streams import Buffer
 
-_OOM_SCORE = -999
-_ENDED_AT_MOST = 1000  # exec sessions whose exit codes are kept for a daemon that comes back
-
-TAKEN = b"t"
-STARTED = b"s"
-QUIT = b"q"
-"""What a spare monitor says to the launcher."""
-
-_decode_spec = msgspec.msgpack.Decoder(Spec).decode
-_REHEARSAL = msgspec.msgpack.encode(
-    Spec(
-        id="rehearsal",
-        exec_dir="/",
-        rootfs=(Mount("overlay", "overlay", options=("ro",)),),
-        process=Process(args=("true",), env=("PATH=/bin",), rlimits=(Rlimit("nofile", 1, 1),)),
-        namespaces=(Namespace("pid"),),
-        resources=Resources(memory=1, devices=(DeviceRule(True),)),
-    )
-)
 _decode_process = msgspec.msgpack.Decoder(Process).decode
 
-
-def run(requests: socket.socket, tell: int, hierarchies: Hierarchies | None, title: process.Title) -> NoReturn:
-    """Becomes the monitor of the next container that is to be started, in a process forked from the launcher."""
-    daemon: socket.socket | None = None
-    try:
-        _detach()
-        process.set_name("wherry-monitor")
-        title.set("wherry-monitor")
-        _warm_up()
-        packet, descriptors = receive(requests)
-        requests.close()
-        _say(tell, TAKEN if packet else QUIT)
-        if not packet:
-            os._exit(0)
-        memfd, connection, *clients = descriptors
-        daemon = socket.socket(fileno=connection)
-        start = decode_start(packet)
-        spec = _decode_spec(from_memfd(memfd))
-        title.set(f"wherry-monitor {spec.id}")
-        monitor = Monitor(spec, daemon, hierarchies, tell)
-        monitor.start([(socket.socket(fileno=fd), streams) for fd, streams in zip(clients, start.streams, strict=True)])
-        monitor.serve()
-    except BaseException as error:  # there is nobody above who could be told, and no terminal
-        if daemon is not None:
-            with contextlib.suppress(OSError):
-                send(daemon, Failed(_describe(error)))
-        os._exit(1)
-    os._exit(0)
+_ENDED_AT_MOST = 1000  # exec sessions whose exit codes are kept for a daemon that comes back
 
 
 class Monitor:
     """``serve`` returns when the container has ended and everything is delivered."""
 
-    def __init__(self, spec: Spec, daemon: socket.socket, hierarchies: Hierarchies | None, launcher: int) -> None:
+    def __init__(
+        self, spec: Spec, daemon: socket.socket, hierarchies: Hierarchies | None, on_started: Callable[[], None]
+    ) -> None:
         self._spec = spec
-        self._launcher = launcher
+        self._on_started = on_started
         self._hierarchies = hierarchies
         self._loop = Loop()
         self._buffer = Buffer()
@@ -122,31 +75,47 @@ class Monitor:
         self._exited: Exited | None = None
         self._connect(daemon)
 
-    def start(self, clients: list[tuple[socket.socket, Streams]]) -> None:
-        """Makes everything that is outside of the container, and forks its first process."""
-        spec = self._spec
+    def start(self, content: int, clients: list[tuple[socket.socket, Streams]], ready: Child | None) -> None:
+        """Starts the container: ``content`` is the memfd of its spec, ``ready`` a child that was forked ahead."""
+        spec, hierarchies = self._spec, self._hierarchies
         try:
-            self._log = open_writer(spec.log, self._warnings.append)
-            self._listen()
-            if spec.cgroup and self._hierarchies is not None:
-                self._cgroup = self._hierarchies.create(spec.cgroup, spec.resources)
-            elif spec.cgroup:
+            has_cgroup = bool(spec.cgroup) and hierarchies is not None
+            if spec.cgroup and not has_cgroup:
                 self._warnings.append("this machine has no cgroups: the container runs without limits")
-            self._enter_pid_namespace()
-            first = Running(self._loop, self._buffer, self._log, spec.process)
+            if hierarchies is not None and hierarchies.unified is not None and has_cgroup:
+                self._cgroup = hierarchies.create(spec.cgroup, spec.resources)  # the child is to be born in it
+            child = self._child(ready)
+            self._log = open_writer(spec.log, self._warnings.append)
+            first = self._first = Running(self._loop, self._buffer, self._log, spec.process)
+            first.begin(child, content, self._first_started, self._first_exited)
+            # The child builds the root meanwhile.
+            if hierarchies is not None and self._cgroup is None and has_cgroup:
+                self._cgroup = hierarchies.create(spec.cgroup, spec.resources)
+            first.go()
             for connection, streams in clients:
                 first.attach(connection, streams)
-            self._first = first
-            first.fork(
-                lambda streams, channel: init.run(spec, streams, channel, self._hierarchies, self._cgroup),
-                self._cgroup,
-                self._first_started,
-                self._first_exited,
-            )
+            self._listen()
         except (OSError, StartError) as error:
+            if self._first is not None:
+                self._first.kill()
+            self._answer(self._daemon, Failed(describe(error)))
             self._clean_up()
-            self._answer(self._daemon, Failed(_describe(error)))
             raise SystemExit from error
+
+    def _child(self, ready: Child | None) -> Child:
+        """The one that is to become the container's first process, in the pid namespace that the spec wants."""
+        if ready is not None:
+            if init.fits(self._spec) and ready.is_alive():
+                return ready
+            ready.discard()
+            namespaces.join_of(os.getpid(), "pid")  # back to ours, from where alone a new one can be made
+        for namespace in self._spec.namespaces:
+            if namespace.kind == "pid":
+                if namespace.pid is None:
+                    namespaces.unshare(namespaces.CLONE_NEWPID)
+                elif namespace.pid:
+                    namespaces.join_of(namespace.pid, "pid")
+        return fork(lambda channel: init.run(channel, self._hierarchies, ahead=False), self._cgroup)
 
     def serve(self) -> None:
         while not self._is_done:
@@ -173,22 +142,12 @@ class Monitor:
         self._listener = listener
         self._loop.watch(listener.fileno(), READ, lambda events: self._accept(listener))
 
-    def _enter_pid_namespace(self) -> None:
-        """That of the children from now on: the container's first process, and those of exec."""
-        for namespace in self._spec.namespaces:
-            if namespace.kind == "pid":
-                if namespace.pid is None:
-                    namespaces.unshare(namespaces.CLONE_NEWPID)
-                elif namespace.pid:
-                    namespaces.join_of(namespace.pid, "pid")
-
     @property
     def _owns_pid_namespace(self) -> bool:
         return any(namespace.kind == "pid" and namespace.pid is None for namespace in self._spec.namespaces)
 
     def _first_started(self, first: Running) -> None:
-        _say(self._launcher, STARTED)
-        os.close(self._launcher)
+        self._on_started()
         if first.failure is not None:
             return
         self._started_at = time.time_ns()
@@ -289,8 +248,8 @@ class Monitor:
             self._obey(connection, request, descriptors)
         except StartError as error:
             self._answer(connection, Failed(error.message, error.code, request.number))
-        except OSError as error:
-            self._answer(connection, Failed(_describe(error), number=request.number))
+        except Exception as error:  # whatever one request does, the container and its other clients must not suffer
+            self._answer(connection, Failed(describe(error), number=request.number))
 
     def _obey(self, connection: socket.socket, request: Request, descriptors: list[int]) -> None:
         if isinstance(request, Status):
@@ -319,12 +278,14 @@ class Monitor:
         return running
 
     def _exec(self, connection: socket.socket, request: Exec, descriptors: list[int]) -> None:
-        wanted = _decode_process(from_memfd(descriptors[0]))
+        content = descriptors[0]
+        wanted = _decode_process(os.pread(content, os.fstat(content).st_size, 0))
         clients = [socket.socket(fileno=fd) for fd in descriptors[1:]]
         first = self._first
         if first is None or first.pidfd < 0 or not self._started_at or request.exec_id in self._execs:
             for client in clients:
                 client.close()
+            os.close(content)
             raise StartError("the container does not run" if request.exec_id not in self._execs else "it runs already")
         running = Running(self._loop, self._buffer, None, wanted, request.exec_id)
         for client, streams in zip(clients, request.streams, strict=True):
@@ -351,16 +312,14 @@ class Monitor:
         self._execs[request.exec_id] = running
         self._lingering = [old for old in self._lingering if old.stdio.reading or old.stdio.delivering]
         try:
-            running.fork(
-                lambda streams, channel: exec.run(wanted, streams, channel, first.pidfd, self._cgroup),
-                self._cgroup,
-                started,
-                exited,
-            )
+            child = fork(lambda channel: exec.run(channel, self._cgroup), self._cgroup)
+            running.begin(child, content, started, exited, joined=first.pidfd)
         except OSError:
             del self._execs[request.exec_id]
             running.stdio.drain()
             raise
+        finally:
+            os.close(content)
 
     def _remember(self, exec_id: str, code: int) -> None:
         self._ended[exec_id] = code
@@ -379,37 +338,7 @@ class Monitor:
             self._disconnect(connection)
 
 
-def _detach() -> None:
-    """Away from the launcher: its session, its directory, its terminal; and out of the OOM killer's sight."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the launcher ignores it, and then nobody's end can be waited for
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    os.setsid()
-    os.chdir("/")
-    null = os.open("/dev/null", os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    os.close(null)
-    process.set_dumpable(False)
-    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-    with contextlib.suppress(PermissionError):  # without CAP_SYS_RESOURCE it stays what it is
-        os.write(fd, str(_OOM_SCORE).encode())
-    os.close(fd)
-
-
-def _warm_up() -> None:
-    """Does what a start will do, to no effect: the pages that it writes to are copied now and not then."""
-    _decode_spec(_REHEARSAL)
-    Loop().close()
-
-
-def _say(tell: int, word: bytes) -> None:
-    """To the launcher, which may be gone."""
-    with contextlib.suppress(BrokenPipeError):
-        os.write(tell, word)
-
-
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     if isinstance(error, StartError):
         return error.message
     if isinstance(error, SyscallError):

@@ -10,7 +10,9 @@ daemon → monitor
     Attach, Exec, Resize, Status; each has a number, and exactly one Reply, Started, ExecStarted or Failed bears it.
 monitor → daemon
     those answers, and without being asked Exited and ExecExited, to every connection.
-first process → monitor
+monitor → process that is being started
+    Begin, with what it is to become; for the first one then Go.
+process that is being started → monitor
     Notice, Console (beside it the terminal's master), Failed; then the socket closes, since the program was executed.
 """
 
@@ -124,6 +126,18 @@ class Exited(msgspec.Struct, frozen=True, tag=True):
     error: str | None = None
 
 
+class Begin(msgspec.Struct, frozen=True, tag=True):
+    """Beside it: the memfd of the Spec or the Process; when it ``joins``, a pidfd of the container's first process; and
+    the standard streams with these numbers."""
+
+    streams: tuple[int, ...] = ()
+    joins: bool = False
+
+
+class Go(msgspec.Struct, frozen=True, tag=True):
+    """The container's cgroup is there to be entered."""
+
+
 class Notice(msgspec.Struct, frozen=True, tag=True):
     """Something that the machine refused and that can be done without."""
 
@@ -136,12 +150,14 @@ class Console(msgspec.Struct, frozen=True, tag=True):
 
 Request = Attach | Exec | Resize | Status
 Answer = Reply | Failed | Started | ExecStarted | ExecExited | Exited
+Order = Begin | Go
 Word = Notice | Console | Failed
 
 encode = msgspec.json.Encoder().encode
 decode_start = msgspec.json.Decoder(Start).decode
 decode_request: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 decode_answer: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
+decode_order: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 decode_word: msgspec.json.Decoder[Word] = msgspec.json.Decoder(Word)
 
 

@@ -49,72 +49,85 @@ _PROC_FILES = frozenset(
 )
 
 
-def build(spec: Spec, hierarchies: Hierarchies | None, cgroup: Cgroup | None) -> int:
-    """Builds the root in this process's new mount namespace; a descriptor of it, mounted and ready for ``enter``."""
-    # Copies of what is bound from the host are taken while this namespace's mounts are still tied to the host's:
-    # a volume with the propagation "rslave" is to see what is mounted on the host later.
-    binds = [_clone_source(mount) for mount in spec.mounts if mount.type == "bind"]
-    mounts.make_private()
-    root = _mount_root(spec)
-    for mount in spec.mounts:
-        if mount.type == "bind":
-            _attach_bind(root, mount, binds.pop(0))
-        elif mount.type == "cgroup":
-            if hierarchies is not None:
-                mount_cgroups(root, mount, hierarchies, cgroup, own_namespace=_has_own_cgroup_namespace(spec))
-        else:
-            _attach_file_system(root, mount)
-    _write_sysctls(spec.sysctls)
-    if has_own_devices(spec):
-        _make_devices(root)
-    for device in spec.devices:
-        _make_device(root, device)
-    return root
+class Root:
+    """The root of the container ``spec``, in this process's new mount namespace.
 
+    Its file system is mounted at once; then ``fill``, ``protect`` and ``enter``, in this order. ``fd`` is a descriptor
+    of it.
+    """
 
-def protect(root: int, spec: Spec) -> None:
-    """The last changes, after everything is in its place: hidden paths, read-only paths, a read-only root."""
-    null = _open_null()
-    for path in spec.masked_paths:
-        _mask(root, path, null)
-    os.close(null)
-    for path in spec.readonly_paths:
-        _make_read_only(root, path)
-    if spec.readonly_root:
-        mounts.change(root, set=mounts.ATTR_RDONLY)
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        # Copies of what is bound from the host are taken while this namespace's mounts are still tied to the host's:
+        # a volume with the propagation "rslave" is to see what is mounted on the host later.
+        self._binds = [_clone_source(mount) for mount in spec.mounts if mount.type == "bind"]
+        mounts.make_private()
+        self.fd = self._mount()
 
+    @property
+    def has_own_devices(self) -> bool:
+        """Whether /dev is made for this container: not when the user mounts something of his own there."""
+        return any(mount.target == "/dev" and mount.type == "tmpfs" for mount in self._spec.mounts)
 
-def enter(root: int, propagation: str) -> None:
-    """Makes it this process's "/"; the host's tree is gone from this namespace."""
-    mounts.pivot(root)
-    os.close(root)
-    wanted = mounts.parse_options((propagation,))
-    if propagation not in ("", "private", "rprivate"):
-        mounts.change(AT_FDCWD, propagation=wanted.propagation, recursive=wanted.propagation_recursive, path="/")
+    def fill(self, hierarchies: Hierarchies | None, cgroup: Cgroup | None) -> None:
+        """Mounts everything inside it, and makes the devices. This process must be in its cgroup and namespaces."""
+        for mount in self._spec.mounts:
+            if mount.type == "bind":
+                _attach_bind(self.fd, mount, self._binds.pop(0))
+            elif mount.type == "cgroup":
+                if hierarchies is not None:
+                    own = any(each.kind == "cgroup" and each.pid is None for each in self._spec.namespaces)
+                    mount_cgroups(self.fd, mount, hierarchies, cgroup, own_namespace=own)
+            else:
+                _attach_file_system(self.fd, mount)
+        _write_sysctls(self._spec.sysctls)
+        if self.has_own_devices:
+            _make_devices(self.fd)
+        for device in self._spec.devices:
+            _make_device(self.fd, device)
 
+    def protect(self) -> None:
+        """The last changes, after everything is in its place: hidden and read-only paths, a read-only root."""
+        null = _open_null()
+        for path in self._spec.masked_paths:
+            _mask(self.fd, path, null)
+        os.close(null)
+        for path in self._spec.readonly_paths:
+            _make_read_only(self.fd, path)
+        if self._spec.readonly_root:
+            mounts.change(self.fd, set=mounts.ATTR_RDONLY)
 
-def _mount_root(spec: Spec) -> int:
-    """The root's mounts, the first of which goes upon a directory that is ours: exec_dir, in this namespace only."""
-    root = -1
-    for mount in spec.rootfs:
-        detached = (
-            _clone_source(mount) if mount.type == "bind" else mounts.make(mount.type, mount.source, mount.options)
-        )
-        if mount.type == "bind":
-            mounts.apply(detached, mounts.parse_options(mount.options))
+    def enter(self) -> None:
+        """Makes it this process's "/"; the host's tree is gone from this namespace."""
+        mounts.pivot(self.fd)
+        os.close(self.fd)
+        if self._spec.root_propagation not in ("", "private", "rprivate"):
+            wanted = mounts.parse_options((self._spec.root_propagation,))
+            recursive = wanted.propagation_recursive
+            mounts.change(AT_FDCWD, propagation=wanted.propagation, recursive=recursive, path="/")
+
+    def _mount(self) -> int:
+        """The root's mounts, the first of which goes upon a directory that is ours: exec_dir, in this namespace."""
+        root = -1
+        for mount in self._spec.rootfs:
+            if mount.type == "bind":
+                detached = _clone_source(mount)
+                mounts.apply(detached, mounts.parse_options(mount.options))
+            else:
+                detached = mounts.make(mount.type, mount.source, mount.options)
+            if root < 0:
+                target = os.open(self._spec.exec_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            else:
+                target = paths.make_directories(root, mount.target)
+            mounts.attach(detached, target, mount.target or "/")
+            os.close(target)
+            if root < 0:
+                root = detached
+            else:
+                os.close(detached)
         if root < 0:
-            target = os.open(spec.exec_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        else:
-            target = paths.make_directories(root, mount.target)
-        mounts.attach(detached, target, mount.target or "/")
-        os.close(target)
-        if root < 0:
-            root = detached
-        else:
-            os.close(detached)
-    if root < 0:
-        raise StartError("the container has no root file system")
-    return root
+            raise StartError("the container has no root file system")
+        return root
 
 
 def _clone_source(mount: Mount) -> int:
@@ -192,15 +205,6 @@ def _refuse_link(root: int, mount: Mount) -> None:
         if error.errno == errno.ENOENT:
             return
         raise StartError(f"file system {mount.type!r} must be mounted on an ordinary directory") from None
-
-
-def has_own_devices(spec: Spec) -> bool:
-    """Whether /dev is made for this container: not when the user mounts something of his own there."""
-    return any(mount.target == "/dev" and mount.type == "tmpfs" for mount in spec.mounts)
-
-
-def _has_own_cgroup_namespace(spec: Spec) -> bool:
-    return any(namespace.kind == "cgroup" and namespace.pid is None for namespace in spec.namespaces)
 
 
 def _make_devices(root: int) -> None:

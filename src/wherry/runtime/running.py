@@ -1,25 +1,55 @@
 """One process of the container as its monitor sees it: forked, started, attached to, resized, ended."""
 
+import contextlib
 import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from wherry.linux import process, terminal
 from wherry.linux.cgroups import Cgroup
 from wherry.runtime.log import Writer
 from wherry.runtime.loop import READ, Loop
-from wherry.runtime.protocol import Console, Failed, Notice, Streams, decode_word, receive
+from wherry.runtime.protocol import Begin, Console, Failed, Go, Notice, Streams, decode_word, receive, send
 from wherry.runtime.spec import Process
 from wherry.runtime.streams import Buffer, Stdio
 
-Become = Callable[[tuple[int, int, int], int], NoReturn]
-"""What the forked child does: it is given its streams and its end of the channel."""
+
+class Child(NamedTuple):
+    """A process that has been forked and waits to be told what to become."""
+
+    pid: int
+    pidfd: int
+    channel: socket.socket
+
+    def is_alive(self) -> bool:
+        return os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    def discard(self) -> None:
+        """It is not needed after all."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        os.close(self.pidfd)
+        self.channel.close()
+
+
+def fork(become: Callable[[int], NoReturn], cgroup: Cgroup | None = None) -> Child:
+    """Forks, into the version 2 part of ``cgroup``. The child calls ``become`` with its end of the channel."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    target = cgroup.clone_target() if cgroup is not None else None
+    pid, pidfd = process.fork(cgroup=target)
+    if pid == 0:
+        become(theirs.fileno())
+    theirs.close()
+    if target is not None:
+        os.close(target)
+    return Child(pid, pidfd, ours)
 
 
 class Running:
-    """Made before the fork, so that clients can be attached before there is anything to miss."""
+    """Made before there is a process, so that clients can be attached before there is anything to miss."""
 
     def __init__(self, loop: Loop, buffer: Buffer, log: Writer | None, wanted: Process, exec_id: str = "") -> None:
         self.exec_id = exec_id
@@ -38,33 +68,36 @@ class Running:
         self._on_exited: Callable[[Running], None] = lambda running: None
         self.stdio = Stdio(loop, buffer, log, tty=wanted.tty, close_input=wanted.stdin_once)
 
-    def fork(
+    def begin(
         self,
-        become: Become,
-        cgroup: Cgroup | None,
+        child: Child,
+        content: int,
         on_started: Callable[["Running"], None],
         on_exited: Callable[["Running"], None],
+        *,
+        joined: int = -1,
     ) -> None:
-        """Forks. ``on_started`` is called when the program runs, or has failed to (``failure``), then ``on_exited``."""
+        """Tells the child what to become: ``content`` is a memfd with it, ``joined`` the pidfd of whom it joins.
+
+        ``on_started`` is called when the program runs, or has failed to (``failure``), then ``on_exited``.
+        """
         self._on_started, self._on_exited = on_started, on_exited
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        outer, inner = (-1, -1, -1), (-1, -1, -1)
+        self.pid, self.pidfd, self._channel = child
+        inner: dict[int, int] = {}
         if not self._wanted.tty:
-            outer, inner = _make_pipes(stdin=self._wanted.stdin)
-        target = cgroup.clone_target() if cgroup is not None else None
-        self.pid, self.pidfd = process.fork(cgroup=target)
-        if self.pid == 0:
-            become(inner, theirs.fileno())
-        for fd in (*inner, -1 if target is None else target):
-            if fd >= 0:
-                os.close(fd)
-        theirs.close()
-        self._channel = ours
-        ours.setblocking(False)
-        self._loop.watch(ours.fileno(), READ, lambda events: self._hear())
+            inner = self._open_pipes()
+        joins = (joined,) if joined >= 0 else ()
+        send(self._channel, Begin(tuple(inner), bool(joins)), (content, *joins, *inner.values()))
+        for fd in inner.values():
+            os.close(fd)
+        self._channel.setblocking(False)
+        self._loop.watch(self._channel.fileno(), READ, lambda events: self._hear())
         self._loop.watch(self.pidfd, READ, lambda events: self._reap())
-        if not self._wanted.tty:
-            self.stdio.open(outer[1], outer[2], outer[0])
+
+    def go(self) -> None:
+        """The cgroup is there."""
+        if self._channel is not None:
+            send(self._channel, Go())
 
     def attach(self, connection: socket.socket, streams: Streams) -> None:
         self.stdio.attach(connection, streams)
@@ -84,6 +117,16 @@ class Running:
     @property
     def has_terminal(self) -> bool:
         return self._wanted.tty
+
+    def _open_pipes(self) -> dict[int, int]:
+        """Begins to pump, and answers the process's ends by their numbers."""
+        (output, theirs), (error, its) = os.pipe(), os.pipe()
+        inner = {1: theirs, 2: its}
+        input = -1
+        if self._wanted.stdin:
+            inner[0], input = os.pipe()
+        self.stdio.open(output, error, input)
+        return inner
 
     def _hear(self) -> None:
         """What the process says while it is being started; the end of the line is its program's execution."""
@@ -131,10 +174,3 @@ class Running:
             self._channel = None
             self._on_started(self)
         self._on_exited(self)
-
-
-def _make_pipes(*, stdin: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """(our ends, the process's ends), each of stdin, stdout and stderr; -1 where there is none."""
-    output, error = os.pipe(), os.pipe()
-    input = os.pipe() if stdin else (-1, -1)
-    return (input[1], output[0], error[0]), (input[0], output[1], error[1])

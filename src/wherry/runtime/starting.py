@@ -22,18 +22,17 @@ from wherry.runtime.channel import Channel
 from wherry.runtime.errors import StartError, reason
 from wherry.runtime.spec import Process
 
-CHANNEL = 3  # the descriptors after the three streams
-KEPT = 4
+_CHANNEL = 3  # its descriptor, after the three streams
 
 _UMASK = 0o022
 _NULL = os.makedev(1, 3)
 
 
-def run(start: Callable[[Channel], None], streams: tuple[int, int, int], channel: int, keep: int = -1) -> NoReturn:
+def run(start: Callable[[Channel], None], channel: int) -> NoReturn:
     """Calls ``start``, which is to end in a program's execution, in a process that has just been forked.
 
-    ``streams`` become 0, 1 and 2 (-1 leaves what is there: the monitor's /dev/null), ``channel`` 3, ``keep`` 4; all
-    other descriptors are closed. Whatever is raised is told to the monitor, and ends this process.
+    It has the monitor's /dev/null for standard streams, its end of the channel, and no other descriptor. Whatever is
+    raised is told to the monitor, and ends this process.
     """
     line: Channel | None = None
     try:
@@ -41,7 +40,10 @@ def run(start: Callable[[Channel], None], streams: tuple[int, int, int], channel
         process.die_with_parent()
         os.setsid()
         os.umask(0)  # so that device nodes and directories get the modes that they are made with
-        line = _arrange_descriptors(streams, channel, keep)
+        if channel != _CHANNEL:
+            os.dup2(channel, _CHANNEL, inheritable=False)
+        process.close_from(_CHANNEL + 1)
+        line = Channel(_CHANNEL)
         start(line)
     except StartError as error:
         _tell(line, error.message, error.code)
@@ -92,7 +94,7 @@ def execute(
         reaper.stand_before_child(channel)
     label.set()
     process.reset_signals()
-    process.close_on_exec_from(CHANNEL)
+    process.close_on_exec_from(_CHANNEL)
     if not with_reaper:
         credentials.confine(wanted)
     programs.execute(program, wanted.args, environment)
@@ -108,23 +110,6 @@ def open_null() -> None:
     if stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL:
         os.dup2(fd, 0)
     os.close(fd)
-
-
-def _arrange_descriptors(streams: tuple[int, int, int], channel: int, keep: int) -> Channel:
-    for number, fd in enumerate(streams):
-        if fd >= 0:
-            os.dup2(fd, number)
-    # The sources are above 2, where the monitor has its /dev/null; "keep" may be just where the channel goes.
-    moved = os.dup(keep) if keep >= 0 else -1
-    if channel != CHANNEL:
-        os.dup2(channel, CHANNEL, inheritable=False)
-    if moved < 0:
-        process.close_from(KEPT)
-    else:
-        if moved != KEPT:
-            os.dup2(moved, KEPT, inheritable=False)
-        process.close_from(KEPT + 1)
-    return Channel(CHANNEL)
 
 
 def _make_directory(path: str, identity: users.Identity) -> None:

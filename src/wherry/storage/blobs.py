@@ -4,6 +4,7 @@ A blob is written beside, in the staging area, hashed as it is written, and rena
 known to be right. So a file below blobs/ needs no further look: it is there or it is not.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -81,10 +82,8 @@ class Blobs:
         os.rename(path, self.path(digest))
 
     def delete(self, digest: str) -> None:
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path(digest))
-        except FileNotFoundError:
-            pass
 
     def _stat(self, digest: str) -> os.stat_result:
         try:
@@ -99,7 +98,7 @@ class Writer:
     def __init__(self, blobs: Blobs, path: str) -> None:
         self._blobs = blobs
         self._path = path
-        self._file: BinaryIO | None = open(path, "xb", buffering=0)
+        self._file: BinaryIO | None = open(path, "xb", buffering=0)  # noqa: SIM115  # this is a context manager
         self._hash = hashlib.sha256()
         self.size = 0
 

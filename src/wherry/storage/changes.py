@@ -67,7 +67,7 @@ def _walk(fd: int, depth: int) -> Iterator[os.stat_result]:
 
 class _Comparison:
     def directory(self, fd: int, lowers: list[str], path: str, *, replaces: bool) -> Changes:
-        """The changes in one directory. ``replaces``: nothing of ``lowers`` shines through, it is only compared with."""
+        """The changes in one directory. ``replaces``: nothing of ``lowers`` shines through, it is compared only."""
         _check_depth(path.count("/"))
         found: Changes = []
         names = set(os.listdir(fd))

@@ -4,7 +4,7 @@ import bz2
 import io
 import lzma
 from collections.abc import Callable
-from typing import BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, cast
 
 from wherry.storage.tar_reader import TarError
 
@@ -54,21 +54,22 @@ def decompressor(kind: Compression, read: Read) -> Read:
     if kind == "gzip":
         from isal import igzip, isal_zlib
 
-        stream = cast(BinaryIO, igzip.IGzipFile(fileobj=io.BufferedReader(_Raw(read), 1 << 18), mode="rb"))
-        broken = (igzip.BadGzipFile, isal_zlib.error, EOFError)
+        opened: Any = igzip.IGzipFile
+        stream = opened(fileobj=io.BufferedReader(_Raw(read), 1 << 18), mode="rb")
+        broken = (igzip.BadGzipFile, cast(type[Exception], isal_zlib.error), EOFError)
     elif kind == "zstd":
         import zstandard
 
         # The format allows windows up to 2 GB; 128 MB is what "zstd --long" writes and what others accept.
         stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
-            _Raw(read), read_across_frames=True, read_size=1 << 18
+            cast(BinaryIO, _Raw(read)), read_across_frames=True, read_size=1 << 18
         )
         broken = (zstandard.ZstdError,)
     elif kind == "bzip2":
-        stream = bz2.BZ2File(io.BufferedReader(_Raw(read)))
+        stream = cast(BinaryIO, bz2.BZ2File(io.BufferedReader(_Raw(read))))
         broken = (OSError, EOFError)
     else:
-        stream = cast(BinaryIO, lzma.LZMAFile(io.BufferedReader(_Raw(read))))
+        stream = cast(BinaryIO, lzma.LZMAFile(io.BufferedReader(_Raw(read))))  # noqa: SIM115  # nothing to close
         broken = (lzma.LZMAError, EOFError)
 
     def read_plain(size: int) -> bytes:

@@ -10,7 +10,6 @@ import errno
 import os
 import queue
 import threading
-from dataclasses import dataclass, field
 
 from wherry.storage.tar_reader import Entry, shown
 
@@ -36,16 +35,18 @@ class UnpackError(OSError):
         return f"unpack {shown(self._name)}: {self.strerror}"
 
 
-@dataclass(slots=True)
 class Contents:
-    """An empty file and what is to be in it: pieces and where they go."""
+    """An empty file and what is to be in it: pieces and where they go. ``chown``: its owner is not right yet."""
 
-    fd: int
-    entry: Entry
-    chown: bool
-    pieces: list[tuple[int, memoryview]] = field(default_factory=list)
-    offset: int = 0
-    complete: bool = False
+    __slots__ = ("chown", "complete", "entry", "fd", "offset", "pieces")
+
+    def __init__(self, fd: int, entry: Entry, chown: bool, offset: int = 0) -> None:
+        self.fd = fd
+        self.entry = entry
+        self.chown = chown
+        self.offset = offset
+        self.pieces: list[tuple[int, memoryview]] = []
+        self.complete = False
 
 
 class ContentsWriter:

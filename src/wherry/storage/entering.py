@@ -1,9 +1,9 @@
 """Inside the worker: a container's root is entered, and its files are read and written from within.
 
-A root is the process id of a running container, whose mount namespace is joined, or the mounts of one that does not run,
-which are made in a mount namespace of the worker's own. Either way "/" is the container's then, so a link resolves as it
-does for the container, and leads nowhere else (CVE-2018-15664). Before that, everything is loaded, every descriptor that
-is not needed is closed, and the process is made undumpable (CVE-2019-14271, CVE-2019-5736).
+A root is the process id of a running container, whose mount namespace is joined, or the mounts of one that does not
+run, which are made in a mount namespace of the worker's own. Either way "/" is the container's then, so a link resolves
+as it does for the container, and leads nowhere else (CVE-2018-15664). Before that, everything is loaded, importing is
+switched off, and the process is made undumpable (CVE-2019-14271, CVE-2019-5736).
 """
 
 import errno
@@ -11,6 +11,8 @@ import os
 import posixpath
 import signal
 import stat
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from wherry.linux import mounts, namespaces, paths, process
@@ -36,6 +38,7 @@ _TYPES_IN_GO = {
 def enter(root: int | list[dict[str, Any]], *, without_submounts: bool = False) -> int:
     """Makes ``root`` this process's "/"; a descriptor of it. Mounts are in the shape of ``linux.mounts.Mount``."""
     process.set_dumpable(False)
+    sys.meta_path.clear()  # nothing can be imported any more, least of all from in there
     if isinstance(root, int):
         pidfd = os.pidfd_open(root)
         try:
@@ -89,18 +92,18 @@ def _make(mount: Mount) -> int:
 
 
 def stat_path(report: Report, *, root: int | list[dict[str, Any]], path: str) -> dict[str, Any]:
-    """Docker's path stat: the last component of ``path`` is not followed, the others are, and so is the link's target."""
+    """Docker's path stat: the last component of ``path`` is not followed, the others are."""
     inside = enter(root)
     return _stat(inside, path)
 
 
 def get_archive(report: Report, *, root: int | list[dict[str, Any]], path: str) -> None:
-    """Reports {"stat": …}, then writes a tar of ``path`` to standard output, its names below the path's last component."""
+    """Reports {"stat": …}, then writes a tar of ``path`` to standard output, its names below the last component."""
     inside = enter(root)
     report({"stat": _stat(inside, path)})
     directory, name, facts = _find(inside, path)
     base = os.fsencode(_base(path))
-    output = Buffered(_write_output)
+    output = Buffered(_writer(1))
     packer = Packer(output.write)
     if stat.S_ISDIR(facts.st_mode):
         packer.pack_tree(paths.open_in(directory, name, _DIRECTORY | os.O_NOFOLLOW, paths.RESOLVE_BENEATH), base)
@@ -143,11 +146,7 @@ def export(report: Report, *, root: int | list[dict[str, Any]]) -> None:
     """Writes a tar of the whole root to standard output, without what is mounted in it."""
     inside = enter(root, without_submounts=True)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    output = Buffered(_write_output)
-    packer = Packer(output.write)
-    packer.pack_tree(inside)
-    packer.close()
-    output.flush()
+    _pack_into(1, inside, b"")
 
 
 def copy_out(report: Report, *, root: int | list[dict[str, Any]], path: str, target: str) -> None:
@@ -169,10 +168,7 @@ def copy_out(report: Report, *, root: int | list[dict[str, Any]], path: str, tar
             process.die_with_parent()
             os.close(reader)
             os.close(outside)
-            with open(writer, "wb", buffering=1 << 18) as file:
-                packer = Packer(file.write)
-                packer.pack_tree(directory, b".")
-                packer.close()
+            _pack_into(writer, directory, b".")
             status = 0
         finally:
             os._exit(status)
@@ -185,11 +181,20 @@ def copy_out(report: Report, *, root: int | list[dict[str, Any]], path: str, tar
         raise RuntimeError(f"reading {path} failed with status {status}")
 
 
+JOBS: dict[str, Callable[..., Any]] = {
+    "stat": stat_path,
+    "get": get_archive,
+    "put": put_archive,
+    "export": export,
+    "copy out": copy_out,
+}
+
+
 # Paths
 
 
 def _stat(inside: int, path: str) -> dict[str, Any]:
-    directory, name, facts = _find(inside, path)
+    _, _, facts = _find(inside, path)
     target = ""
     if stat.S_ISLNK(facts.st_mode):
         target = _resolve(inside, path)
@@ -259,7 +264,18 @@ def _read_input(size: int) -> bytes:
     return os.read(0, size)
 
 
-def _write_output(data: bytes | memoryview) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(1, view) :]
+def _pack_into(fd: int, directory: int, prefix: bytes) -> None:
+    output = Buffered(_writer(fd))
+    packer = Packer(output.write)
+    packer.pack_tree(directory, prefix)
+    packer.close()
+    output.flush()
+
+
+def _writer(fd: int) -> Callable[[bytes | memoryview], None]:
+    def write(data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+
+    return write

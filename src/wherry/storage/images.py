@@ -232,7 +232,7 @@ class Images:
         "<missing>"."""
         image = self.get(name)
         sizes = iter([layer.size for layer in self.layers(image)])
-        steps = [
+        steps: list[dict[str, Any]] = [
             {
                 "Id": MISSING,
                 "Created": seconds(step.created),
@@ -417,7 +417,7 @@ class Images:
     # At the start
 
     def drop_incomplete(self) -> None:
-        """Forgets images whose layers or configurations are not there, or were not on the disk when the machine fell."""
+        """Forgets images of which something is not there, or was not on the disk when the machine went down."""
         for image_id, chain_id, boot in self._database.query("SELECT id, chain_id, boot FROM images"):
             unsynced = boot is not None and boot != boot_id()
             if unsynced or image_id not in self._blobs or (chain_id and chain_id not in self._layers):

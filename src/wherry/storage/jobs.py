@@ -3,26 +3,25 @@
     async with working({"kind": "commit", …}) as worker:
         done = await worker.finish()
 
-Leaving the block, by an error or by the task's cancellation too, kills a worker that is not done yet; the kernel kills it
-when the engine itself goes.
+Leaving the block, by an error or by the task's cancellation too, kills a worker that is not done yet; the kernel kills
+it when the engine itself goes.
 """
 
 import asyncio
 import contextlib
-import json
+import os
 import socket
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any
 
+import msgspec
+
 from wherry.model.errors import EngineError, InvalidParameter, NotFound
 
-# The interpreter starts isolated (-I: no environment, no user's site, no current directory) and without site (-S), whose
-# .pth files it would otherwise run; where wherry and its libraries are is what this process knows.
-_BOOT = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-    "from wherry.storage.worker import main; main(int(sys.argv[2]))"
-)
+# The interpreter starts isolated (-I: no environment, no user's site, no current directory) and without site (-S),
+# whose .pth files it would otherwise run; where wherry and its libraries are is what this process knows.
+_BOOT = "import sys; sys.path[:] = sys.argv[2:]; from wherry.storage.worker import main; main(int(sys.argv[1]))"
 _CHUNK = 256 << 10
 _LONGEST_EVENT = 64 << 20
 
@@ -53,14 +52,17 @@ class Worker:
         loop = asyncio.get_running_loop()
         while True:
             while b"\n" not in self._pending:
-                data = await loop.sock_recv(self._control, _CHUNK)
+                try:
+                    data = await loop.sock_recv(self._control, _CHUNK)
+                except ConnectionResetError:
+                    data = b""
                 if not data:
                     raise EngineError(await self._died())
                 self._pending += data
                 if len(self._pending) > _LONGEST_EVENT:
                     raise EngineError("the storage worker talks too much")
             line, _, self._pending = self._pending.partition(b"\n")
-            event: dict[str, Any] = json.loads(line)
+            event: dict[str, Any] = msgspec.json.decode(line)
             if "error" in event:
                 raise _error(event)
             yield event
@@ -164,7 +166,7 @@ async def _start(job: dict[str, Any], *, takes: bool, gives: bool) -> Worker:
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-I", "-S", "-c", _BOOT, json.dumps(sys.path), str(theirs.fileno())),
+            *("-I", "-S", "-c", _BOOT, str(theirs.fileno()), *_module_paths()),
             stdin=given[1].fileno() if takes else asyncio.subprocess.DEVNULL,
             stdout=given[-1].fileno() if gives else asyncio.subprocess.DEVNULL,
             pass_fds=(theirs.fileno(),),
@@ -183,11 +185,16 @@ async def _start(job: dict[str, Any], *, takes: bool, gives: bool) -> Worker:
             sock.setblocking(False)
     worker = Worker(process, control, data_in, data_out)
     try:
-        await asyncio.get_running_loop().sock_sendall(control, json.dumps(job).encode() + b"\n")
+        await asyncio.get_running_loop().sock_sendall(control, msgspec.json.encode(job) + b"\n")
     except BaseException:
         await worker.close()
         raise
     return worker
+
+
+def _module_paths() -> list[str]:
+    """Where modules are, without the current directory, which ``python -m`` has put first."""
+    return [path for path in sys.path if os.path.isabs(path)]
 
 
 def _enlarge(*sockets: socket.socket) -> None:

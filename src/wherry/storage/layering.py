@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import posixpath
-import traceback
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -133,7 +133,7 @@ def describe(error: BaseException) -> dict[str, Any]:
         return {"error": str(error), "kind": "system"}
     if isinstance(error, OSError):
         return {"error": str(error), "kind": "system"}
-    return {"error": "".join(traceback.format_exception_only(error)).strip(), "kind": "system"}
+    return {"error": f"{type(error).__name__}: {error}", "kind": "system"}
 
 
 def _run_and_exit(tell: int, work: Callable[[], dict[str, Any]]) -> None:
@@ -151,12 +151,18 @@ def _run_and_exit(tell: int, work: Callable[[], dict[str, Any]]) -> None:
         os._exit(status)
 
 
+def lock_in() -> None:
+    """Makes the current directory this process's root, where it may; nothing that lies there is ever run."""
+    sys.meta_path.clear()  # nothing can be imported any more
+    if os.geteuid() == 0:
+        os.chroot(".")
+
+
 def unpack_layer(blob: int, news: int | None, directory: str, kind: Compression) -> dict[str, Any]:
     """Locks this process into ``directory`` and unpacks there. ``diff_id`` is "" for a plain tar: the blob's digest."""
     root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     os.fchdir(root)
-    if os.geteuid() == 0:
-        os.chroot(".")
+    lock_in()
     limits = Limits.of_file_system(root)
     file = FileSource(blob, Feed(news) if news is not None else None)
     digest = hashlib.sha256()
@@ -258,8 +264,7 @@ def commit_upper(upper: str, staging: str) -> dict[str, Any]:
     root = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     layer = Layer(staging, 0, "")
     os.fchdir(root)
-    if os.geteuid() == 0:
-        os.chroot(".")
+    lock_in()
     output = Buffered(layer.write)
     packer = Packer(output.write, layer=True)
     packer.pack_tree(root)
@@ -295,7 +300,7 @@ class Buffered:
 
     def flush(self) -> None:
         if self._buffer:
-            self._write(self._buffer)
+            self._write(memoryview(self._buffer))
             self._buffer = bytearray()
 
 

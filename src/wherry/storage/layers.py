@@ -4,12 +4,12 @@ A layer's name is its chain id, which says what it is and what is below it. It k
 save or a push gives back the same digests. It is made in the staging area and renamed to its place, and what makes it a
 layer is its row, written after that: a folder without a row is swept when the engine opens.
 
-A layer stays as long as something stands on it: an image, another layer, a snapshot. ``collect`` removes the others. One
-that was just made is held until it is released, so that an image can be made of it meanwhile.
+A layer stays as long as something stands on it: an image, another layer, a snapshot. ``collect`` removes the others.
+One that was just made is held until it is released, so that an image can be made of it meanwhile.
 
-Files are not synced one by one, which would take longer than unpacking them. Instead a row carries the machine's boot id
-until a sync of the whole file system, in the background, has brought everything to the disk. Should the machine go down
-before that, the next start finds a foreign boot id, and drops the layer rather than trust it.
+Files are not synced one by one, which would take longer than unpacking them. Instead a row carries the machine's boot
+id until a sync of the whole file system, in the background, has brought everything to the disk. Should the machine go
+down before that, the next start finds a foreign boot id, and drops the layer rather than trust it.
 """
 
 import os
@@ -192,7 +192,7 @@ class Layers:
         return end
 
     def drop_unsynced(self) -> list[str]:
-        """Forgets layers that an earlier run of the machine wrote and did not bring to the disk, and those above them."""
+        """Forgets layers that an earlier run of the machine did not bring to the disk, and those above them."""
         lost = {row[0] for row in self._database.query("SELECT chain_id FROM layers WHERE boot != ?", (boot_id(),))}
         while more := lost_with(lost, self._database.query("SELECT chain_id, parent FROM layers")):
             lost |= more

@@ -1,8 +1,8 @@
 """``load`` and ``import``: images out of tar archives.
 
-A worker reads the archive once, from beginning to end, and unpacks whatever looks like a layer on the way; only then are
-the documents looked at that say what belongs together, for they may come last. All or nothing: what the archive says is
-checked as a whole before the first image is there, and what was made for nothing goes with the staging area.
+A worker reads the archive once, from beginning to end, and unpacks whatever looks like a layer on the way; only then
+are the documents looked at that say what belongs together, for they may come last. All or nothing: what the archive
+says is checked as a whole before the first image is there, and what was made for nothing goes with the staging area.
 """
 
 import os

@@ -10,8 +10,7 @@ Names come in the order of their bytes, and times are whole seconds, as in Docke
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from wherry.storage import tar_reader
 from wherry.storage.tar_reader import MAX_NAME, Entry, shown
@@ -38,15 +37,19 @@ class PackError(Exception):
     """The tree has something that no tar can say."""
 
 
-@dataclass(slots=True)
 class _Level:
-    fd: int
-    prefix: bytes
-    names: Iterator[bytes]
+    """A directory that is being packed."""
+
+    __slots__ = ("fd", "names", "prefix")
+
+    def __init__(self, fd: int, prefix: bytes) -> None:
+        self.fd = fd
+        self.prefix = prefix
+        self.names = iter(sorted(os.fsencode(name) for name in os.listdir(fd)))
 
 
 class Packer:
-    """``layer`` turns overlayfs' whiteouts and opaque directories into ".wh." names. Sockets are left out, as in Docker."""
+    """``layer`` turns overlayfs' whiteouts and opaque directories into ".wh." names. Sockets are left out."""
 
     def __init__(self, write: Callable[[bytes | memoryview], None], *, layer: bool = False) -> None:
         self._tar = TarWriter(write)
@@ -56,14 +59,14 @@ class Packer:
         self.size = 0  # bytes of regular files, hard links once
 
     def pack_tree(self, root: int, prefix: bytes = b"") -> None:
-        """All that is below the directory ``root``, itself too when it has a ``prefix`` or is not as roots usually are."""
+        """All that is below the directory ``root``; itself when it has a ``prefix``, or is not as roots usually are."""
         facts = os.fstat(root)
         unusual = stat.S_IMODE(facts.st_mode) != _ROOT_MODE or facts.st_uid or facts.st_gid
         if prefix or unusual:
             self._add(root, b".", prefix or b"./", facts)
         if prefix and not prefix.endswith(b"/"):
             prefix += b"/"
-        levels = [_Level(os.dup(root), prefix, _names(root))]
+        levels = [_Level(os.dup(root), prefix)]
         try:
             while levels:
                 level = levels[-1]
@@ -71,7 +74,7 @@ class Packer:
                 if name is None:
                     os.close(levels.pop().fd)
                 elif (fd := self._member(level, name)) is not None:
-                    levels.append(_Level(fd, level.prefix + name + b"/", _names(fd)))
+                    levels.append(_Level(fd, level.prefix + name + b"/"))
         finally:
             for level in levels:
                 os.close(level.fd)
@@ -110,7 +113,7 @@ class Packer:
     def _mark(self, path: bytes, facts: os.stat_result) -> None:
         """A whiteout: an empty file whose name says it all."""
         mtime = int(facts.st_mtime) * 1_000_000_000
-        self._tar.add(Entry(path, tar_reader.REGULAR, 0o600, 0, 0, 0, 0, mtime, b""))
+        self._tar.add(Entry(path, tar_reader.REGULAR, 0o600, mtime=mtime))
 
     def _add(self, directory: int, name: bytes, path: bytes, facts: os.stat_result) -> None:
         kind = _KINDS.get(stat.S_IFMT(facts.st_mode))
@@ -118,17 +121,8 @@ class Packer:
             return
         if len(path) > MAX_NAME:
             raise PackError(f"{shown(path)}: the path is longer than {MAX_NAME} bytes")
-        entry = Entry(
-            path,
-            kind,
-            stat.S_IMODE(facts.st_mode),
-            facts.st_uid,
-            facts.st_gid,
-            0,
-            0,
-            int(facts.st_mtime_ns // 1_000_000_000) * 1_000_000_000,
-            b"",
-        )
+        mtime = facts.st_mtime_ns // 1_000_000_000 * 1_000_000_000
+        entry = Entry(path, kind, stat.S_IMODE(facts.st_mode), facts.st_uid, facts.st_gid, mtime=mtime)
         if facts.st_nlink > 1 and kind != tar_reader.DIRECTORY:
             identity = (facts.st_dev, facts.st_ino)
             if first := self._links.get(identity):
@@ -174,10 +168,6 @@ class Packer:
                 left -= min(left, _CHUNK)
         finally:
             os.close(fd)
-
-
-def _names(directory: int) -> Iterator[bytes]:
-    return iter(sorted(os.fsencode(name) for name in os.listdir(directory)))
 
 
 def xattrs(fd: int) -> dict[str, bytes]:

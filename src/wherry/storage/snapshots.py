@@ -2,11 +2,11 @@
 
 The life of one:
 
-1. ``create`` makes two empty directories, ``containers/<id>/upper`` and ``work``, and notes which layer is below. Nothing
-   is copied and nothing is mounted, so this takes no time and leaves nothing to undo on the host.
-2. ``mounts`` says how to make the root: one overlay mount, which a container's own mount namespace makes when it starts,
-   and which is gone with it. What the container writes lands in upper. The same mounts let a worker look inside a
-   container that does not run.
+1. ``create`` makes two empty directories, ``containers/<id>/upper`` and ``work``, and notes which layer is below.
+   Nothing is copied and nothing is mounted, so this takes no time and leaves nothing to undo on the host.
+2. ``mounts`` says how to make the root: one overlay mount, which a container's own mount namespace makes when it
+   starts, and which is gone with it. What the container writes lands in upper. The same mounts let a worker look
+   inside a container that does not run.
 3. ``changes`` compares upper with what is below, in Docker's words; ``size`` counts it.
 4. ``commit`` packs upper into a tar, which becomes a layer on top of the one below. The snapshot itself stays as it is,
    and may be in use meanwhile.
@@ -25,6 +25,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from wherry.linux.file_flags import spread_children
 from wherry.linux.mounts import Mount
 from wherry.model.errors import NotFound
 from wherry.storage import changes, jobs, trees
@@ -57,6 +58,7 @@ class Snapshots:
         self._options = _overlay_options()
         database.migrate("snapshots", _SCHEMA)
         os.makedirs(self._root, mode=0o710, exist_ok=True)
+        spread_children(self._root)
         for name in "ab":
             os.makedirs(f"{self._empty}/{name}", mode=0o755, exist_ok=True)
 

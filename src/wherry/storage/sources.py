@@ -96,10 +96,7 @@ class FileSource(Source):
         self._offset = 0  # of the window's end
 
     def _next_window(self) -> memoryview | bytes:
-        if self._feed is None:
-            room = os.fstat(self._fd).st_size - self._offset
-        else:
-            room = self._feed.wait(self._offset)
+        room = self._feed.wait(self._offset) if self._feed else os.fstat(self._fd).st_size - self._offset
         if room <= 0:
             return b""
         inside = self._offset % mmap.ALLOCATIONGRANULARITY
@@ -121,7 +118,7 @@ class StreamSource(Source):
 
 
 class ReadAhead:
-    """Reads and hashes in a thread of its own, a few chunks ahead. Decompressing, hashing and writing release the GIL."""
+    """Reads and hashes in a thread of its own, a few chunks ahead: decompressing and hashing release the GIL."""
 
     def __init__(self, read: Callable[[int], bytes], digest: Hash, depth: int = 8) -> None:
         self._read_source = read

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from wherry.linux.file_flags import spread_children
 from wherry.linux.sync import sync_file_system
 from wherry.storage import trees
 
@@ -17,7 +18,7 @@ _GONE = "gone-"
 
 
 class Staging:
-    """``root`` is the data root. ``before_sync`` is called when a sync begins, and what it answers when it has ended."""
+    """``root`` is the data root. ``before_sync`` is called when a sync begins, and what it answers at the end."""
 
     def __init__(self, root: str) -> None:
         self.path = f"{root}/tmp"
@@ -26,6 +27,7 @@ class Staging:
         # One thread for what nobody waits for.
         self._background = ThreadPoolExecutor(1, "storage")
         os.makedirs(self.path, mode=0o700, exist_ok=True)
+        spread_children(self.path)
 
     @contextlib.asynccontextmanager
     async def area(self) -> AsyncIterator[str]:

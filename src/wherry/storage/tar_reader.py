@@ -10,11 +10,9 @@ header declares is never believed further than the bytes that follow.
             reader.copy(file.write)  # the contents, in any amount, or not at all
 """
 
-import base64
+import binascii
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from urllib.parse import unquote_to_bytes
 from zlib import adler32
 
 from wherry.storage.sources import Source, Truncated
@@ -59,7 +57,6 @@ class TarError(ValueError):
     """What was read is not a tar archive, is cut off, or declares something that cannot be."""
 
 
-@dataclass(slots=True)
 class Entry:
     """One member. ``size`` is what the file has when it is there; ``stored`` is what the archive holds of it.
 
@@ -67,19 +64,32 @@ class Entry:
     ``sparse`` is the list of (offset, length) that hold data, or None for a file without holes.
     """
 
-    name: bytes
-    kind: bytes
-    mode: int
-    uid: int
-    gid: int
-    size: int
-    stored: int
-    mtime: int
-    link: bytes
-    major: int = 0
-    minor: int = 0
-    xattrs: dict[str, bytes] = field(default_factory=dict)
-    sparse: list[tuple[int, int]] | None = None
+    __slots__ = (
+        "name", "kind", "mode", "uid", "gid", "size", "stored", "mtime", "link", "major", "minor", "xattrs", "sparse",
+    )  # fmt: skip  # noqa: RUF023  # in the header's order
+
+    def __init__(
+        self,
+        name: bytes,
+        kind: bytes,
+        mode: int = 0o644,
+        uid: int = 0,
+        gid: int = 0,
+        size: int = 0,
+        mtime: int = 0,
+        link: bytes = b"",
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+        self.size = self.stored = size
+        self.mtime = mtime
+        self.link = link
+        self.major = self.minor = 0
+        self.xattrs: dict[str, bytes] = {}
+        self.sparse: list[tuple[int, int]] | None = None
 
 
 class TarReader:
@@ -180,7 +190,7 @@ class TarReader:
             name = block[345:500].split(b"\0", 1)[0] + b"/" + name
         if long_name is not None:
             name = long_name
-        if kind == _OLD_REGULAR or kind == _CONTIGUOUS:
+        if kind in (_OLD_REGULAR, _CONTIGUOUS):
             kind = REGULAR
         entry = Entry(
             name,
@@ -189,14 +199,12 @@ class TarReader:
             _number(block[108:116], "uid"),
             _number(block[116:124], "gid"),
             _number(block[124:136], "size"),
-            0,
             _number(block[136:148], "time") * 1_000_000_000,
-            b"",
         )
         if kind in _WITHOUT_DATA:
-            if kind == HARD_LINK or kind == SYMLINK:
+            if kind in (HARD_LINK, SYMLINK):
                 entry.link = block[157:257].split(b"\0", 1)[0] if long_link is None else long_link
-            elif kind == CHARACTER_DEVICE or kind == BLOCK_DEVICE:
+            elif kind in (CHARACTER_DEVICE, BLOCK_DEVICE):
                 entry.major = _number(block[329:337], "device number")
                 entry.minor = _number(block[337:345], "device number")
         if pax:
@@ -205,7 +213,7 @@ class TarReader:
             # How tar said "directory" before ustar; such a member has no contents either.
             entry.kind = kind = DIRECTORY
         if kind in _WITHOUT_DATA:
-            entry.size = 0
+            entry.size = entry.stored = 0
             return entry
         if not 0 <= entry.size <= _MAX_SIZE:
             raise TarError(f"{shown(entry.name)}: a size of {entry.size}")
@@ -341,6 +349,7 @@ def _decimal(text: bytes, what: str) -> int:
     return int(text)
 
 
+_PERCENT = re.compile("%([0-9a-fA-F]{2})")
 _PAX_TIME = re.compile(rb"(-?)(\d{1,15})(?:\.(\d*))?")
 
 
@@ -394,12 +403,16 @@ def _apply_pax(entry: Entry, pax: dict[str, bytes]) -> None:
         elif key.startswith("SCHILY.xattr."):
             entry.xattrs[key[13:]] = value
         elif key.startswith("LIBARCHIVE.xattr."):
-            name = unquote_to_bytes(key[17:]).decode("utf-8", "surrogateescape")
+            name = _unquoted(key[17:])
             if name not in entry.xattrs:
                 try:
-                    entry.xattrs[name] = base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
+                    entry.xattrs[name] = binascii.a2b_base64(value + b"=" * (-len(value) % 4), strict_mode=True)
                 except ValueError:
                     raise TarError(f"{shown(entry.name)}: an extended attribute that is not base64") from None
+
+
+def _unquoted(text: str) -> str:
+    return _PERCENT.sub(lambda match: chr(int(match[1], 16)), text)
 
 
 def _validate(entry: Entry) -> None:

@@ -22,8 +22,8 @@ END = bytes(2 * BLOCK)
 class TarWriter:
     """Writes members one after the other into ``write``.
 
-    ``add`` the entry, ``write`` exactly ``entry.size`` bytes when it is a regular file, and the next one; ``close`` ends
-    the archive. Sparse files are not written as such: the OCI image specification asks for plain ones.
+    ``add`` the entry, ``write`` exactly ``entry.size`` bytes when it is a regular file, and so on; ``close`` ends the
+    archive. Sparse files are not written as such: the OCI image specification asks for plain ones.
     """
 
     def __init__(self, write: Callable[[bytes | memoryview], None]) -> None:
@@ -56,11 +56,11 @@ class TarWriter:
 
 def file_entry(name: str, size: int, mtime: int = 0, mode: int = 0o644) -> Entry:
     """A plain file of root's."""
-    return Entry(name.encode(), REGULAR, mode, 0, 0, size, size, mtime, b"")
+    return Entry(name.encode(), REGULAR, mode, size=size, mtime=mtime)
 
 
 def directory_entry(name: str, mtime: int = 0, mode: int = 0o755) -> Entry:
-    return Entry(name.encode(), DIRECTORY, mode, 0, 0, 0, 0, mtime, b"")
+    return Entry(name.encode(), DIRECTORY, mode, mtime=mtime)
 
 
 def header(entry: Entry) -> bytes:

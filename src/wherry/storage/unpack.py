@@ -15,7 +15,6 @@ import os
 import posixpath
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from wherry.linux import paths
 from wherry.linux.errors import SyscallError
@@ -35,18 +34,22 @@ _IMPLIED_DIRECTORY_MODE = 0o755
 _OPEN_DIRECTORIES = 64
 
 
-@dataclass(slots=True)
 class _Directory:
-    fd: int
-    setgid: bool  # new files take the directory's group, so theirs has to be set
+    """An open directory. ``setgid``: new files get its group, so that theirs has to be set."""
+
+    __slots__ = ("fd", "setgid")
+
+    def __init__(self, fd: int, setgid: bool) -> None:
+        self.fd = fd
+        self.setgid = setgid
 
 
-@dataclass(slots=True)
 class Limits:
     """``space`` is how many bytes may be written, ``members`` how many files may be made. None is no limit."""
 
-    space: int | None = None
-    members: int | None = None
+    def __init__(self, space: int | None = None, members: int | None = None) -> None:
+        self.space = space
+        self.members = members
 
     @classmethod
     def of_file_system(cls, fd: int) -> "Limits":
@@ -57,20 +60,20 @@ class Limits:
         return cls(max(0, facts.f_bavail - reserve) * facts.f_frsize, members)
 
 
-@dataclass(slots=True)
 class Unpacked:
     """What came out: members of the archive, and the bytes of its regular files as they appear (holes count)."""
 
-    members: int = 0
-    size: int = 0
+    def __init__(self) -> None:
+        self.members = 0
+        self.size = 0
 
 
 class Unpacker:
     """Unpacks archives into ``root``, a descriptor of a directory.
 
-    ``layer`` makes overlayfs whiteouts out of ".wh." names; otherwise these are names like any other. ``owner`` replaces
-    every owner. ``keep_kinds`` refuses to put a directory in the place of something else and the reverse, instead of
-    replacing it. Raises TarError for what the archive does, OSError for what the file system says.
+    ``layer`` makes overlayfs whiteouts out of ".wh." names; otherwise these are names like any other. ``owner``
+    replaces every owner. ``keep_kinds`` refuses to put a directory in the place of something else and the reverse,
+    instead of replacing it. Raises TarError for what the archive does, OSError for what the file system says.
     """
 
     def __init__(
@@ -338,7 +341,7 @@ class Unpacker:
 
 
 def clean(name: bytes) -> bytes:
-    """``name`` relative to the root, without "." and ".."; the root itself is empty. Raises TarError if it climbs out."""
+    """``name`` relative to the root, without "." and ".."; the root is empty. Raises TarError if it climbs out."""
     if name[:2] == b"./":
         name = name[2:]
     if not (b".." in name or b"//" in name or b"/./" in name or name[:1] in (b"/", b".") or name[-2:] == b"/."):

@@ -8,38 +8,45 @@ the worker. Everything it needs is loaded before it looks at what a container or
 import json
 import os
 import resource
-import socket
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from wherry.linux import process
-from wherry.storage import compression, entering, layering
+from wherry.storage import compression, layering
 from wherry.storage.layering import Report
-
-_LARGEST_JOB = 4 << 20
 
 
 def main(control: int) -> None:
     """Does the job that comes over the descriptor ``control``."""
     process.die_with_parent()
-    channel = socket.socket(fileno=control)
-    channel.set_inheritable(False)
+    os.set_inheritable(control, False)
     _raise_descriptor_limit()
-    lines = channel.makefile("rb")
-    job: dict[str, Any] = json.loads(lines.readline(_LARGEST_JOB))
 
     def report(event: dict[str, Any]) -> None:
-        channel.sendall(json.dumps(event).encode() + b"\n")
+        line = memoryview(json.dumps(event).encode() + b"\n")
+        while line:
+            line = line[os.write(control, line) :]
 
     try:
-        work = _JOBS[job.pop("kind")]
-        report({"done": work(report, **job)})
+        job = _read_job(control)
+        report({"done": _work(job.pop("kind"))(report, **job)})
     except BrokenPipeError:
         sys.exit(1)  # nobody listens any more
     except Exception as error:  # whatever it is, the engine gets to know it
         report(layering.describe(error))
         sys.exit(1)
+
+
+def _read_job(control: int) -> dict[str, Any]:
+    line = b""
+    while not line.endswith(b"\n"):
+        data = os.read(control, 1 << 16)
+        if not data:
+            raise BrokenPipeError
+        line += data
+    job: dict[str, Any] = json.loads(line)
+    return job
 
 
 def _receive_layer(report: Report, *, staging: str) -> dict[str, Any]:
@@ -73,9 +80,12 @@ _JOBS: dict[str, Callable[..., Any]] = {
     "receive archive": _receive_archive,
     "commit": _commit,
     "unpack": _unpack,
-    "stat": entering.stat_path,
-    "get": entering.get_archive,
-    "put": entering.put_archive,
-    "export": entering.export,
-    "copy out": entering.copy_out,
 }
+
+
+def _work(kind: str) -> Callable[..., Any]:
+    if kind not in _JOBS:
+        from wherry.storage import entering  # with all that mounts need; the jobs above are quicker without
+
+        _JOBS.update(entering.JOBS)
+    return _JOBS[kind]

@@ -173,7 +173,7 @@ def test_errors(word: str, reason: str) -> None:
 
 def test_a_result_has_a_limit() -> None:
     huge = {"x": "a" * (1 << 20)}
-    for word in ("$x" * 20, "${x//a/bcdefghijklmnopqrstuvwxyz}"):
+    for word in ("$x" * 20, "${x//a/$x}"):
         with pytest.raises(DockerfileError, match="longer than 16 MiB"):
             expand(word, huge)
 

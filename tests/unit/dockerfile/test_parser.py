@@ -87,7 +87,7 @@ def shell(text: str) -> ins.CommandLine:
         ("HEALTHCHECK --interval=0 CMD a", ins.HealthCheck(test=("CMD-SHELL", "a"))),
         ("MAINTAINER A B <a@b>", ins.Maintainer(maintainer="A B <a@b>")),
         ("ONBUILD RUN make", ins.OnBuild(text="RUN make", trigger=ins.Run(command=shell("make")))),
-        ("onbuild copy --from=x a b", ins.OnBuild(text="copy --from=x a b", trigger=ins.User(user=""))),
+        ("onbuild copy --from=x a b", ins.OnBuild(text="copy --from=x a b", trigger=one("COPY --from=x a b"))),
         ("COPY a b /c/", ins.Copy(sources=("a", "b"), destination="/c/")),
         ('COPY ["a b", "c d"]', ins.Copy(sources=("a b",), destination="c d")),
         (

@@ -71,6 +71,8 @@ def _address(text: str) -> str:
         return ""
     from ipaddress import ip_address
 
+    if text[0] == "[" and "]" not in text:
+        raise ValueError(f"invalid IP address {text}: address {text}:: missing ']' in address")
     bare = text[1:-1] if text[0] == "[" and text[-1] == "]" else text
     try:
         ip_address(bare)

@@ -44,7 +44,10 @@ def read_files(paths: Sequence[str], given: Sequence[str], lookup: Callable[[str
             with open(path, "rb") as file:
                 data = file.read()
         except OSError as error:
-            raise ValueError(f"open {path}: {(error.strerror or '').lower()}") from None
+            reason = (error.strerror or "").lower()
+            if isinstance(error, IsADirectoryError):
+                raise ValueError(f"invalid env file ({path}): read {path}: {reason}") from None
+            raise ValueError(f"open {path}: {reason}") from None
         try:
             found += _pairs(data, lookup)
         except ValueError as error:

@@ -1,0 +1,293 @@
+"""Images as the user sees them: listed, inspected, tagged, removed, brought in and out, made from containers."""
+
+import fnmatch
+import platform as machine
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from wherry.dockerfile.changes import apply_changes
+from wherry.engine import clock
+from wherry.engine.commit import commit
+from wherry.engine.containers import Containers
+from wherry.engine.events import Events
+from wherry.engine.filters import boolean, label_matches
+from wherry.engine.roster import Roster
+from wherry.engine.system import ARCHITECTURES
+from wherry.model import reference
+from wherry.model.config import ContainerConfig
+from wherry.model.errors import InvalidParameter, NotSupported
+from wherry.model.image import History, ImageConfig
+from wherry.storage.images import Image, Summary
+from wherry.storage.load import Loaded
+from wherry.storage.store import Store
+
+_LIST_FILTERS = {"before", "dangling", "label", "reference", "since", "until"}
+
+Message = dict[str, Any]
+Filters = Mapping[str, list[str]]
+
+
+class Images:
+    def __init__(self, roster: Roster, containers: Containers, store: Store, events: Events) -> None:
+        self._roster = roster
+        self._containers = containers
+        self._store = store
+        self._events = events
+
+    # --- looking
+
+    def list_all(
+        self, *, show_all: bool, filters: Filters, digests: bool = False, shared_size: bool = False
+    ) -> list[dict[str, Any]]:
+        """The API's ImageSummary of each, the youngest first; without those that are only a step to another image."""
+        unknown = set(filters) - _LIST_FILTERS
+        if unknown:
+            raise InvalidParameter(f"invalid filter '{min(unknown)}'")
+        found = []
+        for summary in self._store.images.summaries(shared=shared_size):
+            step = summary.children and not summary.tags and not summary.digests
+            if (show_all or not step) and self._passes(summary, filters):
+                found.append(self._summary(summary, filters.get("reference", ())))
+        return found
+
+    def _passes(self, summary: Summary, filters: Filters) -> bool:
+        image = summary.image
+        labels = image.config.config.labels if image.config.config else {}
+        if filters.get("dangling") and boolean("dangling", filters["dangling"]) != summary.dangling:
+            return False
+        if not all(label_matches(labels, wanted) for wanted in filters.get("label", ())):
+            return False
+        if any(image.created >= self._store.images.get(name).created for name in filters.get("before", ())):
+            return False
+        if any(image.created <= self._store.images.get(name).created for name in filters.get("since", ())):
+            return False
+        if any(image.created >= clock.parse_moment(moment) / 1e9 for moment in filters.get("until", ())):
+            return False
+        patterns = filters.get("reference", ())
+        return not patterns or any(_matches(name, patterns) for name in (*summary.tags, *summary.digests))
+
+    def _summary(self, summary: Summary, patterns: Sequence[str]) -> dict[str, Any]:
+        image = summary.image
+        names = [name for name in summary.tags if not patterns or _matches(name, patterns)]
+        digests = [name for name in summary.digests if not patterns or _matches(name, patterns)]
+        return {
+            "Id": image.id,
+            "ParentId": image.parent,
+            "RepoTags": names,
+            "RepoDigests": digests,
+            "Created": image.created,
+            "Size": image.size,
+            "SharedSize": summary.shared_size,
+            "Labels": (image.config.config.labels if image.config.config else None) or None,
+            "Containers": -1,
+        }
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """The API's ImageInspect."""
+        image = self._store.images.get(name)
+        config = image.config
+        names = self._store.images.names(image.id)
+        found: dict[str, Any] = {
+            "Id": image.id,
+            "RepoTags": [name.familiar for name in names if name.tag],
+            "RepoDigests": [name.familiar for name in names if name.digest],
+            "Parent": image.parent,
+            "Comment": config.comment or (config.history[-1].comment if config.history else ""),
+            "Created": config.created or clock.NEVER,
+            "DockerVersion": config.docker_version,
+            "Author": config.author,
+            "Config": msgspec.to_builtins(config.config) if config.config else None,
+            "Architecture": config.architecture,
+            "Os": config.os,
+            "Size": image.size,
+            "GraphDriver": {"Name": "overlay2", "Data": {}},
+            "RootFS": {"Type": "layers", "Layers": config.rootfs.diff_ids},
+            "Metadata": {"LastTagTime": clock.rfc3339(image.tagged)},
+        }
+        if config.variant:
+            found["Variant"] = config.variant
+        if config.os_version:
+            found["OsVersion"] = config.os_version
+        manifest = self._store.images.manifest(image.id)
+        if manifest:
+            size = len(self._store.blobs.read(manifest[0]))
+            found["Descriptor"] = {"mediaType": manifest[1], "digest": manifest[0], "size": size}
+        return found
+
+    def history(self, name: str) -> list[dict[str, Any]]:
+        return self._store.images.history(name)
+
+    # --- changing
+
+    def tag(self, name: str, repo: str, tag: str = "") -> None:
+        image = self._store.images.get(name)
+        target = reference.tagged(repo, tag)
+        self._store.images.tag(image.id, target)
+        self._tell(image, "tag", target.familiar)
+
+    async def remove(self, name: str, *, force: bool = False, prune: bool = True) -> list[dict[str, str]]:
+        """Takes a name away, and the image with its last one; what went, in order. Raises NotFound and Conflict."""
+        image = self._store.images.get(name)
+        removed = self._store.images.remove(name, force=force, prune=prune, users=self._users)
+        for item in removed:
+            if "Untagged" in item:
+                self._tell(image, "untag", item["Untagged"])
+            elif item["Deleted"] == image.id:
+                self._tell(image, "delete", image.id)
+        return removed
+
+    def _users(self, image_id: str) -> Iterable[tuple[str, bool]]:
+        for live in self._roster:
+            if live.record.image_id == image_id:
+                yield live.record.id, live.record.state.running
+
+    async def commit(
+        self,
+        name: str,
+        *,
+        repo: str,
+        tag: str,
+        comment: str,
+        author: str,
+        pause: bool,
+        changes: Sequence[str],
+        config: ContainerConfig | None,
+    ) -> str:
+        return await commit(
+            self._containers,
+            self._store,
+            self._events,
+            name,
+            repo=repo,
+            tag=tag,
+            comment=comment,
+            author=author,
+            pause=pause,
+            changes=changes,
+            config=config,
+        )
+
+    # --- in and out
+
+    async def load(self, stream: AsyncIterable[bytes], *, quiet: bool = True) -> AsyncIterator[Message]:
+        """Takes in an archive; the API's progress messages. Nothing of a broken one stays."""
+        async for event in self._store.loader.load(stream):
+            if isinstance(event, Loaded):
+                for message in self._loaded(event):
+                    yield message
+            elif not quiet:
+                yield _progress("Loading layer", event.name, event.current, event.total)
+
+    def _loaded(self, event: Loaded) -> Iterable[Message]:
+        for name, old in event.replaced:
+            text = f"The image {name.familiar} already exists, renaming the old one with ID {old} to empty string\n"
+            yield {"stream": text}
+        image = self._store.images.get(event.id)
+        for name in event.names:
+            yield {"stream": f"Loaded image: {name.familiar}\n"}
+            self._tell(image, "load", name.familiar)
+        if not event.names:
+            yield {"stream": f"Loaded image ID: {event.id}\n"}
+            self._tell(image, "load", event.id)
+
+    def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
+        """One archive of these images. Raises NotFound before its first byte."""
+        for chosen in self._store.saver.choose(names):
+            self._tell(chosen.image, "save", chosen.image.id)
+        return self._store.saver.save(names)
+
+    async def import_(
+        self,
+        source: AsyncIterable[bytes] | str,
+        *,
+        repo: str,
+        tag: str,
+        message: str,
+        changes: Sequence[str],
+        platform: str = "",
+    ) -> AsyncIterator[Message]:
+        """Makes an image of one layer of a tar, or of a tar behind a URL."""
+        target = reference.tagged(repo, tag) if repo else None
+        config = apply_changes(ContainerConfig(), changes)
+        if isinstance(source, str):
+            raise NotSupported(f"import from {source}: only files and standard input can be imported")
+        os_name, architecture, variant = _split_platform(platform)
+        now = clock.rfc3339(clock.now())
+        image_id = await self._store.loader.import_tar(
+            source,
+            ImageConfig(
+                architecture=architecture,
+                os=os_name,
+                variant=variant,
+                created=now,
+                comment=message,
+                config=config,
+                history=[History(created=now, comment=message)],
+            ),
+        )
+        image = self._store.images.get(image_id)
+        if target is not None:
+            self._store.images.tag(image_id, target)
+        self._tell(image, "import", target.familiar if target else image_id)
+        yield {"status": image_id}
+
+    async def pull(self, name: str, tag: str, platform: str) -> AsyncIterator[Message]:
+        wanted = reference.parse(name)
+        raise NotSupported(
+            f"pull access denied for {wanted.familiar_name}: this engine does not speak to registries yet"
+        )
+        yield {}
+
+    def _tell(self, image: Image, action: str, name: str) -> None:
+        labels = image.config.config.labels if image.config.config else {}
+        self._events.publish("image", action, image.id, labels | {"name": name})
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a familiar name, with or without its tag, is meant by a pattern; "*" does not match a slash."""
+    bare = name.partition("@")[0]
+    bare = bare if ":" not in bare.rpartition("/")[2] else bare.rpartition(":")[0]
+    return any(_match_path(candidate, pattern) for pattern in patterns for candidate in (name, bare))
+
+
+def _match_path(name: str, pattern: str) -> bool:
+    parts, wanted = name.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(
+        fnmatch.fnmatchcase(part, want) for part, want in zip(parts, wanted, strict=True)
+    )
+
+
+def _split_platform(text: str) -> tuple[str, str, str]:
+    """(os, architecture, variant) of "linux/arm64/v8"; this machine's when empty. Raises InvalidParameter."""
+    own = ARCHITECTURES.get(machine.machine(), machine.machine())
+    if not text:
+        return "linux", own, ""
+    parts = text.lower().split("/")
+    if len(parts) > 3 or not all(parts):
+        raise InvalidParameter(f'"{text}" is an invalid OS and architecture, use "linux/amd64" or the like')
+    if len(parts) == 1:
+        return (parts[0], own, "") if parts[0] in ("linux", "windows") else ("linux", parts[0], "")
+    return parts[0], parts[1], parts[2] if len(parts) == 3 else ""
+
+
+def _progress(status: str, name: str, current: int, total: int) -> Message:
+    """One message of the progress stream. The bar's text is what clients of old print as it is."""
+    filled = current * 50 // total if total else 0
+    bar = "=" * max(0, filled - 1) + ">" if filled else ">"
+    return {
+        "status": status,
+        "progressDetail": {"current": current, "total": total},
+        "progress": f"[{bar:<50}] {_size(current)}/{_size(total)}",
+        "id": name,
+    }
+
+
+def _size(count: float) -> str:
+    """"1.234MB", as go-units prints it."""
+    units = iter(("B", "kB", "MB", "GB"))
+    unit = next(units)
+    while count >= 1000 and (larger := next(units, None)):
+        count, unit = count / 1000, larger
+    return f"{count:.4g}{unit}"

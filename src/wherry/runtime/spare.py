@@ -1,0 +1,112 @@
+"""The spare: a monitor that was forked ahead, until it gets its container.
+
+It has left the launcher's session, has touched the memory that a start will write to, and has itself forked the child
+that will become the container's first process. Both wait: the spare for a request, its child for the spare. Where the
+container turns out to be an unusual one (the host's network, say), the child is discarded and another one forked.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+from typing import NoReturn
+
+import msgspec
+
+from wherry.linux import namespaces, process
+from wherry.linux.cgroups import Hierarchies
+from wherry.runtime import init
+from wherry.runtime.loop import Loop
+from wherry.runtime.monitor import Monitor, describe
+from wherry.runtime.protocol import Failed, decode_start, receive, send
+from wherry.runtime.running import Child, fork
+from wherry.runtime.spec import DeviceRule, Mount, Namespace, Process, Resources, Rlimit, Spec
+
+TAKEN = b"t"
+STARTED = b"s"
+QUIT = b"q"
+"""What it says to the launcher: it has a request, its container has started, the daemon is gone."""
+
+_OOM_SCORE = -999
+
+_decode_spec = msgspec.msgpack.Decoder(Spec).decode
+_REHEARSAL = msgspec.msgpack.encode(
+    Spec(
+        id="rehearsal",
+        exec_dir="/",
+        rootfs=(Mount("overlay", "overlay", options=("ro",)),),
+        process=Process(args=("true",), env=("PATH=/bin",), rlimits=(Rlimit("nofile", 1, 1),)),
+        namespaces=(Namespace("pid"),),
+        resources=Resources(memory=1, devices=(DeviceRule(True),)),
+    )
+)
+
+
+def run(requests: socket.socket, tell: int, hierarchies: Hierarchies | None, title: process.Title) -> NoReturn:
+    """Becomes the monitor of the next container, in a process that was forked from the launcher."""
+    daemon: socket.socket | None = None
+    try:
+        _detach()
+        process.set_name("wherry-monitor")
+        title.set("wherry-monitor")
+        ready = _fork_ahead(hierarchies)
+        _warm_up()
+        packet, descriptors = receive(requests)
+        requests.close()
+        _say(tell, TAKEN if packet else QUIT)
+        if not packet:
+            os._exit(0)
+        content, connection, *clients = descriptors
+        daemon = socket.socket(fileno=connection)
+        streams = decode_start(packet).streams
+        spec = _decode_spec(os.pread(content, os.fstat(content).st_size, 0))
+        title.set(f"wherry-monitor {spec.id}")
+        monitor = Monitor(spec, daemon, hierarchies, lambda: _say(tell, STARTED))
+        attached = [(socket.socket(fileno=fd), wanted) for fd, wanted in zip(clients, streams, strict=True)]
+        monitor.start(content, attached, ready)
+        os.close(content)
+        monitor.serve()
+    except BaseException as error:  # there is nobody above who could be told, and no terminal
+        if daemon is not None:
+            with contextlib.suppress(OSError):
+                send(daemon, Failed(describe(error)))
+        os._exit(1)
+    os._exit(0)
+
+
+def _detach() -> None:
+    """Away from the launcher: its session, its directory, its terminal; and out of the OOM killer's sight."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the launcher ignores it, and then nobody's end can be waited for
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    os.setsid()
+    os.chdir("/")
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+    process.set_dumpable(False)
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    with contextlib.suppress(PermissionError):  # without CAP_SYS_RESOURCE it stays what it is
+        os.write(fd, str(_OOM_SCORE).encode())
+    os.close(fd)
+
+
+def _fork_ahead(hierarchies: Hierarchies | None) -> Child | None:
+    """The container's first process to be. Not with version 2 cgroups: it has to be born in the container's own."""
+    if hierarchies is not None and hierarchies.unified is not None:
+        return None
+    namespaces.unshare(namespaces.CLONE_NEWPID)
+    return fork(lambda channel: init.run(channel, hierarchies, ahead=True))
+
+
+def _warm_up() -> None:
+    """Does a little of what a start does, to no effect: the pages that it writes to are copied now and not then."""
+    _decode_spec(_REHEARSAL)
+    Loop().close()
+
+
+def _say(tell: int, word: bytes) -> None:
+    """To the launcher, which may be gone."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(tell, word)

@@ -1,0 +1,18 @@
+from collections.abc import Iterator
+
+import pytest
+from tests.support.scripted_engine import ScriptedEngine
+
+from wherry.client.client import Client
+
+
+@pytest.fixture
+def engine() -> Iterator[ScriptedEngine]:
+    with ScriptedEngine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def client(engine: ScriptedEngine) -> Iterator[Client]:
+    with Client(engine.host) as client:
+        yield client
