@@ -15,7 +15,7 @@ _CONTAINER_CGROUP = re.compile(r"(docker-|wherry-)?([0-9a-f]{64})(\.scope)?")
 class Footprint(NamedTuple):
     """Names, not counts, so that a failing comparison says what was left."""
 
-    processes: frozenset[str]
+    processes: tuple[str, ...]  # their commands: a spare one that was used is replaced by another
     mounts: frozenset[str]
     cgroups: frozenset[str]
     interfaces: frozenset[str]
@@ -28,7 +28,7 @@ def footprint(engine: Engine) -> Footprint:
     the exec root, and the number of descriptors that the engine's processes hold open. Also of an engine that ended."""
     pids = engine.processes()
     return Footprint(
-        processes=frozenset(f"{pid} {_command(pid)}" for pid in pids),
+        processes=tuple(sorted(_command(pid) for pid in pids)),
         mounts=frozenset(_mounts(engine.root)),
         cgroups=frozenset(_idle_container_cgroups()),
         interfaces=frozenset(os.listdir("/sys/class/net")),

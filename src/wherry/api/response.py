@@ -1,7 +1,8 @@
 """Answers: JSON, nothing, an error, or a stream."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -49,15 +50,22 @@ def stream_type(request: Request, tty: bool) -> str:
     return RAW_STREAM if tty or request.version < (1, 42) else MULTIPLEXED_STREAM
 
 
-async def begin(request: Request, content_type: str) -> web.StreamResponse:
+async def begin(
+    request: Request, content_type: str, headers: Mapping[str, str] = MappingProxyType({})
+) -> web.StreamResponse:
     """Sends the head of a streamed answer at once."""
-    response = web.StreamResponse(headers=HEADERS | {"Content-Type": content_type})
+    response = web.StreamResponse(headers=HEADERS | {"Content-Type": content_type, **headers})
     await response.prepare(request.http)
     return response
 
 
 async def stream(
-    request: Request, chunks: AsyncIterator[bytes], content_type: str, *, at_once: bool = False
+    request: Request,
+    chunks: AsyncIterator[bytes],
+    content_type: str,
+    *,
+    at_once: bool = False,
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> web.StreamResponse:
     """Sends what comes, as it comes, and no faster than the client reads.
 
@@ -72,7 +80,7 @@ async def stream(
             await asyncio.wait((following,))
         if following.done():
             following.result()
-        response = await begin(request, content_type)
+        response = await begin(request, content_type, headers)
         chunk = await following
         while chunk is not None:
             await response.write(chunk)

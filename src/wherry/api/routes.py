@@ -9,6 +9,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from wherry.api import (
+    archive,
     attach,
     commit,
     containers,
@@ -53,6 +54,9 @@ ROUTES: dict[str, Handler] = {
     "GET /containers/{name}/changes": containers.changes,
     "GET /containers/{name}/export": containers.export,
     "GET /containers/{name}/stats": stats.stats,
+    "HEAD /containers/{name}/archive": archive.stat,
+    "GET /containers/{name}/archive": archive.get,
+    "PUT /containers/{name}/archive": archive.put,
     "DELETE /containers/{name}": containers.remove,
     "POST /containers/{name}/exec": execs.create,
     "POST /exec/{name}/start": execs.start,

@@ -86,6 +86,6 @@ def _failed(http: web.BaseRequest, message: str, status: int) -> web.StreamRespo
     if http.writer.output_size > 0:
         log.error("%s %s failed in its middle: %s", http.method, http.path, message)
         raise ConnectionResetError(message)
-    if status >= 500:
+    if status == 500:
         log.error("%s %s: %s", http.method, http.path, message)
     return response.error(message, status)

@@ -21,6 +21,12 @@ class Version(NamedTuple):
 CURRENT = Version(1, 51)
 OLDEST = Version(1, 24)
 
+# Of a container's configuration, what has no meaning in an image: gone from its inspection since API 1.50
+_NOT_IN_IMAGES = (
+    "AttachStderr", "AttachStdin", "AttachStdout", "Domainname", "Hostname", "Image", "MacAddress", "NetworkDisabled",
+    "OpenStdin", "StdinOnce", "StopTimeout", "Tty",
+)  # fmt: skip
+
 
 class VersionRefused(InvalidParameter):
     """``plain``: clients of before 1.24 do not read JSON errors."""
@@ -115,6 +121,9 @@ def adapt_image(version: Version, found: dict[str, Any]) -> dict[str, Any]:
         found.setdefault("ContainerConfig", None)
     if version < (1, 48):
         found.pop("Descriptor", None)
+    if version >= (1, 50) and found.get("Config"):
+        for name in _NOT_IN_IMAGES:
+            found["Config"].pop(name, None)
     return found
 
 

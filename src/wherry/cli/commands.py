@@ -96,7 +96,6 @@ TOP: dict[str, Entry | Group] = {
             "ls": Entry("ps:CONTAINER_LS", "List containers"),
             "pause": _PAUSE,
             "port": _PORT,
-            "prune": Entry("prune:CONTAINER_PRUNE", "Remove all stopped containers"),
             "rename": _RENAME,
             "restart": _RESTART,
             "rm": _RM,

@@ -216,8 +216,6 @@ def _host_config(options: Options, mounts: _Mounts, ports: dict[str, list[dict[s
         "MaskedPaths": [] if unmasked else None,
         "ReadonlyPaths": [] if unmasked else None,
     }
-    if options["kernel-memory"]:
-        host["KernelMemory"] = options["kernel-memory"]
     for field, value in (
         ("StorageOpt", storage),
         ("Tmpfs", _tmpfs(options)),

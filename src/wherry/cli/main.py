@@ -24,6 +24,9 @@ INTERRUPTED = 130
 
 def main() -> None:
     """The console script. Leaves without the interpreter's own end, which takes longer than many a command."""
+    # Names and output are bytes to the system; what is no UTF-8 in them passes through.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # both are TextIOWrappers
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -35,9 +38,6 @@ def main() -> None:
 
 def run(words: Sequence[str]) -> int:
     """Carries a command line out and gives its exit code."""
-    # Names and output are bytes to the system; what is no UTF-8 in them passes through.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # both are TextIOWrappers
     try:
         return _dispatch(words) or 0
     except CommandError as error:

@@ -11,10 +11,10 @@ _FORMS = (
 )  # fmt: skip
 
 
-def timestamp(text: str, now: float | None = None) -> str:
+def timestamp(text: str, now: int | None = None) -> str:
     """Takes "42m" (before now), 1700000000.5, 2013-01-02 to 2013-01-02T13:23:37.123456789Z or +02:00; "" is "".
 
-    A moment without a zone is local time. Raises ValueError for what is none of these.
+    A moment without a zone is local time; `now` is in nanoseconds. Raises ValueError for what is none of these.
     """
     if not text:
         return ""
@@ -23,7 +23,7 @@ def timestamp(text: str, now: float | None = None) -> str:
     except ValueError:
         pass
     else:
-        moment = int((time.time() if now is None else now) * 10**9) - ago
+        moment = (time.time_ns() if now is None else now) - ago
         return _seconds(moment // 10**9, moment % 10**9)
     whole, dot, fraction = text.partition(".")
     if whole.removeprefix("-").isdigit() and (fraction.isdigit() or not dot):

@@ -39,18 +39,18 @@ def _address(binding: dict[str, str]) -> str:
     return f"[{address}]:{binding['HostPort']}" if ":" in address else f"{address}:{binding['HostPort']}"
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
-    """A key by which 80/tcp comes before 443/tcp."""
-    parts: list[tuple[int, str]] = []
+def _natural(text: str) -> list[tuple[int, int]]:
+    """A key by which 80/tcp comes before 443/tcp: numbers by their value, all else by its letters."""
+    parts: list[tuple[int, int]] = []
     digits = ""
     for char in text + "\0":
         if char.isdigit():
             digits += char
             continue
         if digits:
-            parts.append((int(digits), ""))
+            parts.append((ord("0"), int(digits)))
             digits = ""
-        parts.append((-1, char))
+        parts.append((ord(char), 0))
     return parts
 
 

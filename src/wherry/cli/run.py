@@ -139,6 +139,8 @@ def _configure(session: Session, options: Options, command: str) -> Body:
             )
     if not options["disable-content-trust"]:
         raise CommandError("content trust is not supported: images are not signed in a way that wherry can verify")
+    if options["kernel-memory"]:
+        print("WARNING: --kernel-memory has no effect: kernels no longer have that limit", file=sys.stderr)
     image, *words = options.arguments
     try:
         if options["pull"] not in (*PULL_POLICIES, ""):

@@ -217,8 +217,7 @@ class Pending:
 
     def response(self) -> Response:
         """Waits for the answer. Raises APIError when it is an error, ConnectionLost when none comes."""
-        assert self._connection is not None
-        response = self._connection.receive(self._method, None if self._upgrade else self._client._release)
+        response = self._receive()
         if response.status < 400:
             return response
         message = _message(response)
@@ -227,6 +226,19 @@ class Pending:
             if self._client.version != self._version:
                 return self.send().response()
         raise APIError(response.status, message)
+
+    def _receive(self) -> Response:
+        assert self._connection is not None
+        done = None if self._upgrade else self._client._release
+        kept_open = self._connection.reused
+        try:
+            return self._connection.receive(self._method, done)
+        except ConnectionLost:
+            # An idle connection may end just as it is used again. What only asks can be asked again.
+            if not kept_open or self._method not in ("GET", "HEAD"):
+                raise
+        self.send()
+        return self._connection.receive(self._method, done)
 
     def _may_agree(self, status: int, message: str) -> bool:
         """Whether this is an older engine's refusal of a newer version, and asking again is harmless."""

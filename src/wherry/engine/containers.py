@@ -7,6 +7,7 @@ comes when it comes, and is recorded in one go, without waiting for anything.
 import asyncio
 import functools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -41,6 +42,7 @@ from wherry.runtime.monitors import Exit, Monitor, StartError, connect
 from wherry.storage.store import Store
 
 _KILL_PATIENCE = 10  # seconds that SIGKILL is given before the user is told that it does not help
+_CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 _MONITOR_DIED = "the monitor of the container ended unexpectedly, so the container was ended too"
 
 
@@ -289,7 +291,6 @@ class Containers:
         state.oom_killed = ended.oom
         state.error = ended.error
         state.finished_at = ended.at
-        self._clear_exec_directory(record.id)
         if ended.oom:
             self._events.container(record, "oom")
         self._events.container(record, "die", exitCode=str(ended.code), execDuration=str(max(0, ran) // 1_000_000_000))
@@ -304,6 +305,7 @@ class Containers:
             live.restart_delay = restart.next_delay(live.restart_delay, ran)
             live.restart = asyncio.create_task(self._restart_later(live))
         self._roster.save(live)
+        self._clear_exec_directory(record.id)  # not before: it is what a restarted engine would learn the end from
         if record.host_config.auto_remove:
             self._spawn(self._remove_ended(live))
         _resolve(live.exit_waiters, (ended.code, ended.error))
@@ -333,8 +335,11 @@ class Containers:
             live.record.state.status = Status.EXITED
             self._roster.save(live)
 
+    def _exec_directory(self, container_id: str) -> str:
+        return f"{self._config.exec_root}/{container_id}"
+
     def _clear_exec_directory(self, container_id: str) -> None:
-        shutil.rmtree(f"{self._config.exec_root}/{container_id}", ignore_errors=True)
+        shutil.rmtree(self._exec_directory(container_id), ignore_errors=True)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -509,28 +514,55 @@ class Containers:
     async def recover(self) -> None:
         """Finds the containers of the engine that was here before: those that run, and those that ended meanwhile."""
         self._store.snapshots.sweep(live.record.id for live in self._roster)
+        await self._end_strangers()
         for live in self._roster:
-            status = live.record.state.status
-            if status in (Status.RUNNING, Status.PAUSED):
-                await self._reconnect(live)
-            elif status is Status.REMOVING:
+            found = await connect(self._exec_directory(live.record.id))
+            if live.record.state.status is Status.REMOVING:
+                await self._end_monitor(found)
                 await self._remove(live)
-            elif status is Status.RESTARTING:
-                live.restart = asyncio.create_task(self._restart_later(live))
+            elif isinstance(found, Monitor):
+                self._adopt(live, found)
+            elif live.record.state.running or (found is not None and found.at > live.record.state.finished_at):
+                await self._settle(live, found)
+            else:
+                self._clear_exec_directory(live.record.id)
         for live in self._roster:
             self._start_at_boot(live)
 
-    async def _reconnect(self, live: Live) -> None:
-        found = await connect(f"{self._config.exec_root}/{live.record.id}")
-        if isinstance(found, Monitor):
-            self._follow(live, found)
-            return
+    def _adopt(self, live: Live, monitor: Monitor) -> None:
+        """Takes over a container that runs; also one whose start the engine did not live to write down."""
+        state = live.record.state
+        if not state.running:
+            live.record.state = State(
+                status=Status.RUNNING,
+                pid=monitor.pid,
+                started_at=monitor.started_at,
+                finished_at=state.finished_at,
+            )
+            self._roster.save(live)
+        self._follow(live, monitor)
+
+    async def _settle(self, live: Live, found: Exit | None) -> None:
+        """Records the end of a container that ended unseen. None when its monitor is gone, too: then it is ended."""
         if found is None:
             await asyncio.to_thread(_end_leftovers, self.cgroup(live))
-            found = Exit(code=255, at=clock.now(), oom=False, error=_MONITOR_DIED)
+            found = Exit(code=255, at=clock.now(), error=_MONITOR_DIED)
         future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         future.set_result(found)
         self._on_exit(live, future)
+
+    async def _end_strangers(self) -> None:
+        """Ends what runs without a row: its container was being removed when the engine was killed."""
+        for name in os.listdir(self._config.exec_root):
+            if _CONTAINER_ID.fullmatch(name) and name not in self._roster:
+                await self._end_monitor(await connect(self._exec_directory(name)))
+                self._clear_exec_directory(name)
+
+    async def _end_monitor(self, found: Monitor | Exit | None) -> None:
+        if isinstance(found, Monitor):
+            found.kill()
+            await found.exited
+            found.close()
 
     def _start_at_boot(self, live: Live) -> None:
         record, state = live.record, live.record.state

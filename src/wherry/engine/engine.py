@@ -4,6 +4,7 @@ import asyncio
 import os
 import uuid
 
+from wherry.engine.archives import Archives
 from wherry.engine.config import EngineConfig
 from wherry.engine.containers import Containers
 from wherry.engine.events import Events
@@ -37,6 +38,7 @@ class Engine:
         self.containers = Containers(config, self._roster, store, self.volumes, self.events, launcher, hierarchies)
         self.execs = Execs(self.containers, self.events)
         self.images = Images(self._roster, self.containers, store, self.events)
+        self.archives = Archives(self._roster, self.containers, store, self.events)
         self.views = Views(self._roster, self.containers, self.execs, store, self.events)
         self.system = System(config, self._roster, store, self.events, hierarchies, _engine_id(config.data_root))
 

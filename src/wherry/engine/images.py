@@ -285,7 +285,7 @@ def _progress(status: str, name: str, current: int, total: int) -> Message:
 
 
 def _size(count: float) -> str:
-    """"1.234MB", as go-units prints it."""
+    """ "1.234MB", as go-units prints it."""
     units = iter(("B", "kB", "MB", "GB"))
     unit = next(units)
     while count >= 1000 and (larger := next(units, None)):

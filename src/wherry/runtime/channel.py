@@ -4,7 +4,20 @@ import os
 import socket
 
 from wherry.runtime.errors import StartError
-from wherry.runtime.protocol import Begin, Console, Failed, Go, Notice, decode_order, from_memfd, receive, send
+from wherry.runtime.protocol import (
+    Begin,
+    Connected,
+    Console,
+    Failed,
+    Go,
+    Notice,
+    Order,
+    Separated,
+    decode_order,
+    from_memfd,
+    receive,
+    send,
+)
 
 
 class Channel:
@@ -32,6 +45,19 @@ class Channel:
         order, _ = self._wait()
         assert isinstance(order, Go)
 
+    def separated(self) -> None:
+        """Tells the monitor which network namespace is to get the interfaces."""
+        namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            send(self._socket, Separated(), (namespace,))
+        finally:
+            os.close(namespace)
+
+    def wait_to_be_connected(self) -> None:
+        """Waits for the network interfaces."""
+        order, _ = self._wait()
+        assert isinstance(order, Connected)
+
     def notice(self, text: str) -> None:
         """Something was refused that can be done without."""
         send(self._socket, Notice(text))
@@ -54,7 +80,7 @@ class Channel:
     def close(self) -> None:
         self._socket.close()
 
-    def _wait(self) -> tuple[Begin | Go, list[int]]:
+    def _wait(self) -> tuple[Order, list[int]]:
         packet, descriptors = receive(self._socket)
         if not packet:
             raise StartError("the monitor is gone")

@@ -48,6 +48,8 @@ def _start(channel: Channel, hierarchies: Hierarchies | None, *, ahead: bool) ->
     credentials.set_oom_score(wanted.oom_score_adj or 0, channel)
     label = credentials.SecurityLabel(wanted)
     _separate(spec, done=_AHEAD if ahead else 0)
+    if _is_new(spec, "net"):
+        channel.separated()
 
     starting.stop_importing()
     root = Root(spec)
@@ -76,6 +78,8 @@ def _start(channel: Channel, hierarchies: Hierarchies | None, *, ahead: bool) ->
         starting.open_null()
     if _is_new(spec, "uts"):
         _name_host(spec)
+    if spec.interfaces or spec.resolver:
+        channel.wait_to_be_connected()
     starting.execute(wanted, channel, label, make_directory=True, with_reaper=spec.init)
 
 

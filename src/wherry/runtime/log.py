@@ -169,15 +169,11 @@ class JsonFileWriter(Writer):
 
     def write(self, stream: int, data: memoryview) -> None:
         *lines, rest = (self._held[stream] + bytes(data)).split(b"\n")
-        pieces = []
-        for line in lines:
-            cut = len(line) - len(line) % JSON_LINE_AT_MOST
-            pieces += _cut(line[:cut])
-            pieces.append(line[cut:] + b"\n")
+        pieces = [line + b"\n" for line in lines]
         cut = len(rest) - len(rest) % JSON_LINE_AT_MOST
-        pieces += _cut(rest[:cut])
+        pieces.append(rest[:cut])
         self._held[stream] = rest[cut:]
-        self._write_pieces(stream, pieces)
+        self._write_pieces(stream, _cut(pieces))
 
     def end(self, stream: int) -> None:
         if self._held[stream]:
@@ -185,24 +181,31 @@ class JsonFileWriter(Writer):
             self._held[stream] = b""
 
     def _write_pieces(self, stream: int, pieces: list[bytes]) -> None:
-        """One write for all of them, unless the log has to be rotated in between."""
-        batch: list[bytes | memoryview] = []
-        length = 0
-        for piece in pieces:
-            text = escape(piece.decode(errors="replace"))
-            at = format_time(self._now(), fixed=False)
-            record = f'{{"log":{text}{self._middle[stream]}{at}"}}\n'.encode()
-            if batch and self._log.max_size and self._size + length + len(record) > self._log.max_size:
-                self._append([b"".join(batch)], length)
-                batch, length = [], 0
-            batch.append(record)
-            length += len(record)
-        if batch:
-            self._append([b"".join(batch)], length)
+        """In one write, unless the log has to be rotated in between; then in as many as it takes."""
+        if not pieces:
+            return
+        # All in a few calls, since calls are what takes the time. No decoded text has a lone surrogate in it.
+        texts = _escape(_BETWEEN.join([piece.decode(errors="replace") for piece in pieces]))
+        start, end = '{"log":"', f'"{self._middle[stream]}{format_time(self._now(), fixed=False)}"}}\n'
+        record = f"{start}{texts.replace(_BETWEEN, end + start)}{end}".encode()
+        if len(pieces) > 1 and self._log.max_size and self._size + len(record) > self._log.max_size:
+            half = len(pieces) // 2
+            self._write_pieces(stream, pieces[:half])
+            self._write_pieces(stream, pieces[half:])
+        else:
+            self._append([record], len(record))
 
 
-def _cut(line: bytes) -> list[bytes]:
-    return [line[start : start + JSON_LINE_AT_MOST] for start in range(0, len(line), JSON_LINE_AT_MOST)]
+def _cut(pieces: list[bytes]) -> list[bytes]:
+    """Pieces of at most JSON_LINE_AT_MOST, not counting the newline at the end of a line."""
+    found = []
+    for piece in pieces:
+        while len(piece) > JSON_LINE_AT_MOST + 1 or (len(piece) > JSON_LINE_AT_MOST and piece[-1:] != b"\n"):
+            found.append(piece[:JSON_LINE_AT_MOST])
+            piece = piece[JSON_LINE_AT_MOST:]
+        if piece:
+            found.append(piece)
+    return found
 
 
 def open_writer(log: Log, warn: Callable[[str], None] = lambda text: None) -> Writer | None:
@@ -212,20 +215,21 @@ def open_writer(log: Log, warn: Callable[[str], None] = lambda text: None) -> Wr
     return LocalWriter(log, warn) if log.driver == "local" else JsonFileWriter(log, warn)
 
 
+_BETWEEN = "\udc00"
+
 _ESCAPES = {
-    **{number: f"\\u{number:04x}" for number in range(32)},
-    **{ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"},
-    ord("\n"): "\\n",
-    ord("\r"): "\\r",
-    ord('"'): '\\"',
-    ord("\\"): "\\\\",
+    **{chr(number): f"\\u{number:04x}" for number in range(32)},
+    **{character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"},
+    "\r": "\\r",
+    '"': '\\"',
+    "\\": "\\\\",
 }
-_TO_ESCAPE = re.compile(r'[\x00-\x1f<>&"\\\u2028\u2029]')
+_TO_ESCAPE = re.compile(r'[\x00-\x09\x0b-\x1f<>&"\\\u2028\u2029]')
 
 
-def escape(text: str) -> str:
-    """A JSON string as Docker writes it: what HTML could misunderstand is escaped, too."""
-    return f'"{_TO_ESCAPE.sub(lambda found: _ESCAPES[ord(found[0])], text)}"'
+def _escape(text: str) -> str:
+    """As Docker does for a JSON string: what HTML could misunderstand is escaped, too."""
+    return _TO_ESCAPE.sub(lambda found: _ESCAPES[found[0]], text).replace("\n", "\\n")
 
 
 _second = (-1, "")

@@ -11,6 +11,7 @@ them in one chunk of about a mebibyte; or the bare data of a terminal. Where no 
 for.
 """
 
+import functools
 import gzip
 import os
 import re
@@ -301,10 +302,11 @@ class _JsonLine(msgspec.Struct):
     time: str = ""
 
 
-_decode_json_line = msgspec.json.Decoder(_JsonLine).decode
+_json_line = msgspec.json.Decoder(_JsonLine)
 
 
 def _json_records(file: _File, offset: int) -> Iterator[tuple[int, Record]]:
+    """The offsets are those of the ends of chunks: a chunk is read whole."""
     want = _CHUNK
     while chunk := file.read(offset, want):
         newline = chunk.rfind(b"\n")
@@ -314,9 +316,15 @@ def _json_records(file: _File, offset: int) -> Iterator[tuple[int, Record]]:
             want *= 2
             continue
         want = _CHUNK
-        for line in chunk[:newline].split(b"\n"):
-            offset += len(line) + 1
-            record = _json_record(line)
+        offset += newline + 1
+        lines = chunk[:newline]
+        try:
+            parsed = _json_line.decode_lines(lines)
+        except msgspec.DecodeError:  # a line in it was cut off
+            records = [_json_record(line) for line in lines.split(b"\n")]
+        else:
+            records = [_record(line) for line in parsed]
+        for record in records:
             if record is not None:
                 yield offset, record
 
@@ -324,11 +332,16 @@ def _json_records(file: _File, offset: int) -> Iterator[tuple[int, Record]]:
 def _json_record(line: bytes) -> Record | None:
     """None for a line that is none of ours: the end of one that was cut off, say."""
     try:
-        parsed = _decode_json_line(line)
-        at = parse_time(parsed.time)
-    except (msgspec.DecodeError, ValueError):
+        return _record(_json_line.decode(line))
+    except msgspec.DecodeError:
         return None
-    return Record(2 if parsed.stream == "stderr" else 1, at, parsed.log.encode())
+
+
+def _record(line: _JsonLine) -> Record | None:
+    try:
+        return Record(2 if line.stream == "stderr" else 1, parse_time(line.time), line.log.encode())
+    except ValueError:
+        return None
 
 
 def _json_tail(file: _File, wanted: int, streams: frozenset[int], ended: set[int]) -> tuple[int, int, int]:
@@ -357,11 +370,14 @@ def _json_tail(file: _File, wanted: int, streams: frozenset[int], ended: set[int
 
 
 def parse_time(text: str) -> int:
-    """RFC 3339 with up to nine digits of a fraction, in nanoseconds since the epoch. Raises ValueError."""
-    seconds, dot, rest = text.partition(".")
-    digits = rest.rstrip("Z") if dot else ""
-    moment = datetime.fromisoformat(f"{seconds.rstrip('Z')}+00:00")
-    return int(moment.timestamp()) * 1_000_000_000 + int((digits + "0" * 9)[:9])
+    """RFC 3339 in UTC with up to nine digits of a fraction, in nanoseconds since the epoch. Raises ValueError."""
+    fraction = text[20:-1] if text[19:20] == "." else ""
+    return _seconds(text[:19]) * 1_000_000_000 + (int(fraction) * 10 ** (9 - len(fraction)) if fraction else 0)
+
+
+@functools.lru_cache(maxsize=16)
+def _seconds(text: str) -> int:
+    return int(datetime.fromisoformat(f"{text}+00:00").timestamp())
 
 
 def _attributes(attrs: dict[str, str]) -> bytes:

@@ -20,10 +20,13 @@ from wherry.runtime import exec, init
 from wherry.runtime.errors import StartError
 from wherry.runtime.log import Writer, open_writer
 from wherry.runtime.loop import HANG_UP, READ, Loop
+from wherry.runtime.plumbing import Plumbing
 from wherry.runtime.protocol import (
     EXIT,
     SOCKET,
     Attach,
+    Connect,
+    Disconnect,
     Exec,
     ExecExited,
     ExecStarted,
@@ -68,6 +71,7 @@ class Monitor:
         self._cgroup: Cgroup | None = None
         self._log: Writer | None = None
         self._first: Running | None = None
+        self._plumbing: Plumbing | None = None
         self._execs: dict[str, Running] = {}
         self._lingering: list[Running] = []
         self._ended: dict[str, int] = {}
@@ -87,7 +91,9 @@ class Monitor:
             child = self._child(ready)
             self._log = open_writer(spec.log, self._warnings.append)
             first = self._first = Running(self._loop, self._buffer, self._log, spec.process)
-            first.begin(child, content, self._first_started, self._first_exited)
+            first.begin(
+                child, content, self._first_started, self._first_exited, on_separated=self._connect_to_networks
+            )
             # The child builds the root meanwhile.
             if hierarchies is not None and self._cgroup is None and has_cgroup:
                 self._cgroup = hierarchies.create(spec.cgroup, spec.resources)
@@ -146,12 +152,31 @@ class Monitor:
     def _owns_pid_namespace(self) -> bool:
         return any(namespace.kind == "pid" and namespace.pid is None for namespace in self._spec.namespaces)
 
+    def _connect_to_networks(self, namespace: int) -> None:
+        """While the first process builds its root."""
+        first, spec = self._first, self._spec
+        assert first is not None
+        self._plumbing = Plumbing(namespace)
+        try:
+            self._plumbing.set_up(spec.interfaces, resolver=spec.resolver)
+        except (OSError, StartError) as error:
+            first.failure = Failed(f"failed to set up container networking: {describe(error)}")
+            first.kill()
+            return
+        if spec.interfaces or spec.resolver:
+            first.connected()
+
     def _first_started(self, first: Running) -> None:
         self._on_started()
         if first.failure is not None:
             return
         self._started_at = time.time_ns()
-        self._answer(self._daemon, self._status(0), (first.pidfd,) if first.pidfd >= 0 else ())
+        self._tell_status(self._daemon, 0)
+
+    def _tell_status(self, connection: socket.socket, number: int) -> None:
+        pidfd = self._first.pidfd if self._first is not None else -1
+        resolver = self._plumbing.resolver if self._plumbing is not None else ()
+        self._answer(connection, self._status(number), (*((pidfd,) if pidfd >= 0 else ()), *resolver))
 
     def _status(self, number: int) -> Started:
         first = self._first
@@ -163,6 +188,7 @@ class Monitor:
             warnings=(*self._warnings, *(first.warnings if first is not None else ())),
             execs={exec_id: running.pid for exec_id, running in self._execs.items()},
             ended=self._ended,
+            resolver=self._plumbing is not None and bool(self._plumbing.resolver),
             number=number,
         )
 
@@ -182,10 +208,16 @@ class Monitor:
         if first.failure is not None:
             self._exited = Exited(first.failure.code, time.time_ns(), error=first.failure.message)
             self._answer(self._daemon, first.failure)
+            self._leave_networks()
             return
         self._exited = Exited(first.code or 0, time.time_ns(), first.signal, oom, error)
         self._write_exit(self._exited)
         self._tell_all(self._exited)
+        self._leave_networks()
+
+    def _leave_networks(self) -> None:
+        if self._plumbing is not None:
+            self._plumbing.remove()
 
     def _write_exit(self, exited: Exited) -> None:
         """Whole or not at all. What cannot be written is at least told to who listens."""
@@ -253,8 +285,7 @@ class Monitor:
 
     def _obey(self, connection: socket.socket, request: Request, descriptors: list[int]) -> None:
         if isinstance(request, Status):
-            pidfd = self._first.pidfd if self._first is not None else -1
-            self._answer(connection, self._status(request.number), (pidfd,) if pidfd >= 0 else ())
+            self._tell_status(connection, request.number)
             if self._exited is not None:
                 self._answer(connection, self._exited)
         elif isinstance(request, Attach):
@@ -266,8 +297,24 @@ class Monitor:
             if running.has_terminal:
                 running.resize(request.rows, request.columns)
             self._answer(connection, Reply(request.number))
+        elif isinstance(request, Connect | Disconnect):
+            self._change_networks(connection, request)
         else:
             self._exec(connection, request, descriptors)
+
+    def _change_networks(self, connection: socket.socket, request: Connect | Disconnect) -> None:
+        plumbing = self._plumbing
+        if plumbing is None or self._exited is not None:
+            raise StartError("the container has no network namespace of its own that could be changed")
+        if isinstance(request, Disconnect):
+            plumbing.disconnect(request.name, request.routes)
+            self._answer(connection, Reply(request.number))
+            return
+        plumbing.connect(request.interface)
+        if request.resolver:
+            plumbing.open_resolver()
+        resolver = plumbing.resolver if request.resolver else ()
+        self._answer(connection, Reply(request.number, bool(resolver)), resolver)
 
     def _find(self, exec_id: str, client: socket.socket | None = None) -> Running:
         running = self._execs.get(exec_id) if exec_id else self._first

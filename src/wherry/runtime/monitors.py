@@ -18,7 +18,7 @@ from wherry.linux.cgroups import Hierarchies
 from wherry.runtime import protocol
 from wherry.runtime.errors import StartError
 from wherry.runtime.protocol import EXIT, SOCKET, Streams
-from wherry.runtime.spec import Process
+from wherry.runtime.spec import Interface, Process
 
 __all__ = ["Exec", "Exit", "Monitor", "StartError", "connect"]
 
@@ -96,6 +96,7 @@ class Monitor(_Target):
         self._waiting: dict[int, asyncio.Future[tuple[protocol.Answer, list[int]]]] = {}
         self._execs: dict[str, asyncio.Future[int]] = {}
         self._ended: dict[str, int] = {}
+        self._resolver: tuple[socket.socket, socket.socket] | None = None
         connection.setblocking(False)
         self._loop.add_reader(connection, self._hear)
 
@@ -162,6 +163,23 @@ class Monitor(_Target):
         """Sets the terminal's size; without one, nothing happens."""
         await self._ask(protocol.Resize(self._next(), rows, columns, exec_id), protocol.Reply)
 
+    async def connect(self, interface: Interface, *, resolver: bool) -> None:
+        """Makes a network interface in the container; ``resolver`` opens the name service's sockets, see
+        ``take_resolver``. Raises StartError."""
+        _, descriptors = await self._ask(protocol.Connect(self._next(), interface, resolver), protocol.Reply)
+        if descriptors:
+            self._keep_resolver(descriptors)
+
+    async def disconnect(self, name: str, routes: tuple[tuple[str, str], ...]) -> None:
+        """Removes an interface. ``routes``: the default gateways from then on, each with its interface's name."""
+        await self._ask(protocol.Disconnect(self._next(), name, routes), protocol.Reply)
+
+    def take_resolver(self) -> tuple[socket.socket, socket.socket] | None:
+        """The sockets of UDP and of TCP at which the container asks for names, which become the caller's; None when
+        there are none, or they were taken."""
+        taken, self._resolver = self._resolver, None
+        return taken
+
     def exec_exited(self, exec_id: str) -> "asyncio.Future[int] | None":
         """The end of an exec session, also of one that an earlier daemon started; None when it is not known."""
         if exec_id in self._ended:
@@ -173,6 +191,8 @@ class Monitor(_Target):
     def close(self) -> None:
         """Lets go of it; the container runs on."""
         self._disconnect(MonitorGone("the connection to the monitor was closed"))
+        for each in self.take_resolver() or ():
+            each.close()
         super().close()
 
     def _next(self) -> int:
@@ -183,7 +203,18 @@ class Monitor(_Target):
         self.pid, self.monitor_pid, self.started_at = answer.pid, answer.monitor_pid, answer.at
         self.warnings, self._cgroup, self._ended = answer.warnings, answer.cgroup, answer.ended
         self._execs.update({exec_id: self._loop.create_future() for exec_id in answer.execs})
+        if answer.resolver:
+            self._keep_resolver(descriptors[-2:])
+            del descriptors[-2:]
         self._pidfd = descriptors[0] if descriptors else -1
+
+    def _keep_resolver(self, descriptors: list[int]) -> None:
+        udp, tcp = (socket.socket(fileno=fd) for fd in descriptors)
+        udp.setblocking(False)
+        tcp.setblocking(False)
+        for each in self.take_resolver() or ():
+            each.close()
+        self._resolver = udp, tcp
 
     def _expect(self, number: int) -> "asyncio.Future[tuple[protocol.Answer, list[int]]]":
         future = self._waiting[number] = self._loop.create_future()

@@ -7,13 +7,15 @@ daemon → launcher
     Start; beside it the memfd of the Spec, the connection to the monitor that is to be, and the attached streams.
     There is no answer on this socket: what happens next comes over the connection.
 daemon → monitor
-    Attach, Exec, Resize, Status; each has a number, and exactly one Reply, Started, ExecStarted or Failed bears it.
+    Attach, Exec, Resize, Connect, Disconnect, Status; each has a number, and exactly one Reply, Started, ExecStarted or
+    Failed bears it.
 monitor → daemon
     those answers, and without being asked Exited and ExecExited, to every connection.
 monitor → process that is being started
-    Begin, with what it is to become; for the first one then Go.
+    Begin, with what it is to become; for the first one then Go, and Connected.
 process that is being started → monitor
-    Notice, Console (beside it the terminal's master), Failed; then the socket closes, since the program was executed.
+    Separated (beside it its network namespace), Notice, Console (beside it the terminal's master), Failed; then the
+    socket closes, since the program was executed.
 """
 
 import array
@@ -21,6 +23,8 @@ import os
 import socket
 
 import msgspec
+
+from wherry.runtime.spec import Interface
 
 SOCKET = "monitor.sock"
 EXIT = "exit"
@@ -67,6 +71,23 @@ class Resize(msgspec.Struct, frozen=True, tag=True):
     exec_id: str = ""
 
 
+class Connect(msgspec.Struct, frozen=True, tag=True):
+    """Makes an interface in the container that runs. With ``resolver``, the name service's sockets are opened unless
+    they are already, and are beside the Reply."""
+
+    number: int
+    interface: Interface
+    resolver: bool = False
+
+
+class Disconnect(msgspec.Struct, frozen=True, tag=True):
+    """Removes the interface ``name``; ``routes`` are the gateways from then on, each with its interface's name."""
+
+    number: int
+    name: str
+    routes: tuple[tuple[str, str], ...] = ()
+
+
 class Status(msgspec.Struct, frozen=True, tag=True):
     """Asks for Started, by a daemon that is new."""
 
@@ -77,6 +98,7 @@ class Reply(msgspec.Struct, frozen=True, tag=True):
     """Done."""
 
     number: int
+    resolver: bool = False
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -90,7 +112,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 class Started(msgspec.Struct, frozen=True, tag=True):
     """The container runs; a pidfd of its first process is beside it. ``at`` in nanoseconds since the epoch.
 
-    ``execs`` are the running ones with their pids, ``ended`` the exit codes of those that ended.
+    ``execs`` are the running ones with their pids, ``ended`` the exit codes of those that ended. With ``resolver``, the
+    last two descriptors are the name service's sockets, of UDP and of TCP.
     """
 
     pid: int
@@ -100,6 +123,7 @@ class Started(msgspec.Struct, frozen=True, tag=True):
     warnings: tuple[str, ...] = ()
     execs: dict[str, int] = {}
     ended: dict[str, int] = {}
+    resolver: bool = False
     number: int = 0
 
 
@@ -138,6 +162,14 @@ class Go(msgspec.Struct, frozen=True, tag=True):
     """The container's cgroup is there to be entered."""
 
 
+class Connected(msgspec.Struct, frozen=True, tag=True):
+    """The container's network interfaces are there."""
+
+
+class Separated(msgspec.Struct, frozen=True, tag=True):
+    """The process is in its network namespace, which is beside it."""
+
+
 class Notice(msgspec.Struct, frozen=True, tag=True):
     """Something that the machine refused and that can be done without."""
 
@@ -148,10 +180,10 @@ class Console(msgspec.Struct, frozen=True, tag=True):
     """The master of the process's terminal is beside it."""
 
 
-Request = Attach | Exec | Resize | Status
+Request = Attach | Exec | Resize | Connect | Disconnect | Status
 Answer = Reply | Failed | Started | ExecStarted | ExecExited | Exited
-Order = Begin | Go
-Word = Notice | Console | Failed
+Order = Begin | Go | Connected
+Word = Separated | Notice | Console | Failed
 
 encode = msgspec.json.Encoder().encode
 decode_start = msgspec.json.Decoder(Start).decode

@@ -11,7 +11,19 @@ from wherry.linux import process, terminal
 from wherry.linux.cgroups import Cgroup
 from wherry.runtime.log import Writer
 from wherry.runtime.loop import READ, Loop
-from wherry.runtime.protocol import Begin, Console, Failed, Go, Notice, Streams, decode_word, receive, send
+from wherry.runtime.protocol import (
+    Begin,
+    Connected,
+    Console,
+    Failed,
+    Go,
+    Notice,
+    Separated,
+    Streams,
+    decode_word,
+    receive,
+    send,
+)
 from wherry.runtime.spec import Process
 from wherry.runtime.streams import Buffer, Stdio
 
@@ -66,6 +78,7 @@ class Running:
         self._channel: socket.socket | None = None
         self._on_started: Callable[[Running], None] = lambda running: None
         self._on_exited: Callable[[Running], None] = lambda running: None
+        self._on_separated: Callable[[int], None] = os.close
         self.stdio = Stdio(loop, buffer, log, tty=wanted.tty, close_input=wanted.stdin_once)
 
     def begin(
@@ -76,12 +89,14 @@ class Running:
         on_exited: Callable[["Running"], None],
         *,
         joined: int = -1,
+        on_separated: Callable[[int], None] = os.close,
     ) -> None:
         """Tells the child what to become: ``content`` is a memfd with it, ``joined`` the pidfd of whom it joins.
 
-        ``on_started`` is called when the program runs, or has failed to (``failure``), then ``on_exited``.
+        ``on_started`` is called when the program runs, or has failed to (``failure``), then ``on_exited``; before them
+        ``on_separated``, with a descriptor of the network namespace that was made for it.
         """
-        self._on_started, self._on_exited = on_started, on_exited
+        self._on_started, self._on_exited, self._on_separated = on_started, on_exited, on_separated
         self.pid, self.pidfd, self._channel = child
         inner: dict[int, int] = {}
         if not self._wanted.tty:
@@ -98,6 +113,11 @@ class Running:
         """The cgroup is there."""
         if self._channel is not None:
             send(self._channel, Go())
+
+    def connected(self) -> None:
+        """The network interfaces are there."""
+        if self._channel is not None:
+            send(self._channel, Connected())
 
     def attach(self, connection: socket.socket, streams: Streams) -> None:
         self.stdio.attach(connection, streams)
@@ -144,6 +164,8 @@ class Running:
             word = decode_word.decode(packet)
             if isinstance(word, Console):
                 self._open_terminal(descriptors[0])
+            elif isinstance(word, Separated):
+                self._on_separated(descriptors[0])
             elif isinstance(word, Notice):
                 self.warnings.append(word.text)
             else:

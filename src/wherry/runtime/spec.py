@@ -15,6 +15,7 @@ from wherry.linux.mounts import Mount
 __all__ = [
     "Device",
     "DeviceRule",
+    "Interface",
     "Log",
     "Mount",
     "Namespace",
@@ -90,12 +91,35 @@ class Log(msgspec.Struct, frozen=True, omit_defaults=True):
     attrs: dict[str, str] = {}  # json-file's "attrs"
 
 
+class Interface(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A network interface of the container, ``name`` in there.
+
+    A "veth" is a pair whose other end ``host_name`` is a port of the bridge ``parent``; a "macvlan" or "ipvlan" is a
+    child of the host's interface ``parent``, in the ``mode`` of that name. ``addresses`` have their network's prefix
+    ("172.17.0.2/16"); ``routes`` are destinations with their gateways ("" is none), ``gateways`` those of the default
+    routes, which take the place of what was there. ``sysctls`` have slashes in their names.
+    """
+
+    name: str
+    parent: str
+    kind: Literal["veth", "macvlan", "ipvlan"] = "veth"
+    host_name: str = ""
+    mode: str = ""
+    mac: str = ""
+    mtu: int = 0  # 0 is the kernel's choice
+    addresses: tuple[str, ...] = ()
+    routes: tuple[tuple[str, str], ...] = ()
+    gateways: tuple[str, ...] = ()
+    sysctls: dict[str, str] = {}
+
+
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     """A whole container.
 
     ``rootfs`` is mounted in order to make the root, ``mounts`` inside it afterwards, ordered as given. ``cgroup`` is
     the path below every hierarchy's own mount, such as "/wherry/<id>". A namespace kind that is not listed stays the
-    host's.
+    host's. ``interfaces`` are made in a new network namespace beside the loopback; with ``resolver``, the sockets of a
+    name service at 127.0.0.11 in there are opened and given to the daemon.
     """
 
     id: str
@@ -112,6 +136,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     readonly_paths: tuple[str, ...] = ()
     devices: tuple[Device, ...] = ()
     sysctls: dict[str, str] = {}
+    interfaces: tuple[Interface, ...] = ()
+    resolver: bool = False
     cgroup: str = ""
     resources: Resources = Resources()
     init: bool = False  # a small reaper of ours is PID 1, and forwards signals

@@ -25,6 +25,7 @@ from wherry.storage.sources import StreamSource
 from wherry.storage.unpack import Unpacker
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+_PASSWD_AT_MOST = 16 << 20  # bytes that are read of /etc/passwd, which the container may have written
 _TYPES_IN_GO = {
     stat.S_IFDIR: 1 << 31,
     stat.S_IFLNK: 1 << 27,
@@ -71,6 +72,8 @@ def _mount(wanted: list[Mount]) -> None:
     for mount, source in zip(wanted[1:], made[1:], strict=True):
         if mount.create == "dir":
             target = paths.make_directories(root, mount.target)
+        elif mount.create == "file":
+            target = paths.make_file(root, mount.target)
         else:
             target = paths.open_in(root, mount.target)
         mounts.attach(source, target, mount.target)
@@ -119,9 +122,10 @@ def put_archive(
     root: int | list[dict[str, Any]],
     path: str,
     keep_kinds: bool = False,
-    owner: tuple[int, int] | None = None,
+    user: str = "",
+    writable: dict[str, bool] | None = None,
 ) -> None:
-    """Unpacks the tar on standard input, compressed or not, into the directory at ``path``."""
+    """Unpacks the tar on standard input, compressed or not, into the directory at ``path``: see ``Files.put``."""
     start = _read_input(1 << 16)
     kind = compression.detect(start)
     compression.prepare(kind)
@@ -129,6 +133,7 @@ def put_archive(
     target = _open(inside, path, os.O_PATH)
     if not stat.S_ISDIR(os.fstat(target).st_mode):
         raise Reported("extraction point is not a directory", "invalid")
+    _check_writable(_resolve(inside, path), writable or {})
     # The archive's names resolve in the container's root, as they would for a process in there.
     directory = _open(inside, path, _DIRECTORY)
     rest = [start] if start else []
@@ -137,8 +142,7 @@ def put_archive(
         return rest.pop() if rest else _read_input(size)
 
     source = StreamSource(compression.decompressor(kind, read))
-    unpacker = Unpacker(directory, keep_kinds=keep_kinds, owner=tuple(owner) if owner else None)  # type: ignore[arg-type]
-    unpacker.unpack(source)
+    Unpacker(directory, keep_kinds=keep_kinds, owner=_look_up(inside, user) if user else None).unpack(source)
     source.drain()
 
 
@@ -188,6 +192,32 @@ JOBS: dict[str, Callable[..., Any]] = {
     "export": export,
     "copy out": copy_out,
 }
+
+
+def _check_writable(path: str, writable: dict[str, bool]) -> None:
+    """Refuses in time what a running container's own mounts would refuse half-way."""
+    over = [place for place in writable if path == place or path.startswith(place.rstrip("/") + "/")]
+    place = max(over, key=len, default="/")
+    if not writable.get(place, True):
+        what = "container rootfs" if place == "/" else "mounted volume"
+        raise Reported(f"{what} is marked read-only", "invalid")
+
+
+def _look_up(inside: int, user: str) -> tuple[int, int]:
+    """The uid and gid of a user, by the root's own /etc/passwd; a number that is not there is its own uid, gid 0."""
+    name = user.partition(":")[0]
+    try:
+        with open(paths.open_in(inside, "/etc/passwd", os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            lines = file.read(_PASSWD_AT_MOST).decode(errors="replace").splitlines()
+    except SyscallError:
+        lines = []
+    for line in lines:
+        known, _, uid, gid, *_ = [*line.split(":"), "", "", ""]
+        if name in (known, uid) and uid.isdigit() and gid.isdigit():
+            return int(uid), int(gid)
+    if not name.isdigit():
+        raise Reported(f"unable to find user {name}: no matching entries in passwd file", "invalid")
+    return int(name), 0
 
 
 # Paths

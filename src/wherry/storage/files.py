@@ -4,7 +4,8 @@ A root is the process id of a running container's init, or the mounts of one tha
 """
 
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -48,14 +49,17 @@ class Files:
         stream: AsyncIterable[bytes],
         *,
         keep_kinds: bool = False,
-        owner: tuple[int, int] | None = None,
+        user: str = "",
+        writable: Mapping[str, bool] = MappingProxyType({}),
     ) -> None:
         """Unpacks a tar, compressed or not, into the directory ``path``.
 
-        ``keep_kinds`` refuses to put a directory in place of something else and the reverse; ``owner`` (uid, gid) is
-        given to everything. Raises InvalidParameter when the path is no directory, or the stream no tar.
+        ``keep_kinds`` refuses to put a directory in place of something else and the reverse; ``user`` (a name of the
+        root's own, or a number) is given everything. ``writable`` says of the root ("/") and of what is mounted in it
+        whether it may be written to. Raises InvalidParameter when the path is no directory, or read-only, or the stream
+        no tar.
         """
-        job = _job("put", root, path=path, keep_kinds=keep_kinds, owner=owner)
+        job = _job("put", root, path=path, keep_kinds=keep_kinds, user=user, writable=dict(writable))
         await jobs.run(job, input=stream)
 
     async def export(self, root: Root) -> AsyncIterator[bytes]:

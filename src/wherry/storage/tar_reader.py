@@ -65,8 +65,20 @@ class Entry:
     """
 
     __slots__ = (
-        "name", "kind", "mode", "uid", "gid", "size", "stored", "mtime", "link", "major", "minor", "xattrs", "sparse",
-    )  # fmt: skip  # noqa: RUF023  # in the header's order
+        "gid",
+        "kind",
+        "link",
+        "major",
+        "minor",
+        "mode",
+        "mtime",
+        "name",
+        "size",
+        "sparse",
+        "stored",
+        "uid",
+        "xattrs",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -264,7 +276,7 @@ class TarReader:
             if taken > MAX_SPARSE_MAP or taken > self._left:
                 raise TarError(f"{shown(entry.name)}: a sparse map that does not end")
             *lines, rest = (rest + self._source.take(BLOCK)).split(b"\n")
-            if len(rest) > 20:
+            if len(rest.rstrip(b"\0")) > 20:
                 raise TarError(f"{shown(entry.name)}: a sparse map that is not made of numbers")
             for line in lines:
                 if wanted is None:
@@ -282,7 +294,7 @@ class TarReader:
             if offset < end or length < 0:
                 raise TarError(f"{shown(entry.name)}: a sparse map that is out of order")
             end = offset + length
-        if len(numbers) % 2 or end > entry.size or sum(length for _, length in segments) != entry.stored:
+        if len(numbers) % 2 or not end <= entry.size <= _MAX_SIZE or sum(length for _, length in segments) != entry.stored:
             raise TarError(f"{shown(entry.name)}: a sparse map that does not fit its file")
         entry.sparse = [segment for segment in segments if segment[1]]
 

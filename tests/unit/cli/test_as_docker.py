@@ -138,7 +138,7 @@ def plain(body: dict[str, Any]) -> dict[str, Any]:
         "--network n1 --network n2 --network-alias x",
         "--add-host a:1.2.3.4 --add-host b=::1 --add-host c:[::2] --add-host d:host-gateway",
         "--dns 1.1.1.1 --dns 2001:DB8::0:1 --dns-search example.com --dns-search . --dns-opt ndots:1 --dns-option x",
-        "-m 512m --memory-reservation 100M --memory-swap -1 --memory-swappiness 10 --kernel-memory 4k --shm-size 1g",
+        "-m 512m --memory-reservation 100M --memory-swap -1 --memory-swappiness 10 --shm-size 1g",
         "--memory-swap 1gb --memory 1.5GiB",
         "--memory 100 --memory-reservation 10b",
         "--cpus 1.5 --cpu-shares 0x10 --cpu-period 1000 --cpu-quota 010 --cpuset-cpus 0-1 --cpuset-mems 0",
@@ -182,7 +182,6 @@ def plain(body: dict[str, Any]) -> dict[str, Any]:
         "--platform linux/amd64",
         "--pull missing --quiet",
         "--disable-content-trust",
-        "-itd=false",
         "-im100m",
         "-m=100m -e=A=1",
         "-eA=1",
@@ -474,9 +473,7 @@ def test_other_wrong_command_lines(both: Both, line: str) -> None:
     same(both, line)
 
 
-HELP = (
-    "run create exec attach start stop kill restart pause unpause rm rename wait update port logs top diff commit export"
-)
+HELP = "run create exec attach start stop kill restart pause unpause rm rename wait update port logs top diff commit export"
 
 
 @pytest.mark.parametrize("command", HELP.split())

@@ -286,9 +286,7 @@ def test_without_sig_proxy_a_signal_ends_the_client_alone(engine: ScriptedEngine
     assert not any(request.endpoint.endswith("/kill") for request in engine.requests)
 
 
-def test_the_third_interrupt_ends_it_in_any_case(
-    engine: ScriptedEngine, environment: dict[str, str]
-) -> None:
+def test_the_third_interrupt_ends_it_in_any_case(engine: ScriptedEngine, environment: dict[str, str]) -> None:
     hung = threading.Event()
 
     def program(connection: socket.socket) -> int:
@@ -468,6 +466,7 @@ def test_exec(engine: ScriptedEngine, wherry: Any) -> None:
         "AttachStdin": True,
         "AttachStderr": True,
         "AttachStdout": True,
+        "Detach": False,
         "DetachKeys": "",
         "Env": ["A=1"],
         "WorkingDir": "/tmp",
@@ -490,9 +489,7 @@ def test_attach(engine: ScriptedEngine, wherry: Any) -> None:
         ({"Restarting": True}, "You cannot attach to a restarting container, wait until it is running"),
     ],
 )
-def test_attach_to_one_at_rest(
-    engine: ScriptedEngine, wherry: Any, state: dict[str, bool], text: str
-) -> None:
+def test_attach_to_one_at_rest(engine: ScriptedEngine, wherry: Any, state: dict[str, bool], text: str) -> None:
     container = ScriptedContainer(engine, lambda connection: 0)
     container.state["State"] = {"Running": True, "Paused": False, "Restarting": False, **state}
     engine.on("GET", ".*/json", json_answer(container.state))

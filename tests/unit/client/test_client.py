@@ -49,8 +49,8 @@ def test_an_idle_connection_that_has_ended_is_not_used(engine: ScriptedEngine, c
         json_answer(1)(request, connection)
         return False
 
-    engine.on("POST", "/x", once)
-    assert [client.post("/x") for _ in range(3)] == [1, 1, 1]
+    engine.on("GET", "/x", once)
+    assert [client.get("/x") for _ in range(3)] == [1, 1, 1]
     assert engine.connections == 3
 
 

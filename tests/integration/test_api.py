@@ -1,0 +1,310 @@
+"""The API of a real engine: every answer is checked against the API's own definition."""
+
+import json
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from tests.support.api_definition import ApiDefinition
+from tests.support.engine import Engine, Response
+
+Ask = Callable[..., Response]
+
+
+@pytest.fixture
+def ask(engine: Engine, api_definition: ApiDefinition) -> Ask:
+    """Asks the engine, and checks what it answers: ``ask("GET", "/info")``; ``status`` is the one expected."""
+
+    def ask(method: str, path: str, body: Any = None, status: int = 200) -> Response:
+        response = engine.request(method, f"/v1.51{path}", body)
+        assert response.status == status, response
+        check(api_definition, method, path, response)
+        return response
+
+    return ask
+
+
+def check(api_definition: ApiDefinition, method: str, path: str, response: Response) -> None:
+    """Docker gives errors that its definition does not list; they are of the one shape that errors have."""
+    try:
+        api_definition.check(method, path, response.status, response.body)
+    except KeyError:
+        assert response.status >= 400
+        assert list(response.body) == ["message"]
+
+
+@pytest.fixture
+def make(ask: Ask, busybox: str) -> Callable[..., str]:
+    """Makes a container that runs a line of shell: ``make("sleep 100", Tty=True)`` is its id."""
+
+    def make(line: str, **config: Any) -> str:
+        body = {"Image": busybox, "Cmd": ["sh", "-c", line], **config}
+        container_id: str = ask("POST", "/containers/create", body, status=201).body["Id"]
+        return container_id
+
+    return make
+
+
+@pytest.fixture
+def running(ask: Ask, make: Callable[..., str]) -> str:
+    """The id of a container that sleeps."""
+    container_id = make("sleep 1000")
+    ask("POST", f"/containers/{container_id}/start", status=204)
+    return container_id
+
+
+def wait(ask: Ask, container_id: str) -> int:
+    code: int = ask("POST", f"/containers/{container_id}/wait").body["StatusCode"]
+    return code
+
+
+def frames(data: bytes) -> list[tuple[int, bytes]]:
+    """What a multiplexed stream holds: (stream, text), neighbours of one stream joined."""
+    found: list[tuple[int, bytes]] = []
+    while data:
+        stream, size = struct.unpack(">BxxxL", data[:8])
+        text, data = data[8 : 8 + size], data[8 + size :]
+        if found and found[-1][0] == stream:
+            found[-1] = (stream, found[-1][1] + text)
+        else:
+            found.append((stream, text))
+    return found
+
+
+class Stream:
+    """A connection that was taken over."""
+
+    def __init__(self, engine: Engine, path: str, body: Any = None) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(30)
+        self.sock.connect(str(engine.socket))
+        data = b"" if body is None else json.dumps(body).encode()
+        head = f"POST /v1.51{path} HTTP/1.1\r\nHost: e\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+        if data:
+            head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
+        self.sock.sendall(f"{head}\r\n".encode() + data)
+        self.rest = b""
+        while b"\r\n\r\n" not in self.rest:
+            self.rest += self.sock.recv(65536)
+        self.head, _, self.rest = self.rest.partition(b"\r\n\r\n")
+        assert self.head.startswith(b"HTTP/1.1 101 UPGRADED"), self.head
+
+    def read(self) -> bytes:
+        """All that comes."""
+        data = self.rest
+        while chunk := self.sock.recv(65536):
+            data += chunk
+        return data
+
+    def until(self, text: bytes) -> bytes:
+        while text not in self.rest:
+            chunk = self.sock.recv(65536)
+            assert chunk, self.rest
+            self.rest += chunk
+        return self.rest
+
+
+@pytest.fixture
+def open_stream(engine: Engine) -> Iterator[Callable[..., Stream]]:
+    opened: list[Stream] = []
+
+    def open_stream(path: str, body: Any = None) -> Stream:
+        opened.append(Stream(engine, path, body))
+        return opened[-1]
+
+    yield open_stream
+    for each in opened:
+        each.sock.close()
+
+
+def test_the_engine_describes_itself(ask: Ask) -> None:
+    assert ask("GET", "/version").body["ApiVersion"] == "1.51"
+    assert ask("GET", "/info").body["OSType"] == "linux"
+
+
+def test_a_container_from_its_creation_to_its_removal(ask: Ask, make: Callable[..., str]) -> None:
+    container_id = make("exit 3", Labels={"test": "life"})
+    listed = ask("GET", '/containers/json?all=1&filters={"label":["test=life"]}&size=1').body
+    assert [(each["Id"], each["State"]) for each in listed] == [(container_id, "created")]
+    assert ask("GET", f"/containers/{container_id}/json?size=1").body["State"]["Status"] == "created"
+    ask("POST", f"/containers/{container_id}/start", status=204)
+    assert wait(ask, container_id) == 3
+    assert ask("GET", f"/containers/{container_id}/json").body["State"]["ExitCode"] == 3
+    ask("POST", f"/containers/{container_id}/stop", status=304)
+    ask("DELETE", f"/containers/{container_id}", status=204)
+    ask("GET", f"/containers/{container_id}/json", status=404)
+
+
+def test_a_running_container_is_looked_at_and_signalled(ask: Ask, running: str) -> None:
+    ask("POST", f"/containers/{running}/start", status=304)
+    assert ask("GET", f"/containers/{running}/json").body["State"]["Running"] is True
+    assert ask("GET", f"/containers/{running}/top").body["Titles"]
+    assert ask("GET", f"/containers/{running}/stats?stream=0&one-shot=1").body["id"] == running
+    ask("POST", f"/containers/{running}/pause", status=204)
+    assert ask("GET", "/containers/json").body[0]["State"] == "paused"
+    ask("POST", f"/containers/{running}/unpause", status=204)
+    ask("POST", f"/containers/{running}/rename?name=renamed", status=204)
+    ask("POST", "/containers/renamed/restart?t=0", status=204)
+    ask("POST", f"/containers/{running}/kill?signal=KILL", status=204)
+    assert wait(ask, running) == 137
+    ask("POST", f"/containers/{running}/kill", status=409)
+
+
+def test_bad_requests_leave_nothing_behind(ask: Ask, busybox: str) -> None:
+    body: dict[str, Any] = {"Image": busybox, "Cmd": ["true"]}
+    assert (
+        "HostConfig.Memory"
+        in ask("POST", "/containers/create", body | {"HostConfig": {"Memory": "1g"}}, status=400).body["message"]
+    )
+    assert ask("POST", "/containers/create", body | {"Image": "no-such-image"}, status=404).body["message"] == (
+        "No such image: no-such-image:latest"
+    )
+    ask("POST", "/containers/create?name=mine", body, status=201)
+    assert "already in use" in ask("POST", "/containers/create?name=mine", body, status=409).body["message"]
+    assert ask("GET", '/containers/json?filters={"sparkle":["x"]}', status=400).body["message"] == (
+        "invalid filter 'sparkle'"
+    )
+    assert len(ask("GET", "/containers/json?all=1").body) == 1
+
+
+@pytest.mark.parametrize(("command", "code"), [("nosuch", 127), ("/etc/passwd", 126)])
+def test_a_command_that_cannot_be_run(ask: Ask, busybox: str, command: str, code: int) -> None:
+    container_id = ask("POST", "/containers/create", {"Image": busybox, "Cmd": [command]}, status=201).body["Id"]
+    assert command in ask("POST", f"/containers/{container_id}/start", status=400).body["message"]
+    state = ask("GET", f"/containers/{container_id}/json").body["State"]
+    assert (state["Status"], state["ExitCode"]) == ("created", code)
+
+
+def test_attach_before_the_start_sees_everything(
+    ask: Ask, make: Callable[..., str], open_stream: Callable[..., Stream]
+) -> None:
+    container_id = make("read line; echo got $line; echo oh >&2", OpenStdin=True, StdinOnce=True)
+    stream = open_stream(f"/containers/{container_id}/attach?stream=1&stdin=1&stdout=1&stderr=1")
+    ask("POST", f"/containers/{container_id}/start", status=204)
+    stream.sock.sendall(b"this\n")
+    stream.sock.shutdown(socket.SHUT_WR)
+    assert sorted(frames(stream.read())) == [(1, b"got this\n"), (2, b"oh\n")]
+
+
+def test_attach_to_a_terminal_and_detach(
+    ask: Ask, make: Callable[..., str], open_stream: Callable[..., Stream]
+) -> None:
+    container_id = make("exec sh", Tty=True, OpenStdin=True)
+    stream = open_stream(f"/containers/{container_id}/attach?stream=1&stdin=1&stdout=1&detachKeys=ctrl-a,d")
+    ask("POST", f"/containers/{container_id}/start", status=204)
+    ask("POST", f"/containers/{container_id}/resize?h=40&w=132")
+    stream.sock.sendall(b"stty size\r")
+    assert b"40 132" in stream.until(b"40 132")
+    stream.sock.sendall(b"\x01")
+    stream.sock.sendall(b"d")
+    stream.read()
+    assert ask("GET", f"/containers/{container_id}/json").body["State"]["Running"] is True
+
+
+def test_logs(ask: Ask, engine: Engine, make: Callable[..., str]) -> None:
+    container_id = make("echo one; echo two; sleep 0.1; echo oh >&2")
+    ask("POST", f"/containers/{container_id}/start", status=204)
+    followed = engine.request("GET", f"/containers/{container_id}/logs?stdout=1&stderr=1&follow=1")
+    assert frames(followed.body) == [(1, b"one\ntwo\n"), (2, b"oh\n")]
+    last = engine.request("GET", f"/containers/{container_id}/logs?stdout=1&tail=1&timestamps=1").body
+    assert frames(last)[0][1].endswith(b"Z two\n")
+    ask("GET", f"/containers/{container_id}/logs", status=400)
+
+
+def test_exec(ask: Ask, running: str, open_stream: Callable[..., Stream]) -> None:
+    body = {"Cmd": ["sh", "-c", "cat; exit 5"], "AttachStdin": True, "AttachStdout": True, "AttachStderr": True}
+    exec_id = ask("POST", f"/containers/{running}/exec", body, status=201).body["Id"]
+    stream = open_stream(f"/exec/{exec_id}/start", {"Detach": False})
+    stream.sock.sendall(b"through")
+    stream.sock.shutdown(socket.SHUT_WR)
+    assert frames(stream.read()) == [(1, b"through")]
+    inspected = ask("GET", f"/exec/{exec_id}/json").body
+    assert (inspected["Running"], inspected["ExitCode"]) == (False, 5)
+    ask("POST", f"/exec/{exec_id}/start", {"Detach": True}, status=409)
+    ask("POST", f"/containers/{running}/exec", {"Cmd": []}, status=400)
+
+
+def test_an_exec_that_cannot_be_run(ask: Ask, running: str, open_stream: Callable[..., Stream]) -> None:
+    exec_id = ask("POST", f"/containers/{running}/exec", {"Cmd": ["nosuch"], "AttachStdout": True}, status=201).body[
+        "Id"
+    ]
+    assert b"executable file not found in $PATH" in open_stream(f"/exec/{exec_id}/start", {}).read()
+    assert ask("GET", f"/exec/{exec_id}/json").body["ExitCode"] == 127
+
+
+def test_changes_commit_history_tag_and_removal(ask: Ask, make: Callable[..., str], busybox: str) -> None:
+    container_id = make("echo new > /tmp/made; rm /bin/true")
+    ask("POST", f"/containers/{container_id}/start", status=204)
+    wait(ask, container_id)
+    changes = {each["Path"]: each["Kind"] for each in ask("GET", f"/containers/{container_id}/changes").body}
+    assert (changes["/tmp"], changes["/tmp/made"], changes["/bin/true"]) == (0, 1, 2)
+    image_id = ask("POST", f"/commit?container={container_id}&repo=made&tag=1&comment=hello", status=201).body["Id"]
+    assert ask("GET", "/images/made:1/json").body["Id"] == image_id
+    assert ask("GET", "/images/made:1/history").body[0]["Comment"] == "hello"
+    ask("POST", "/images/made:1/tag?repo=a/b/again&tag=2", status=201)
+    assert any(each["RepoTags"] == ["a/b/again:2", "made:1"] or each["RepoTags"] == ["made:1", "a/b/again:2"]
+               for each in ask("GET", "/images/json").body)  # fmt: skip
+    assert ask("DELETE", "/images/made:1").body == [{"Untagged": "made:1"}]
+    assert {"Deleted": image_id} in ask("DELETE", "/images/a/b/again:2").body
+    ask("GET", "/images/made:1/json", status=404)
+
+
+def test_an_image_goes_out_and_comes_in_again(ask: Ask, engine: Engine, busybox: str) -> None:
+    saved = engine.request("GET", f"/images/get?names={busybox}")
+    assert (saved.status, saved.headers["Content-Type"]) == (200, "application/x-tar")
+    loaded = engine.request("POST", "/images/load", saved.body)
+    assert "Loaded image" in json.dumps(loaded.body)
+    ask("GET", "/images/no-such-image/get", status=404)
+    broken = engine.request("POST", "/images/load", b"this is no tar" * 100)
+    assert broken.status == 400 or "errorDetail" in json.dumps(broken.body)
+
+
+def test_export_is_a_tar(engine: Engine, make: Callable[..., str]) -> None:
+    exported = engine.request("GET", f"/containers/{make('true')}/export")
+    assert exported.status == 200
+    assert exported.body[257:262] == b"ustar"
+
+
+def test_events_of_the_past(ask: Ask, engine: Engine, make: Callable[..., str]) -> None:
+    container_id = make("true")
+    ask("POST", f"/containers/{container_id}/start", status=204)
+    wait(ask, container_id)
+    query = f'since=0&until=9999999999&filters={{"container":["{container_id}"]}}'
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(engine.socket))
+        sock.sendall(
+            f"GET /v1.51/events?{query.replace('9999999999', '4000000000')} HTTP/1.1\r\nHost: e\r\n\r\n".encode()
+        )
+        data = b""
+        while b'"die"' not in data:
+            data += sock.recv(65536)
+    actions = [json.loads(line)["Action"] for line in data.split(b"\r\n") if line.startswith(b"{")]
+    assert actions == ["create", "start", "die"]
+
+
+def test_volumes(ask: Ask) -> None:
+    ask("POST", "/volumes/create", {"Name": "data", "Labels": {"a": "b"}}, status=201)
+    assert [each["Name"] for each in ask("GET", "/volumes").body["Volumes"]] == ["data"]
+    assert ask("GET", "/volumes/data").body["Labels"] == {"a": "b"}
+    ask("DELETE", "/volumes/data", status=204)
+    ask("GET", "/volumes/data", status=404)
+    ask("POST", "/volumes/prune")
+
+
+def test_there_is_no_swarm(ask: Ask) -> None:
+    for noun in ("swarm", "services", "nodes", "tasks", "secrets", "configs"):
+        ask("GET", f"/{noun}", status=503)
+
+
+@pytest.mark.parametrize("version", ["1.24", "1.30", "1.41", "1.43"])
+def test_older_clients_are_served(engine: Engine, busybox: str, version: str) -> None:
+    prefix = f"/v{version}"
+    created = engine.request("POST", f"{prefix}/containers/create", {"Image": busybox, "Cmd": ["true"]})
+    assert created.status == 201, created
+    container = f"{prefix}/containers/{created.body['Id']}"
+    assert engine.request("POST", f"{container}/start").status == 204
+    assert engine.request("POST", f"{container}/wait").body == {"StatusCode": 0}
+    assert engine.request("GET", f"{container}/json").status == 200
+    assert "VirtualSize" in engine.request("GET", f"{prefix}/images/json").body[0]

@@ -1,0 +1,160 @@
+"""kill -9 of the daemon, a monitor, the launcher: what runs goes on, and what is told of it afterwards is right."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.engine import Engine, docker_cli
+
+COUNT = 'i=0; while true; do echo "line $i"; i=$((i+1)); sleep 0.02; done'
+
+
+def _state(engine: Engine, name: str) -> dict[str, object]:
+    state = engine.request("GET", f"/containers/{name}/json").body["State"]
+    assert isinstance(state, dict)
+    return state
+
+
+def _wait_for(engine: Engine, name: str, status: str, seconds: float = 10) -> dict[str, object]:
+    deadline = time.monotonic() + seconds
+    while (state := _state(engine, name))["Status"] != status:
+        assert time.monotonic() < deadline, f"{name} did not become {status}: {state}"
+        time.sleep(0.02)
+    return state
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _children(pid: int) -> Iterator[int]:
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(status.read_text().rpartition(")")[2].split()[1]) == pid:
+                yield int(status.parent.name)
+
+
+def _runs(pid: int) -> bool:
+    """Whether the process is there, and no zombie that the machine's first process has yet to reap."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_containers_outlive_the_daemon_and_their_logs_have_no_gap(own_engine: Engine) -> None:
+    own_engine.docker("run", "-d", "--name", "counter", "busybox", "sh", "-c", COUNT, check=True)
+    pid = _state(own_engine, "counter")["Pid"]
+    time.sleep(0.3)
+    own_engine.kill()
+    time.sleep(0.5)  # it must go on writing with nobody there
+    own_engine.start()
+    assert _state(own_engine, "counter")["Pid"] == pid
+    time.sleep(0.3)
+    assert own_engine.docker("exec", "counter", "echo", "here", check=True).stdout == "here\n"
+    own_engine.docker("stop", "-t", "0", "counter", check=True)
+    lines = own_engine.docker("logs", "counter", check=True).stdout.splitlines()
+    assert lines == [f"line {number}" for number in range(len(lines))]
+    assert len(lines) > 20
+    assert _state(own_engine, "counter")["ExitCode"] == 137
+
+
+def test_the_exit_code_of_one_that_ended_meanwhile(own_engine: Engine) -> None:
+    own_engine.docker("run", "-d", "--name", "brief", "busybox", "sh", "-c", "sleep 0.5; exit 42", check=True)
+    own_engine.docker("run", "-d", "--name", "longer", "busybox", "sh", "-c", "sleep 2; exit 43", check=True)
+    own_engine.kill()
+    time.sleep(1)
+    own_engine.start()
+    state = _state(own_engine, "brief")
+    assert (state["Status"], state["ExitCode"]) == ("exited", 42)
+    assert own_engine.docker("wait", "longer", check=True).stdout == "43\n"
+
+
+def test_one_that_was_to_be_removed_is_removed(own_engine: Engine) -> None:
+    own_engine.docker("run", "-d", "--rm", "--name", "brief", "busybox", "sleep", "0.3", check=True)
+    own_engine.kill()
+    time.sleep(0.8)
+    own_engine.start()
+    deadline = time.monotonic() + 5
+    while own_engine.request("GET", "/containers/brief/json").status != 404:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_paused_container_stays_paused_across_a_restart(own_engine: Engine) -> None:
+    own_engine.docker("run", "-d", "--name", "still", "busybox", "sleep", "100", check=True)
+    own_engine.docker("pause", "still", check=True)
+    own_engine.kill()
+    own_engine.start()
+    assert _state(own_engine, "still")["Status"] == "paused"
+    own_engine.docker("unpause", "still", check=True)
+    own_engine.docker("rm", "-f", "still", check=True)
+
+
+def test_a_killed_monitor_ends_its_container_and_no_other(own_engine: Engine) -> None:
+    for name in ("one", "two"):
+        own_engine.docker("run", "-d", "--name", name, "busybox", "sh", "-c", "sleep 1000 & sleep 1000", check=True)
+    first = int(str(_state(own_engine, "one")["Pid"]))
+    members = [first, *_children(first)]
+    os.kill(_parent(first), signal.SIGKILL)
+    state = _wait_for(own_engine, "one", "exited")
+    assert state["ExitCode"] == 137
+    assert "monitor" in str(state["Error"])
+    assert not [pid for pid in members if _runs(pid)]
+    assert _state(own_engine, "two")["Running"]
+    assert own_engine.docker("exec", "two", "echo", "fine", check=True).stdout == "fine\n"
+
+
+def test_a_monitor_and_the_daemon_killed_together(own_engine: Engine) -> None:
+    own_engine.docker("run", "-d", "--name", "one", "busybox", "sleep", "1000", check=True)
+    first = int(str(_state(own_engine, "one")["Pid"]))
+    monitor = _parent(first)
+    own_engine.kill()
+    os.kill(monitor, signal.SIGKILL)
+    own_engine.start()
+    state = _wait_for(own_engine, "one", "exited")
+    assert state["ExitCode"] != 0 and state["Error"]
+    assert not _runs(first)
+    own_engine.docker("start", "one", check=True)
+    assert _state(own_engine, "one")["Running"]
+
+
+def test_after_a_killed_launcher_the_next_run_works(own_engine: Engine) -> None:
+    own_engine.docker("run", "-d", "--name", "before", "busybox", "sleep", "1000", check=True)
+    launchers = [
+        pid
+        for pid in _children(own_engine.pid)
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"wherry-launcher")
+    ]
+    assert len(launchers) == 1
+    os.kill(launchers[0], signal.SIGKILL)
+    assert own_engine.docker("run", "--rm", "busybox", "echo", "again", check=True).stdout == "again\n"
+    assert _state(own_engine, "before")["Running"]
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.02, 0.05, 0.1, 0.2])
+def test_the_daemon_killed_while_containers_are_made(own_engine: Engine, moment: float) -> None:
+    clients = [
+        subprocess.Popen(
+            [docker_cli(), "run", "-d", "--name", f"made{number}", "busybox", "sleep", "1000"],
+            env={**os.environ, "DOCKER_HOST": own_engine.host},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for number in range(4)
+    ]
+    time.sleep(moment)
+    own_engine.kill()
+    for client in clients:
+        client.wait(30)
+    own_engine.start()
+    for container in own_engine.request("GET", "/containers/json?all=1").body:
+        assert container["State"] in ("created", "running", "exited"), container
+    known = {container["Id"] for container in own_engine.request("GET", "/containers/json?all=1").body}
+    assert set(os.listdir(own_engine.data_root / "containers")) == known
+    assert own_engine.docker("run", "--rm", "busybox", "echo", "works", check=True).stdout == "works\n"

@@ -1,0 +1,189 @@
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from wherry.cli import engine, flags
+from wherry.cli.command import CommandError, Session
+from wherry.cli.engine import Endpoint, find, start_engine
+from wherry.cli.main import global_flags
+from wherry.client.host import Host
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WHERRY_HOST", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+
+
+def endpoint(*words: str) -> Endpoint:
+    return find(Session(flags.parse(global_flags(), words)))
+
+
+def context(directory: Path, name: str, host: str, **more: object) -> str:
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    meta = directory / "contexts" / "meta" / digest / "meta.json"
+    meta.parent.mkdir(parents=True)
+    meta.write_text(json.dumps({"Name": name, "Endpoints": {"docker": {"Host": host, **more}}}))
+    return digest
+
+
+def test_who_is_asked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("current", "named", "by-variable"):
+        context(tmp_path, name, f"tcp://{name}:1")
+    assert endpoint().own
+    (tmp_path / "config.json").write_text('{"currentContext": "current"}')
+    assert endpoint().address == "tcp://current:1"
+    monkeypatch.setenv("DOCKER_CONTEXT", "by-variable")
+    assert endpoint().address == "tcp://by-variable:1"
+    monkeypatch.setenv("DOCKER_HOST", "unix:///docker")
+    assert endpoint().address == "unix:///docker"
+    monkeypatch.setenv("WHERRY_HOST", "unix:///wherry")
+    assert endpoint().address == "unix:///wherry"
+    assert endpoint("-H", "unix:///flag").address == "unix:///flag"
+    assert endpoint("-c", "named").address == "tcp://named:1"
+    assert endpoint("-c", "default").own
+    assert not endpoint("-H", "unix:///flag").own
+
+
+def test_contradictions() -> None:
+    with pytest.raises(CommandError, match="cannot specify both --host and --context"):
+        endpoint("-H", "a", "-c", "b")
+    with pytest.raises(CommandError, match="Specify only one -H"):
+        endpoint("-H", "a", "-H", "b")
+
+
+def test_a_context_that_there_is_not(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match='context "x": context not found: open .*meta.json: no such file'):
+        endpoint("-c", "x")
+    context(tmp_path, "broken", "x").encode()
+    next(tmp_path.glob("contexts/meta/*/meta.json")).write_text("{")
+    with pytest.raises(CommandError, match='unable to resolve docker endpoint: context "broken"'):
+        endpoint("-c", "broken")
+
+
+def test_a_context_with_keys(tmp_path: Path) -> None:
+    digest = context(tmp_path, "far", "tcp://far:2376", SkipTLSVerify=True)
+    keys = tmp_path / "contexts" / "tls" / digest / "docker"
+    keys.mkdir(parents=True)
+    (keys / "ca.pem").touch()
+    tls = endpoint("-c", "far").tls
+    assert tls is not None
+    assert (tls.ca, tls.cert, tls.verify) == (str(keys / "ca.pem"), "", False)
+
+
+def test_tls_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert endpoint("-H", "tcp://x").tls is None
+    (tmp_path / "key.pem").touch()
+    tls = endpoint("-H", "tcp://x", "--tls", "--tlscacert", "given.pem").tls
+    assert tls is not None
+    assert (tls.ca, tls.cert, tls.key, tls.verify) == ("given.pem", "", str(tmp_path / "key.pem"), False)
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    tls = endpoint("-H", "tcp://x").tls
+    assert tls is not None and tls.verify
+
+
+def test_a_broken_configuration_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text("{")
+    assert endpoint().own
+    assert "WARNING: Error loading config file" in capsys.readouterr().err
+
+
+def test_the_default_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert endpoint().address == "unix:///run/wherry/wherry.sock"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(engine, "SYSTEM_EXEC_ROOT", str(tmp_path / "system"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "own"))
+    assert endpoint().address == f"unix://{tmp_path}/own/wherry/wherry.sock"
+    (tmp_path / "system").mkdir()
+    (tmp_path / "system" / "wherry.sock").touch()
+    assert endpoint().address == f"unix://{tmp_path}/system/wherry.sock"
+    (tmp_path / "own" / "wherry").mkdir(parents=True)
+    (tmp_path / "own" / "wherry" / "wherry.sock").touch()
+    assert endpoint().address == f"unix://{tmp_path}/own/wherry/wherry.sock"
+
+
+# Starting one. The engine here is a script that listens, says so, and ends when a client says anything.
+
+DAEMON = """
+import os, socket, sys
+path, started = sys.argv[1], sys.argv[2]
+with open(started, "a") as file: file.write(f"{os.getpid()} {os.getcwd()} {os.getsid(0)}\\n")
+descriptors = sorted(map(int, os.listdir("/proc/self/fd")))
+assert descriptors[:4] == [0, 1, 2, 3] and len(descriptors) <= 5, descriptors
+s = socket.socket(socket.AF_UNIX); s.bind(path); s.listen(100)
+print("listening", flush=True)
+os.write(3, b"ready\\n"); os.close(3)
+while True:
+    c, _ = s.accept()
+    if c.recv(1): break
+"""
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The socket of an engine that can be started."""
+    socket, script = tmp_path / "run" / "wherry.sock", tmp_path / "daemon.py"
+    script.write_text(DAEMON)
+    command = [sys.executable, str(script), str(socket), str(tmp_path / "started")]
+    monkeypatch.setattr(engine, "daemon_command", lambda: command)
+    yield socket
+    if socket.exists():
+        stream = Host(f"unix://{socket}").connect()
+        stream.sendall(b"x")
+        stream.close()
+
+
+def test_an_engine_is_started_and_left_alone(daemon: Path, tmp_path: Path) -> None:
+    start_engine(str(daemon))
+    Host(f"unix://{daemon}").connect().close()
+    pid, directory, session = (tmp_path / "started").read_text().split()
+    assert directory == "/"
+    assert int(session) != os.getsid(0)
+    assert (daemon.parent / "daemon.log").read_text() == "listening\n"
+    with pytest.raises(ChildProcessError):
+        os.waitpid(int(pid), os.WNOHANG)  # it is not this process's child
+    start_engine(str(daemon))
+    assert len((tmp_path / "started").read_text().splitlines()) == 1
+
+
+def test_many_at_once_start_one(daemon: Path, tmp_path: Path) -> None:
+    children = []
+    for _ in range(8):
+        child = os.fork()
+        if child == 0:
+            try:
+                start_engine(str(daemon))
+                Host(f"unix://{daemon}").connect().close()
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
+    assert len((tmp_path / "started").read_text().splitlines()) == 1
+
+
+def test_one_that_does_not_come_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        engine, "daemon_command", lambda: [sys.executable, "-c", "import sys; sys.exit('no overlayfs here')"]
+    )
+    (tmp_path / "daemon.log").write_text("an older story\n")
+    with pytest.raises(CommandError, match="did not start; its log, .*daemon.log, ends with:\n  no overlayfs here$"):
+        start_engine(str(tmp_path / "wherry.sock"))
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CommandError, match="cannot start the wherry daemon: .*file"):
+        start_engine(str(tmp_path / "file" / "wherry.sock"))
+
+
+def test_nobody_imports_from_the_working_directory() -> None:
+    """`-m` looks there first: a module that somebody left in /tmp would run as root."""
+    assert engine.daemon_command()[:4] == [sys.executable, "-P", "-m", "wherry.daemon"]

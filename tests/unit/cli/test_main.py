@@ -1,0 +1,90 @@
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from wherry import __version__
+from wherry.cli import main
+from wherry.cli.commands import TOP, Entry, Group
+from wherry.cli.help import of_command
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str]) -> Call:
+    def run(*words: str) -> tuple[int, str, str]:
+        code = main.run(words)
+        output = capfd.readouterr()
+        return code, output.out, output.err
+
+    return run
+
+
+def entries() -> list[tuple[str, Entry]]:
+    found = []
+    for name, entry in TOP.items():
+        if isinstance(entry, Group):
+            found += [(f"{name} {below}", entry.commands[below]) for below in entry.commands]
+        else:
+            found.append((name, entry))
+    return found
+
+
+@pytest.mark.parametrize(("name", "entry"), entries(), ids=[name for name, _ in entries()])
+def test_every_command_is_where_the_table_says(name: str, entry: Entry) -> None:
+    command = entry.load()
+    assert command.short == entry.short
+    text = of_command(f"wherry {name}", command)
+    assert text.startswith(f"Usage:  wherry {name.rpartition(' ')[0]}".rstrip())
+    assert len({flag.name for flag in command.flags}) == len(command.flags)
+    letters = [flag.short for flag in command.flags if flag.short]
+    assert len(set(letters)) == len(letters)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in TOP.items() if isinstance(entry, Group)])
+def test_the_aliases_of_groups(name: str) -> None:
+    group = TOP[name]
+    assert isinstance(group, Group)
+    assert set(group.aliases.values()) <= set(group.commands)
+
+
+def test_version(call: Call) -> None:
+    assert call("--version") == (0, f"wherry version {__version__}\n", "")
+    assert call("-v") == call("--version")
+
+
+def test_help(call: Call) -> None:
+    code, out, err = call("--help")
+    assert code == 0 and out.startswith("Usage:  wherry [OPTIONS] COMMAND\n") and not err
+    assert call("help") == (0, out, "")
+    assert call() == (0, "", out)
+    for line in out.splitlines():
+        assert len(line) <= 110
+
+
+def test_help_of_a_group(call: Call) -> None:
+    code, out, err = call("container", "--help")
+    assert code == 0 and out.startswith("Usage:  wherry container COMMAND\n\nManage containers\n") and not err
+    assert call("help", "container") == (0, out, "")
+    assert call("container") == (0, "", out)
+
+
+def test_the_module_runs_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "wherry.cli.main", "foo"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "wherry: unknown command: wherry foo\n\nRun 'wherry --help' for more information\n"
+
+
+def test_the_daemon_is_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("os.execv", lambda program, words: seen.append((program, words)) or sys.exit(0))
+    with pytest.raises(SystemExit):
+        main.run(["-H", "unix:///x", "-D", "daemon", "--data-root", "/y"])
+    assert seen == [
+        (
+            sys.executable,
+            [sys.executable, "-P", "-m", "wherry.daemon", "-H", "unix:///x", "-D", "--data-root", "/y"],
+        )
+    ]

@@ -1,0 +1,60 @@
+import io
+
+import pytest
+
+from wherry.cli.progress import WorkFailed, show
+
+
+def shown(*messages: dict[str, object]) -> str:
+    out = io.StringIO()
+    show(messages, out)
+    return out.getvalue()
+
+
+def test_in_a_pipe_there_is_a_line_a_step() -> None:
+    assert shown(
+        {"status": "Pulling from library/x", "id": "latest"},
+        {"status": "Pulling fs layer", "progressDetail": {}, "id": "abc"},
+        {"status": "Downloading", "progressDetail": {"current": 5, "total": 10}, "id": "abc"},
+        {"status": "Pull complete", "progressDetail": {}, "id": "abc"},
+        {"stream": "Loaded image: x\n"},
+        {"status": "Digest: sha256:1"},
+    ) == (
+        "latest: Pulling from library/x\nabc: Pulling fs layer\nabc: Pull complete\nLoaded image: x\nDigest: sha256:1\n"
+    )
+
+
+def test_what_is_for_the_program_is_not_shown() -> None:
+    seen: list[object] = []
+    out = io.StringIO()
+    show([{"aux": {"ID": "x"}}, {"status": "done"}], out, seen.append)
+    assert (seen, out.getvalue()) == ([{"ID": "x"}], "done\n")
+
+
+@pytest.mark.parametrize("error", [{"errorDetail": {"message": "no"}, "error": "no"}, {"error": "no"}])
+def test_a_failure(error: dict[str, object]) -> None:
+    out = io.StringIO()
+    with pytest.raises(WorkFailed, match="^no$"):
+        show([{"status": "a"}, error], out)
+    assert out.getvalue() == "a\n"
+
+
+def test_on_a_terminal_each_thing_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(out, "fileno", lambda: 1)
+    monkeypatch.setattr("wherry.cli.terminal.is_terminal", lambda _: True)
+    monkeypatch.setattr("os.get_terminal_size", lambda _: type("Size", (), {"columns": 120}))
+    show(
+        [
+            {"status": "Waiting", "progressDetail": {}, "id": "a"},
+            {"status": "Waiting", "progressDetail": {}, "id": "b"},
+            {"status": "Downloading", "progressDetail": {"current": 500, "total": 1000}, "id": "a"},
+        ],
+        out,
+    )
+    assert out.getvalue().split("\x1b[2K\r") == [
+        "\n\x1b[1A",
+        "a: Waiting \r\x1b[1B\n\x1b[1A",
+        "b: Waiting \r\x1b[1B\x1b[2A",
+        f"a: Downloading [{'=' * 25}>{' ' * 25}]     500B/1kB\r\x1b[2B",
+    ]

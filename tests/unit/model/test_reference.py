@@ -1,0 +1,105 @@
+"""Image names: what Docker takes, what it makes of it, and what it says of the rest."""
+
+import pytest
+
+from wherry.model import reference
+from wherry.model.reference import InvalidReference
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "whole", "familiar"),
+    [
+        ("debian", "docker.io/library/debian", "debian"),
+        ("debian:12", "docker.io/library/debian:12", "debian:12"),
+        ("library/debian", "docker.io/library/debian", "debian"),
+        ("docker.io/debian", "docker.io/library/debian", "debian"),
+        ("index.docker.io/debian", "docker.io/library/debian", "debian"),
+        ("index.docker.io/library/debian", "docker.io/library/debian", "debian"),
+        ("team/app", "docker.io/team/app", "team/app"),
+        ("docker.io/team/app:1", "docker.io/team/app:1", "team/app:1"),
+        ("localhost/app", "localhost/app", "localhost/app"),
+        ("localhost:5000/app", "localhost:5000/app", "localhost:5000/app"),
+        ("127.0.0.1:5000/team/app:v1", "127.0.0.1:5000/team/app:v1", "127.0.0.1:5000/team/app:v1"),
+        ("[fd00::1]:5000/app", "[fd00::1]:5000/app", "[fd00::1]:5000/app"),
+        ("registry.example/library/debian", "registry.example/library/debian", "registry.example/library/debian"),
+        ("Upper/app", "Upper/app", "Upper/app"),  # a capital letter makes the first part a host's name
+        (f"debian@{DIGEST}", f"docker.io/library/debian@{DIGEST}", f"debian@{DIGEST}"),
+        (f"debian:12@{DIGEST}", f"docker.io/library/debian:12@{DIGEST}", f"debian:12@{DIGEST}"),
+        ("a__b/c-d--e.f", "docker.io/a__b/c-d--e.f", "a__b/c-d--e.f"),
+        ("app:" + "t" * 128, "docker.io/library/app:" + "t" * 128, "app:" + "t" * 128),
+        ("docker/library/debian", "docker.io/docker/library/debian", "docker/library/debian"),
+        ("library/a/b", "docker.io/library/a/b", "library/a/b"),
+    ],
+)
+def test_parses_and_shortens(text: str, whole: str, familiar: str) -> None:
+    found = reference.parse(text)
+    assert str(found) == whole
+    assert found.familiar == familiar
+    assert reference.parse(found.familiar) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":justtag", "a//b", "-app", "app-", "a___b", "app:", "app:-tag", "app:" + "t" * 129, "[fd00::1]/", "a b",
+     "https://example.org/app", "app@sha256", "app@sha256:12", "example..org/app", "_app", "app/", "/app", "app:a:b",
+     "ünï", "app\n", "app:tag\n", "[fd00::1/app"],
+)  # fmt: skip
+def test_refuses_what_is_no_name(text: str) -> None:
+    with pytest.raises(InvalidReference, match="invalid reference format"):
+        reference.parse(text)
+
+
+@pytest.mark.parametrize("text", ["Debian", "team/App:1", "registry.example/Team/app"])
+def test_names_must_be_lower_case(text: str) -> None:
+    with pytest.raises(InvalidReference, match=r"invalid reference format: repository name \(.*\) must be lowercase"):
+        reference.parse(text)
+
+
+def test_names_have_a_length() -> None:
+    assert reference.parse("a" * 128 + "/" + "b" * 116)
+    with pytest.raises(InvalidReference, match="must not be more than 255 characters"):
+        reference.parse("a" * 128 + "/" + "b" * 117)
+
+
+def test_an_id_is_no_name() -> None:
+    with pytest.raises(InvalidReference, match="cannot specify 64-byte hexadecimal strings"):
+        reference.parse("0" * 64)
+    assert reference.parse("0" * 63)
+
+
+@pytest.mark.parametrize(
+    ("digest", "message"),
+    [
+        ("md5:" + "0" * 32, "unsupported digest algorithm"),
+        ("sha256:" + "0" * 63, "invalid checksum digest length"),
+        ("sha256:" + "A" * 64, "invalid checksum digest format"),
+    ],
+)
+def test_digests_are_checked(digest: str, message: str) -> None:
+    with pytest.raises(InvalidReference, match=message):
+        reference.parse(f"app@{digest}")
+
+
+def test_default_tag() -> None:
+    assert reference.parse("app").with_default_tag().familiar == "app:latest"
+    assert reference.parse("app:1").with_default_tag().familiar == "app:1"
+    assert reference.parse(f"app@{DIGEST}").with_default_tag().tag == ""
+
+
+def test_tagged() -> None:
+    assert reference.tagged("app").familiar == "app:latest"
+    assert reference.tagged("app:1").familiar == "app:1"
+    assert reference.tagged("app:1", "2").familiar == "app:2"
+    with pytest.raises(InvalidReference, match="digest reference"):
+        reference.tagged(f"app@{DIGEST}")
+    with pytest.raises(InvalidReference, match="invalid tag format"):
+        reference.tagged("app", "a/b")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0" * 64, True), (DIGEST, True), ("0" * 12, False), ("app", False), ("A" * 64, False)]
+)
+def test_what_can_only_be_an_id(text: str, expected: bool) -> None:
+    assert reference.is_image_id(text) is expected

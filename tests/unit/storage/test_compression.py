@@ -1,0 +1,70 @@
+import bz2
+import gzip
+import io
+import lzma
+from collections.abc import Callable
+
+import pytest
+import zstandard
+
+from wherry.storage import compression
+from wherry.storage.compression import Compression, decompressor, detect
+from wherry.storage.tar_reader import TarError
+
+TEXT = b"some text, again and again. " * 20_000
+SKIPPED = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"skip"
+PACKED: dict[Compression, bytes] = {
+    "": TEXT,
+    "gzip": gzip.compress(TEXT),
+    "zstd": zstandard.compress(TEXT),
+    "bzip2": bz2.compress(TEXT),
+    "xz": lzma.compress(TEXT),
+}
+
+
+def reader(data: bytes) -> Callable[[int], bytes]:
+    return io.BytesIO(data).read
+
+
+def unpack(kind: Compression, data: bytes) -> bytes:
+    read = decompressor(kind, reader(data))
+    found = b""
+    while chunk := read(10_000):
+        found += chunk
+    return found
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_detects_and_unpacks(kind: Compression) -> None:
+    assert detect(PACKED[kind][: compression.MAGIC]) == kind
+    compression.prepare(kind)
+    assert unpack(kind, PACKED[kind]) == TEXT
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "bzip2", "xz"])
+def test_several_streams_in_a_row(kind: Compression) -> None:
+    assert unpack(kind, PACKED[kind] * 2) == TEXT * 2
+
+
+def test_a_zstd_frame_that_is_to_be_skipped() -> None:
+    assert detect(SKIPPED) == "zstd"
+    assert unpack("zstd", SKIPPED + PACKED["zstd"]) == TEXT
+
+
+@pytest.mark.parametrize("kind", ["gzip", "bzip2", "xz"])
+def test_what_is_cut_off_is_refused(kind: Compression) -> None:
+    with pytest.raises(TarError, match=f"broken {kind} data"):
+        unpack(kind, PACKED[kind][:-10])
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "bzip2", "xz"])
+def test_what_is_broken_is_refused(kind: Compression) -> None:
+    data = bytearray(PACKED[kind])
+    data[len(data) // 2 :] = b"\xff" * (len(data) - len(data) // 2)
+    with pytest.raises(TarError, match=f"broken {kind} data"):
+        unpack(kind, bytes(data))
+
+
+@pytest.mark.parametrize("start", [b"", b"\x1f", b"{}", b"PK\x03\x04"])
+def test_what_is_not_compressed(start: bytes) -> None:
+    assert detect(start) == ""
