@@ -10,6 +10,8 @@ from wherry.engine.containers import Containers
 from wherry.engine.events import Events
 from wherry.engine.execs import Execs
 from wherry.engine.images import Images
+from wherry.engine.lifecycle import Lifecycle
+from wherry.engine.recovery import Recovery
 from wherry.engine.roster import Roster
 from wherry.engine.system import System
 from wherry.engine.views import Views
@@ -31,11 +33,14 @@ class Engine:
         hierarchies = Hierarchies.detect()
         self.config = config
         self._database = database
+        self._store = store
         self._launcher = launcher
         self._roster = Roster(database)
         self.events = Events(database)
         self.volumes = Volumes(self._roster, store, self.events)
-        self.containers = Containers(config, self._roster, store, self.volumes, self.events, launcher, hierarchies)
+        self._lifecycle = Lifecycle(config, self._roster, store, self.volumes, self.events, launcher, hierarchies)
+        self._recovery = Recovery(config.exec_root, self._roster, store, self._lifecycle)
+        self.containers = Containers(config, self._roster, store, self.volumes, self.events, self._lifecycle)
         self.execs = Execs(self.containers, self.events)
         self.images = Images(self._roster, self.containers, store, self.events)
         self.archives = Archives(self._roster, self.containers, store, self.events)
@@ -52,12 +57,13 @@ class Engine:
         engine = cls(config, database, store, await Launcher.spawn(config.exec_root))
         # The first compilation loads libseccomp, which takes longer than a whole start of a container.
         await asyncio.to_thread(seccomp.compile_profile, seccomp.default_profile(), capabilities.DEFAULT)
-        await engine.containers.recover()
+        await engine._recovery.run()
         return engine
 
     async def close(self) -> None:
-        await self.containers.close()
+        await self._lifecycle.close()
         await self._launcher.close()
+        await asyncio.to_thread(self._store.close)
         self._database.close()
 
 

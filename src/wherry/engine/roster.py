@@ -52,6 +52,7 @@ class Live:
         self.removal_waiters: set[asyncio.Future[tuple[int, str]]] = set()
         self.health: asyncio.Task[None] | None = None
         self.restart: asyncio.Task[None] | None = None
+        self.restarting = False  # by a user, not by its policy
         self.restart_delay = 0.0  # seconds; 0 before the first restart
         self.ended = asyncio.Event()  # set while no process of it runs
         self.ended.set()
@@ -149,3 +150,10 @@ class Roster:
 
     def new_id(self) -> str:
         return os.urandom(32).hex()
+
+
+def resolve(waiters: set[asyncio.Future[tuple[int, str]]], outcome: tuple[int, str]) -> None:
+    """Tells all who wait for an exit or a removal."""
+    for future in list(waiters):
+        if not future.done():
+            future.set_result(outcome)

@@ -159,10 +159,11 @@ class LocalWriter(Writer):
 
 
 class JsonFileWriter(Writer):
-    """Docker's format."""
+    """Docker's format. A line that was cut off is taken away at the next opening, too."""
 
     def __init__(self, log: Log, warn: Callable[[str], None] = lambda text: None) -> None:
         super().__init__(log, warn)
+        self._drop_torn_line()
         self._held: dict[int, bytes] = {1: b"", 2: b""}
         attrs = f',"attrs":{msgspec.json.encode(log.attrs, order="deterministic").decode()}' if log.attrs else ""
         self._middle = {1: f',"stream":"stdout"{attrs},"time":"', 2: f',"stream":"stderr"{attrs},"time":"'}
@@ -179,6 +180,18 @@ class JsonFileWriter(Writer):
         if self._held[stream]:
             self._write_pieces(stream, [self._held[stream]])
             self._held[stream] = b""
+
+    def _drop_torn_line(self) -> None:
+        end = self._size
+        while end > 0:
+            start = max(0, end - JSON_LINE_AT_MOST)
+            newline = os.pread(self._fd, end - start, start).rfind(b"\n")
+            end = start + newline + 1 if newline >= 0 else start
+            if newline >= 0:
+                break
+        if end < self._size:
+            os.ftruncate(self._fd, end)
+            self._size = end
 
     def _write_pieces(self, stream: int, pieces: list[bytes]) -> None:
         """In one write, unless the log has to be rotated in between; then in as many as it takes."""

@@ -11,17 +11,15 @@ import asyncio
 import contextlib
 import os
 import socket
-import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any
 
 import msgspec
 
 from wherry.model.errors import EngineError, InvalidParameter, NotFound
+from wherry.storage.nursery import Child, Nursery
 
-# The interpreter starts isolated (-I: no environment, no user's site, no current directory) and without site (-S),
-# whose .pth files it would otherwise run; where wherry and its libraries are is what this process knows.
-_BOOT = "import sys; sys.path[:] = sys.argv[2:]; from wherry.storage.worker import main; main(int(sys.argv[1]))"
+_nursery = Nursery()
 _CHUNK = 256 << 10
 _LONGEST_EVENT = 64 << 20
 
@@ -35,7 +33,7 @@ class Worker:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        process: Child,
         control: socket.socket,
         data_in: socket.socket | None,
         data_out: socket.socket | None,
@@ -113,7 +111,7 @@ class Worker:
     async def _died(self) -> str:
         if self._sending is not None and self._sending.done():
             await self._sending
-        return f"the storage worker died ({await self._process.wait()})"
+        return "the storage worker died before it was done"
 
     async def close(self) -> None:
         if self._sending is not None:
@@ -123,10 +121,9 @@ class Worker:
         for sock in (self._control, self._in, self._out):
             if sock is not None:
                 sock.close()
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
+        self._process.kill()
+        await self._process.wait()
+        self._process.close()
 
 
 @contextlib.asynccontextmanager
@@ -152,37 +149,24 @@ async def run(job: dict[str, Any], *, input: AsyncIterable[bytes] | None = None)
 
 async def _start(job: dict[str, Any], *, takes: bool, gives: bool) -> Worker:
     control, theirs = socket.socketpair()
-    ours: list[socket.socket | None] = []
-    given: list[socket.socket] = [theirs]
-    for wanted in (takes, gives):
-        if wanted:
-            near, far = socket.socketpair()
-            _enlarge(near, far)
-            ours.append(near)
-            given.append(far)
-        else:
-            ours.append(None)
-    data_in, data_out = ours
+    data_in, stdin = _stream(takes)
+    data_out, stdout = _stream(gives)
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    ours = [sock for sock in (control, data_in, data_out) if sock is not None]
     try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-I", "-S", "-c", _BOOT, str(theirs.fileno()), *_module_paths()),
-            stdin=given[1].fileno() if takes else asyncio.subprocess.DEVNULL,
-            stdout=given[-1].fileno() if gives else asyncio.subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(),),
-            start_new_session=True,  # a Ctrl-C at the engine's terminal is the engine's to handle
-        )
+        for sock in ours:
+            sock.setblocking(False)
+        given = (theirs.fileno(), stdin.fileno() if stdin else nothing, stdout.fileno() if stdout else nothing)
+        process = await _nursery.fork(control, given)
     except BaseException:
-        for sock in (control, data_in, data_out):
-            if sock is not None:
-                sock.close()
+        for sock in ours:
+            sock.close()
         raise
     finally:
-        for sock in given:
-            sock.close()
-    for sock in (control, data_in, data_out):
-        if sock is not None:
-            sock.setblocking(False)
+        os.close(nothing)
+        for far in (theirs, stdin, stdout):
+            if far is not None:
+                far.close()
     worker = Worker(process, control, data_in, data_out)
     try:
         await asyncio.get_running_loop().sock_sendall(control, msgspec.json.encode(job) + b"\n")
@@ -192,9 +176,13 @@ async def _start(job: dict[str, Any], *, takes: bool, gives: bool) -> Worker:
     return worker
 
 
-def _module_paths() -> list[str]:
-    """Where modules are, without the current directory, which ``python -m`` has put first."""
-    return [path for path in sys.path if os.path.isabs(path)]
+def _stream(wanted: bool) -> tuple[socket.socket, socket.socket] | tuple[None, None]:
+    """Both ends of a stream for bulk data."""
+    if not wanted:
+        return None, None
+    near, far = socket.socketpair()
+    _enlarge(near, far)
+    return near, far
 
 
 def _enlarge(*sockets: socket.socket) -> None:

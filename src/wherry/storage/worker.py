@@ -1,27 +1,71 @@
-"""The worker: one process for one job on untrusted files, started by ``jobs``.
+"""The worker: one process for one job on untrusted files, forked from the warm one that ``nursery`` starts.
 
 It speaks over one socket: the engine sends the job as a line of JSON, the worker answers with lines, the last of which
 has "done" or "error". Bulk data comes on standard input and leaves on standard output. When the engine dies, so does
 the worker. Everything it needs is loaded before it looks at what a container or an archive brings (CVE-2019-14271).
 """
 
+import gc
 import json
 import os
 import resource
+import signal
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from wherry.linux import process
-from wherry.storage import compression, layering
+from wherry.storage import compression, entering, layering
 from wherry.storage.layering import Report
+
+
+def serve(nursery: int) -> None:
+    """Forks a worker for each message on the socket ``nursery``, which brings its three descriptors, until it ends."""
+    process.die_with_parent()
+    os.set_inheritable(nursery, False)
+    os.chdir("/")
+    _raise_descriptor_limit()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for workers: the engine has their pidfds
+    gc.collect()
+    gc.freeze()
+    requests = socket.socket(fileno=nursery)
+    while True:
+        message, given, _, _ = socket.recv_fds(requests, 1, 3)
+        if not message:
+            return
+        try:
+            if os.fork() == 0:
+                requests.close()
+                _become_worker(*given)
+        except OSError as error:
+            print(f"a storage worker could not be forked: {error}", file=sys.stderr, flush=True)
+        for fd in given:
+            os.close(fd)
+
+
+def _become_worker(control: int, stdin: int, stdout: int) -> None:
+    """What is left of the fork's life. Never returns."""
+    status = 1
+    try:
+        process.die_with_parent()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        for fd, standard in ((stdin, 0), (stdout, 1)):
+            os.dup2(fd, standard)
+            os.close(fd)
+        myself = os.pidfd_open(os.getpid())
+        with socket.socket(fileno=os.dup(control)) as channel:
+            socket.send_fds(channel, [b"\n"], [myself])
+        os.close(myself)
+        main(control)
+        status = 0
+    finally:
+        os._exit(status)
 
 
 def main(control: int) -> None:
     """Does the job that comes over the descriptor ``control``."""
-    process.die_with_parent()
-    os.set_inheritable(control, False)
-    _raise_descriptor_limit()
 
     def report(event: dict[str, Any]) -> None:
         line = memoryview(json.dumps(event).encode() + b"\n")
@@ -30,7 +74,7 @@ def main(control: int) -> None:
 
     try:
         job = _read_job(control)
-        report({"done": _work(job.pop("kind"))(report, **job)})
+        report({"done": _JOBS[job.pop("kind")](report, **job)})
     except BrokenPipeError:
         sys.exit(1)  # nobody listens any more
     except Exception as error:  # whatever it is, the engine gets to know it
@@ -80,12 +124,5 @@ _JOBS: dict[str, Callable[..., Any]] = {
     "receive archive": _receive_archive,
     "commit": _commit,
     "unpack": _unpack,
+    **entering.JOBS,
 }
-
-
-def _work(kind: str) -> Callable[..., Any]:
-    if kind not in _JOBS:
-        from wherry.storage import entering  # with all that mounts need; the jobs above are quicker without
-
-        _JOBS.update(entering.JOBS)
-    return _JOBS[kind]

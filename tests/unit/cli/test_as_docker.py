@@ -3,22 +3,24 @@
 Both talk to an engine that refuses every container, and keeps what it was asked.
 """
 
+import contextlib
+import io
 import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 from tests.support.scripted_engine import Request, ScriptedEngine, error, json_answer
 
-DOCKER = shutil.which("docker")
-WHERRY = [sys.executable, "-m", "wherry.cli.main"]
+from wherry.cli import main
 
+DOCKER = shutil.which("docker")
 pytestmark = pytest.mark.skipif(DOCKER is None, reason="no docker CLI")
 
 
@@ -44,10 +46,14 @@ class Both:
             "FROM_HERE": "here",
         }
 
-    def run(self, program: list[str], words: list[str]) -> Outcome:
-        self.engine.requests.clear()
+    def outcomes(self, line: str) -> tuple[Outcome, Outcome]:
+        words = shlex.split(line)
+        return self._docker(words), self._wherry(words)
+
+    def _docker(self, words: list[str]) -> Outcome:
+        assert DOCKER is not None
         done = subprocess.run(
-            [*program, *words],
+            [DOCKER, *words],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -55,13 +61,24 @@ class Both:
             cwd=self.directory,
             timeout=60,
         )
-        requests = [request for request in self.engine.requests if request.endpoint != "/_ping"]
-        return Outcome(done.returncode, done.stdout, done.stderr, requests)
+        return Outcome(done.returncode, done.stdout, done.stderr, self._requests())
 
-    def outcomes(self, line: str) -> tuple[Outcome, Outcome]:
-        words = shlex.split(line)
-        assert DOCKER is not None
-        return self.run([DOCKER], words), self.run(WHERRY, words)
+    def _wherry(self, words: list[str]) -> Outcome:
+        """In this process, which is ten times faster."""
+        output, errors = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, self.environment, clear=True),
+            contextlib.chdir(self.directory),
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(errors),
+        ):
+            code = main.run(words)
+        return Outcome(code, output.getvalue(), errors.getvalue(), self._requests())
+
+    def _requests(self) -> list[Request]:
+        requests = [request for request in self.engine.requests if request.endpoint != "/_ping"]
+        self.engine.requests.clear()
+        return requests
 
 
 @pytest.fixture(scope="module")
@@ -473,7 +490,10 @@ def test_other_wrong_command_lines(both: Both, line: str) -> None:
     same(both, line)
 
 
-HELP = "run create exec attach start stop kill restart pause unpause rm rename wait update port logs top diff commit export"
+HELP = (
+    "attach commit create diff exec export kill logs pause port rename restart rm run start stop top unpause update "
+    "wait"
+)
 
 
 @pytest.mark.parametrize("command", HELP.split())

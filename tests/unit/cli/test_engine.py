@@ -59,7 +59,7 @@ def test_contradictions() -> None:
 
 
 def test_a_context_that_there_is_not(tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match='context "x": context not found: open .*meta.json: no such file'):
+    with pytest.raises(CommandError, match=r'context "x": context not found: open .*meta.json: no such file'):
         endpoint("-c", "x")
     context(tmp_path, "broken", "x").encode()
     next(tmp_path.glob("contexts/meta/*/meta.json")).write_text("{")
@@ -174,13 +174,13 @@ def test_one_that_does_not_come_up(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         engine, "daemon_command", lambda: [sys.executable, "-c", "import sys; sys.exit('no overlayfs here')"]
     )
     (tmp_path / "daemon.log").write_text("an older story\n")
-    with pytest.raises(CommandError, match="did not start; its log, .*daemon.log, ends with:\n  no overlayfs here$"):
+    with pytest.raises(CommandError, match=r"did not start; its log, .*daemon.log, ends with:\n  no overlayfs here$"):
         start_engine(str(tmp_path / "wherry.sock"))
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CommandError, match="cannot start the wherry daemon: .*file"):
+    with pytest.raises(CommandError, match=r"cannot start the wherry daemon: .*file"):
         start_engine(str(tmp_path / "file" / "wherry.sock"))
 
 

@@ -34,7 +34,7 @@ def test_what_is_for_the_program_is_not_shown() -> None:
 @pytest.mark.parametrize("error", [{"errorDetail": {"message": "no"}, "error": "no"}, {"error": "no"}])
 def test_a_failure(error: dict[str, object]) -> None:
     out = io.StringIO()
-    with pytest.raises(WorkFailed, match="^no$"):
+    with pytest.raises(WorkFailed, match=r"^no$"):
         show([{"status": "a"}, error], out)
     assert out.getvalue() == "a\n"
 

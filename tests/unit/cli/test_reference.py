@@ -43,7 +43,7 @@ def test_whole_ids_are_no_names(text: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_reference(text: str) -> None:
-    with pytest.raises(ValueError, match="^invalid reference format$"):
+    with pytest.raises(ValueError, match=r"^invalid reference format$"):
         parse(text)
 
 

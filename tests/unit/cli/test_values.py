@@ -81,7 +81,7 @@ def test_integers(text: str, number: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", " 1", "1 ", "--1", "1.0", "٣", "09", str(1 << 63)])
 def test_what_is_no_integer(text: str) -> None:
-    with pytest.raises(ValueError, match="strconv.ParseInt: parsing"):
+    with pytest.raises(ValueError, match=r"strconv.ParseInt: parsing"):
         values.parse_int(text, base=0)
 
 

@@ -30,17 +30,7 @@ paths = st.lists(
 
 @st.composite
 def entries(draw: st.DrawFn) -> tuple[Entry, bytes]:
-    kind = draw(
-        st.sampled_from(
-            [
-                tar_reader.REGULAR,
-                tar_reader.DIRECTORY,
-                tar_reader.SYMLINK,
-                tar_reader.HARD_LINK,
-                tar_reader.BLOCK_DEVICE,
-            ]
-        )
-    )
+    kind = draw(st.sampled_from(KINDS))
     data = draw(st.binary(max_size=1500)) if kind == tar_reader.REGULAR else b""
     entry = Entry(
         draw(paths).encode(),
@@ -54,9 +44,7 @@ def entries(draw: st.DrawFn) -> tuple[Entry, bytes]:
     )
     if kind == tar_reader.BLOCK_DEVICE:
         entry.major, entry.minor = draw(st.integers(0, 4095)), draw(st.integers(0, 2**20 - 1))
-    entry.xattrs = draw(
-        st.dictionaries(st.from_regex(r"user\.[a-z]{1,9}", fullmatch=True), st.binary(max_size=50), max_size=2)
-    )
+    entry.xattrs = draw(attributes)
     return entry, data
 
 

@@ -30,5 +30,5 @@ def test_removes_what_is_deeper_than_the_stack_and_than_any_path(tmp_path: Path)
         os.close(fd)
         fd = below
     os.close(fd)
-    trees.remove(b"top", os.open(tmp_path, os.O_RDONLY))
+    trees.remove(str(tmp_path / "top"))
     assert os.listdir(tmp_path) == []

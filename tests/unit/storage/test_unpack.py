@@ -172,8 +172,12 @@ def test_a_hard_link_to_nothing(root: Root, target: str) -> None:
 
 
 def test_a_hard_link_to_a_symbolic_one_does_not_follow_it(root: Root) -> None:
-    root.unpack(member("soft", S, linkname="/etc/passwd"), member("hard", L, linkname="soft"), member("same", data=b"x"),
-                member("same", L, linkname="same"))  # fmt: skip
+    root.unpack(
+        member("soft", S, linkname="/etc/passwd"),
+        member("hard", L, linkname="soft"),
+        member("same", data=b"x"),
+        member("same", L, linkname="same"),
+    )
     assert (root.path / "hard").is_symlink()
     assert (root.path / "same").read_bytes() == b"x"
 
@@ -262,5 +266,5 @@ def test_errors_name_the_member(root: Root, monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(UnpackError, match="^unpack some/file: No space left on device$"):
+    with pytest.raises(UnpackError, match=r"^unpack some/file: No space left on device$"):
         root.unpack(member("some/file", data=b"x"))

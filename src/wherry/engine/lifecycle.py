@@ -1,0 +1,273 @@
+"""A container's states and what leads from one to the next: started, ended, started again, removed.
+
+Whoever starts or removes holds the container's lock. An exit comes when it comes: it is recorded in one go, without
+waiting for anything.
+"""
+
+import asyncio
+import functools
+import os
+import shutil
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+from wherry.engine import clock, health, host_files, restart, specification, volume_mounts
+from wherry.engine.config import EngineConfig
+from wherry.engine.events import Events
+from wherry.engine.roster import Live, Roster, resolve
+from wherry.engine.volumes import Volumes
+from wherry.linux.cgroups import Cgroup, Hierarchies
+from wherry.model.container import State, Status
+from wherry.model.errors import EngineError, InvalidParameter
+from wherry.runtime.launching import Launcher
+from wherry.runtime.monitors import Exit, Monitor, StartError
+from wherry.storage.store import Store
+
+_KILL_PATIENCE = 10  # seconds that SIGKILL is given before the user is told that it does not help
+_MONITOR_DIED = "the monitor of the container ended unexpectedly, so the container was ended too"
+
+
+class Lifecycle:
+    def __init__(
+        self,
+        config: EngineConfig,
+        roster: Roster,
+        store: Store,
+        volumes: Volumes,
+        events: Events,
+        launcher: Launcher,
+        hierarchies: Hierarchies,
+    ) -> None:
+        self._config = config
+        self._roster = roster
+        self._store = store
+        self._volumes = volumes
+        self._events = events
+        self._launcher = launcher
+        self._hierarchies = hierarchies
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def cgroup(self, live: Live) -> Cgroup:
+        return self._hierarchies.open(specification.cgroup_path(live.record))
+
+    def directory(self, container_id: str) -> str:
+        return f"{self._config.data_root}/containers/{container_id}"
+
+    def exec_directory(self, container_id: str) -> str:
+        return f"{self._config.exec_root}/{container_id}"
+
+    async def remove(self, live: Live, *, volumes: bool = False) -> None:
+        """Removes a container that does not run and whose lock is held; ``volumes``: with those made for it alone."""
+        record = live.record
+        record.state.status = Status.REMOVING
+        self._roster.save(live)
+        live.drop_pending()
+        await self._store.snapshots.discard(record.id)
+        self._roster.remove(live)
+        if volumes or record.host_config.auto_remove:
+            self._volumes.remove_anonymous(record.mounts)
+        self._events.container(record, "destroy")
+        outcome = (record.state.exit_code, "")  # a failed start was told to the one who asked for it
+        resolve(live.removal_waiters, outcome)
+        resolve(live.exit_waiters, outcome)
+
+    async def start(self, live: Live) -> None:
+        """Starts a container whose lock is held, and takes care of what a failed start leaves."""
+        try:
+            monitor = await self._launch(live)
+        except (StartError, EngineError, OSError) as error:
+            live.drop_pending()
+            self.clear_exec_directory(live.record.id)
+            state = live.record.state
+            message = error.message if isinstance(error, StartError | EngineError) else str(error)
+            state.exit_code = error.code if isinstance(error, StartError) else 128
+            state.error = message
+            state.status = Status.EXITED if state.started_at else Status.CREATED
+            self._roster.save(live)
+            if live.record.host_config.auto_remove:
+                await self.remove(live)
+            if isinstance(error, StartError):
+                text = f"failed to create task for container: {message}"
+                raise (InvalidParameter(text) if error.code in (126, 127) else EngineError(text)) from None
+            raise
+        state = live.record.state
+        live.record.state = State(
+            status=Status.RUNNING,
+            pid=monitor.pid,
+            started_at=monitor.started_at,
+            finished_at=state.finished_at,
+        )
+        live.record.user_stopped = False
+        self._roster.save(live)
+        self._events.container(live.record, "start")
+        self.follow(live, monitor)
+
+    async def _launch(self, live: Live) -> Monitor:
+        record = live.record
+        directory = self.directory(record.id)
+        host_files.write(record, directory)
+        spec = specification.write_spec(
+            record,
+            self._store.snapshots.mounts(record.id),
+            directory,
+            self._config,
+            self._pid_of,
+            volume_mounts.write_mounts(record, self._store),
+        )
+        os.makedirs(spec.exec_dir, mode=0o700, exist_ok=True)
+        clients = [(attach.sock, attach.stdin, attach.stdout, attach.stderr) for attach in live.pending]
+        monitor = await self._launcher.start(spec, clients)
+        live.drop_pending()
+        return monitor
+
+    def _pid_of(self, name: str) -> int:
+        live = self._roster.get(name)
+        if live.monitor is None:
+            raise specification.not_running(name)
+        return live.monitor.pid
+
+    def follow(self, live: Live, monitor: Monitor) -> None:
+        """Minds a container that runs: its health, and its end."""
+        live.monitor = monitor
+        live.ended.clear()
+        if health.command(live.record.config) is not None:
+            live.health = asyncio.create_task(health.watch(live, monitor, self._roster, self._events))
+        monitor.exited.add_done_callback(functools.partial(self._on_exit, live))
+
+    def _on_exit(self, live: Live, future: asyncio.Future[Exit]) -> None:
+        if future.cancelled():
+            return
+        ended = future.result()
+        record, state = live.record, live.record.state
+        if live.monitor is not None:
+            live.monitor.close()
+        live.monitor = None
+        if live.health is not None:
+            live.health.cancel()
+            live.health = None
+        ran = ended.at - state.started_at
+        state.status = Status.EXITED
+        state.pid = 0
+        state.exit_code = ended.code
+        state.oom_killed = ended.oom
+        state.error = ended.error
+        state.finished_at = ended.at
+        if ended.oom:
+            self._events.container(record, "oom")
+        self._events.container(record, "die", exitCode=str(ended.code), execDuration=str(max(0, ran) // 1_000_000_000))
+        live.ended.set()
+        if restart.wanted(
+            record.host_config.restart_policy,
+            exit_code=ended.code,
+            restart_count=record.restart_count,
+            user_stopped=record.user_stopped,
+        ):
+            state.status = Status.RESTARTING
+            live.restart_delay = restart.next_delay(live.restart_delay, ran)
+            live.restart = asyncio.create_task(self.restart_later(live))
+        self._roster.save(live)
+        self.clear_exec_directory(record.id)  # not before: it is what a restarted engine would learn the end from
+        if record.host_config.auto_remove and not live.restarting:
+            self.spawn(self.remove_ended(live))
+        resolve(live.exit_waiters, (ended.code, ended.error))
+
+    async def restart_later(self, live: Live) -> None:
+        """What the restart policy wants, after its delay."""
+        await asyncio.sleep(live.restart_delay)
+        async with live.lock:
+            if live.record.state.status is not Status.RESTARTING:
+                return
+            live.restart = None
+            live.record.restart_count += 1
+            try:
+                await self.start(live)
+            except (EngineError, OSError):
+                live.record.state.status = Status.EXITED  # told in State.Error by _start
+                self._roster.save(live)
+
+    async def remove_ended(self, live: Live) -> None:
+        """Removes a --rm container, unless somebody else does."""
+        async with live.lock:
+            if live.record.id in self._roster and live.record.state.status is not Status.REMOVING:
+                await self.remove(live)
+
+    def cancel_restart(self, live: Live) -> None:
+        """Whatever the restart policy wants, it stays as it is."""
+        if live.restart is not None:
+            live.restart.cancel()
+            live.restart = None
+            live.record.state.status = Status.EXITED
+            self._roster.save(live)
+
+    def clear_exec_directory(self, container_id: str) -> None:
+        shutil.rmtree(self.exec_directory(container_id), ignore_errors=True)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def end(self, live: Live) -> None:
+        """SIGKILL, and waits for the end. Raises EngineError when the kernel does not let it end."""
+        self.cancel_restart(live)
+        if live.monitor is None:
+            return
+        self.send(live, signal.SIGKILL)
+        try:
+            await asyncio.wait_for(live.ended.wait(), _KILL_PATIENCE)
+        except TimeoutError:
+            raise EngineError(
+                f"container {live.record.id} did not end within {_KILL_PATIENCE} s of SIGKILL: "
+                "a process of it hangs in the kernel"
+            ) from None
+
+    def send(self, live: Live, number: int) -> None:
+        """Sends a signal to PID 1. One that ends a paused container lets it run again, or it could not end."""
+        if live.monitor is None:
+            return
+        live.monitor.signal(number)
+        self._events.container(live.record, "kill", signal=str(int(number)))
+        if live.record.state.status is Status.PAUSED and number == signal.SIGKILL:
+            self.cgroup(live).thaw()
+            live.record.state.status = Status.RUNNING
+
+    def adopt(self, live: Live, monitor: Monitor) -> None:
+        """Takes over a container that runs; also one whose start the engine did not live to write down."""
+        state = live.record.state
+        if not state.running:
+            live.record.state = State(
+                status=Status.RUNNING,
+                pid=monitor.pid,
+                started_at=monitor.started_at,
+                finished_at=state.finished_at,
+            )
+            self._roster.save(live)
+        self.follow(live, monitor)
+
+    async def settle(self, live: Live, found: Exit | None) -> None:
+        """Records the end of a container that ended unseen. None when its monitor is gone, too: then it is ended."""
+        if found is None:
+            await asyncio.to_thread(_end_leftovers, self.cgroup(live))
+            found = Exit(code=255, at=clock.now(), error=_MONITOR_DIED)
+        future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        future.set_result(found)
+        self._on_exit(live, future)
+
+    async def close(self) -> None:
+        """Lets go of the containers; they run on, and the next engine finds them."""
+        for live in self._roster:
+            if live.restart is not None:
+                live.restart.cancel()
+            if live.health is not None:
+                live.health.cancel()
+            live.drop_pending()
+            if live.monitor is not None:
+                live.monitor.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _end_leftovers(cgroup: Cgroup) -> None:
+    """Ends what is left of a container whose monitor is gone, and removes its cgroup."""
+    cgroup.kill()
+    cgroup.remove()

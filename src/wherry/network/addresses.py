@@ -1,0 +1,164 @@
+"""Addresses: which subnet a network gets, and which address an endpoint. Pure: nothing is asked of the kernel here."""
+
+import hashlib
+import ipaddress
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# Docker's pools: (block, length of the subnets that are cut from it).
+_POOLS = (
+    ("172.17.0.0/16", 16),
+    ("172.18.0.0/16", 16),
+    ("172.19.0.0/16", 16),
+    ("172.20.0.0/14", 16),
+    ("172.24.0.0/14", 16),
+    ("172.28.0.0/14", 16),
+    ("192.168.0.0/16", 20),
+)
+_REST = 1.0  # seconds that an address which was given back is not given out again, unless there is no other
+_LENGTH_6 = 64
+
+
+class AddressError(Exception):
+    """No address, or not this one; the text says why."""
+
+
+def network_of(text: str) -> IpNetwork:
+    """ "10.1.2.3/24" is 10.1.2.0/24. Raises AddressError."""
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise AddressError(f"invalid CIDR address: {text}") from None
+
+
+def address_of(text: str) -> IpAddress:
+    """Raises AddressError."""
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise AddressError(f"invalid IP address: {text}") from None
+
+
+def overlap(one: IpNetwork, other: IpNetwork) -> bool:
+    return one.version == other.version and one.overlaps(other)  # type: ignore[arg-type]  # both are of one version
+
+
+def choose_subnet(taken: Iterable[IpNetwork]) -> str:
+    """The first subnet of Docker's pools that overlaps none of ``taken``. Raises AddressError when all do."""
+    in_use = [network for network in taken if network.version == 4]
+    for block, length in _POOLS:
+        for subnet in ipaddress.IPv4Network(block).subnets(new_prefix=length):
+            if not any(subnet.overlaps(other) for other in in_use):
+                return str(subnet)
+    raise AddressError("all predefined address pools have been fully subnetted")
+
+
+def choose_subnet_6(taken: Iterable[IpNetwork], engine_id: str) -> str:
+    """A unique local subnet (RFC 4193) below a /48 that is this engine's own."""
+    in_use = [network for network in taken if network.version == 6]
+    site = b"\xfd" + hashlib.sha256(engine_id.encode()).digest()[:5]
+    block = ipaddress.IPv6Network((site + bytes(10), 48))
+    for subnet in block.subnets(new_prefix=_LENGTH_6):
+        if not any(subnet.overlaps(other) for other in in_use):
+            return str(subnet)
+    raise AddressError("all predefined address pools have been fully subnetted")
+
+
+def mac_for(address: str) -> str:
+    """A locally administered address that belongs to an IPv4 address, so that whoever remembers where that was is still
+    right when another container has it."""
+    return b"\x02\x57".hex(":") + ":" + address_of(address).packed[-4:].hex(":")
+
+
+class Pool:
+    """The addresses of one subnet. Nothing is handed out twice before it was given back."""
+
+    def __init__(
+        self, subnet: str, *, ip_range: str = "", gateway: str = "", reserved: Mapping[str, str] | None = None
+    ) -> None:
+        """``reserved`` are auxiliary addresses by their names. Raises AddressError for what lies outside of the subnet."""
+        self.subnet = network_of(subnet)
+        self._range = network_of(ip_range) if ip_range else self.subnet
+        if not overlap(self._range, self.subnet):
+            raise AddressError(f"ip-range {ip_range} is not in the subnet {subnet}")
+        first = int(self.subnet.network_address)
+        last = first + self.subnet.num_addresses - 1
+        self._in_use: set[int] = set()
+        if self.subnet.num_addresses > 2:
+            self._in_use.add(first)
+            if self.subnet.version == 4:
+                self._in_use.add(last)
+        self._released: dict[int, float] = {}
+        for address in (reserved or {}).values():
+            self._in_use.add(self._inside(address, "auxiliary address"))
+        if gateway:
+            number = self._inside(gateway, "gateway")
+            if number in self._in_use and gateway in (reserved or {}).values():
+                raise AddressError("failed to allocate gateway: Address already in use")
+            self._in_use.add(number)
+            self.gateway = str(address_of(gateway))
+        else:
+            self.gateway = str(self._take(next(self._free(), None)))
+
+    @property
+    def length(self) -> int:
+        return self.subnet.prefixlen
+
+    def allocate(self, asked: str = "") -> str:
+        """An address, the one that is asked for or the lowest that is free. Raises AddressError."""
+        if asked:
+            number = self._inside(asked, "address")
+            if number in self._in_use:
+                raise AddressError("Address already in use")
+            return str(self._take(number))
+        now = time.monotonic()
+        for number in self._free():
+            if self._released.get(number, 0.0) + _REST <= now:
+                return str(self._take(number))
+        oldest = min((number for number in self._released if number not in self._in_use), default=None)
+        return str(self._take(oldest))
+
+    def adopt(self, address: str) -> None:
+        """Notes an address that a running container has."""
+        number = int(address_of(address))
+        self._in_use.add(number)
+
+    def release(self, address: str) -> None:
+        number = int(address_of(address))
+        if number in self._in_use:
+            self._in_use.discard(number)
+            self._released[number] = time.monotonic()
+
+    def __contains__(self, address: str) -> bool:
+        found = address_of(address)
+        return found.version == self.subnet.version and found in self.subnet
+
+    def _inside(self, text: str, what: str) -> int:
+        address = address_of(text)
+        if address.version != self.subnet.version or address not in self.subnet:
+            raise AddressError(f"{what} {text} is not in the subnet {self.subnet}")
+        return int(address)
+
+    def _free(self) -> Iterator[int]:
+        first = int(self._range.network_address)
+        for number in range(first, first + self._range.num_addresses):
+            if number not in self._in_use:
+                yield number
+
+    def _take(self, number: int | None) -> IpAddress:
+        if number is None:
+            raise AddressError(f"no available addresses in the pool {self._range}")
+        self._in_use.add(number)
+        self._released.pop(number, None)
+        return ipaddress.IPv4Address(number) if self.subnet.version == 4 else ipaddress.IPv6Address(number)
+
+
+def pick(pools: Sequence[Pool], asked: str) -> Pool | None:
+    """The pool that ``asked`` lies in; the first when nothing is asked."""
+    for pool in pools:
+        if not asked or asked in pool:
+            return pool
+    return None

@@ -1,0 +1,165 @@
+"""Bridges: the interfaces that networks are on the host, and what the host's own network leaves room for."""
+
+import contextlib
+import errno
+import hashlib
+import os
+from typing import NamedTuple
+
+from wherry.linux import rtnetlink
+from wherry.linux.errors import SyscallError
+from wherry.linux.rtnetlink import Link, Route
+from wherry.network.addresses import AddressError, IpNetwork, network_of
+
+_ALIAS = "wherry network "
+_DEFAULT_MTU = 1500
+_DEFAULT_ROUTES = ("0.0.0.0/0", "::/0")
+
+
+class BridgeError(Exception):
+    """A bridge cannot be had; the text says why."""
+
+
+class Device(NamedTuple):
+    """``addresses`` have their subnet's prefix: "172.17.0.1/16". ``owned`` is False for a bridge of the user's, which
+    is used as it is and stays."""
+
+    name: str
+    network_id: str
+    mtu: int
+    addresses: tuple[str, ...]
+    owned: bool = True
+
+
+def make(device: Device) -> None:
+    """Makes the bridge, or completes one that is there. Raises BridgeError when the name is somebody else's."""
+    try:
+        with Route() as route:
+            found = route.link(device.name)
+            if found is None:
+                mac = "02:57:" + hashlib.sha256(device.network_id.encode()).digest()[:4].hex(":")
+                alias = _ALIAS + device.network_id
+                route.execute(rtnetlink.bridge(device.name, mac=mac, mtu=device.mtu or host_mtu(), alias=alias))
+                found = route.link(device.name)
+            elif found.kind != "bridge":
+                raise BridgeError(f"bridge {device.name} cannot be made: there is an interface of that name")
+            assert found is not None
+            _set_up(route, found, device)
+    except SyscallError as error:
+        raise BridgeError(f"bridge {device.name} cannot be made: {error}") from error
+
+
+def _set_up(route: Route, link: Link, device: Device) -> None:
+    _write(f"net/ipv6/conf/{device.name}/accept_ra", "0")
+    has_ipv6 = any(":" in address for address in device.addresses)
+    if device.owned:
+        _write(f"net/ipv6/conf/{device.name}/disable_ipv6", str(int(not has_ipv6)))
+    missing = [each for each in device.addresses if (link.index, each) not in route.addresses()]
+    route.execute(rtnetlink.bring_up(link.index), *(rtnetlink.add_address(link.index, each) for each in missing))
+
+
+def allow_localhost(name: str) -> None:
+    """Lets packets that a process here sends from 127.0.0.1 leave by the bridge, for published ports.
+
+    Only with rules in place that keep everybody else from 127.0.0.0/8 (CVE-2020-8558).
+    """
+    _write(f"net/ipv4/conf/{name}/route_localnet", "1")
+
+
+def remove(name: str, network_id: str) -> None:
+    """Removes the bridge, if it is there and was made for this network."""
+    with contextlib.suppress(SyscallError), Route() as route:
+        found = route.link(name)
+        if found is not None and found.alias == _ALIAS + network_id:
+            route.execute(rtnetlink.delete_link(found.index))
+
+
+def exists(name: str) -> bool:
+    with Route() as route:
+        return route.link(name) is not None
+
+
+def make_dummy(name: str) -> None:
+    """An interface for a macvlan network without a parent."""
+    with Route() as route:
+        try:
+            route.execute(rtnetlink.dummy(name))
+        except SyscallError as error:
+            if error.errno != errno.EEXIST:
+                raise BridgeError(f"interface {name} cannot be made: {error}") from error
+
+
+def remove_dummy(name: str) -> None:
+    with contextlib.suppress(SyscallError), Route() as route:
+        found = route.link(name)
+        if found is not None and found.kind == "dummy":
+            route.execute(rtnetlink.delete_link(found.index))
+
+
+def host_mtu() -> int:
+    """The MTU of the interface that the default route leads to, 1500 without one."""
+    with Route() as route:
+        links = {link.index: link for link in route.links()}
+        for destination in _DEFAULT_ROUTES:
+            for each in route.routes():
+                if each.destination == destination and each.interface in links:
+                    return links[each.interface].mtu
+    return _DEFAULT_MTU
+
+
+def host_networks(except_for: str = "") -> list[IpNetwork]:
+    """What the host's routes, addresses and name servers take: no new subnet may overlap it.
+
+    ``except_for`` is an interface whose own subnets do not count.
+    """
+    with Route() as route:
+        links = {link.index: link.name for link in route.links()}
+        found = [each.destination for each in route.routes() if links.get(each.interface) != except_for]
+        found += [address for index, address in route.addresses() if links.get(index) != except_for]
+    found += name_servers(_read("/etc/resolv.conf"))
+    networks = []
+    for text in found:
+        if text not in _DEFAULT_ROUTES:
+            with contextlib.suppress(AddressError):
+                networks.append(network_of(text))
+    return networks
+
+
+def name_servers(resolv_conf: str) -> list[str]:
+    lines = (line.split() for line in resolv_conf.splitlines())
+    return [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
+
+
+def has_ipv6() -> bool:
+    return os.path.exists("/proc/net/if_inet6") and _read("/proc/sys/net/ipv6/conf/all/disable_ipv6").strip() == "0"
+
+
+def forwards(version: int) -> bool:
+    return _read(f"/proc/sys/{_FORWARDING[version]}").strip() == "1"
+
+
+def set_forwarding(version: int, on: bool) -> None:
+    """For all interfaces. The kernel of a router of IPv6 does not listen to routers, unless it is told to; this host
+    keeps what it has learned from them."""
+    if version == 6 and on:
+        for name in os.listdir("/proc/sys/net/ipv6/conf"):
+            if _read(f"/proc/sys/net/ipv6/conf/{name}/accept_ra").strip() == "1":
+                _write(f"net/ipv6/conf/{name}/accept_ra", "2")
+    _write(_FORWARDING[version], str(int(on)))
+
+
+_FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _write(name: str, value: str) -> None:
+    """A sysctl that this kernel may not have."""
+    with contextlib.suppress(FileNotFoundError), open(f"/proc/sys/{name}", "w", encoding="ascii") as file:
+        file.write(value)
