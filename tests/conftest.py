@@ -6,15 +6,11 @@ Those that need an engine start one, of their own and apart from any other on th
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for "tests.support", also when pytest is not started by python -m
-
 from tests.support.api_definition import ApiDefinition
 from tests.support.engine import CACHE, PROJECT, WHERRY, Engine, docker_cli, wait_until_gone
 from tests.support.footprint import footprint

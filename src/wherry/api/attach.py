@@ -10,7 +10,7 @@ from aiohttp import WSMsgType, web
 
 from wherry.api import response
 from wherry.api.detach import DetachDetector, parse_keys
-from wherry.api.hijack import hijack
+from wherry.api.hijack import Hijacked, hijack
 from wherry.api.request import Request
 from wherry.engine.engine import Engine
 
@@ -26,16 +26,21 @@ async def attach(request: Request, engine: Engine) -> web.StreamResponse:
     sock = None
     if request.flag("stream"):
         sock = await engine.containers.attach(container.id, stdin=stdin, stdout=stdout, stderr=stderr)
-    return await hijack(
-        request,
-        response.stream_type(request, config.tty),
-        sock,
-        history=_history(request, engine, container.id, stdout, stderr),
-        stdin=stdin and config.open_stdin,
-        stdin_closes=config.stdin_once and not config.tty,
-        detach_keys=keys if config.tty else b"",
-        on_detach=functools.partial(engine.containers.detached, container.id),
-    )
+    history = _history(request, engine, container.id, stdout, stderr)
+    with sock or contextlib.nullcontext():
+        async with hijack(
+            request,
+            response.stream_type(request, config.tty),
+            stdin=stdin and config.open_stdin,
+            stdin_closes=config.stdin_once and not config.tty,
+            detach_keys=keys if config.tty else b"",
+            on_detach=functools.partial(engine.containers.detached, container.id),
+        ) as client:
+            if history is not None:
+                async for chunk in history:
+                    await client.write(chunk)
+            await client.join(sock)
+    return Hijacked()
 
 
 def _history(

@@ -1,16 +1,17 @@
 """/exec and /containers/{name}/exec"""
 
-from collections.abc import AsyncIterator
+import contextlib
+import functools
 
 import msgspec
 from aiohttp import web
 
 from wherry.api import response
 from wherry.api.detach import parse_keys
-from wherry.api.hijack import hijack
+from wherry.api.hijack import Hijacked, hijack
 from wherry.api.request import Request
 from wherry.engine.engine import Engine
-from wherry.model.errors import Conflict, EngineError, NotFound
+from wherry.model.errors import EngineError
 from wherry.model.exec import ExecConfig
 
 _STDOUT = 1
@@ -33,38 +34,38 @@ async def create(request: Request, engine: Engine) -> web.Response:
 async def start(request: Request, engine: Engine) -> web.StreamResponse:
     """Joins the connection to the new process, unless it is detached.
 
-    A process that cannot be started is told of in the stream, as Docker does: clients print it, and then ask for the
-    exit code.
+    The answer goes out before the process is started, as Docker does it, so a process that cannot be started is told of
+    in the stream: clients print that, and then ask for the exit code.
     """
     asked = await request.json(StartRequest)
     config = engine.execs.get(request.name).config
     console = asked.console_size if asked.tty and request.version >= (1, 42) else None
-    failure = ""
-    sock = None
-    try:
-        sock = await engine.execs.start(request.name, tty=asked.tty, detach=asked.detach, console_size=console)
-    except (NotFound, Conflict):
-        raise
-    except EngineError as error:
-        if asked.detach:
-            raise
-        failure = error.message
+    begin = functools.partial(
+        engine.execs.start, request.name, tty=asked.tty, detach=asked.detach, console_size=console
+    )
     if asked.detach:
+        await begin()
         return response.empty(200)
-    return await hijack(
+    async with hijack(
         request,
         response.stream_type(request, config.tty),
-        sock,
-        history=_told(failure, config.tty) if failure else None,
         stdin=config.attach_stdin,
         stdin_closes=not config.tty,
         detach_keys=parse_keys(config.detach_keys) if config.tty else b"",
-    )
+    ) as client:
+        try:
+            sock = await begin()
+        except EngineError as failure:
+            await client.write(_told(failure.message, config.tty))
+            sock = None
+        with sock or contextlib.nullcontext():
+            await client.join(sock)
+    return Hijacked()
 
 
-async def _told(failure: str, tty: bool) -> AsyncIterator[bytes]:
+def _told(failure: str, tty: bool) -> bytes:
     text = f"{failure}\r\n".encode()
-    yield text if tty else bytes((_STDOUT, 0, 0, 0)) + len(text).to_bytes(4) + text
+    return text if tty else bytes((_STDOUT, 0, 0, 0)) + len(text).to_bytes(4) + text
 
 
 async def resize(request: Request, engine: Engine) -> web.Response:

@@ -3,7 +3,7 @@
 The client asks by POST, gets the head of an answer, and from then on the connection carries the container's output one
 way and its input the other, until one side ends it::
 
-    client ⇄ transport ⇄ _Client ⇄ _Container ⇄ transport ⇄ socket of the monitor
+    client ⇄ transport ⇄ ClientStream ⇄ _Container ⇄ transport ⇄ socket of the monitor
 
 Output arrives framed already, so bytes pass through unchanged. Each side stops the other's reading while it cannot
 write. A client that closes its writing half ("no more input") closes the container's standard input and goes on
@@ -12,8 +12,11 @@ goes once the client has closed too: closing it with unread input in its queue w
 """
 
 import asyncio
+import contextlib
+import fcntl
 import select
 import socket
+import termios
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
@@ -25,6 +28,8 @@ from wherry.api.request import Request
 from wherry.api.response import HEADERS, RAW_STREAM
 
 LINGER = 10.0  # seconds that a client gets to close its side after the end of the output
+_HEAD_PATIENCE = 0.2  # seconds that a client gets to read the head of the answer before output follows it
+_HEAD_GLANCE = 0.001
 
 
 class Hijacked(web.StreamResponse):
@@ -37,53 +42,34 @@ class Hijacked(web.StreamResponse):
         pass
 
 
+@contextlib.asynccontextmanager
 async def hijack(
     request: Request,
     content_type: str,
-    sock: socket.socket | None,
     *,
-    history: AsyncIterator[bytes] | None = None,
     stdin: bool = False,
     stdin_closes: bool = True,
     detach_keys: bytes = b"",
     on_detach: Callable[[], None] | None = None,
-) -> Hijacked:
-    """Takes over the connection and joins it to ``sock``, which it owns from here on; returns when both have ended.
+) -> AsyncIterator["ClientStream"]:
+    """Takes over the connection: sends the head of the answer, and gives what can be written to and joined to a socket.
 
-    ``history`` goes out first. ``stdin``: the client's bytes are the container's input. ``stdin_closes``: their end
-    closes it; otherwise it ends the attachment, which is what Docker does for a terminal. ``detach_keys`` among them
-    end the attachment, and ``on_detach`` is told.
+    ``stdin``: the client's bytes are the container's input. ``stdin_closes``: their end closes it; otherwise it ends
+    the attachment, which is what Docker does for a terminal. ``detach_keys`` among them end the attachment, and
+    ``on_detach`` is told.
     """
-    loop = asyncio.get_running_loop()
     transport = request.http.transport
     if transport is None:
-        if sock is not None:
-            sock.close()
         raise ConnectionResetError("the client went away")
-    client = _Client(transport, stdin, stdin_closes, detach_keys, on_detach)
+    client = ClientStream(transport, stdin, stdin_closes, detach_keys, on_detach)
     try:
         client.take_over(request, content_type)
-        if history is not None:
-            async for chunk in history:
-                await client.write(chunk)
-        if sock is None:
-            client.output_ended()
-        else:
-            container = _Container(client)
-            client.container = container
-            await loop.create_unix_connection(lambda: container, sock=sock)
-            client.listen()
-        await client.gone.wait()
-    except BaseException:
-        if sock is not None and client.container is None:
-            sock.close()
-        raise
+        yield client
     finally:
         client.close()
-    return Hijacked()
 
 
-class _Client(asyncio.Protocol):
+class ClientStream(asyncio.Protocol):
     """The client's side of a connection taken over."""
 
     def __init__(
@@ -94,8 +80,8 @@ class _Client(asyncio.Protocol):
         detach_keys: bytes,
         on_detach: Callable[[], None] | None,
     ) -> None:
-        self.container: _Container | None = None
-        self.gone = asyncio.Event()
+        self._container: _Container | None = None
+        self._gone = asyncio.Event()
         self._transport = transport
         self._stdin = stdin
         self._stdin_closes = stdin_closes
@@ -106,7 +92,9 @@ class _Client(asyncio.Protocol):
         self._writable.set()
         self._input_ended = False
         self._output_ended = False
+        self._head_read = False
         self._hangup: select.epoll | None = None
+        self._linger: asyncio.TimerHandle | None = None
 
     def take_over(self, request: Request, content_type: str) -> None:
         """Answers, and takes the connection."""
@@ -119,7 +107,31 @@ class _Client(asyncio.Protocol):
         self._transport.set_protocol(self)
         self._transport.pause_reading()
 
-    def listen(self) -> None:
+    async def join(self, sock: socket.socket | None) -> None:
+        """Joins the client to ``sock``, and returns when both have ended. None is an end already."""
+        await self._let_head_be_read()
+        if sock is None:
+            self.output_ended()
+        else:
+            container = self._container = _Container(self)
+            await asyncio.get_running_loop().create_unix_connection(lambda: container, sock=sock)
+            self._listen()
+        await self._gone.wait()
+
+    async def _let_head_be_read(self) -> None:
+        """Python's HTTP client reads ahead of the head and loses what it finds there (docker-py's exec_run), so the
+        output must not follow too closely. A unix socket tells how much its other end has not read yet."""
+        sock = self._transport.get_extra_info("socket")
+        if self._head_read or sock is None or sock.family != socket.AF_UNIX:
+            return
+        self._head_read = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _HEAD_PATIENCE
+        await asyncio.sleep(0)  # what was written is sent at the end of the loop's round
+        while not self._gone.is_set() and _unread(sock) and loop.time() < deadline:  # noqa: ASYNC110, no event tells
+            await asyncio.sleep(_HEAD_GLANCE)
+
+    def _listen(self) -> None:
         """Lets the client's bytes in, those sent ahead first, now that there is somewhere for them to go."""
         if self._http.held:
             self.data_received(self._http.held)
@@ -129,16 +141,16 @@ class _Client(asyncio.Protocol):
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        if not self._stdin or self._output_ended or self.container is None:
+        if not self._stdin or self._output_ended or self._container is None:
             return
         if self._detector is not None:
             data = self._detector.feed(data)
         if data:
-            self.container.write(data)
+            self._container.write(data)
         if self._detector is not None and self._detector.complete:
             if self._on_detach is not None:
                 self._on_detach()
-            self.container.close()
+            self._container.close()
             self.output_ended()
 
     def eof_received(self) -> bool:
@@ -146,11 +158,11 @@ class _Client(asyncio.Protocol):
         self._input_ended = True
         if self._output_ended:
             return False
-        if self._stdin and self.container is not None:
+        if self._stdin and self._container is not None:
             if not self._stdin_closes:
-                self.container.close()
+                self._container.close()
                 return False
-            self.container.end_input()
+            self._container.end_input()
         self._watch_hangup()
         return True
 
@@ -174,6 +186,8 @@ class _Client(asyncio.Protocol):
             self._hangup = None
 
     async def write(self, data: bytes) -> None:
+        """Sends what goes before the socket's output."""
+        await self._let_head_be_read()
         await self._writable.wait()
         self._transport.write(data)
 
@@ -190,17 +204,17 @@ class _Client(asyncio.Protocol):
             return
         self._transport.write_eof()
         self._transport.resume_reading()
-        asyncio.get_running_loop().call_later(LINGER, self._transport.close)
+        self._linger = asyncio.get_running_loop().call_later(LINGER, self._transport.close)
 
     def pause_writing(self) -> None:
         self._writable.clear()
-        if self.container is not None:
-            self.container.pause_reading()
+        if self._container is not None:
+            self._container.pause_reading()
 
     def resume_writing(self) -> None:
         self._writable.set()
-        if self.container is not None:
-            self.container.resume_reading()
+        if self._container is not None:
+            self._container.resume_reading()
 
     def pause_reading(self) -> None:
         if not self._input_ended:
@@ -212,11 +226,13 @@ class _Client(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._stop_watching()
+        if self._linger is not None:
+            self._linger.cancel()
         self._output_ended = True
         self._writable.set()
-        self.gone.set()
-        if self.container is not None:
-            self.container.close()
+        self._gone.set()
+        if self._container is not None:
+            self._container.close()
         self._http.connection_lost(error)  # the server still counts it among its connections
 
     def close(self) -> None:
@@ -226,7 +242,7 @@ class _Client(asyncio.Protocol):
 class _Container(asyncio.Protocol):
     """The container's side: the socket that the monitor sends output through and takes input from."""
 
-    def __init__(self, client: _Client) -> None:
+    def __init__(self, client: ClientStream) -> None:
         self._client = client
         self._transport: asyncio.Transport | None = None
 
@@ -268,3 +284,10 @@ class _Container(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
+
+
+def _unread(sock: socket.socket) -> int:
+    """How many bytes the other end of a unix socket has still to read."""
+    if sock.fileno() < 0:
+        return 0
+    return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), "little")

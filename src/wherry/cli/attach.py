@@ -46,7 +46,7 @@ def run_attach(session: Session, options: Options) -> int:
         interaction.fit(nudge=True)
         interaction.run(ending)
         if interaction.detached:
-            return 0
+            raise CommandError("read escape sequence")
         interaction.await_end(ending)
         return _exit_code(ending.json())
 

@@ -85,9 +85,7 @@ ANY = Arguments(0, None)
 
 
 class Command:
-    """`usage` is what follows the name of the program, or of the group; `aliases` all of its names, as help shows them.
-
-    """
+    """`usage` is what follows the program's or the group's name; `aliases` all of its names, as help shows them."""
 
     __slots__ = ("aliases", "arguments", "description", "flags", "interspersed", "run", "short", "usage")
 

@@ -40,6 +40,7 @@ class Group:
 
 _ATTACH = Entry("attach:ATTACH", "Attach local standard input, output, and error streams to a running container")
 _COMMIT = Entry("commit:COMMIT", "Create a new image from a container's changes")
+_CP = Entry("cp:CP", "Copy files/folders between a container and the local filesystem")
 _CREATE = Entry("run:CREATE", "Create a new container")
 _DIFF = Entry("diff:DIFF", "Inspect changes to files or directories on a container's filesystem")
 _EVENTS = Entry("events:EVENTS", "Get real time events from the server")
@@ -86,6 +87,7 @@ TOP: dict[str, Entry | Group] = {
         {
             "attach": _ATTACH,
             "commit": _COMMIT,
+            "cp": _CP,
             "create": _CREATE,
             "diff": _DIFF,
             "exec": _EXEC,
@@ -137,6 +139,7 @@ TOP: dict[str, Entry | Group] = {
     ),
     "attach": _ATTACH,
     "commit": _COMMIT,
+    "cp": _CP,
     "create": _CREATE,
     "diff": _DIFF,
     "events": _EVENTS,

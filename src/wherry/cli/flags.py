@@ -172,7 +172,7 @@ class Options:
         except ValueError as error:
             spelling = f"-{flag.short}, --{flag.name}" if flag.short else f"--{flag.name}"
             raise FlagError(
-                f'invalid argument {values.quoted(text)} for {values.quoted(spelling)} flag: {error}'
+                f"invalid argument {values.quoted(text)} for {values.quoted(spelling)} flag: {error}"
             ) from error
         self._changed.add(flag.name)
         if flag.deprecated:

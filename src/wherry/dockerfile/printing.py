@@ -70,7 +70,8 @@ def _arguments(instruction: ins.Instruction) -> str:
         case ins.Cmd() | ins.Entrypoint():
             return _command(instruction.command)
         case ins.Env() | ins.Label():
-            return " ".join(f"{pair.key}{' ' if pair.legacy else '='}{pair.value}" for pair in instruction.pairs)
+            # Two spaces, since the key may end with an escape character, which takes the first to itself.
+            return " ".join(f"{pair.key}{'  ' if pair.legacy else '='}{pair.value}" for pair in instruction.pairs)
         case ins.Arg():
             return " ".join(
                 each.name if each.default is None else f"{each.name}={each.default}"

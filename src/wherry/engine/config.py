@@ -11,7 +11,7 @@ class EngineConfig(msgspec.Struct, frozen=True):
     hosts: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     log_driver: str = "local"
-    log_options: dict[str, str] = {}
+    log_options: dict[str, str] = msgspec.field(default_factory=lambda: {"max-size": "-1"})  # keep all, as Docker does
     stop_timeout: int = 10  # seconds between the stop signal and SIGKILL, Docker's figure
     init: bool = False
     debug: bool = False

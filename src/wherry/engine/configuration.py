@@ -7,7 +7,7 @@ import msgspec
 from wherry.engine.config import EngineConfig
 from wherry.model.config import ContainerConfig, HealthConfig
 from wherry.model.errors import InvalidParameter
-from wherry.model.host import HostConfig
+from wherry.model.host import HostConfig, LogConfig
 
 MASKED_PATHS = (
     "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -18,6 +18,8 @@ READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysr
 SHM_SIZE = 64 << 20
 _MINIMUM_MEMORY = 6 << 20
 _MILLISECOND = 1_000_000
+_SAID_DRIVER = "json-file"
+"""What is said of the default log driver: docker-py gives a container's output only where this is the word."""
 _RESTART_POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
 
 
@@ -106,6 +108,13 @@ def _check_health(health: HealthConfig) -> None:
         raise InvalidParameter(f"Unknown healthcheck type '{health.test[0]}' (expected 'CMD')")
 
 
+def log_config(asked: HostConfig, engine: EngineConfig) -> LogConfig:
+    """Which log driver a container gets: the one that was asked for, or the engine's."""
+    if asked.log_config.type:
+        return asked.log_config
+    return LogConfig(engine.log_driver, engine.log_options | asked.log_config.config)
+
+
 def complete_host_config(asked: HostConfig, engine: EngineConfig) -> HostConfig:
     """The host configuration with every default filled in, as ``inspect`` shows it. Raises InvalidParameter."""
     host = msgspec.structs.replace(asked)
@@ -115,8 +124,9 @@ def complete_host_config(asked: HostConfig, engine: EngineConfig) -> HostConfig:
     host.shm_size = asked.shm_size or SHM_SIZE
     host.runtime = asked.runtime or "wherry"
     if not asked.log_config.type:
-        host.log_config = msgspec.structs.replace(asked.log_config, type=engine.log_driver)
-        host.log_config.config = asked.log_config.config or engine.log_options
+        host.log_config = msgspec.structs.replace(asked.log_config, type=_SAID_DRIVER)
+    if asked.memory_swappiness == -1:  # what the docker CLI sends for not said
+        host.memory_swappiness = None
     if not asked.restart_policy.name:
         host.restart_policy = msgspec.structs.replace(asked.restart_policy, name="no")
     if asked.memory > 0 and asked.memory_swap == 0:

@@ -84,7 +84,8 @@ class Containers:
         host = configuration.complete_host_config(host_config, self._config)
         specification.check_security_options(host)
         specification.resolve_capabilities(host, privileged=host.privileged)
-        log_options.check(host.log_config)
+        log = configuration.log_config(host_config, self._config)
+        log_options.check(log)
         container_id = self._roster.new_id()
         if not merged.hostname:
             merged.hostname = os.uname().nodename if host.network_mode == "host" else container_id[:12]
@@ -102,7 +103,8 @@ class Containers:
             config=merged,
             host_config=host,
             networks=_endpoints(host, networking),
-            log_path=log_options.log_path(directory, container_id, host.log_config.type),
+            log=log,
+            log_path=log_options.log_path(directory, container_id, log.type),
         )
         try:
             specification.write_resources(host)

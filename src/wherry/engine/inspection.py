@@ -23,7 +23,7 @@ def inspect(record: Container, store: Store, *, directory: str, exec_ids: list[s
         "ResolvConfPath": f"{directory}/resolv.conf",
         "HostnamePath": f"{directory}/hostname",
         "HostsPath": f"{directory}/hosts",
-        "LogPath": record.log_path if record.host_config.log_config.type == "json-file" else "",
+        "LogPath": record.log_path if record.log.type == "json-file" else "",
         "Name": f"/{record.name}",
         "RestartCount": record.restart_count,
         "Driver": "overlay2",

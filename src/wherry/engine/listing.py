@@ -71,7 +71,7 @@ def summary(record: Container, store: Store, *, size: bool) -> dict[str, Any]:
         "Names": [f"/{record.name}"],
         "Image": _image_name(record, store),
         "ImageID": record.image_id,
-        "Command": " ".join([record.path, *record.args]),
+        "Command": " ".join([record.path, *(f"'{word}'" if " " in word else word for word in record.args)]),
         "Created": record.created // 1_000_000_000,
         "Ports": [],
         "Labels": record.config.labels,

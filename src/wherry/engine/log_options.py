@@ -28,7 +28,7 @@ def log_path(directory: str, container_id: str, driver: str) -> str:
 
 
 def log_of(container: Container) -> Log:
-    config = container.host_config.log_config
+    config = container.log
     if config.type == "none":
         return Log(driver="none")
     max_size, max_files, compress = _limits(config)
@@ -67,7 +67,7 @@ def parse_size(text: str) -> int:
 
 def _attributes(container: Container) -> dict[str, str]:
     """json-file's "attrs": the labels and variables that the options name, and the tag."""
-    options = container.host_config.log_config.config
+    options = container.log.config
     attributes = {
         key: container.config.labels[key]
         for key in options.get("labels", "").split(",")

@@ -71,7 +71,7 @@ class Views:
         Raises NotSupported when the container keeps no log.
         """
         live = self._roster.get(name)
-        if live.record.host_config.log_config.type == "none":
+        if live.record.log.type == "none":
             raise NotSupported("configured logging driver does not support reading")
         return read_logs(
             live,

@@ -6,7 +6,7 @@ import msgspec
 
 from wherry.model.config import ContainerConfig
 from wherry.model.health import Health
-from wherry.model.host import HostConfig
+from wherry.model.host import HostConfig, LogConfig, PortBinding
 from wherry.model.network import EndpointSettings
 from wherry.model.volume import MountPoint
 
@@ -43,7 +43,9 @@ class State(msgspec.Struct):
 class Container(msgspec.Struct):
     """One row of the state. ``created`` in nanoseconds since the epoch; ``image_id`` and ``chain_id`` are digests.
 
-    ``user_stopped`` remembers that a person stopped it, which the restart policy "unless-stopped" respects.
+    ``ports`` are the published ones while it runs, by the container's ("80/tcp"). ``user_stopped`` remembers that a
+    person stopped it, which the restart policy "unless-stopped" respects. ``log`` is the driver in use, which the host
+    configuration may call by another name.
     """
 
     id: str
@@ -57,8 +59,10 @@ class Container(msgspec.Struct):
     config: ContainerConfig
     host_config: HostConfig
     networks: dict[str, EndpointSettings] = {}
+    ports: dict[str, list[PortBinding]] = {}
     mounts: list[MountPoint] = []
     state: State = msgspec.field(default_factory=State)
     restart_count: int = 0
     user_stopped: bool = False
+    log: LogConfig = msgspec.field(default_factory=LogConfig)
     log_path: str = ""

@@ -1,6 +1,63 @@
-"""How a container is connected to a network."""
+"""Networks, and how a container is connected to one."""
+
+from typing import Any
 
 import msgspec
+
+PREDEFINED = ("bridge", "host", "none")
+
+
+class IpamPool(msgspec.Struct, omit_defaults=True):
+    """One subnet of a network. ``auxiliary_addresses`` are those that no container gets, by the names of who has them."""
+
+    subnet: str = msgspec.field(default="", name="Subnet")
+    ip_range: str = msgspec.field(default="", name="IPRange")
+    gateway: str = msgspec.field(default="", name="Gateway")
+    auxiliary_addresses: dict[str, str] = msgspec.field(default_factory=dict, name="AuxiliaryAddresses")
+
+
+class Ipam(msgspec.Struct):
+    driver: str = msgspec.field(default="default", name="Driver")
+    options: dict[str, str] | None = msgspec.field(default=None, name="Options")
+    config: list[IpamPool] = msgspec.field(default_factory=list, name="Config")
+
+
+class NetworkCreate(msgspec.Struct):
+    """What a client asks for. ``enable_ipv4`` and ``enable_ipv6`` None are what the engine does by itself."""
+
+    name: str = msgspec.field(default="", name="Name")
+    driver: str = msgspec.field(default="", name="Driver")
+    scope: str = msgspec.field(default="", name="Scope")
+    internal: bool = msgspec.field(default=False, name="Internal")
+    attachable: bool = msgspec.field(default=False, name="Attachable")
+    ingress: bool = msgspec.field(default=False, name="Ingress")
+    config_only: bool = msgspec.field(default=False, name="ConfigOnly")
+    config_from: dict[str, Any] | None = msgspec.field(default=None, name="ConfigFrom")
+    ipam: Ipam = msgspec.field(default_factory=Ipam, name="IPAM")
+    enable_ipv4: bool | None = msgspec.field(default=None, name="EnableIPv4")
+    enable_ipv6: bool | None = msgspec.field(default=None, name="EnableIPv6")
+    options: dict[str, str] = msgspec.field(default_factory=dict, name="Options")
+    labels: dict[str, str] = msgspec.field(default_factory=dict, name="Labels")
+
+
+class Network(msgspec.Struct):
+    """A network as the engine keeps it. ``created`` in nanoseconds since the epoch."""
+
+    id: str
+    name: str
+    created: int
+    driver: str
+    enable_ipv4: bool = True
+    enable_ipv6: bool = False
+    internal: bool = False
+    attachable: bool = False
+    ipam: Ipam = msgspec.field(default_factory=Ipam)
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+
+    @property
+    def is_predefined(self) -> bool:
+        return self.name in PREDEFINED
 
 
 class IpamConfig(msgspec.Struct, omit_defaults=True):

@@ -43,7 +43,7 @@ def address_of(text: str) -> IpAddress:
 
 
 def overlap(one: IpNetwork, other: IpNetwork) -> bool:
-    return one.version == other.version and one.overlaps(other)  # type: ignore[arg-type]  # both are of one version
+    return one.version == other.version and one.overlaps(other)
 
 
 def choose_subnet(taken: Iterable[IpNetwork]) -> str:
@@ -79,7 +79,7 @@ class Pool:
     def __init__(
         self, subnet: str, *, ip_range: str = "", gateway: str = "", reserved: Mapping[str, str] | None = None
     ) -> None:
-        """``reserved`` are auxiliary addresses by their names. Raises AddressError for what lies outside of the subnet."""
+        """``reserved`` are auxiliary addresses by their names. Raises AddressError for what is not in the subnet."""
         self.subnet = network_of(subnet)
         self._range = network_of(ip_range) if ip_range else self.subnet
         if not overlap(self._range, self.subnet):

@@ -4,9 +4,13 @@
 import asyncio
 import contextlib
 import socket
+from typing import Any
 
 _CHUNK = 1 << 16
 _IDLE = 90.0  # seconds after which the sender of a datagram is forgotten; Docker's figure
+
+Address = tuple[Any, ...]
+"""As recvfrom gives it."""
 
 
 class Forwarder:
@@ -17,7 +21,7 @@ class Forwarder:
         self._target = (address, port)
         self._loop = asyncio.get_running_loop()
         self._connections: set[asyncio.Task[None]] = set()
-        self._peers: dict[object, _Peer] = {}
+        self._peers: dict[Address, _Peer] = {}
         self._is_stream = listening.type == socket.SOCK_STREAM
         self._loop.add_reader(listening, self._accept if self._is_stream else self._receive)
 
@@ -63,18 +67,18 @@ class Forwarder:
                     continue
             peer.send(data)
 
-    def answer(self, data: bytes, peer: object) -> None:
+    def answer(self, data: bytes, peer: Address) -> None:
         with contextlib.suppress(OSError):
-            self._socket.sendto(data, peer)  # type: ignore[arg-type]  # what recvfrom gave
+            self._socket.sendto(data, peer)
 
-    def forget(self, peer: object) -> None:
+    def forget(self, peer: Address) -> None:
         self._peers.pop(peer, None)
 
 
 class _Peer:
     """One sender of datagrams, and the socket that stands for it before the container."""
 
-    def __init__(self, forwarder: Forwarder, sender: object, target: tuple[str, int]) -> None:
+    def __init__(self, forwarder: Forwarder, sender: Address, target: tuple[str, int]) -> None:
         self._forwarder, self._sender = forwarder, sender
         self._loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET

@@ -139,8 +139,9 @@ class Monitor:
 
     def _listen(self) -> None:
         """By way of the directory's descriptor: a socket's path may not be longer than 107 bytes."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(SOCKET, dir_fd=self._directory)
+        for left in (SOCKET, EXIT):  # of an earlier run of this container
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(left, dir_fd=self._directory)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         listener.bind(f"/proc/self/fd/{self._directory}/{SOCKET}")
         listener.listen()
@@ -207,11 +208,14 @@ class Monitor:
                 error = str(failed)
         if first.failure is not None:
             self._exited = Exited(first.failure.code, time.time_ns(), error=first.failure.message)
+            self._stop_listening()
             self._answer(self._daemon, first.failure)
             self._leave_networks()
             return
         self._exited = Exited(first.code or 0, time.time_ns(), first.signal, oom, error)
         self._write_exit(self._exited)
+        # Before anybody hears of it: the directory may then be another run's, with a socket of its own.
+        self._stop_listening()
         self._tell_all(self._exited)
         self._leave_networks()
 
@@ -234,8 +238,15 @@ class Monitor:
         if self._cgroup is not None and self._exited is None:
             with contextlib.suppress(OSError):
                 self._cgroup.remove()
-        with contextlib.suppress(OSError):
-            os.unlink(SOCKET, dir_fd=self._directory)
+        self._stop_listening()
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._loop.forget(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+            with contextlib.suppress(OSError):
+                os.unlink(SOCKET, dir_fd=self._directory)
 
     def _accept(self, listener: socket.socket) -> None:
         try:

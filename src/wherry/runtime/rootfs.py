@@ -160,8 +160,9 @@ def _clone_from_container(pid: int, path: str, *, recursive: bool) -> int:
 
 def _attach_bind(root: int, mount: Mount, detached: int) -> None:
     is_directory = stat.S_ISDIR(os.fstat(detached).st_mode)
-    target = _open_target(root, mount, directory=is_directory)
+    target = -1
     try:
+        target = _open_target(root, mount, directory=is_directory)
         if mounts.file_system(target) == mounts.PROC_MAGIC and mount.target not in _PROC_FILES:
             raise StartError(f"{mount.target!r} cannot be mounted because it is inside /proc")
         mounts.apply(detached, mounts.parse_options(mount.options))
@@ -174,7 +175,8 @@ def _attach_bind(root: int, mount: Mount, detached: int) -> None:
             "are you trying to mount a directory onto a file (or vice-versa)?"
         ) from None
     finally:
-        os.close(target)
+        if target >= 0:
+            os.close(target)
         os.close(detached)
 
 

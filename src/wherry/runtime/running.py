@@ -110,9 +110,10 @@ class Running:
         self._loop.watch(self.pidfd, READ, lambda events: self._reap())
 
     def go(self) -> None:
-        """The cgroup is there."""
+        """The cgroup is there. A child that has failed meanwhile has said so, and will be heard."""
         if self._channel is not None:
-            send(self._channel, Go())
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                send(self._channel, Go())
 
     def connected(self) -> None:
         """The network interfaces are there."""
@@ -155,6 +156,8 @@ class Running:
                 packet, descriptors = receive(self._channel)
             except BlockingIOError:
                 return
+            except ConnectionResetError:  # it ended with something unread; what it said comes after this error
+                continue
             if not packet:
                 self._loop.forget(self._channel.fileno())
                 self._channel.close()

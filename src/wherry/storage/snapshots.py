@@ -64,7 +64,7 @@ class Snapshots:
 
     def create(self, id: str, chain_id: str | None) -> None:
         """A new one upon a layer, or upon nothing."""
-        mode, uid, gid = 0o755, 0, 0
+        mode, uid, gid = 0o755, os.geteuid(), os.getegid()
         if chain_id:
             below = os.stat(self._layers.path(self._layers.get(chain_id).chain_id))
             mode, uid, gid = stat.S_IMODE(below.st_mode), below.st_uid, below.st_gid
@@ -73,10 +73,9 @@ class Snapshots:
             os.mkdir(directory, 0o710)
         os.mkdir(f"{directory}/work", 0o700)
         os.mkdir(f"{directory}/upper", 0o755)
-        # The root directory of the overlay is upper itself, so that it has to look like the image's.
-        if (mode, uid, gid) != (0o755, os.geteuid(), os.getegid()):
-            os.chown(f"{directory}/upper", uid, gid)
-            os.chmod(f"{directory}/upper", mode)
+        # The root directory of the overlay is upper itself, so that it has to look like the image's, whatever the umask.
+        os.chown(f"{directory}/upper", uid, gid)
+        os.chmod(f"{directory}/upper", mode)
         self._database.execute("INSERT INTO snapshots VALUES (?, ?)", (id, chain_id or ""))
 
     def mounts(self, id: str) -> tuple[Mount, ...]:

@@ -25,6 +25,7 @@ def serve(nursery: int) -> None:
     process.die_with_parent()
     os.set_inheritable(nursery, False)
     os.chdir("/")
+    os.umask(0o022)  # the engine's may be tighter, and what is made here are the directories of containers
     _raise_descriptor_limit()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for workers: the engine has their pidfds
     gc.collect()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from wherry.model.errors import Conflict, InvalidParameter, NotFound
+from wherry.model.errors import InvalidParameter, NotFound
 
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
 ALL = "stream=1&stdin=1&stdout=1&stderr=1"
@@ -351,9 +351,32 @@ async def test_an_exec_that_cannot_start_is_told_of_in_the_stream(client: Any, e
     assert (await client("POST", "/exec/1/start", {"Detach": True})).status == 400
 
 
-async def test_an_exec_that_ran_already(client: Any, engine: SimpleNamespace) -> None:
-    give_exec(engine, Conflict("exec command 1 has already run"))
-    assert (await client("POST", "/exec/1/start", {})).status == 409
+async def test_an_exec_that_is_not_there(client: Any, engine: SimpleNamespace) -> None:
+    def get(exec_id: str) -> Any:
+        raise NotFound(f"No such exec instance: {exec_id}")
+
+    engine.execs.get = get
+    answer = await client("POST", "/exec/1/start", {})
+    assert (answer.status, answer.message) == (404, "No such exec instance: 1")
+
+
+async def test_output_does_not_follow_the_head_before_it_is_read(client: Any, engine: SimpleNamespace) -> None:
+    """An HTTP library that reads ahead of the head loses what it finds there."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    give_exec(engine, ours)
+    theirs.sendall(b"output")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(client.path)
+        sock.sendall(
+            b"POST /exec/1/start HTTP/1.1\r\nHost: e\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+        )
+        await asyncio.sleep(0.05)
+        assert sock.recv(65536).endswith(b"\r\n\r\n")
+        sock.setblocking(False)
+        assert await asyncio.get_running_loop().sock_recv(sock, 65536) == b"output"
+    theirs.close()
 
 
 async def test_a_websocket_carries_output_without_frames(client: Any, container: Container) -> None:

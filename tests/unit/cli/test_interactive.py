@@ -521,3 +521,13 @@ def test_start_several(engine: ScriptedEngine, wherry: Any) -> None:
     assert done.stderr.decode() == (
         "Error response from daemon: No such container: b\nError: failed to start containers: b\n"
     )
+
+
+def test_detaching_from_attach_is_told(engine: ScriptedEngine, on_terminal: Open) -> None:
+    ScriptedContainer(engine, echoing, tty=True).start()
+    terminal = on_terminal("attach", "box")
+    terminal.expect(r"\$ ")
+    terminal.send("\x10\x11")
+    assert terminal.wait() == 1
+    assert "read escape sequence" in terminal.output
+    assert terminal.settings() == terminal.initial_settings

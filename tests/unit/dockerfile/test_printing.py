@@ -29,7 +29,7 @@ from wherry.dockerfile.printing import print_dockerfile, print_instruction
         ("FROM a\nCMD", "CMD"),
         ("FROM a\nCMD []", "CMD []"),
         ("FROM a\nENV a=1 b='c d'", "ENV a=1 b='c d'"),
-        ("FROM a\nENV a  b  c", "ENV a b  c"),
+        ("FROM a\nENV a b  c", "ENV a  b  c"),
         ("FROM a\nARG a b= c=1", "ARG a b= c=1"),
         ("FROM a\nEXPOSE 90 80/udp", "EXPOSE 80/udp 90"),
         ("FROM a\nVOLUME /a /b", "VOLUME /a /b"),
@@ -148,6 +148,7 @@ _FILES = st.builds(
 @example("HEALTHCHECK --interval=0.0000001h --timeout=1ms1us1ns CMD a")
 @example("ARG \\  \\  \xa0\n")
 @example("ADD \ud800 \xa0 a\n")
+@example("ENV  \\  b=c  a\n")
 @example("VOLUME a\u2028 b\n")
 @settings(max_examples=500, deadline=None)
 def test_parse_print_parse_is_stable(text: str) -> None:

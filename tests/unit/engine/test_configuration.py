@@ -91,7 +91,7 @@ def test_contradictions_are_refused(host: HostConfig, message: str) -> None:
 
 
 def test_defaults_are_filled_in() -> None:
-    host = configuration.complete_host_config(HostConfig(memory=64 << 20), EngineConfig(log_driver="json-file"))
+    host = configuration.complete_host_config(HostConfig(memory=64 << 20), EngineConfig())
     assert (host.network_mode, host.ipc_mode, host.restart_policy.name) == ("bridge", "private", "no")
     assert (host.shm_size, host.memory_swap) == (64 << 20, 128 << 20)
     assert host.log_config.type == "json-file"

@@ -15,17 +15,11 @@ from wherry.storage import tar_reader
 from wherry.storage.tar_reader import Entry
 from wherry.storage.tar_writer import TarWriter, directory_entry, file_entry
 
-paths = st.lists(
-    st.text(
-        st.characters(codec="utf-8", exclude_characters="\0/", exclude_categories=("Cs", "Cc")),
-        min_size=1,
-        max_size=120,
-    )
-    .map(str.strip)
-    .filter(lambda part: part not in ("", ".", "..")),
-    min_size=1,
-    max_size=4,
-).map("/".join)
+characters = st.characters(codec="utf-8", exclude_characters="\0/", exclude_categories=("Cs", "Cc"))
+parts = st.text(characters, min_size=1, max_size=120).map(str.strip).filter(lambda part: part not in ("", ".", ".."))
+paths = st.lists(parts, min_size=1, max_size=4).map("/".join)
+attributes = st.dictionaries(st.from_regex(r"user\.[a-z]{1,9}", fullmatch=True), st.binary(max_size=50), max_size=2)
+KINDS = [tar_reader.REGULAR, tar_reader.DIRECTORY, tar_reader.SYMLINK, tar_reader.HARD_LINK, tar_reader.BLOCK_DEVICE]
 
 
 @st.composite

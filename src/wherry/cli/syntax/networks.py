@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from wherry.cli import values
-from wherry.cli.syntax import csv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ def parse_network(text: str) -> Attachment:
     """Raises ValueError with docker's words."""
     if not _is_long(text):
         return Attachment(text)
+    from wherry.cli.syntax import csv
+
     attachment = Attachment("")
     for field in csv.fields(text):
         key, equals, value = field.lower().partition("=")

@@ -84,8 +84,7 @@ def mapping(pairs: Sequence[str]) -> dict[str, str]:
 
 
 _SYSCTLS = frozenset(
-    "kernel." + name
-    for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
+    "kernel." + name for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
 )
 
 

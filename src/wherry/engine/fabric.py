@@ -1,0 +1,269 @@
+"""What networks are made of on this host: their pools of addresses, their bridges, the firewall's rules.
+
+A bridge is made when its network is; the default one when a container first needs it, so that an engine which nobody
+uses leaves the host as it is. What is there of an earlier engine is found by its name and used on.
+"""
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+
+from wherry.engine import network_options as options
+from wherry.linux import nftables
+from wherry.linux.errors import SyscallError
+from wherry.linux.nftables import NEWGEN, Nftables, table_name
+from wherry.model.errors import EngineError, Forbidden, InvalidParameter
+from wherry.model.network import IpamPool, Network
+from wherry.network import addresses, bridges
+from wherry.network.addresses import AddressError, IpNetwork, Pool
+from wherry.network.bridges import BridgeError, Device
+from wherry.network.neighbours import Neighbours
+from wherry.network.rules import BridgeRules, Rules
+
+log = logging.getLogger("wherry.network")
+
+DEFAULT_ROOT = "/var/lib/wherry"
+_DEFAULT_BRIDGE = "wherry0"
+_CALM = 0.05  # seconds without a change by others before their changes are looked at
+
+
+class Fabric:
+    """``instance`` tells engines of one machine from each other: "" for the one with the default data root."""
+
+    def __init__(self, engine_id: str, data_root: str, exec_root: str) -> None:
+        self._engine_id = engine_id
+        instance = "" if data_root == DEFAULT_ROOT else hashlib.sha256(data_root.encode()).hexdigest()[:6]
+        self._default_bridge = f"wherry{instance}" if instance else _DEFAULT_BRIDGE
+        self._forwarding_mark = f"{exec_root}/forwarding"
+        self._pools: dict[str, list[Pool]] = {}
+        self._networks: dict[str, Network] = {}
+        self._made: set[str] = set()
+        self.on_settled: Callable[[Network], None] = lambda network: None
+        table = f"wherry-{instance}" if instance else "wherry"
+        self.rules: Rules | None = Rules(table)
+        if not self.rules.is_supported():
+            self.rules.close()
+            self.rules = None
+            log.warning("this kernel has no nftables: published ports are forwarded by the engine itself, and networks "
+                        "are neither kept apart nor masqueraded")  # fmt: skip
+        self._neighbours = Neighbours(table)
+        self._watch: Nftables | None = None
+        self._calm: asyncio.TimerHandle | None = None
+
+    # --- networks
+
+    def register(self, network: Network) -> None:
+        """Makes a network known, and settles its subnets. Raises InvalidParameter and Forbidden."""
+        if network.driver not in ("host", "null"):
+            self._settle(network)
+        self._networks[network.id] = network
+
+    def _settle(self, network: Network) -> None:
+        wanted = [pool for pool in network.ipam.config if pool.subnet]
+        versions = {addresses.network_of(pool.subnet).version for pool in wanted}
+        try:
+            if network.enable_ipv4 and 4 not in versions and network.ipam.driver != "null":
+                wanted.insert(0, IpamPool(subnet=addresses.choose_subnet(self._taken(network))))
+            if network.enable_ipv6 and 6 not in versions and network.ipam.driver != "null":
+                wanted.append(IpamPool(subnet=addresses.choose_subnet_6(self._taken(network), self._engine_id)))
+            pools = []
+            for asked in wanted:
+                pool = Pool(
+                    asked.subnet,
+                    ip_range=asked.ip_range,
+                    gateway=asked.gateway,
+                    reserved=asked.auxiliary_addresses,
+                )
+                self._check_overlap(network, pool.subnet)
+                asked.subnet, asked.gateway = str(pool.subnet), pool.gateway
+                pools.append(pool)
+        except AddressError as error:
+            raise InvalidParameter(str(error)) from None
+        network.ipam.config = wanted
+        self._pools[network.id] = pools
+
+    def _check_overlap(self, network: Network, subnet: IpNetwork) -> None:
+        for other_id, pools in self._pools.items():
+            if other_id != network.id and network.driver == "bridge" == self._networks[other_id].driver:
+                if any(addresses.overlap(subnet, pool.subnet) for pool in pools):
+                    raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")
+
+    def _taken(self, network: Network) -> list[IpNetwork]:
+        own = [pool.subnet for key, pools in self._pools.items() if key != network.id for pool in pools]
+        return [*bridges.host_networks(except_for=self.bridge_name(network)), *own]
+
+    def bridge_name(self, network: Network) -> str:
+        named = network.options.get(options.NAME)
+        if named:
+            return named
+        return self._default_bridge if network.name == "bridge" else f"br-{network.id[:12]}"
+
+    def parent(self, network: Network) -> tuple[str, bool]:
+        """The host's interface that a macvlan or ipvlan network is on, and whether it is made for it."""
+        named = network.options.get("parent", "")
+        return (named, False) if named else (f"dm-{network.id[:12]}", True)
+
+    def pools(self, network: Network) -> list[Pool]:
+        return self._pools.get(network.id, [])
+
+    def make(self, network: Network) -> None:
+        """Has everything that a container on the network needs be there. Raises EngineError."""
+        if network.id in self._made:
+            return
+        try:
+            if network.driver == "bridge":
+                self._make_bridge(network)
+            elif network.driver in ("macvlan", "ipvlan"):
+                name, is_ours = self.parent(network)
+                if is_ours:
+                    bridges.make_dummy(name)
+                elif not bridges.exists(name):
+                    raise InvalidParameter(f"invalid subinterface vlan name {name}: there is no such interface")
+        except BridgeError as error:
+            raise EngineError(str(error)) from None
+        self._made.add(network.id)
+
+    def _make_bridge(self, network: Network) -> None:
+        name = self.bridge_name(network)
+        if network.name == "bridge" and not bridges.exists(name):
+            self._settle_default(network)
+        pools = self.pools(network)
+        inhibited = options.truth(network.options, options.INHIBIT_IPV4, default=False)
+        own = tuple(
+            f"{pool.gateway}/{pool.length}" for pool in pools if not (inhibited and pool.subnet.version == 4)
+        )  # fmt: skip
+        for version in sorted({pool.subnet.version for pool in pools}):
+            self._forward(version)
+        bridges.make(Device(name, network.id, options.mtu(network), own))
+        if self.rules is not None:
+            self.rules.add_bridge(
+                BridgeRules(
+                    name,
+                    tuple(str(pool.subnet) for pool in pools),
+                    masquerade=options.truth(network.options, options.MASQUERADE, default=True),
+                    internal=network.internal,
+                    icc=options.truth(network.options, options.ICC, default=True),
+                )
+            )
+            if not network.internal:
+                bridges.allow_localhost(name)
+            self._let_through()
+            self._listen()
+
+    def _settle_default(self, network: Network) -> None:
+        """The host may have got routes since the default network's subnet was chosen."""
+        taken = self._taken(network)
+        if any(addresses.overlap(pool.subnet, other) for pool in self.pools(network) for other in taken):
+            network.ipam.config = []
+            self._settle(network)
+            self.on_settled(network)
+
+    def forget(self, network: Network) -> None:
+        """Removes what was made for it."""
+        self._networks.pop(network.id, None)
+        self._pools.pop(network.id, None)
+        self._unmake(network)
+
+    def _unmake(self, network: Network) -> None:
+        self._made.discard(network.id)
+        if network.driver == "bridge":
+            name = self.bridge_name(network)
+            if self.rules is not None:
+                self.rules.remove_bridge(name)
+                self._let_through()
+            bridges.remove(name, network.id)
+        elif network.driver in ("macvlan", "ipvlan"):
+            name, is_ours = self.parent(network)
+            if is_ours:
+                bridges.remove_dummy(name)
+
+    def close(self, in_use: set[str]) -> None:
+        """Lets go. While containers run their networks stay, ``in_use`` by name; otherwise nothing does."""
+        if self._watch is not None:
+            asyncio.get_running_loop().remove_reader(self._watch)
+            self._watch.close()
+        if self._calm is not None:
+            self._calm.cancel()
+        if not in_use:
+            for network in list(self._networks.values()):
+                self._unmake(network)
+            self._stop_forwarding()
+        if self.rules is not None:
+            self.rules.close()
+        self._neighbours.close()
+
+    # --- forwarding
+
+    def _forward(self, version: int) -> None:
+        """Makes this host a router. One that was none before goes on being none for everybody else's packets."""
+        if not bridges.forwards(version):
+            with open(self._forwarding_mark, "a", encoding="ascii") as file:
+                file.write(f"{version}\n")
+            bridges.set_forwarding(version, on=True)
+        if self.rules is not None and version in self._switched_on():
+            self.rules.close_forwarding()
+
+    def _stop_forwarding(self) -> None:
+        for version in self._switched_on():
+            bridges.set_forwarding(version, on=False)
+        if os.path.exists(self._forwarding_mark):
+            os.unlink(self._forwarding_mark)
+
+    def _switched_on(self) -> set[int]:
+        try:
+            with open(self._forwarding_mark, encoding="ascii") as file:
+                return {int(line) for line in file}
+        except FileNotFoundError:
+            return set()
+
+    # --- other firewalls
+
+    def _let_through(self) -> None:
+        assert self.rules is not None
+        try:
+            self._neighbours.let_through(self.rules.bridges)
+        except (SyscallError, OSError) as error:
+            log.warning("another firewall on this host could not be told to let containers through: %s", error)
+
+    def _listen(self) -> None:
+        """From now on, what others do to the firewall is looked at, and put right."""
+        if self._watch is None:
+            self._watch = Nftables(groups=[nftables.GROUP])
+            asyncio.get_running_loop().add_reader(self._watch, self._hear)
+
+    def _hear(self) -> None:
+        assert self._watch is not None and self.rules is not None
+        try:
+            told = self._watch.notifications()
+        except OSError:  # too much at once: some of it is lost
+            self._wait_for_calm()
+            return
+        own = (self.rules.port, self._neighbours.port)
+        for message in told:
+            if message.kind != NEWGEN and message.port not in own and self._concerns_us(table_name(message)):
+                self._wait_for_calm()
+                return
+
+    def _concerns_us(self, table: str) -> bool:
+        """Tables of other engines of this kind are their business."""
+        return not table.startswith("wherry") or (self.rules is not None and table == self.rules.table)
+
+    def _wait_for_calm(self) -> None:
+        if self._calm is not None:
+            self._calm.cancel()
+        self._calm = asyncio.get_running_loop().call_later(_CALM, self._put_right)
+
+    def _put_right(self) -> None:
+        self._calm = None
+        if self.rules is None or not self.rules.bridges:
+            return
+        try:
+            self.rules.write()
+        except SyscallError as error:
+            log.warning("the firewall's rules could not be put back: %s", error)
+        self._let_through()
+
+    def each(self) -> Iterator[Network]:
+        return iter(list(self._networks.values()))

@@ -1,0 +1,117 @@
+"""Other firewalls on this host: those that drop what is forwarded are told to let containers through.
+
+A packet has to be accepted by every chain that sees it, so wherry's own rules are not enough beside a forward policy of
+drop (Docker's, ufw's, an administrator's). What wherry would not have it has dropped before they are asked, so for its
+bridges they may accept everything. In Docker's firewall there is a chain for such rules; elsewhere they go to the top.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+from wherry.linux import nftables
+from wherry.linux.errors import SyscallError
+from wherry.linux.nftables import (
+    ACCEPT,
+    BRIDGE,
+    DROP,
+    FORWARD,
+    Nftables,
+    compare,
+    counter,
+    input_interface,
+    interface_name,
+    output_interface,
+    verdict,
+)
+
+_DOCKER_USER = "DOCKER-USER"
+_LEGACY = (("iptables-legacy", "/proc/net/ip_tables_names"), ("ip6tables-legacy", "/proc/net/ip6_tables_names"))
+_SECONDS = 5
+
+
+class Neighbours:
+    """What is inserted bears the comment ``mark``, by which it is found again."""
+
+    def __init__(self, mark: str) -> None:
+        self._mark = mark
+        self._firewall = Nftables()
+
+    @property
+    def port(self) -> int:
+        """The address of the socket by which changes are made."""
+        return self._firewall.port
+
+    def close(self) -> None:
+        self._firewall.close()
+
+    def let_through(self, bridges: Sequence[str]) -> None:
+        """Brings the other firewalls' rules for ``bridges`` up to date; none takes back everything."""
+        try:
+            self._update(bridges)
+        except SyscallError:
+            self._update(bridges)  # they were being changed at the same time
+        for program, tables in _LEGACY:
+            _update_legacy(program, tables, self._mark, bridges)
+
+    def _update(self, bridges: Sequence[str]) -> None:
+        requests = []
+        wanted = {f"{self._mark}:{bridge}": interface_name(bridge) for bridge in bridges}
+        for family, table, chain in self._places():
+            missing = dict(wanted)
+            for rule in self._firewall.rules(family, table):
+                if rule.comment.startswith(f"{self._mark}:"):
+                    if rule.chain == chain and rule.comment in wanted:
+                        missing.pop(rule.comment, None)
+                    else:
+                        requests.append(nftables.delete_rule(family, table, rule.chain, rule.handle))
+            for comment, name in missing.items():
+                for interface in (input_interface, output_interface):
+                    match = (interface(), compare(name), counter(), verdict(ACCEPT))
+                    requests.append(nftables.rule(family, table, chain, *match, comment=comment, at_the_top=True))
+        if requests:
+            self._firewall.commit(*requests)
+
+    def _places(self) -> list[tuple[int, str, str]]:
+        """(family, table, chain) of where to insert: the chains that would drop, or have our rules already."""
+        found = []
+        for base in self._firewall.base_chains():
+            if base.hook != FORWARD or base.family == BRIDGE:
+                continue
+            ours = any(
+                rule.comment.startswith(f"{self._mark}:") for rule in self._firewall.rules(base.family, base.table)
+            )
+            if base.policy != DROP and not ours:
+                continue
+            chains = self._firewall.chains(base.family, base.table)
+            found.append((base.family, base.table, _DOCKER_USER if _DOCKER_USER in chains else base.name))
+        return found
+
+
+def _update_legacy(program: str, tables: str, mark: str, bridges: Sequence[str]) -> None:
+    """The iptables of before nftables cannot be reached by netlink. Only where somebody uses it, and drops."""
+    try:
+        with open(tables, encoding="ascii") as file:
+            in_use = "filter" in file.read().split()
+    except OSError:
+        return
+    if not in_use or shutil.which(program) is None:
+        return
+    lines = _run(program, "-S").splitlines()
+    chain = _DOCKER_USER if f"-N {_DOCKER_USER}" in lines else "FORWARD"
+    ours = [line for line in lines if f"--comment {mark}:" in line]
+    if "-P FORWARD DROP" not in lines and not ours:
+        return
+    for line in ours:
+        if not any(f"{mark}:{bridge} " in line for bridge in bridges):
+            _run(program, "-D", *line.split()[1:])
+    for bridge in bridges:
+        if not any(f"{mark}:{bridge} " in line for line in ours):
+            for direction in ("-i", "-o"):
+                comment = ("-m", "comment", "--comment", f"{mark}:{bridge}")
+                _run(program, "-I", chain, direction, bridge, *comment, "-j", "ACCEPT")
+
+
+def _run(program: str, *arguments: str) -> str:
+    command = [program, "-w", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False).stdout
