@@ -22,6 +22,7 @@ from wherry.runtime.monitors import Exit, Monitor, StartError, connect
 from wherry.runtime.spec import Log, Namespace, Rlimit
 
 NODES = ("null", "zero", "full", "random", "urandom", "tty")
+HOST_LINKS = ("core",) if os.path.exists("/proc/kcore") else ()
 STREAM_LINKS = ("fd", "stdin", "stdout", "stderr")
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
@@ -179,11 +180,13 @@ class TestSurroundings:
         assert "127.0.0.1/8" in output.stdout
 
     async def test_devices(self, launcher: Launcher, bundles: Bundles) -> None:
-        script = "cd /dev; ls; stat -c '%n %t:%T %a' null zero full random urandom tty; readlink fd stdin ptmx"
+        script = (
+            f"cd /dev; ls; stat -c '%n %t:%T %a' {' '.join(NODES)}; for link in fd stdin ptmx; do readlink $link; done"
+        )
         output = await run(launcher, bundles.spec("sh", "-c", script))
         assert output.stdout.split("null 1:3")[0].split() == sorted(
             [
-                *(["core"] if os.path.exists("/proc/kcore") else []),
+                *HOST_LINKS,
                 "mqueue",
                 "ptmx",
                 "pts",

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from wherry.engine import network_options as options
 from wherry.linux import nftables
@@ -40,6 +40,7 @@ class Fabric:
         self._pools: dict[str, list[Pool]] = {}
         self._networks: dict[str, Network] = {}
         self._made: set[str] = set()
+        self._mtus: dict[str, int] = {}
         self.on_settled: Callable[[Network], None] = lambda network: None
         table = f"wherry-{instance}" if instance else "wherry"
         self.rules: Rules | None = Rules(table)
@@ -86,9 +87,10 @@ class Fabric:
 
     def _check_overlap(self, network: Network, subnet: IpNetwork) -> None:
         for other_id, pools in self._pools.items():
-            if other_id != network.id and network.driver == "bridge" == self._networks[other_id].driver:
-                if any(addresses.overlap(subnet, pool.subnet) for pool in pools):
-                    raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")
+            both_bridges = network.driver == "bridge" == self._networks[other_id].driver
+            overlaps = any(addresses.overlap(subnet, pool.subnet) for pool in pools)
+            if other_id != network.id and both_bridges and overlaps:
+                raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")
 
     def _taken(self, network: Network) -> list[IpNetwork]:
         own = [pool.subnet for key, pools in self._pools.items() if key != network.id for pool in pools]
@@ -104,6 +106,10 @@ class Fabric:
         """The host's interface that a macvlan or ipvlan network is on, and whether it is made for it."""
         named = network.options.get("parent", "")
         return (named, False) if named else (f"dm-{network.id[:12]}", True)
+
+    def mtu(self, network: Network) -> int:
+        """That of the network's bridge."""
+        return self._mtus.get(network.id, 0)
 
     def pools(self, network: Network) -> list[Pool]:
         return self._pools.get(network.id, [])
@@ -136,7 +142,8 @@ class Fabric:
         )  # fmt: skip
         for version in sorted({pool.subnet.version for pool in pools}):
             self._forward(version)
-        bridges.make(Device(name, network.id, options.mtu(network), own))
+        self._mtus[network.id] = options.mtu(network) or bridges.host_mtu()
+        bridges.make(Device(name, network.id, self._mtus[network.id], own))
         if self.rules is not None:
             self.rules.add_bridge(
                 BridgeRules(
@@ -264,6 +271,3 @@ class Fabric:
         except SyscallError as error:
             log.warning("the firewall's rules could not be put back: %s", error)
         self._let_through()
-
-    def each(self) -> Iterator[Network]:
-        return iter(list(self._networks.values()))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from wherry.linux.rtnetlink import IPVLAN_MODES, MACVLAN_MODES
 from wherry.model.errors import InvalidParameter, NotFound, NotSupported
 from wherry.model.network import Network, NetworkCreate
-from wherry.network.addresses import AddressError, address_of, network_of, overlap
+from wherry.network.addresses import AddressError, IpNetwork, address_of, network_of, overlap
 
 _PREFIX = "com.docker.network."
 NAME = f"{_PREFIX}bridge.name"
@@ -74,7 +74,7 @@ def _check_options(driver: str, options: Mapping[str, str]) -> None:
 
 
 def _check_subnets(asked: NetworkCreate) -> None:
-    seen = []
+    seen: list[IpNetwork] = []
     for pool in asked.ipam.config:
         if not pool.subnet:
             if pool.ip_range or pool.gateway or pool.auxiliary_addresses:

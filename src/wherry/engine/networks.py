@@ -128,10 +128,6 @@ class Networks:
         self._events.publish("network", "prune", "", {"reclaimed": "0"})
         return {"NetworksDeleted": removed or None}
 
-    def list(self, filters: Mapping[str, list[str]]) -> list[dict[str, Any]]:
-        _check_filters(filters, _LIST_FILTERS)
-        return [self.describe(network) for network in self._by_id.values() if self._passes(network, filters)]
-
     def inspect(self, name: str, *, scope: str = "") -> dict[str, Any]:
         network = self.get(name)
         if scope not in ("", "local"):
@@ -175,7 +171,7 @@ class Networks:
             "Labels": network.labels,
         }
 
-    def _users(self, network: Network) -> "list[tuple[str, str, EndpointSettings]]":
+    def _users(self, network: Network) -> list[tuple[str, str, EndpointSettings]]:
         """The id, the name and the endpoint of each container that runs on it."""
         return [
             (live.record.id, live.record.name, endpoint)
@@ -217,6 +213,10 @@ class Networks:
 
     def _publish(self, network: Network, action: str) -> None:
         self._events.publish("network", action, network.id, {"name": network.name, "type": network.driver})
+
+    def list(self, filters: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+        _check_filters(filters, _LIST_FILTERS)
+        return [self.describe(network) for network in self._by_id.values() if self._passes(network, filters)]
 
 
 def _check_filters(filters: Mapping[str, list[str]], known: set[str]) -> None:

@@ -7,7 +7,7 @@ import msgspec
 from wherry.model.config import ContainerConfig
 from wherry.model.health import Health
 from wherry.model.host import HostConfig, LogConfig, PortBinding
-from wherry.model.network import EndpointSettings
+from wherry.model.network import Attachment, EndpointSettings
 from wherry.model.volume import MountPoint
 
 
@@ -43,7 +43,7 @@ class State(msgspec.Struct):
 class Container(msgspec.Struct):
     """One row of the state. ``created`` in nanoseconds since the epoch; ``image_id`` and ``chain_id`` are digests.
 
-    ``ports`` are the published ones while it runs, by the container's ("80/tcp"). ``user_stopped`` remembers that a
+    ``networks`` and ``attachments`` have the networks' names for keys; ``ports`` are the published ones while it runs, by the container's ("80/tcp"). ``user_stopped`` remembers that a
     person stopped it, which the restart policy "unless-stopped" respects. ``log`` is the driver in use, which the host
     configuration may call by another name.
     """
@@ -59,6 +59,7 @@ class Container(msgspec.Struct):
     config: ContainerConfig
     host_config: HostConfig
     networks: dict[str, EndpointSettings] = {}
+    attachments: dict[str, Attachment] = {}
     ports: dict[str, list[PortBinding]] = {}
     mounts: list[MountPoint] = []
     state: State = msgspec.field(default_factory=State)

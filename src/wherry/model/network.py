@@ -86,5 +86,14 @@ class EndpointSettings(msgspec.Struct):
     dns_names: list[str] | None = msgspec.field(default=None, name="DNSNames")
 
 
+class Attachment(msgspec.Struct):
+    """What the API does not show of an endpoint: the address that was asked for, and its interface's names in the
+    container and on the host."""
+
+    asked_mac: str = ""
+    interface: str = ""
+    host_interface: str = ""
+
+
 class NetworkingConfig(msgspec.Struct, rename="pascal"):
     endpoints_config: dict[str, EndpointSettings | None] = {}

@@ -21,14 +21,12 @@ class BridgeError(Exception):
 
 
 class Device(NamedTuple):
-    """``addresses`` have their subnet's prefix: "172.17.0.1/16". ``owned`` is False for a bridge of the user's, which
-    is used as it is and stays."""
+    """``addresses`` have their subnet's prefix: "172.17.0.1/16"."""
 
     name: str
     network_id: str
     mtu: int
     addresses: tuple[str, ...]
-    owned: bool = True
 
 
 def make(device: Device) -> None:
@@ -39,7 +37,7 @@ def make(device: Device) -> None:
             if found is None:
                 mac = "02:57:" + hashlib.sha256(device.network_id.encode()).digest()[:4].hex(":")
                 alias = _ALIAS + device.network_id
-                route.execute(rtnetlink.bridge(device.name, mac=mac, mtu=device.mtu or host_mtu(), alias=alias))
+                route.execute(rtnetlink.bridge(device.name, mac=mac, mtu=device.mtu, alias=alias))
                 found = route.link(device.name)
             elif found.kind != "bridge":
                 raise BridgeError(f"bridge {device.name} cannot be made: there is an interface of that name")
@@ -52,7 +50,7 @@ def make(device: Device) -> None:
 def _set_up(route: Route, link: Link, device: Device) -> None:
     _write(f"net/ipv6/conf/{device.name}/accept_ra", "0")
     has_ipv6 = any(":" in address for address in device.addresses)
-    if device.owned:
+    if link.alias == _ALIAS + device.network_id:  # one that somebody else made is used as it is
         _write(f"net/ipv6/conf/{device.name}/disable_ipv6", str(int(not has_ipv6)))
     missing = [each for each in device.addresses if (link.index, each) not in route.addresses()]
     route.execute(rtnetlink.bring_up(link.index), *(rtnetlink.add_address(link.index, each) for each in missing))

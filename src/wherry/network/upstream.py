@@ -96,7 +96,12 @@ def _family(server: str) -> int:
 async def _readable(waiting: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
-    loop.add_reader(waiting, lambda: ready.done() or ready.set_result(None))
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(waiting, wake)
     try:
         await ready
     finally:

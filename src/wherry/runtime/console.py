@@ -49,11 +49,13 @@ def open_terminal(root: int, size: tuple[int, int] | None) -> Terminal:
 
 
 def mount_console(root: int, slave: int) -> None:
-    """/dev/console, as a bind mount of the terminal on a file that is made for it."""
+    """/dev/console, as a bind mount of the terminal on a file that is made for it, unless the user mounted one."""
     device_directory = paths.open_in(root, "/dev", os.O_PATH | os.O_DIRECTORY)
     try:
         flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
         target = os.open("console", flags, 0o600, dir_fd=device_directory)
+    except FileExistsError:
+        return
     except OSError as error:
         raise SyscallError(error.errno or 0, "make", "/dev/console") from error
     finally:

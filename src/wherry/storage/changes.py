@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator
 
 from wherry.model.errors import EngineError
+from wherry.storage import placeholders
 from wherry.storage.unpack import OVERLAY_OPAQUE
 
 CHANGED, ADDED, DELETED = 0, 1, 2
@@ -87,10 +88,14 @@ class _Comparison:
             if child is None:
                 return []
             try:
+                if old is None and placeholders.is_directory(path[1:], child):
+                    return []
                 hides = replaces or _is_opaque(child)
                 below = self.directory(child, old_directories, path, replaces=hides)
             finally:
                 os.close(child)
+        if old is None and placeholders.is_file(path[1:], new):
+            return []
         if old is None:
             return [(ADDED, path), *below]
         if below or _differ(old, new) or self._capabilities_differ(fd, name, new, lowers):

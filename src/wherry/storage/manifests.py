@@ -73,9 +73,18 @@ class ArchiveItem(msgspec.Struct, rename="pascal"):
 def decode(data: bytes, kind: type[Document], name: str) -> Document:
     """A document of somebody else's. Raises InvalidParameter that names it; nesting without end too."""
     try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        return msgspec.convert(without_nulls(msgspec.json.decode(data)), kind)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         raise InvalidParameter(f"{name}: {str(error)[:200]}") from None
+
+
+def without_nulls(value: Any) -> Any:
+    """The same without the members that are null, which is how Go writes what is not there."""
+    if isinstance(value, dict):
+        return {name: without_nulls(member) for name, member in value.items() if member is not None}
+    if isinstance(value, list):
+        return [without_nulls(member) for member in value]
+    return value
 
 
 def architecture() -> str:

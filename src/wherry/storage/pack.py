@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable
 
-from wherry.storage import tar_reader
+from wherry.storage import placeholders, tar_reader
 from wherry.storage.tar_reader import MAX_NAME, Entry, shown
 from wherry.storage.tar_writer import TarWriter
 from wherry.storage.unpack import OPAQUE, OVERLAY_OPAQUE, WHITEOUT
@@ -96,7 +96,7 @@ class Packer:
         if not stat.S_ISDIR(facts.st_mode):
             if self._layer and stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0:
                 self._mark(level.prefix + WHITEOUT + name, facts)
-            else:
+            elif not (self._layer and placeholders.is_file(os.fsdecode(path), facts)):
                 self._add(level.fd, name, path, facts)
             return None
         try:
@@ -105,6 +105,9 @@ class Packer:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return None  # replaced since lstat
             raise
+        if self._layer and placeholders.is_directory(os.fsdecode(path), fd):
+            os.close(fd)
+            return None
         self._add(fd, b".", path, os.fstat(fd))
         if self._layer and _xattr(fd, OVERLAY_OPAQUE) == b"y":
             self._mark(path + b"/" + OPAQUE, facts)

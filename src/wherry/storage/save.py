@@ -78,12 +78,12 @@ class Saver:
             for name in entry.names if chain else ():
                 top = digests.hexadecimal(chain[-1].blob)
                 repositories.setdefault(name.familiar_name, {})[name.tag] = top
+        self._link_parents(chosen, items)
         documents["index.json"] = msgspec.json.encode(index)
         documents["manifest.json"] = msgspec.json.encode(items)
         documents["oci-layout"] = _LAYOUT
         if repositories:
             documents["repositories"] = msgspec.json.encode(repositories)
-        self._link_parents(chosen, items)
         yield header(directory_entry("blobs/")) + header(directory_entry("blobs/sha256/"))
         for member in sorted([*documents, *layers]):
             if member in documents:
