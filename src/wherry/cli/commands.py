@@ -64,6 +64,7 @@ _RMI = Entry("rmi:RMI", "Remove one or more images")
 _RUN = Entry("run:RUN", "Create and run a new container from an image")
 _SAVE = Entry("save:SAVE", "Save one or more images to a tar archive (streamed to STDOUT by default)")
 _START = Entry("start:START", "Start one or more stopped containers")
+_STATS = Entry("stats:STATS", "Display a live stream of container(s) resource usage statistics")
 _STOP = Entry("stop:STOP", "Stop one or more running containers")
 _TAG = Entry("tag:TAG", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE")
 _TOP = Entry("top:TOP", "Display the running processes of a container")
@@ -103,6 +104,7 @@ TOP: dict[str, Entry | Group] = {
             "rm": _RM,
             "run": _RUN,
             "start": _START,
+            "stats": _STATS,
             "stop": _STOP,
             "top": _TOP,
             "unpause": _UNPAUSE,
@@ -158,6 +160,7 @@ TOP: dict[str, Entry | Group] = {
     "rmi": _RMI,
     "save": _SAVE,
     "start": _START,
+    "stats": _STATS,
     "stop": _STOP,
     "tag": _TAG,
     "top": _TOP,

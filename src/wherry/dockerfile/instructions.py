@@ -77,38 +77,36 @@ class Run(Instruction, frozen=True, kw_only=True):
     security: Security = "sandbox"
 
 
-class Copy(Instruction, frozen=True, kw_only=True):
-    """``sources`` are paths, and come before ``heredocs``, which are files of their own.
+class Files(Instruction, frozen=True, kw_only=True):
+    """What COPY and ADD have in common. A source is a path, or a here-document, which is a file of its own."""
 
-    ``source_stage`` (``--from``) is a stage's name or number, or an image; "" is the build context.
-    """
-
-    keyword = "COPY"
-    sources: tuple[str, ...]
-    heredocs: tuple[HereDocument, ...] = ()
+    sources: tuple[str | HereDocument, ...]
     destination: str
-    source_stage: str = ""
     chown: str = ""
     chmod: str = ""
     link: bool = False
-    parents: bool = False
     exclude: tuple[str, ...] = ()
 
+    @property
+    def heredocs(self) -> tuple[HereDocument, ...]:
+        return tuple(source for source in self.sources if isinstance(source, HereDocument))
 
-class Add(Instruction, frozen=True, kw_only=True):
-    """``sources`` may also be URLs, git addresses and archives. None for a flag that is not given."""
+
+class Copy(Files, frozen=True, kw_only=True):
+    """``source_stage`` (``--from``) is a stage's name or number, or an image; "" is the build context."""
+
+    keyword = "COPY"
+    source_stage: str = ""
+    parents: bool = False
+
+
+class Add(Files, frozen=True, kw_only=True):
+    """Its paths may also be URLs, git addresses and archives. None for a switch that is not given."""
 
     keyword = "ADD"
-    sources: tuple[str, ...]
-    heredocs: tuple[HereDocument, ...] = ()
-    destination: str
-    chown: str = ""
-    chmod: str = ""
-    link: bool = False
     checksum: str = ""
     keep_git_dir: bool | None = None
     unpack: bool | None = None
-    exclude: tuple[str, ...] = ()
 
 
 class Cmd(Instruction, frozen=True, kw_only=True):

@@ -133,8 +133,8 @@ def _run(statement: Statement, flags: Flags) -> ins.Run:
     )
 
 
-def _files(statement: Statement) -> tuple[tuple[str, ...], tuple[HereDocument, ...], str]:
-    """Sources, here-documents and destination of COPY and ADD."""
+def _files(statement: Statement) -> tuple[tuple[str | HereDocument, ...], str]:
+    """Sources and destination of COPY and ADD."""
     words = _list(statement.arguments)
     if len(words) < 2:
         reason = f"{statement.keyword} requires at least two arguments, but only one was provided"
@@ -148,14 +148,15 @@ def _files(statement: Statement) -> tuple[tuple[str, ...], tuple[HereDocument, .
             f"{statement.keyword} has a << that is no source of its own: expected <<NAME, without spaces or quotes "
             "around it, in the form without brackets"
         )
-    return tuple(source for source in sources if source not in starts), statement.heredocs, destination
+    # A line cannot begin one here-document in two ways: the same word is the same, and its last text counts.
+    bodies = {heredoc.word: heredoc for heredoc in statement.heredocs}
+    return tuple(bodies.get(source, source) for source in sources), destination
 
 
 def _copy(statement: Statement, flags: Flags) -> ins.Copy:
-    sources, heredocs, destination = _files(statement)
+    sources, destination = _files(statement)
     return ins.Copy(
         sources=sources,
-        heredocs=heredocs,
         destination=destination,
         source_stage=flags.text("from"),
         chown=flags.text("chown"),
@@ -168,10 +169,9 @@ def _copy(statement: Statement, flags: Flags) -> ins.Copy:
 
 
 def _add(statement: Statement, flags: Flags) -> ins.Add:
-    sources, heredocs, destination = _files(statement)
+    sources, destination = _files(statement)
     return ins.Add(
         sources=sources,
-        heredocs=heredocs,
         destination=destination,
         chown=flags.text("chown"),
         chmod=flags.text("chmod"),

@@ -146,9 +146,11 @@ def _command(command: ins.CommandLine) -> str:
 
 
 def _files(files: ins.Copy | ins.Add) -> str:
+    words = [source if isinstance(source, str) else source.word for source in files.sources]
     if files.heredocs:
-        return " ".join((*files.sources, *(heredoc.word for heredoc in files.heredocs), files.destination))
-    return _words((*files.sources, files.destination))
+        # Two spaces, since a word may end with an escape character, which takes the first to itself.
+        return "  ".join((*words, files.destination))
+    return _words((*words, files.destination))
 
 
 def _words(words: Sequence[str]) -> str:

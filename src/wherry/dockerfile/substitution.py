@@ -84,8 +84,10 @@ class _Substitution:
     def _files(self, instruction: _F) -> _F:
         return replace(
             instruction,
-            sources=self.texts(instruction.sources),
-            heredocs=tuple(self._heredoc(heredoc) for heredoc in instruction.heredocs),
+            sources=tuple(
+                self.text(source) if isinstance(source, str) else self._heredoc(source)
+                for source in instruction.sources
+            ),
             destination=self.text(instruction.destination),
             chown=self.text(instruction.chown),
             chmod=self.text(instruction.chmod),

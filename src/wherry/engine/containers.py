@@ -7,6 +7,7 @@ import socket
 
 from wherry.engine import clock, configuration, log_options, mount_points, names, specification
 from wherry.engine.config import EngineConfig
+from wherry.engine.connections import Connections
 from wherry.engine.events import Events
 from wherry.engine.lifecycle import Lifecycle
 from wherry.engine.roster import Live, PendingAttach, Roster
@@ -16,7 +17,7 @@ from wherry.model.config import ContainerConfig
 from wherry.model.container import Container, Status
 from wherry.model.errors import Conflict, EngineError, InvalidParameter, NotModified
 from wherry.model.host import HostConfig
-from wherry.model.network import EndpointSettings, NetworkingConfig
+from wherry.model.network import NetworkingConfig
 from wherry.model.volume import MountPoint
 from wherry.runtime.monitors import Monitor
 from wherry.storage.store import Store
@@ -31,6 +32,7 @@ class Containers:
         volumes: Volumes,
         events: Events,
         lifecycle: Lifecycle,
+        connections: Connections,
     ) -> None:
         self._config = config
         self._roster = roster
@@ -38,6 +40,7 @@ class Containers:
         self._volumes = volumes
         self._events = events
         self._lifecycle = lifecycle
+        self._connections = connections
 
     # --- looking
 
@@ -89,6 +92,7 @@ class Containers:
         container_id = self._roster.new_id()
         if not merged.hostname:
             merged.hostname = os.uname().nodename if host.network_mode == "host" else container_id[:12]
+        networks, attachments = self._connections.endpoints(host, networking, merged.mac_address or "")
         name = self._roster.reserve(name, container_id)
         directory = self.directory(container_id)
         record = Container(
@@ -102,12 +106,14 @@ class Containers:
             args=arguments,
             config=merged,
             host_config=host,
-            networks=_endpoints(host, networking),
+            networks=networks,
+            attachments=attachments,
             log=log,
             log_path=log_options.log_path(directory, container_id, log.type),
         )
         try:
             specification.write_resources(host)
+            self._connections.check(record)
             await self._mount_points(record)
             self._store.snapshots.create(container_id, image.chain_id)
             self._roster.add(record)
@@ -255,6 +261,7 @@ class Containers:
             raise InvalidParameter("Renaming a container with the same name as its current name")
         live.record.name = self._roster.reserve(new, live.record.id)
         self._roster.release(old)
+        self._connections.renamed(live)
         self._roster.save(live)
         self._events.container(live.record, "rename", oldName=f"/{old}")
 
@@ -305,18 +312,11 @@ class Containers:
         self._events.container(self.get(name), "detach")
 
 
-def _endpoints(host: HostConfig, networking: NetworkingConfig) -> dict[str, EndpointSettings]:
-    if host.network_mode.startswith("container:"):
-        return {}
-    asked = {name: settings or EndpointSettings() for name, settings in networking.endpoints_config.items()}
-    return asked or {host.network_mode: EndpointSettings()}
-
-
 def _warnings(host: HostConfig) -> list[str]:
     """What was asked for and will not be had, a line each."""
     warnings = []
-    if host.port_bindings or host.publish_all_ports:
-        warnings.append("Published ports are not reachable: this engine does not connect containers to networks yet")
+    if (host.port_bindings or host.publish_all_ports) and host.network_mode == "host":
+        warnings.append("Published ports are discarded when using host network mode")
     if host.oom_kill_disable and not host.memory:
         warnings.append(
             "OOM killer is disabled for the container, but no memory limit is set, "

@@ -133,6 +133,7 @@ def interface(container: Container, network: Network, fabric: Fabric, gateways: 
             if address
         ),
         gateways=gateways,
+        hairpin=bool(container.ports),
         sysctls=_sysctls(settings, attachment.interface),
     )
     if network.driver == "bridge":

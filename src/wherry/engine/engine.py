@@ -6,11 +6,14 @@ import uuid
 
 from wherry.engine.archives import Archives
 from wherry.engine.config import EngineConfig
+from wherry.engine.connections import Connections
 from wherry.engine.containers import Containers
 from wherry.engine.events import Events
 from wherry.engine.execs import Execs
+from wherry.engine.fabric import Fabric
 from wherry.engine.images import Images
 from wherry.engine.lifecycle import Lifecycle
+from wherry.engine.networks import Networks
 from wherry.engine.recovery import Recovery
 from wherry.engine.roster import Roster
 from wherry.engine.system import System
@@ -38,14 +41,22 @@ class Engine:
         self._roster = Roster(database)
         self.events = Events(database)
         self.volumes = Volumes(self._roster, store, self.events)
-        self._lifecycle = Lifecycle(config, self._roster, store, self.volumes, self.events, launcher, hierarchies)
-        self._recovery = Recovery(config.exec_root, self._roster, store, self._lifecycle)
-        self.containers = Containers(config, self._roster, store, self.volumes, self.events, self._lifecycle)
+        engine_id = _engine_id(config.data_root)
+        fabric = Fabric(engine_id, config.data_root, config.exec_root)
+        self.networks = Networks(self._roster, database, fabric, self.events)
+        self.connections = Connections(self._roster, self.networks, fabric, self.events, config.data_root)
+        self._lifecycle = Lifecycle(
+            config, self._roster, store, self.volumes, self.events, launcher, hierarchies, self.connections
+        )
+        self._recovery = Recovery(config.exec_root, self._roster, store, self._lifecycle, self.connections)
+        self.containers = Containers(
+            config, self._roster, store, self.volumes, self.events, self._lifecycle, self.connections
+        )
         self.execs = Execs(self.containers, self.events)
         self.images = Images(self._roster, self.containers, store, self.events)
         self.archives = Archives(self._roster, self.containers, store, self.events)
         self.views = Views(self._roster, self.containers, self.execs, store, self.events)
-        self.system = System(config, self._roster, store, self.events, hierarchies, _engine_id(config.data_root))
+        self.system = System(config, self._roster, store, self.events, hierarchies, engine_id)
 
     @classmethod
     async def open(cls, config: EngineConfig) -> "Engine":
@@ -62,6 +73,7 @@ class Engine:
 
     async def close(self) -> None:
         await self._lifecycle.close()
+        self.connections.close()
         await self._launcher.close()
         await asyncio.to_thread(self._store.close)
         self._database.close()

@@ -2,9 +2,11 @@
 
 import ipaddress
 import os
+from collections.abc import Sequence
 
 from wherry.model.container import Container
 from wherry.model.host import HostConfig
+from wherry.runtime.plumbing import RESOLVER
 
 _LOCAL_HOSTS = """\
 127.0.0.1\tlocalhost
@@ -22,13 +24,27 @@ _PUBLIC_NAMESERVERS = (
 )  # what Docker falls back to
 
 
-def write(container: Container, directory: str) -> None:
-    """Writes the files into the container's directory; it sees them below /etc."""
+def write(
+    container: Container,
+    directory: str,
+    *,
+    own: Sequence[tuple[str, str]] = (),
+    gateways: Sequence[str] = (),
+    resolver: bool = False,
+) -> None:
+    """Writes the files into the container's directory; it sees them below /etc.
+
+    ``own`` are (address, names) of the container itself and of whom it links to, ``gateways`` what "host-gateway"
+    stands for; with ``resolver`` the name service is asked.
+    """
     host = container.host_config
     shares_host = host.network_mode == "host"
     _put(f"{directory}/hostname", container.config.hostname + "\n")
-    _put(f"{directory}/hosts", _hosts(host, _read("/etc/hosts") if shares_host else _LOCAL_HOSTS))
-    _put(f"{directory}/resolv.conf", resolv_conf(host, _read("/etc/resolv.conf"), keep_local=shares_host))
+    lines = "".join(f"{address}\t{names}\n" for address, names in own)
+    _put(f"{directory}/hosts", _hosts(host, read("/etc/hosts") if shares_host else _LOCAL_HOSTS, gateways) + lines)
+    of_the_host = read("/etc/resolv.conf")
+    text = _inner_resolv_conf(host, of_the_host) if resolver else resolv_conf(host, of_the_host, keep_local=shares_host)
+    _put(f"{directory}/resolv.conf", text)
 
 
 def resolv_conf(host: HostConfig, of_the_host: str, *, keep_local: bool) -> str:
@@ -54,11 +70,30 @@ def resolv_conf(host: HostConfig, of_the_host: str, *, keep_local: bool) -> str:
     return text
 
 
-def _hosts(host: HostConfig, start: str) -> str:
+def _inner_resolv_conf(host: HostConfig, of_the_host: str) -> str:
+    """For containers that ask the name service; whom it asks in turn is noted, for people who look."""
+    asked = ", ".join(host.dns or [words[1] for words in _words(of_the_host, "nameserver")[:3]])
+    options = [option for option in host.dns_options or [] if not option.startswith("ndots:")]
+    own_dots = [option for option in host.dns_options or [] if option.startswith("ndots:")]
+    search = host.dns_search or [name for words in _words(of_the_host, "search", "domain") for name in words[1:]]
+    text = f"# Written by wherry. Names that are not of this network are looked up at: {asked or 'nowhere'}\n"
+    text += f"nameserver {RESOLVER}\n"
+    if search and search != ["."]:
+        text += f"search {' '.join(search)}\n"
+    return text + f"options {' '.join([*options, *(own_dots or ['ndots:0'])])}\n"
+
+
+def _words(text: str, *keys: str) -> list[list[str]]:
+    lines = (line.split() for line in text.splitlines())
+    return [words for words in lines if len(words) > 1 and words[0] in keys]
+
+
+def _hosts(host: HostConfig, start: str, gateways: Sequence[str]) -> str:
     lines = start if start.endswith("\n") else start + "\n"
     for entry in host.extra_hosts or []:
         name, _, address = entry.partition(":")
-        lines += f"{address}\t{name}\n"
+        for each in gateways if address == "host-gateway" else (address,):
+            lines += f"{each}\t{name}\n"
     return lines
 
 
@@ -69,7 +104,7 @@ def _is_loopback(server: str) -> bool:
         return False
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read()

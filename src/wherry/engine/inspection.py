@@ -7,6 +7,7 @@ import msgspec
 from wherry.engine import clock, mount_points
 from wherry.model.container import Container, Status
 from wherry.model.health import Health
+from wherry.model.network import EndpointSettings
 from wherry.storage.store import Store
 
 
@@ -81,23 +82,32 @@ def _health(health: Health) -> dict[str, Any]:
 
 
 def _network_settings(record: Container) -> dict[str, Any]:
+    own = record.networks.get("bridge", EndpointSettings())
     return {
         "Bridge": "",
         "SandboxID": record.id if record.state.running else "",
         "SandboxKey": f"/proc/{record.state.pid}/ns/net" if record.state.running else "",
-        "Ports": {},
+        "Ports": _ports(record),
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
         "SecondaryIPAddresses": None,
         "SecondaryIPv6Addresses": None,
-        "EndpointID": "",
-        "Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "MacAddress": "",
+        "EndpointID": own.endpoint_id,
+        "Gateway": own.gateway,
+        "GlobalIPv6Address": own.global_ipv6_address,
+        "GlobalIPv6PrefixLen": own.global_ipv6_prefix_len,
+        "IPAddress": own.ip_address,
+        "IPPrefixLen": own.ip_prefix_len,
+        "IPv6Gateway": own.ipv6_gateway,
+        "MacAddress": own.mac_address,
         "Networks": msgspec.to_builtins(record.networks),
     }
+
+
+def _ports(record: Container) -> dict[str, Any]:
+    """Of one that runs: what is published where, and null for what is only exposed."""
+    if not record.state.running:
+        return {}
+    published: dict[str, Any] = msgspec.to_builtins(record.ports)
+    return dict.fromkeys(record.config.exposed_ports or {}) | published

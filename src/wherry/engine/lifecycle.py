@@ -12,13 +12,14 @@ import signal
 from collections.abc import Coroutine
 from typing import Any
 
-from wherry.engine import clock, health, host_files, restart, specification, volume_mounts
+from wherry.engine import clock, health, restart, specification, volume_mounts
 from wherry.engine.config import EngineConfig
+from wherry.engine.connections import Connections, Wiring
 from wherry.engine.events import Events
 from wherry.engine.roster import Live, Roster, resolve
 from wherry.engine.volumes import Volumes
 from wherry.linux.cgroups import Cgroup, Hierarchies
-from wherry.model.container import State, Status
+from wherry.model.container import Container, State, Status
 from wherry.model.errors import EngineError, InvalidParameter
 from wherry.runtime.launching import Launcher
 from wherry.runtime.monitors import Exit, Monitor, StartError
@@ -38,6 +39,7 @@ class Lifecycle:
         events: Events,
         launcher: Launcher,
         hierarchies: Hierarchies,
+        connections: Connections,
     ) -> None:
         self._config = config
         self._roster = roster
@@ -46,6 +48,7 @@ class Lifecycle:
         self._events = events
         self._launcher = launcher
         self._hierarchies = hierarchies
+        self._connections = connections
         self._tasks: set[asyncio.Task[None]] = set()
 
     def cgroup(self, live: Live) -> Cgroup:
@@ -99,20 +102,28 @@ class Lifecycle:
             finished_at=state.finished_at,
         )
         live.record.user_stopped = False
+        self._connections.started(live, monitor)
         self._roster.save(live)
         self._events.container(live.record, "start")
         self.follow(live, monitor)
 
     async def _launch(self, live: Live) -> Monitor:
+        wiring = self._connections.prepare(live)
+        try:
+            return await self._launch_with(live, wiring)
+        except BaseException:
+            self._connections.ended(live)
+            raise
+
+    async def _launch_with(self, live: Live, wiring: Wiring) -> Monitor:
         record = live.record
-        directory = self.directory(record.id)
-        host_files.write(record, directory)
         spec = specification.write_spec(
             record,
             self._store.snapshots.mounts(record.id),
-            directory,
+            self.directory(self._holder_of_files(record)),
             self._config,
             self._pid_of,
+            wiring,
             volume_mounts.write_mounts(record, self._store),
         )
         os.makedirs(spec.exec_dir, mode=0o700, exist_ok=True)
@@ -120,6 +131,13 @@ class Lifecycle:
         monitor = await self._launcher.start(spec, clients)
         live.drop_pending()
         return monitor
+
+    def _holder_of_files(self, record: Container) -> str:
+        """Whose hosts, hostname and resolv.conf a container has: with another's network go that one's files."""
+        mode = record.host_config.network_mode
+        return (
+            self._roster.get(mode.removeprefix("container:")).record.id if mode.startswith("container:") else record.id
+        )
 
     def _pid_of(self, name: str) -> int:
         live = self._roster.get(name)
@@ -156,6 +174,7 @@ class Lifecycle:
         if ended.oom:
             self._events.container(record, "oom")
         self._events.container(record, "die", exitCode=str(ended.code), execDuration=str(max(0, ran) // 1_000_000_000))
+        self._connections.ended(live)
         live.ended.set()
         if restart.wanted(
             record.host_config.restart_policy,
@@ -242,7 +261,8 @@ class Lifecycle:
                 started_at=monitor.started_at,
                 finished_at=state.finished_at,
             )
-            self._roster.save(live)
+        self._connections.adopt(live, monitor)
+        self._roster.save(live)
         self.follow(live, monitor)
 
     async def settle(self, live: Live, found: Exit | None) -> None:

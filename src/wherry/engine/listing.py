@@ -8,6 +8,7 @@ import msgspec
 
 from wherry.engine import clock, mount_points
 from wherry.engine.filters import boolean, label_matches
+from wherry.engine.port_bindings import parse_port
 from wherry.engine.roster import Live, Roster
 from wherry.model.container import Container, Status
 from wherry.model.errors import InvalidParameter, NotFound
@@ -73,7 +74,7 @@ def summary(record: Container, store: Store, *, size: bool) -> dict[str, Any]:
         "ImageID": record.image_id,
         "Command": " ".join([record.path, *(f"'{word}'" if " " in word else word for word in record.args)]),
         "Created": record.created // 1_000_000_000,
-        "Ports": [],
+        "Ports": _published(record),
         "Labels": record.config.labels,
         "State": record.state.status.value,
         "Status": status_text(record),
@@ -84,6 +85,21 @@ def summary(record: Container, store: Store, *, size: bool) -> dict[str, Any]:
     if size:
         found["SizeRw"] = store.snapshots.size(record.id)
         found["SizeRootFs"] = found["SizeRw"] + store.images.chain_size(record.chain_id)
+    return found
+
+
+def _published(record: Container) -> list[dict[str, Any]]:
+    """The PORTS column: what is published, and what is only exposed."""
+    if not record.state.running:
+        return []
+    found: list[dict[str, Any]] = []
+    for port in {**(record.config.exposed_ports or {}), **record.ports}:
+        number, protocol = parse_port(port)
+        inner = {"PrivatePort": number, "Type": protocol}
+        for binding in record.ports.get(port, ()):
+            found.append({"IP": binding.host_ip, **inner, "PublicPort": int(binding.host_port)})
+        if not record.ports.get(port):
+            found.append(inner)
     return found
 
 

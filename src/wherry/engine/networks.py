@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -195,7 +195,7 @@ class Networks:
                     raise InvalidParameter(f"invalid filter: 'type'='{value}'")
             if kind not in filters["type"]:
                 return False
-        tests = {
+        tests: dict[str, Callable[[str], bool]] = {
             "driver": lambda value: value == network.driver,
             "id": lambda value: network.id.startswith(value),
             "name": lambda value: value in network.name,

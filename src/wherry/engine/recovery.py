@@ -5,6 +5,7 @@ import os
 import re
 
 from wherry.engine import restart
+from wherry.engine.connections import Connections
 from wherry.engine.lifecycle import Lifecycle
 from wherry.engine.roster import Live, Roster
 from wherry.model.container import Status
@@ -15,11 +16,14 @@ _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class Recovery:
-    def __init__(self, exec_root: str, roster: Roster, store: Store, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self, exec_root: str, roster: Roster, store: Store, lifecycle: Lifecycle, connections: Connections
+    ) -> None:
         self._exec_root = exec_root
         self._roster = roster
         self._store = store
         self._lifecycle = lifecycle
+        self._connections = connections
 
     async def run(self) -> None:
         """Brings what the state says and what is there together, and starts what its restart policy wants to run."""
@@ -38,6 +42,7 @@ class Recovery:
                 self._lifecycle.clear_exec_directory(live.record.id)
                 if live.record.host_config.auto_remove and live.record.state.status is Status.EXITED:
                     await self._lifecycle.remove_ended(live)
+        self._connections.adopted()
         for live in self._roster:
             self._start_at_boot(live)
 

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Callable, Sequence
 
 from wherry.engine.config import EngineConfig
+from wherry.engine.connections import Wiring
 from wherry.engine.devices import block_device, cgroup_rules, device_nodes, privileged_nodes
 from wherry.engine.log_options import log_of
 from wherry.linux import capabilities, seccomp
@@ -19,6 +20,7 @@ from wherry.runtime.spec import Namespace, NamespaceKind, Process, Rlimit, Spec
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # Docker's default
 _CPU_PERIOD = 100_000  # microseconds, the kernel's default and Docker's for --cpus
+_NETWORK_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
 _HOST_FILES = ("resolv.conf", "hostname", "hosts")
 
 PidOf = Callable[[str], int]
@@ -31,6 +33,7 @@ def write_spec(
     directory: str,
     engine: EngineConfig,
     pid_of: PidOf,
+    wiring: Wiring,
     volumes: Sequence[Mount] = (),
 ) -> Spec:
     """The whole spec of a container. ``directory`` is the container's own, which holds its log and its host files.
@@ -43,7 +46,7 @@ def write_spec(
         id=container.id,
         exec_dir=f"{engine.exec_root}/{container.id}",
         rootfs=rootfs,
-        process=_first_process(container),
+        process=_first_process(container, wiring.environment),
         namespaces=namespaces(host, pid_of),
         hostname="" if host.uts_mode == "host" else config.hostname,
         domainname="" if host.uts_mode == "host" else config.domainname,
@@ -52,7 +55,9 @@ def write_spec(
         masked_paths=tuple(host.masked_paths or ()),
         readonly_paths=tuple(host.readonly_paths or ()),
         devices=privileged_nodes() if host.privileged else device_nodes(host.devices),
-        sysctls=dict(host.sysctls or {}),
+        sysctls=_sysctls(host),
+        interfaces=wiring.interfaces,
+        resolver=wiring.resolver,
         cgroup=cgroup_path(container),
         resources=write_resources(host),
         init=bool(host.init if isinstance(host.init, bool) else engine.init),
@@ -60,17 +65,24 @@ def write_spec(
     )
 
 
+def _sysctls(host: HostConfig) -> dict[str, str]:
+    """Docker's, that let a container's user bind any port and ping, and the user's own."""
+    if host.network_mode == "host" or host.network_mode.startswith("container:"):
+        return dict(host.sysctls or {})
+    return _NETWORK_SYSCTLS | (host.sysctls or {})
+
+
 def cgroup_path(container: Container) -> str:
     parent = container.host_config.cgroup_parent.strip("/") or "wherry"
     return f"/{parent}/{container.id}"
 
 
-def _first_process(container: Container) -> Process:
+def _first_process(container: Container, of_links: tuple[str, ...]) -> Process:
     config, host = container.config, container.host_config
     names = resolve_capabilities(host, privileged=host.privileged)
     return Process(
         args=(container.path, *container.args),
-        env=_environment(config),
+        env=_environment(config, before=of_links),
         cwd=config.working_dir or "/",
         user=config.user,
         groups=tuple(host.group_add or ()),
@@ -117,12 +129,14 @@ def resolve_capabilities(host: HostConfig, *, privileged: bool) -> tuple[str, ..
         raise InvalidParameter(str(error)) from None
 
 
-def _environment(config: ContainerConfig, more: Sequence[str] = (), *, tty: bool | None = None) -> tuple[str, ...]:
+def _environment(
+    config: ContainerConfig, more: Sequence[str] = (), *, before: Sequence[str] = (), tty: bool | None = None
+) -> tuple[str, ...]:
     """Later entries replace earlier ones in their place; a name without a value takes the variable away."""
     entries = {"PATH": PATH, "HOSTNAME": f"HOSTNAME={config.hostname}"}
     if config.tty if tty is None else tty:
         entries["TERM"] = "TERM=xterm"
-    for entry in (*(config.env or ()), *more):
+    for entry in (*before, *(config.env or ()), *more):
         name, equals, _ = entry.partition("=")
         if equals:
             entries[name] = entry

@@ -36,7 +36,8 @@ _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 18, 20, 28
-_IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
+_IFLA_BRPORT_MODE = 4
 _VETH_INFO_PEER = 1
 _IFLA_MACVLAN_MODE = 1
 _IFLA_IPVLAN_MODE = 1
@@ -86,10 +87,10 @@ def _interface(index: int = 0, *, up: bool = False, down: bool = False) -> bytes
     return _LINK.pack(socket.AF_UNSPEC, 0, index, _IFF_UP if up else 0, _IFF_UP if up or down else 0)
 
 
-def bridge(name: str, *, mac: str, mtu: int, alias: str) -> Request:
+def bridge(name: str, *, mac: str, mtu: int) -> Request:
     """A new bridge. One with an address of its own, since otherwise it takes on that of its lowest port."""
     body = _interface() + text(_IFLA_IFNAME, name) + attribute(_IFLA_ADDRESS, mac_bytes(mac)) + number(_IFLA_MTU, mtu)
-    body += text(_IFLA_IFALIAS, alias) + nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "bridge"))
+    body += nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "bridge"))
     return Request(_RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL, f"create bridge {name}")
 
 
@@ -109,6 +110,15 @@ def veth(name: str, *, peer: str, namespace: int, master: int, mtu: int, peer_ma
     return Request(_RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL, f"create interface {name}")
 
 
+def hairpin(name: str) -> Request:
+    """Has the bridge send out by this port what came in by it, when that is where it belongs."""
+    mode = nested(_IFLA_INFO_SLAVE_DATA, attribute(_IFLA_BRPORT_MODE, b"\1"))
+    information = nested(_IFLA_LINKINFO, text(_IFLA_INFO_SLAVE_KIND, "bridge"), mode)
+    return Request(
+        _RTM_NEWLINK, _interface() + text(_IFLA_IFNAME, name) + information, what=f"set hairpin mode of {name}"
+    )
+
+
 def child(kind: str, name: str, *, parent: int, namespace: int, mode: int, mac: str, mtu: int) -> Request:
     """A macvlan or ipvlan interface on ``parent`` (an index), made in ``namespace``. It still has to be brought up."""
     mode_data = (
@@ -125,6 +135,12 @@ def dummy(name: str) -> Request:
     """An interface that leads nowhere: what an internal macvlan network stands on."""
     body = _interface(up=True) + text(_IFLA_IFNAME, name) + nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "dummy"))
     return Request(_RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL, f"create interface {name}")
+
+
+def set_alias(index: int, alias: str) -> Request:
+    """A note that the interface bears. It cannot be given when the interface is made."""
+    body = _interface(index) + attribute(_IFLA_IFALIAS, alias.encode())
+    return Request(_RTM_NEWLINK, body, what=f"set alias of interface {index}")
 
 
 def bring_up(index: int) -> Request:

@@ -36,8 +36,8 @@ def make(device: Device) -> None:
             found = route.link(device.name)
             if found is None:
                 mac = "02:57:" + hashlib.sha256(device.network_id.encode()).digest()[:4].hex(":")
-                alias = _ALIAS + device.network_id
-                route.execute(rtnetlink.bridge(device.name, mac=mac, mtu=device.mtu, alias=alias))
+                route.execute(rtnetlink.bridge(device.name, mac=mac, mtu=device.mtu))
+                route.execute(rtnetlink.set_alias(route.index(device.name), _ALIAS + device.network_id))
                 found = route.link(device.name)
             elif found.kind != "bridge":
                 raise BridgeError(f"bridge {device.name} cannot be made: there is an interface of that name")

@@ -16,6 +16,7 @@ from wherry.runtime.channel import Channel
 from wherry.runtime.errors import StartError
 from wherry.runtime.rootfs import Root
 from wherry.runtime.spec import NamespaceKind, Spec
+from wherry.runtime.usual import FileSystems
 
 _JOIN_ORDER: tuple[NamespaceKind, ...] = ("ipc", "uts", "net", "cgroup")
 _USUAL: frozenset[NamespaceKind] = frozenset(("pid", "net", "ipc", "uts"))
@@ -40,8 +41,10 @@ def fits(spec: Spec) -> bool:
 
 def _start(channel: Channel, hierarchies: Hierarchies | None, *, ahead: bool) -> None:
     process.join_new_keyring()
+    file_systems = FileSystems()
     if ahead:
         _leave(_AHEAD)
+        file_systems.prepare()
     content, _ = channel.wait_to_begin()
     spec = _decode_spec(content)
     wanted = spec.process
@@ -52,7 +55,7 @@ def _start(channel: Channel, hierarchies: Hierarchies | None, *, ahead: bool) ->
         channel.separated()
 
     starting.stop_importing()
-    root = Root(spec)
+    root = Root(spec, file_systems)
     channel.wait_to_go()
     cgroup = hierarchies.open(spec.cgroup) if spec.cgroup and hierarchies is not None else None
     if cgroup is not None:

@@ -66,8 +66,11 @@ class Launcher:
         try:
             return await self._start(spec, clients)
         except MonitorGone:
-            # The launcher died with the request in its hands, and nothing was started.
-            return await self._start(spec, clients)
+            # The launcher, or the spare monitor, died with the request in its hands, and nothing was started.
+            try:
+                return await self._start(spec, clients)
+            except MonitorGone as error:
+                raise StartError("the launcher ended twice before it started the container") from error
 
     async def close(self) -> None:
         """Ends the launcher; containers run on."""

@@ -91,9 +91,7 @@ class Monitor:
             child = self._child(ready)
             self._log = open_writer(spec.log, self._warnings.append)
             first = self._first = Running(self._loop, self._buffer, self._log, spec.process)
-            first.begin(
-                child, content, self._first_started, self._first_exited, on_separated=self._connect_to_networks
-            )
+            first.begin(child, content, self._first_started, self._first_exited, on_separated=self._connect_to_networks)
             # The child builds the root meanwhile.
             if hierarchies is not None and self._cgroup is None and has_cgroup:
                 self._cgroup = hierarchies.create(spec.cgroup, spec.resources)

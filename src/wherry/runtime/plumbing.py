@@ -51,13 +51,13 @@ class Plumbing:
         """Makes an interface. Raises SyscallError, and then there is nothing of it."""
         with Route() as host:
             try:
-                host.execute(self._creation(host, interface))
+                host.execute(*self._creation(host, interface))
             except SyscallError as error:
                 if error.errno != errno.EEXIST or not interface.host_name:
                     raise
                 # Left by a start of the same container that was cut off.
                 host.execute(rtnetlink.delete_link(host.index(interface.host_name)))
-                host.execute(self._creation(host, interface))
+                host.execute(*self._creation(host, interface))
             try:
                 self._configure(interface)
             except OSError:
@@ -99,10 +99,10 @@ class Plumbing:
                 host.execute(*(rtnetlink.delete_link(index) for index in self._made.values()))
             self._made.clear()
 
-    def _creation(self, host: Route, wanted: Interface) -> Request:
+    def _creation(self, host: Route, wanted: Interface) -> tuple[Request, ...]:
         parent = host.index(wanted.parent)
         if wanted.kind == "veth":
-            return rtnetlink.veth(
+            pair = rtnetlink.veth(
                 wanted.host_name,
                 peer=wanted.name,
                 namespace=self._namespace,
@@ -110,8 +110,9 @@ class Plumbing:
                 mtu=wanted.mtu,
                 peer_mac=wanted.mac,
             )
+            return (pair, rtnetlink.hairpin(wanted.host_name)) if wanted.hairpin else (pair,)
         modes = rtnetlink.MACVLAN_MODES if wanted.kind == "macvlan" else rtnetlink.IPVLAN_MODES
-        return rtnetlink.child(
+        made = rtnetlink.child(
             wanted.kind,
             wanted.name,
             parent=parent,
@@ -120,6 +121,7 @@ class Plumbing:
             mac=wanted.mac,
             mtu=wanted.mtu,
         )
+        return (made,)
 
     def _configure(self, wanted: Interface) -> None:
         with self._inside(), Route() as inner:

@@ -18,15 +18,8 @@ from wherry.linux.syscalls import AT_FDCWD
 from wherry.runtime.cgroup_mount import mount_cgroups
 from wherry.runtime.errors import StartError, reason
 from wherry.runtime.spec import Device, Spec
+from wherry.runtime.usual import DEVICES, FileSystems, is_device_directory
 
-_DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
-_LINKS = (
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
-)
 _NULL = os.makedev(1, 3)
 _IN_CONTAINER = re.compile(r"/proc/(\d+)/root(/.*)")  # how a spec names a path in another container
 
@@ -56,8 +49,9 @@ class Root:
     of it.
     """
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, file_systems: FileSystems) -> None:
         self._spec = spec
+        self._file_systems = file_systems
         # Copies of what is bound from the host are taken while this namespace's mounts are still tied to the host's:
         # a volume with the propagation "rslave" is to see what is mounted on the host later.
         self._binds = [_clone_source(mount) for mount in spec.mounts if mount.type == "bind"]
@@ -67,7 +61,7 @@ class Root:
     @property
     def has_own_devices(self) -> bool:
         """Whether /dev is made for this container: not when the user mounts something of his own there."""
-        return any(mount.target == "/dev" and mount.type == "tmpfs" for mount in self._spec.mounts)
+        return any(is_device_directory(mount) for mount in self._spec.mounts)
 
     def fill(self, hierarchies: Hierarchies | None, cgroup: Cgroup | None) -> None:
         """Mounts everything inside it, and makes the devices. This process must be in its cgroup and namespaces."""
@@ -79,10 +73,11 @@ class Root:
                     own = any(each.kind == "cgroup" and each.pid is None for each in self._spec.namespaces)
                     mount_cgroups(self.fd, mount, hierarchies, cgroup, own_namespace=own)
             else:
-                _attach_file_system(self.fd, mount)
+                _attach_file_system(self.fd, mount, self._file_systems.take(mount))
+        self._file_systems.discard()
         _write_sysctls(self._spec.sysctls)
         if self.has_own_devices:
-            _make_devices(self.fd)
+            _bind_devices(self.fd)
         for device in self._spec.devices:
             _make_device(self.fd, device)
 
@@ -180,15 +175,11 @@ def _attach_bind(root: int, mount: Mount, detached: int) -> None:
         os.close(detached)
 
 
-def _attach_file_system(root: int, mount: Mount) -> None:
+def _attach_file_system(root: int, mount: Mount, detached: int) -> None:
     if mount.type in ("proc", "sysfs"):
         # Through a link it would end up elsewhere, and what is masked below /proc would stay open (CVE-2019-19921).
         _refuse_link(root, mount)
     target = _open_target(root, mount, directory=True)
-    detached = mounts.make(mount.type, mount.source, mount.options)
-    options = mounts.parse_options(mount.options)
-    if options.propagation:
-        mounts.change(detached, propagation=options.propagation)
     mounts.attach(detached, target, mount.target)
     os.close(target)
     os.close(detached)
@@ -209,23 +200,13 @@ def _refuse_link(root: int, mount: Mount) -> None:
         raise StartError(f"file system {mount.type!r} must be mounted on an ordinary directory") from None
 
 
-def _make_devices(root: int) -> None:
-    """The nodes and links that every container has."""
+def _bind_devices(root: int) -> None:
+    """Where nodes could not be made, in a user namespace, the host's own are bound to the files in their places."""
     directory = paths.open_in(root, "/dev", os.O_PATH | os.O_DIRECTORY)
-    for name, major, minor in _DEVICES:
-        _make_node(root, directory, name, stat.S_IFCHR | 0o666, os.makedev(major, minor), f"/dev/{name}")
-    for name, target in _LINKS:
-        _make_link(directory, name, target)
-    if paths.exists_in(root, "/proc/kcore"):
-        _make_link(directory, "core", "/proc/kcore")
+    for name, _, _ in DEVICES:
+        if stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            _bind_node(root, f"/dev/{name}", f"/dev/{name}")
     os.close(directory)
-
-
-def _make_link(directory: int, name: str, target: str) -> None:
-    try:
-        os.symlink(target, name, dir_fd=directory)
-    except FileExistsError:  # a volume or a bind of the user's own is there
-        return
 
 
 def _make_device(root: int, device: Device) -> None:
@@ -238,22 +219,22 @@ def _make_device(root: int, device: Device) -> None:
         raise StartError(f"error gathering device information for {device.source!r}: not a device node")
     parent, _, name = device.path.rpartition("/")
     directory = paths.make_directories(root, parent or "/")
-    kind = stat.S_IFMT(status.st_mode)
-    _make_node(root, directory, name, kind | device.mode, status.st_rdev, device.source, target=device.path)
-    os.close(directory)
-
-
-def _make_node(root: int, directory: int, name: str, mode: int, number: int, source: str, *, target: str = "") -> None:
     try:
-        os.mknod(name, mode, number, dir_fd=directory)
+        os.mknod(name, stat.S_IFMT(status.st_mode) | device.mode, status.st_rdev, dir_fd=directory)
     except FileExistsError:
         return
-    except PermissionError:  # in a user namespace, or in a container that may not make nodes: the host's own will do
-        file = paths.make_file(root, target or source)
-        node = mounts.clone(source)
-        mounts.attach(node, file, target or source)
-        os.close(node)
-        os.close(file)
+    except PermissionError:  # in a user namespace
+        _bind_node(root, device.source, device.path)
+    finally:
+        os.close(directory)
+
+
+def _bind_node(root: int, source: str, target: str) -> None:
+    file = paths.make_file(root, target)
+    node = mounts.clone(source)
+    mounts.attach(node, file, target)
+    os.close(node)
+    os.close(file)
 
 
 def _write_sysctls(sysctls: dict[str, str]) -> None:

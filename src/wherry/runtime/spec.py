@@ -97,7 +97,8 @@ class Interface(msgspec.Struct, frozen=True, omit_defaults=True):
     A "veth" is a pair whose other end ``host_name`` is a port of the bridge ``parent``; a "macvlan" or "ipvlan" is a
     child of the host's interface ``parent``, in the ``mode`` of that name. ``addresses`` have their network's prefix
     ("172.17.0.2/16"); ``routes`` are destinations with their gateways ("" is none), ``gateways`` those of the default
-    routes, which take the place of what was there. ``sysctls`` have slashes in their names.
+    routes, which take the place of what was there. ``sysctls`` have slashes in their names. With ``hairpin`` the
+    container can reach itself by way of the bridge, which it needs for its own published ports.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Interface(msgspec.Struct, frozen=True, omit_defaults=True):
     addresses: tuple[str, ...] = ()
     routes: tuple[tuple[str, str], ...] = ()
     gateways: tuple[str, ...] = ()
+    hairpin: bool = False
     sysctls: dict[str, str] = {}
 
 

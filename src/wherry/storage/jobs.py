@@ -94,10 +94,12 @@ class Worker:
         loop = asyncio.get_running_loop()
         try:
             async for chunk in stream:
-                await loop.sock_sendall(self._in, chunk)
-            self._in.shutdown(socket.SHUT_WR)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the worker has said why it listens no more
+                try:
+                    await loop.sock_sendall(self._in, chunk)
+                except (BrokenPipeError, ConnectionResetError):
+                    return  # the worker listens no more, and says why on its other line
+            with contextlib.suppress(OSError):
+                self._in.shutdown(socket.SHUT_WR)
         except BaseException:
             # The stream itself broke: what there is of it must not pass for the whole.
             self._process.kill()

@@ -23,6 +23,7 @@ from wherry.storage.images import Images
 from wherry.storage.layers import Layers, StagedLayer
 from wherry.storage.manifests import ArchiveItem, Descriptor, Index, Manifest
 from wherry.storage.staging import Staging
+from wherry.storage.tar_reader import shown
 
 _LINKS_AT_MOST = 16
 _INDEXES_AT_MOST = 4  # one inside the other
@@ -78,7 +79,7 @@ class _Archive:
     def document(self, name: str) -> bytes:
         found = self.documents.get(self.resolve(name))
         if found is None:
-            raise InvalidParameter(f"invalid archive: {name[:200]} is missing")
+            raise InvalidParameter(f"invalid archive: {shown(name)} is missing")
         return found
 
     def blob(self, descriptor: Descriptor) -> bytes:
@@ -92,9 +93,9 @@ class _Archive:
     def layer(self, name: str) -> StagedLayer:
         member = self.resolve(name)
         if member in self.broken:
-            raise InvalidParameter(f"invalid archive: {name[:200]}: {self.broken[member]}")
+            raise InvalidParameter(f"invalid archive: {shown(name)}: {self.broken[member]}")
         if member not in self.layers:
-            raise InvalidParameter(f"invalid archive: {name[:200]} is missing, or is not a layer")
+            raise InvalidParameter(f"invalid archive: {shown(name)} is missing, or is not a layer")
         return self.layers[member]
 
 
@@ -150,7 +151,7 @@ class Loader:
         """Puts an image's layers to their places. They are held until they are released."""
         config = manifests.decode(image.config, ImageConfig, "image configuration")
         if config.os not in ("", "linux"):
-            raise InvalidParameter(f"cannot load {config.os[:40]} image on linux")
+            raise InvalidParameter(f"cannot load {shown(config.os)} image on linux")
         diff_ids = config.rootfs.diff_ids
         if len(image.layers) != len(diff_ids):
             raise InvalidParameter(
@@ -248,7 +249,7 @@ def _docker_archive(archive: _Archive) -> list[_Found]:
         for text in item.repo_tags or ():
             name = reference.parse(text)
             if not name.tag:
-                raise InvalidReference(f'invalid tag "{text[:200]}"')
+                raise InvalidReference(f'invalid tag "{shown(text)}"')
             names.append(name)
         parent = item.parent if isinstance(item.parent, str) else ""
         found.append(_Found(archive.document(item.config), list(item.layers or ()), names, parent))
@@ -296,7 +297,7 @@ def _oci_layout(archive: _Archive, index: Index, depth: int) -> list[_Found]:
             else:
                 found.append(image)
         else:
-            raise InvalidParameter(f"invalid archive: a manifest of the kind {descriptor.media_type[:100]!r}")
+            raise InvalidParameter(f"invalid archive: a manifest of the kind {shown(descriptor.media_type)}")
     return found
 
 

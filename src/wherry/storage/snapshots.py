@@ -73,7 +73,7 @@ class Snapshots:
             os.mkdir(directory, 0o710)
         os.mkdir(f"{directory}/work", 0o700)
         os.mkdir(f"{directory}/upper", 0o755)
-        # The root directory of the overlay is upper itself, so that it has to look like the image's, whatever the umask.
+        # The root directory of the overlay is upper itself, so it has to look like the image's, whatever the umask.
         os.chown(f"{directory}/upper", uid, gid)
         os.chmod(f"{directory}/upper", mode)
         self._database.execute("INSERT INTO snapshots VALUES (?, ?)", (id, chain_id or ""))

@@ -294,7 +294,8 @@ class TarReader:
             if offset < end or length < 0:
                 raise TarError(f"{shown(entry.name)}: a sparse map that is out of order")
             end = offset + length
-        if len(numbers) % 2 or not end <= entry.size <= _MAX_SIZE or sum(length for _, length in segments) != entry.stored:
+        fits = end <= entry.size <= _MAX_SIZE and sum(length for _, length in segments) == entry.stored
+        if len(numbers) % 2 or not fits:
             raise TarError(f"{shown(entry.name)}: a sparse map that does not fit its file")
         entry.sparse = [segment for segment in segments if segment[1]]
 
@@ -313,10 +314,12 @@ def looks_like_tar(start: bytes) -> bool:
     return True
 
 
-def shown(name: bytes) -> str:
-    """A name as an error message can have it."""
-    text = name.decode("utf-8", "backslashreplace")
-    return text if len(text) <= 100 else text[:100] + "…"
+def shown(name: bytes | str) -> str:
+    """A name as an error message can have it: not too long, and nothing in it that a terminal would obey."""
+    text = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
+    text = text if len(text) <= 100 else text[:100] + "…"
+    # By hand: a codec would have to be loaded, and the worker that this runs in loads nothing any more.
+    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)
 
 
 def _check(block: bytes) -> None:

@@ -298,20 +298,36 @@ class Unpacker:
         if known := self._directories.get(path):
             return known
         try:
-            fd = _open_in(self._root, path, os.O_RDONLY | os.O_DIRECTORY)
+            return self._keep(path, _open_in(self._root, path, os.O_RDONLY | os.O_DIRECTORY))
         except (FileNotFoundError, NotADirectoryError):
-            parent, _, base = path.rpartition(b"/")
-            directory = self._open(parent)
-            try:
-                os.mkdir(base, _IMPLIED_DIRECTORY_MODE, dir_fd=directory.fd)
-            except FileExistsError:
-                if stat.S_ISLNK(os.stat(base, dir_fd=directory.fd, follow_symlinks=False).st_mode):
-                    raise TarError(f"{shown(path)}: a directory that is a link to nothing") from None
-                self._replace(path, directory, base, by_directory=True)
-                os.mkdir(base, _IMPLIED_DIRECTORY_MODE, dir_fd=directory.fd)
-            fd = os.open(base, _OPEN_DIRECTORY, dir_fd=directory.fd)
-            if self._owner is not None:
-                os.fchown(fd, *self._owner)
+            pass
+        names = path.split(b"/")
+        directory = self._directories.get(b"") or self._keep(b"", os.dup(self._root))
+        for depth in range(len(names)):
+            directory = self._step(directory, names[depth], b"/".join(names[: depth + 1]))
+        return directory
+
+    def _step(self, parent: _Directory, base: bytes, path: bytes) -> _Directory:
+        """The directory ``base`` of ``parent``, made when it is not there."""
+        if known := self._directories.get(path):
+            return known
+        try:
+            return self._keep(path, _open_in(self._root, path, os.O_RDONLY | os.O_DIRECTORY))
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        try:
+            os.mkdir(base, _IMPLIED_DIRECTORY_MODE, dir_fd=parent.fd)
+        except FileExistsError:
+            if stat.S_ISLNK(os.stat(base, dir_fd=parent.fd, follow_symlinks=False).st_mode):
+                raise TarError(f"{shown(path)}: a directory that is a link to nothing") from None
+            self._replace(path, parent, base, by_directory=True)
+            os.mkdir(base, _IMPLIED_DIRECTORY_MODE, dir_fd=parent.fd)
+        fd = os.open(base, _OPEN_DIRECTORY, dir_fd=parent.fd)
+        if self._owner is not None:
+            os.fchown(fd, *self._owner)
+        return self._keep(path, fd)
+
+    def _keep(self, path: bytes, fd: int) -> _Directory:
         directory = _Directory(fd, bool(os.fstat(fd).st_mode & stat.S_ISGID))
         self._remember(path, directory)
         return directory
@@ -323,21 +339,21 @@ class Unpacker:
         self._directories[path] = directory
 
     def _replace(self, path: bytes, directory: _Directory, base: bytes, by_directory: bool = False) -> None:
-        """Takes away what is in the way, of whatever kind, and forgets what was known about it."""
+        """Takes away what is in the way, of whatever kind, and forgets what was known about it and below it."""
+        if self._keep_kinds and by_directory:
+            raise TarError(f"cannot overwrite non-directory {_quoted(path)} with directory {_quoted(path)}")
         try:
-            if self._keep_kinds and by_directory:
-                raise TarError(f"cannot overwrite non-directory {_quoted(path)} with directory {_quoted(path)}")
             os.unlink(base, dir_fd=directory.fd)
         except IsADirectoryError:
             if self._keep_kinds:
                 text = f"cannot overwrite directory {_quoted(path)} with non-directory {_quoted(path)}"
                 raise TarError(text) from None
             trees.remove(base, directory.fd)
-            below = path + b"/"
-            for known in [name for name in self._directories if name == path or name.startswith(below)]:
-                os.close(self._directories.pop(known).fd)
-            for known in [name for name in self._times if name == path or name.startswith(below)]:
-                del self._times[known]
+        below = path + b"/"
+        for known in [name for name in self._directories if name == path or name.startswith(below)]:
+            os.close(self._directories.pop(known).fd)
+        for known in [name for name in self._times if name == path or name.startswith(below)]:
+            del self._times[known]
 
 
 def clean(name: bytes) -> bytes:

@@ -66,7 +66,7 @@ def test_bodies_are_kept_as_they_are() -> None:
 def test_several_in_one_instruction() -> None:
     found = one("COPY <<a <<-'b' c /d/\n1\na\n\t$2\n\tb\nUSER x")
     assert isinstance(found, ins.Copy)
-    assert found.sources == ("c",)
+    assert found.sources == (*found.heredocs, "c")
     assert [(each.name, each.content, each.expand) for each in found.heredocs] == [
         ("a", "1\n", True),
         ("b", "$2\n", False),

@@ -24,7 +24,7 @@ from wherry.dockerfile.printing import print_dockerfile, print_instruction
         ('FROM a\nCOPY ["a b", "/c"]', 'COPY ["a b", "/c"]'),
         ('FROM a\nCOPY ["a", "/c"]', "COPY a /c"),
         ("FROM a\nCOPY --link=false --parents --from=x a /c", "COPY --from=x --parents a /c"),
-        ("FROM a\nCOPY <<-'E' b /c\n\tx\n\tE", "COPY b <<-'E' /c\n\tx\nE"),
+        ("FROM a\nCOPY <<-'E' b /c\n\tx\n\tE", "COPY <<-'E'  b  /c\n\tx\nE"),
         ("FROM a\nADD --keep-git-dir --unpack=False a b", "ADD --keep-git-dir --unpack=false a b"),
         ("FROM a\nCMD", "CMD"),
         ("FROM a\nCMD []", "CMD []"),
@@ -56,81 +56,25 @@ def test_what_is_no_instruction_is_refused() -> None:
         print_instruction(Instruction())
 
 
-_WORDS = st.sampled_from(
-    [
-        *("a", "b=c", "a=b", "=", "'", '"', "\\", "`", "$x", "${x:-y}", "${", "}", "[", "]", '["a"]', '["a", "b"]'),
-        *(
-            "[1]",
-            ",",
-            "--",
-            "--x",
-            "--link",
-            "--from=x",
-            "--mount=type=cache,target=/x",
-            "--mount=target=$a",
-            "#",
-            "# a",
-        ),
-        *(
-            "--chown='a b'",
-            '--exclude="a\\"b"',
-            "--exclude='a\\'",
-            "<<E",
-            "<<-E",
-            "<<'E'",
-            '<<"E"',
-            "<<",
-            "<",
-            "E",
-            "as",
-        ),
-        *(
-            "CMD",
-            "NONE",
-            "--interval=1m",
-            "--retries=2",
-            "80",
-            "8-9/udp",
-            "SIGTERM",
-            "/a",
-            "é",
-            "\xa0",
-            "\u2028",
-            "\x85",
-        ),
-        *(
-            "\\ ",
-            '\\"',
-            "''",
-            '""',
-            "\t",
-            "\x0b",
-            "\x0c",
-            "\r",
-            "\\\n",
-            "`\n",
-            "\\ \n",
-            "\x00",
-            "\x1c",
-            "\ud800",
-            "\\\\",
-        ),
-    ]
-)
+_WORDS = [
+    *("a", "b=c", "a=b", "=", "'", '"', "\\", "`", "$x", "${x:-y}", "${", "}", "[", "]", '["a"]', '["a", "b"]', "[1]"),
+    *(",", "--", "--x", "--link", "--from=x", "--mount=type=cache,target=/x", "--mount=target=$a", "#", "# a", "as"),
+    *("--chown='a b'", '--exclude="a\\"b"', "--exclude='a\\'", "<<E", "<<-E", "<<'E'", '<<"E"', "<<", "<", "E", "CMD"),
+    *("NONE", "--interval=1m", "--retries=2", "80", "8-9/udp", "SIGTERM", "/a", "é", "\xa0", "\u2028", "\x85", "\\\\"),
+    *("\\ ", '\\"', "''", '""', "\t", "\x0b", "\x0c", "\r", "\\\n", "`\n", "\\ \n", "\x00", "\x1c", "\ud800"),
+]
+_OTHERS = ("from", "ONBUILD RUN", "ONBUILD COPY", "HEALTHCHECK CMD", "ENV a", "RUN a <<E\n", "E", "\tE", "", "#")
 _LINES = st.builds(
-    lambda keyword, words, space: keyword + space + space.join(words),
-    st.sampled_from(
-        [*KEYWORDS, "ONBUILD RUN", "ONBUILD COPY", "HEALTHCHECK CMD", "ENV a", "E", "\tE", "from", "", "#"]
-    ),
-    st.lists(_WORDS, max_size=6),
+    lambda start, words, space: start + space + space.join(words),
+    st.sampled_from((*KEYWORDS, *_OTHERS)),
+    st.lists(st.sampled_from(_WORDS), max_size=6),
     st.sampled_from([" ", "", "  ", "\t"]),
 )
-_HEADS = st.sampled_from(["", "# escape=`\n", "# syntax=a b\n", "\ufeff", "# c\n# escape=`\n"])
 _FILES = st.builds(
     lambda head, lines, end: head + end.join(lines) + end,
-    _HEADS,
-    st.lists(_LINES, max_size=6),
-    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["", "# escape=`\n", "# syntax=a b\n", "\ufeff", "# c\n# escape=`\n"]),
+    st.lists(_LINES, max_size=3),
+    st.sampled_from(["\n", "\r\n", "\nE\n"]),
 )
 
 
@@ -146,6 +90,8 @@ _FILES = st.builds(
 @example('RUN --mount=target="a\\\\b" c\n')
 @example("ENV -- --a=b\n")
 @example("HEALTHCHECK --interval=0.0000001h --timeout=1ms1us1ns CMD a")
+@example("COPY <<E <<E b /a\n1\nE\n2\nE\n")
+@example("ADD  \\  <<E  x\nE\n")
 @example("ARG \\  \\  \xa0\n")
 @example("ADD \ud800 \xa0 a\n")
 @example("ENV  \\  b=c  a\n")

@@ -160,6 +160,19 @@ def test_links_on_the_way_resolve_inside(root: Root) -> None:
     assert {"usr/lib/file", "usr/lib/second", "usr/lib/third"} <= set(root.tree())
 
 
+def test_a_directory_in_place_of_a_link_to_one_is_a_new_one(root: Root) -> None:
+    root.unpack(
+        member("usr/lib", D, mode=0o755, mtime=4),
+        member("lib", S, linkname="usr/lib"),
+        member("lib/inner", D, mtime=5),
+        member("lib", D, mode=0o700, mtime=6),
+        member("lib/new"),
+    )
+    assert {"lib/new", "usr/lib/inner"} <= set(root.tree()) and "lib/inner" not in root.tree()
+    modes = [stat.S_IMODE((root.path / name).stat().st_mode) for name in ("usr/lib", "lib")]
+    assert modes == [0o755, 0o700]
+
+
 def test_a_directory_that_is_a_link_to_nothing(root: Root) -> None:
     with pytest.raises(TarError, match="a directory that is a link to nothing"):
         root.unpack(member("link", S, linkname="nowhere"), member("link/file", data=b"x"))

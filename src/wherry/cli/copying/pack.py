@@ -61,7 +61,7 @@ class _Packer:
             header.type, header.linkname = tarfile.LNKTYPE, known
         elif stat.S_ISREG(found.st_mode):
             header.size = found.st_size
-            self._add_capabilities(header, path)
+            header.pax_headers = _capabilities(path)
         elif stat.S_ISFIFO(found.st_mode):
             header.type = tarfile.FIFOTYPE
         else:
@@ -75,16 +75,6 @@ class _Packer:
             return ""
         known = self._linked.setdefault((found.st_dev, found.st_ino), name)
         return known if known != name else ""
-
-    @staticmethod
-    def _add_capabilities(header: tarfile.TarInfo, path: str) -> None:
-        if sys.platform != "linux":
-            return
-        try:
-            value = os.getxattr(path, CAPABILITIES, follow_symlinks=False)
-        except OSError:
-            return
-        header.pax_headers[f"SCHILY.xattr.{CAPABILITIES}"] = value.decode("utf-8", "surrogateescape")
 
     def _content(self, path: str, size: int) -> Pieces:
         """Exactly as much as was announced: what is appended meanwhile is left out."""
@@ -105,3 +95,14 @@ class _Packer:
     def _counted(self, piece: bytes | memoryview) -> bytes | memoryview:
         self.written += len(piece)
         return piece
+
+
+def _capabilities(path: str) -> dict[str, str]:
+    """A file's capabilities as a PAX record, if it has any."""
+    if sys.platform != "linux":
+        return {}
+    try:
+        value = os.getxattr(path, CAPABILITIES, follow_symlinks=False)
+    except OSError:
+        return {}
+    return {f"SCHILY.xattr.{CAPABILITIES}": value.decode("utf-8", "surrogateescape")}

@@ -1,7 +1,7 @@
 """Where a copy comes from and where it goes: docker's rules, which are those of cp(1) with a few of its own.
 
-A trailing slash, or `/.`, says that a path is a directory, and of a link that its target is meant; `dir/.` is what is in
-a directory, without the directory itself.
+A trailing slash, or `/.`, says that a path is a directory, and of a link that its target is meant; `dir/.` is what is
+in a directory, without the directory itself.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def absolute(path: str) -> str:
 
 
 def renamed(path: str, resolved: str) -> tuple[str, str]:
-    """A link's target with the link's ending, and the name under which it is to be copied ("" when that is the same)."""
+    """A link's target with the link's ending, and the name to copy it under, "" when that is the target's own."""
     resolved = keep_ending(resolved, path)
     return resolved, base(path) if base(path) != base(resolved) else ""
 

@@ -1,11 +1,13 @@
 """A tar becomes local files: everything below one directory, whatever the archive says.
 
 The archive comes from a container, which nobody needs to trust: names are resolved a component at a time from a
-descriptor of the directory, and never through a link. Owners are left out, as docker does; what is copied is the user's.
+descriptor of the directory, and never through a link. Owners are left out, as docker does: what is copied is the
+user's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -76,10 +78,10 @@ class Unpacker:
         """Raises CommandError for what cannot be written, and for what is no tar."""
         body = Body(source)
         try:
-            archive = tarfile.TarFile(fileobj=body, mode="r", errors="surrogateescape")  # type: ignore[call-overload]
+            archive = tarfile.TarFile(fileobj=body, mode="r", errors="surrogateescape")  # type: ignore[arg-type]  # reads
             while (member := archive.next()) is not None:
-                self._member(body, archive, member)
-                archive.members = []  # it would remember them all
+                self._member(body, member)
+                archive.members = []  # type: ignore[attr-defined]  # it would remember them all
             self._set_times()
         except tarfile.TarError as error:
             raise CommandError(f"the archive that the engine sent cannot be read: {error}") from None
@@ -95,7 +97,7 @@ class Unpacker:
             raise CommandError(f"the archive has a name that leads out of it: {name}")
         return "/".join(parts)
 
-    def _member(self, body: Body, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    def _member(self, body: Body, member: tarfile.TarInfo) -> None:
         name = self._name(member.name)
         if not name:
             return
@@ -106,7 +108,7 @@ class Unpacker:
             if member.isdir():
                 self._directory(parent, last, name, member)
             elif member.isreg():
-                self._file(parent, last, body, archive, member)
+                self._file(parent, last, body, member)
             elif member.issym():
                 os.symlink(member.linkname, last, dir_fd=parent)
             elif member.islnk():
@@ -126,10 +128,8 @@ class Unpacker:
         """A descriptor of a directory, made with its parents when it is not there."""
         found = os.dup(self._root)
         for part in name.split("/") if name else ():
-            try:
+            with contextlib.suppress(FileExistsError):
                 os.mkdir(part, 0o755, dir_fd=found)
-            except FileExistsError:
-                pass
             try:
                 below = os.open(part, _DIRECTORY, dir_fd=found)
             finally:
@@ -152,10 +152,8 @@ class Unpacker:
             os.unlink(last, dir_fd=parent)
 
     def _directory(self, parent: int, last: str, name: str, member: tarfile.TarInfo) -> None:
-        try:
+        with contextlib.suppress(FileExistsError):
             os.mkdir(last, 0o700, dir_fd=parent)
-        except FileExistsError:
-            pass
         made = os.open(last, _DIRECTORY, dir_fd=parent)
         try:
             # What comes below it must be possible until all is there.
@@ -164,14 +162,14 @@ class Unpacker:
             os.close(made)
         self._times.append((name, int(member.mtime), member.mode))
 
-    def _file(self, parent: int, last: str, body: Body, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    def _file(self, parent: int, last: str, body: Body, member: tarfile.TarInfo) -> None:
         descriptor = os.open(last, _NEW_FILE, 0o600, dir_fd=parent)
         try:
-            segments: list[tuple[int, int]] = member.sparse or [(0, member.size)]  # type: ignore[attr-defined]
-            for offset, length in segments:
+            sparse: list[tuple[int, int]] | None = member.sparse  # type: ignore[assignment]  # typeshed has another type
+            for offset, length in [(0, member.size)] if sparse is None else sparse:
                 os.lseek(descriptor, offset, os.SEEK_SET)
                 _copy(body, descriptor, length)
-            if member.sparse is not None:  # type: ignore[attr-defined]
+            if sparse is not None:
                 os.ftruncate(descriptor, member.size)
             os.fchmod(descriptor, member.mode)
             capabilities = member.pax_headers.get(f"SCHILY.xattr.{CAPABILITIES}")
@@ -194,7 +192,7 @@ class Unpacker:
             made = self._open(name)
             try:
                 os.utime(made, (moment, moment))
-                if not mode & 0o700 == 0o700:
+                if mode & 0o700 != 0o700:
                     os.fchmod(made, mode)
             finally:
                 os.close(made)
@@ -211,7 +209,5 @@ def _copy(body: Body, descriptor: int, size: int) -> None:
 
 
 def _set_capabilities(descriptor: int, value: str) -> None:
-    try:
+    with contextlib.suppress(OSError):  # who may not give a file capabilities gets it without, as from docker
         os.setxattr(descriptor, CAPABILITIES, value.encode("utf-8", "surrogateescape"))
-    except OSError:
-        pass  # who may not give a file capabilities gets it without, as from docker

@@ -1,0 +1,60 @@
+"""/networks"""
+
+import msgspec
+from aiohttp import web
+
+from wherry.api import response
+from wherry.api.request import Request
+from wherry.engine.engine import Engine
+from wherry.model.errors import InvalidParameter
+from wherry.model.network import EndpointSettings, NetworkCreate
+
+
+class ConnectRequest(msgspec.Struct):
+    container: str = msgspec.field(default="", name="Container")
+    endpoint_config: EndpointSettings | None = msgspec.field(default=None, name="EndpointConfig")
+
+
+class DisconnectRequest(msgspec.Struct):
+    container: str = msgspec.field(default="", name="Container")
+    force: bool = msgspec.field(default=False, name="Force")
+
+
+async def list_all(request: Request, engine: Engine) -> web.Response:
+    return response.json(engine.networks.list(request.filters()))
+
+
+async def create(request: Request, engine: Engine) -> web.Response:
+    return response.json(engine.networks.create(await request.json(NetworkCreate)), 201)
+
+
+async def inspect(request: Request, engine: Engine) -> web.Response:
+    return response.json(engine.networks.inspect(request.name, scope=request.text("scope")))
+
+
+async def remove(request: Request, engine: Engine) -> web.Response:
+    engine.networks.remove(request.name)
+    return response.empty()
+
+
+async def connect(request: Request, engine: Engine) -> web.Response:
+    asked = await request.json(ConnectRequest)
+    _require_container(asked.container)
+    await engine.connections.connect(request.name, asked.container, asked.endpoint_config)
+    return response.empty(200)
+
+
+async def disconnect(request: Request, engine: Engine) -> web.Response:
+    asked = await request.json(DisconnectRequest)
+    _require_container(asked.container)
+    await engine.connections.disconnect(request.name, asked.container, force=asked.force)
+    return response.empty(200)
+
+
+async def prune(request: Request, engine: Engine) -> web.Response:
+    return response.json(engine.networks.prune(request.filters()))
+
+
+def _require_container(name: str) -> None:
+    if not name:
+        raise InvalidParameter("invalid container name or ID: value is empty")

@@ -1,0 +1,273 @@
+"""`stats`: what containers use, once or as it changes."""
+
+from __future__ import annotations
+
+import select
+import sys
+import time
+
+from wherry.cli import flags
+from wherry.cli.command import ANY, Command, CommandError
+from wherry.cli.formatting import TABLE, Row, binary_size, human_size, listing, short_id
+from wherry.cli.texts import LISTING_FORMAT
+from wherry.client.client import container_path
+from wherry.client.errors import APIError, ClientError, ConnectionLost
+from wherry.client.lean import loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.cli.command import Session
+    from wherry.cli.flags import Options
+    from wherry.client.client import Client, Pending
+    from wherry.client.connection import Response
+
+COLUMNS = ("ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs")
+REDRAW = 0.5  # seconds, as docker's
+
+HOME, END_OF_LINE, END_OF_SCREEN, CLEAR = "\x1b[H", "\x1b[K", "\x1b[J", "\x1b[2J"
+
+
+class StatsRow(Row):
+    """A container and its last sample; None while there is none, which shows as dashes."""
+
+    go_type = "*container.statsContext"
+    headers = {  # noqa: RUF012 - never changed
+        "Container": "CONTAINER",
+        "Name": "NAME",
+        "ID": "CONTAINER ID",
+        "CPUPerc": "CPU %",
+        "MemUsage": "MEM USAGE / LIMIT",
+        "MemPerc": "MEM %",
+        "NetIO": "NET I/O",
+        "BlockIO": "BLOCK I/O",
+        "PIDs": "PIDS",
+    }
+
+    def __init__(self, container: str, sample: dict[str, Any] | None, truncates: bool) -> None:
+        self.container, self.sample, self.truncates = container, sample, truncates
+
+    def Container(self) -> str:
+        return self.container
+
+    def Name(self) -> str:
+        return str((self.sample or {}).get("name") or "")[1:] or "--"
+
+    def ID(self) -> str:
+        identity = str((self.sample or {}).get("id") or "")
+        return short_id(identity) if self.truncates else identity
+
+    def CPUPerc(self) -> str:
+        return "--" if self.sample is None else f"{cpu_percent(self.sample):.2f}%"
+
+    def MemUsage(self) -> str:
+        if self.sample is None:
+            return "-- / --"
+        used, limit = memory(self.sample)
+        return f"{binary_size(used)} / {binary_size(limit)}"
+
+    def MemPerc(self) -> str:
+        if self.sample is None:
+            return "--"
+        used, limit = memory(self.sample)
+        return f"{used / limit * 100 if limit else 0:.2f}%"
+
+    def NetIO(self) -> str:
+        networks = ((self.sample or {}).get("networks") or {}).values()
+        return self._transfer(sum(n["rx_bytes"] for n in networks), sum(n["tx_bytes"] for n in networks))
+
+    def BlockIO(self) -> str:
+        entries = ((self.sample or {}).get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
+        read, written = (sum(e["value"] for e in entries if e["op"][:1].lower() == kind) for kind in "rw")
+        return self._transfer(read, written)
+
+    def PIDs(self) -> str:
+        return "--" if self.sample is None else str((self.sample.get("pids_stats") or {}).get("current") or 0)
+
+    def _transfer(self, inward: int, outward: int) -> str:
+        return "--" if self.sample is None else f"{human_size(inward, 3)} / {human_size(outward, 3)}"
+
+
+def cpu_percent(sample: dict[str, Any]) -> float:
+    """Of one processor, since the sample before: 200 is two of them."""
+    now, before = sample.get("cpu_stats") or {}, sample.get("precpu_stats") or {}
+    used = _total(now) - _total(before)
+    passed = (now.get("system_cpu_usage") or 0) - (before.get("system_cpu_usage") or 0)
+    processors = now.get("online_cpus") or len((now.get("cpu_usage") or {}).get("percpu_usage") or ())
+    return float(used / passed * processors * 100) if used > 0 and passed > 0 else 0.0
+
+
+def _total(cpu: dict[str, Any]) -> int:
+    return (cpu.get("cpu_usage") or {}).get("total_usage") or 0
+
+
+def memory(sample: dict[str, Any]) -> tuple[int, int]:
+    """Bytes used, without the page cache that the kernel can take back at once, and the limit."""
+    found = sample.get("memory_stats") or {}
+    used, detail = found.get("usage") or 0, found.get("stats") or {}
+    for name in ("total_inactive_file", "inactive_file"):  # cgroup version 1, and 2
+        inactive = detail.get(name)
+        if inactive is not None and inactive < used:
+            used -= inactive
+            break
+    return used, found.get("limit") or 0
+
+
+class _Feed:
+    """One container's samples, as they come."""
+
+    def __init__(self, name: str, pending: Pending) -> None:
+        self.name = name
+        self.sample: dict[str, Any] | None = None
+        self.error: ClientError | None = None
+        self.ended = False
+        self._pending = pending
+        self._response: Response | None = None
+        self._rest = b""
+
+    def fileno(self) -> int:
+        return self._pending.fileno()
+
+    def read(self) -> None:
+        """Takes what has come. Blocks when nothing has."""
+        try:
+            if self._response is None:
+                self._response = self._pending.response()
+                if not self._response.buffered:
+                    return
+            while True:
+                piece = bytes(self._response.piece())
+                self.ended = not piece
+                *lines, self._rest = (self._rest + piece).split(b"\n")
+                for line in filter(None, lines):
+                    self.sample = loads(line)
+                if self.ended or not self._response.buffered:
+                    return
+        except ConnectionLost:  # a container that is removed, or an engine that goes
+            self.ended = True
+        except ClientError as error:
+            self.error, self.ended = error, True
+
+    def close(self) -> None:
+        if self._response is not None:
+            self._response.close()
+
+
+class _Watch:
+    """The containers that are being watched; with `everything`, also those that come, without those that go."""
+
+    def __init__(self, client: Client, names: list[str], *, all: bool, stream: bool) -> None:
+        self._client = client
+        self._all, self._stream = all, stream
+        self._everything = not names
+        self._events: Response | None = None
+        self._rest = b""
+        self.feeds: dict[str, _Feed] = {}
+        if self._everything:
+            if stream:
+                # Before the list is asked for, so that nobody is missed in between.
+                filters = {"type": ["container"], "event": ["create", "start", "die", "destroy"]}
+                self._events = client.request("GET", "/events", query={"filters": filters})
+            names = [str(found["Id"])[:12] for found in client.containers.list(all=all)]
+        for name in names:
+            self._add(name)
+
+    def _add(self, name: str) -> None:
+        if name not in self.feeds:
+            pending = self._client.begin("GET", container_path(name, "stats"), query={"stream": self._stream})
+            self.feeds[name] = _Feed(name, pending)
+
+    def gather(self) -> None:
+        """Returns when each container has given a sample, or said why it cannot. Raises CommandError for those."""
+        for feed in list(self.feeds.values()):
+            while feed.sample is None and not feed.ended:
+                feed.read()
+        self._drop_ended()
+        errors = [str(feed.error) for feed in self.feeds.values() if feed.error]
+        if errors:
+            raise CommandError("\n".join(errors))
+
+    def follow(self, until: float) -> None:
+        """Takes what comes until that time (of time.monotonic())."""
+        while (left := until - time.monotonic()) > 0:
+            poll = select.poll()
+            sources: dict[int, _Feed | None] = {feed.fileno(): feed for feed in self.feeds.values() if not feed.ended}
+            if self._events is not None:
+                sources[self._events.fileno()] = None
+            for descriptor in sources:
+                poll.register(descriptor, select.POLLIN)
+            for descriptor, _ in poll.poll(left * 1000):
+                feed = sources[descriptor]
+                if feed is None:
+                    self._take_events()
+                else:
+                    feed.read()
+            self._drop_ended()
+
+    def _take_events(self) -> None:
+        assert self._events is not None
+        while True:
+            piece = bytes(self._events.piece())
+            if not piece:
+                raise ConnectionLost("the engine has gone")
+            *lines, self._rest = (self._rest + piece).split(b"\n")
+            for line in filter(None, lines):
+                self._take_event(loads(line))
+            if not self._events.buffered:
+                return
+
+    def _take_event(self, event: dict[str, Any]) -> None:
+        name, action = str(event["Actor"]["ID"])[:12], event["Action"]
+        if action == "start" or (action == "create" and self._all):
+            self._add(name)
+        elif name in self.feeds and (action == "destroy" or (action == "die" and not self._all)):
+            self.feeds.pop(name).close()
+
+    def _drop_ended(self) -> None:
+        for feed in list(self.feeds.values()):
+            gone = isinstance(feed.error, APIError) and feed.error.not_found and self._everything
+            if gone or (self._stream and feed.ended and not feed.error):
+                del self.feeds[feed.name]
+
+
+def run_stats(session: Session, options: Options) -> None:
+    stream = not options["no-stream"]
+    watch = _Watch(session.client, options.arguments, all=options["all"], stream=stream)
+    watch.gather()
+    format = options["format"] or str(session.config.get("statsFormat") or "") or TABLE
+
+    def text() -> str:
+        rows = [StatsRow(feed.name, feed.sample, not options["no-trunc"]) for feed in watch.feeds.values()]
+        return listing(StatsRow, rows, format, COLUMNS)
+
+    if not stream:
+        sys.stdout.write(text())
+        return
+    sys.stdout.write(CLEAR)
+    while True:
+        lines = text().splitlines()
+        # One write, over what was there: a screen that is cleared first flickers.
+        sys.stdout.write(HOME + "".join(f"{line} {END_OF_LINE}\n" for line in lines) + END_OF_SCREEN)
+        sys.stdout.flush()
+        if options.arguments and not watch.feeds:
+            return
+        try:
+            watch.follow(time.monotonic() + REDRAW)
+        except ConnectionLost:
+            return  # the engine is being restarted, say; docker ends silently, too
+
+
+STATS = Command(
+    "stats [OPTIONS] [CONTAINER...]",
+    "Display a live stream of container(s) resource usage statistics",
+    run_stats,
+    flags=[
+        flags.switch("all", "a", "Show all containers (default shows just running)"),
+        flags.string("format", "", LISTING_FORMAT),
+        flags.switch("no-stream", "", "Disable streaming stats and only pull the first result"),
+        flags.switch("no-trunc", "", "Do not truncate output"),
+    ],
+    arguments=ANY,
+    aliases="wherry container stats, wherry stats",
+)

@@ -1,0 +1,435 @@
+"""Containers on networks: connected when they start, let go when they end, and changed while they run.
+
+Before a start everything is decided here (addresses, names of interfaces, ports) and written into the container's
+record and the runtime's spec; the monitor then does it. An engine that comes up reads it back from the records.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from wherry.engine import endpoints, host_files, links, port_bindings
+from wherry.engine import network_options as options
+from wherry.engine.events import Events
+from wherry.engine.fabric import Fabric
+from wherry.engine.networks import Networks
+from wherry.engine.publishing import Publications, Publishing
+from wherry.engine.roster import Live, Roster
+from wherry.model.container import Container
+from wherry.model.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound
+from wherry.model.host import HostConfig
+from wherry.model.network import Attachment, EndpointSettings, Network, NetworkingConfig
+from wherry.network import bridges, upstream
+from wherry.network.directory import Directory
+from wherry.network.names import Asker, NameService
+from wherry.network.rules import Link
+from wherry.runtime.monitors import Monitor, StartError
+from wherry.runtime.spec import Interface
+
+log = logging.getLogger("wherry.network")
+
+
+class Wiring(NamedTuple):
+    """What a container's start needs to know of its networks. ``environment`` comes from links."""
+
+    interfaces: tuple[Interface, ...] = ()
+    resolver: bool = False
+    environment: tuple[str, ...] = ()
+
+
+class Connections:
+    def __init__(self, roster: Roster, networks: Networks, fabric: Fabric, events: Events, data_root: str) -> None:
+        self._roster = roster
+        self._networks = networks
+        self._fabric = fabric
+        self._events = events
+        self._containers = f"{data_root}/containers"
+        self._directory = Directory()
+        self._names = NameService(self._directory)
+        self._publishing = Publishing(fabric)
+        self._published: dict[str, Publications] = {}
+        self._links: dict[str, list[Link]] = {}
+
+    # --- create
+
+    def endpoints(
+        self, host: HostConfig, networking: NetworkingConfig, mac: str
+    ) -> tuple[dict[str, EndpointSettings], dict[str, Attachment]]:
+        """The networks of a container that is being made, by the names they have, and what goes with them.
+
+        One that is not there yet is no error before the start, as in Docker. Raises InvalidParameter and Conflict.
+        """
+        if host.network_mode.startswith("container:"):
+            return {}, {}
+        asked = {name: each or EndpointSettings() for name, each in networking.endpoints_config.items()}
+        if not asked or not any(self._is_same(name, host.network_mode) for name in asked):
+            asked = {host.network_mode: EndpointSettings(), **asked}
+        found: dict[str, EndpointSettings] = {}
+        attachments = {}
+        for name, settings in asked.items():
+            with contextlib.suppress(NotFound):
+                network = self._networks.get(name)
+                if network.driver in ("host", "null") and len(asked) > 1:
+                    raise Conflict(
+                        "container cannot be connected to multiple networks with one of the networks in "
+                        f"{'host' if network.driver == 'host' else 'private (none)'} mode"
+                    )
+                endpoints.check(network, settings)
+                name = network.name
+            attachments[name] = Attachment(asked_mac=settings.mac_address)
+            endpoints.clear(settings)
+            found[name] = settings
+        first = next(iter(attachments.values()))
+        first.asked_mac = first.asked_mac or mac
+        return found, attachments
+
+    def check(self, record: Container) -> None:
+        """Raises InvalidParameter for ports and links that cannot be."""
+        port_bindings.check(record)
+        links.check(record, self._roster)
+
+    def _is_same(self, name: str, other: str) -> bool:
+        try:
+            return self._networks.get(name).id == self._networks.get(other).id
+        except (NotFound, InvalidParameter):
+            return name == other
+
+    # --- start and end
+
+    def prepare(self, live: Live) -> Wiring:
+        """Addresses, ports, links and files for a start. Raises EngineError, and then nothing of it stays."""
+        record = live.record
+        if record.host_config.network_mode.startswith("container:"):
+            return Wiring()
+        linked = links.resolve(record, self._roster)
+        taken: list[Network] = []
+        try:
+            for network in self._networks_of(record):
+                self._fabric.make(network)
+                endpoints.connect(record, network, self._fabric)
+                taken.append(network)
+            self._publish(record)
+            self._link(record, linked)
+        except BaseException:
+            self._release(record, taken)
+            raise
+        resolver = any(not network.is_predefined for network in taken)
+        self._write_files(record)
+        return Wiring(tuple(self._interfaces(record, taken)), resolver, links.environment(record, linked))
+
+    def started(self, live: Live, monitor: Monitor) -> None:
+        """The container runs: from now on it is found by its names, and its questions are answered."""
+        self._introduce(live.record)
+        self._serve_names(live, monitor)
+        for network in self._all_networks_of(live.record):
+            self._tell(network, live.record, "connect")
+        self._follow_links(live.record)
+
+    def ended(self, live: Live) -> None:
+        """The container does not run any more, or has not come to run."""
+        record = live.record
+        if record.host_config.network_mode.startswith("container:"):
+            return
+        networks = []
+        for name, settings in record.networks.items():
+            with contextlib.suppress(NotFound):
+                if settings.endpoint_id:
+                    networks.append(self._networks.get(name))
+        for network in networks:
+            self._tell(network, record, "disconnect")
+        self._release(record, networks)
+
+    def adopt(self, live: Live, monitor: Monitor) -> None:
+        """Takes over a container that an earlier engine started: all is as before."""
+        record = live.record
+        for network in self._networks_of(record):
+            try:
+                endpoints.adopt(record, network, self._fabric)
+                self._fabric.make(network)
+                self._isolate(record, network)
+            except EngineError as error:
+                log.warning("network %s of container %s: %s", network.name, record.name, error.message)
+        publishable = self._publishable(record)
+        if record.ports and publishable is not None:
+            self._published[record.id] = self._publishing.take_over(record, publishable)
+        self._introduce(record)
+        self._serve_names(live, monitor)
+
+    def adopted(self) -> None:
+        """All containers that run are known: so their links can be told."""
+        for live in self._roster:
+            if live.record.state.running:
+                with contextlib.suppress(EngineError):
+                    self._link(live.record, links.resolve(live.record, self._roster))
+
+    def close(self) -> None:
+        self._names.close()
+        for published in self._published.values():
+            published.close()
+        in_use = {
+            network.name
+            for live in self._roster
+            if live.record.state.running
+            for network in self._networks_of(live.record)
+        }
+        self._fabric.close(in_use)
+
+    # --- while it runs
+
+    async def connect(self, name: str, container: str, asked: EndpointSettings | None) -> None:
+        """``network connect``. Raises NotFound, Forbidden, InvalidParameter, EngineError."""
+        network, live = self._networks.get(name), self._roster.get(container)
+        settings = asked or EndpointSettings()
+        async with live.lock:
+            record = live.record
+            _check_mode(record, network)
+            endpoints.check(network, settings)
+            if network.name in record.networks:
+                raise Forbidden(f"endpoint with name {record.name} already exists in network {network.name}")
+            record.networks[network.name] = settings
+            record.attachments[network.name] = Attachment(asked_mac=settings.mac_address)
+            endpoints.clear(settings)
+            try:
+                if live.monitor is not None:
+                    await self._connect_live(live, live.monitor, network)
+            except BaseException:
+                record.networks.pop(network.name, None)
+                record.attachments.pop(network.name, None)
+                raise
+            self._roster.save(live)
+        if live.monitor is not None:
+            self._tell(network, record, "connect")
+
+    async def _connect_live(self, live: Live, monitor: Monitor, network: Network) -> None:
+        record = live.record
+        self._fabric.make(network)
+        endpoints.connect(record, network, self._fabric)
+        try:
+            wanted = endpoints.interface(record, network, self._fabric, self._gateways(record).get(network.name, ()))
+            self._isolate(record, network)
+            await monitor.connect(wanted, resolver=not network.is_predefined)
+        except BaseException as error:
+            self._leave(record, network)
+            if isinstance(error, StartError):
+                raise EngineError(f"failed to set up container networking: {error.message}") from None
+            raise
+        if record.id not in self._published:
+            self._publish(record)
+        self._write_files(record)
+        self._introduce(record)
+        self._serve_names(live, monitor)
+
+    async def disconnect(self, name: str, container: str, *, force: bool) -> None:
+        """``network disconnect``. Raises NotFound, Forbidden, EngineError."""
+        network = self._networks.get(name)
+        try:
+            live = self._roster.get(container)
+        except NotFound:
+            if force:
+                return
+            raise
+        async with live.lock:
+            record = live.record
+            if network.driver == "host":
+                raise Conflict(
+                    "cannot disconnect container from host network - container was created in host network mode"
+                )
+            if network.name not in record.networks:
+                raise Forbidden(f"container {record.id} is not connected to network {network.name}")
+            if live.monitor is not None and record.networks[network.name].endpoint_id:
+                await self._disconnect_live(live, live.monitor, network)
+                self._tell(network, record, "disconnect")
+            del record.networks[network.name]
+            record.attachments.pop(network.name, None)
+            self._roster.save(live)
+
+    async def _disconnect_live(self, live: Live, monitor: Monitor, network: Network) -> None:
+        record = live.record
+        published = self._published.get(record.id)
+        leaves_ports = published is not None and published.network_id == network.id
+        rest = {key: value for key, value in self._gateways(record, without=network.name).items() if value}
+        routes = tuple((record.attachments[key].interface, gateway) for key, value in rest.items() for gateway in value)
+        if network.driver != "null":
+            try:
+                await monitor.disconnect(record.attachments[network.name].interface, routes)
+            except StartError as error:
+                raise EngineError(error.message) from None
+        if leaves_ports:
+            self._withdraw(record)
+        self._leave(record, network)
+        if leaves_ports:
+            self._publish(record, without=network.name)
+        self._write_files(record, without=network.name)
+        self._set_up_asker(live, without=network.name)
+
+    def renamed(self, live: Live) -> None:
+        if live.record.state.running:
+            for network in self._networks_of(live.record):
+                settings = live.record.networks[network.name]
+                if settings.dns_names is not None:
+                    settings.dns_names = endpoints.names(live.record, settings)
+            self._introduce(live.record)
+
+    # --- parts
+
+    def _networks_of(self, record: Container) -> list[Network]:
+        """Those with interfaces. Raises NotFound."""
+        return [network for network in self._all_networks_of(record) if network.driver not in ("host", "null")]
+
+    def _all_networks_of(self, record: Container) -> list[Network]:
+        found = []
+        for name, settings in record.networks.items():
+            network = self._networks.get(name)
+            settings.network_id = network.id
+            if network.driver in ("host", "null"):
+                settings.endpoint_id = settings.endpoint_id or record.id
+            found.append(network)
+        return found
+
+    def _interfaces(self, record: Container, networks: Iterable[Network]) -> Iterable[Interface]:
+        gateways = self._gateways(record)
+        for network in networks:
+            self._isolate(record, network)
+            yield endpoints.interface(record, network, self._fabric, gateways.get(network.name, ()))
+
+    def _gateways(self, record: Container, without: str = "") -> dict[str, tuple[str, ...]]:
+        """By which networks the default routes lead: of those with a gateway that with the highest priority, and of
+        these the first by name, for each version of IP."""
+        found: dict[str, tuple[str, ...]] = {}
+        for field in ("gateway", "ipv6_gateway"):
+            gateways = {name: getattr(each, field) for name, each in record.networks.items() if name != without}
+            able = [(-record.networks[name].gw_priority, name) for name, gateway in gateways.items() if gateway]
+            if able:
+                name = min(able)[1]
+                found[name] = (*found.get(name, ()), gateways[name])
+        return found
+
+    def _isolate(self, record: Container, network: Network) -> None:
+        rules = self._fabric.rules
+        if rules is not None and not options.truth(network.options, options.ICC, default=True):
+            rules.isolate(record.attachments[network.name].host_interface)
+
+    def _release(self, record: Container, networks: Iterable[Network]) -> None:
+        self._names.stop(record.id)
+        self._withdraw(record)
+        if self._fabric.rules is not None:
+            self._fabric.rules.unlink(self._links.pop(record.id, []))
+        for network in networks:
+            self._leave(record, network)
+
+    def _leave(self, record: Container, network: Network) -> None:
+        settings = record.networks[network.name]
+        self._directory.remove(network.name, settings.endpoint_id)
+        if self._fabric.rules is not None:
+            self._fabric.rules.forget_port(record.attachments[network.name].host_interface)
+        endpoints.disconnect(record, network, self._fabric)
+
+    def _publishable(self, record: Container, without: str = "") -> Network | None:
+        """The network by which the container's ports are reached."""
+        able = [
+            network
+            for network in self._networks_of(record)
+            if network.driver == "bridge" and not network.internal and network.name != without
+        ]
+        return min(able, key=lambda each: (-record.networks[each.name].gw_priority, each.name), default=None)
+
+    def _publish(self, record: Container, without: str = "") -> None:
+        network = self._publishable(record, without)
+        if network is not None:
+            published = self._publishing.publish(record, network)
+            if published is not None:
+                self._published[record.id] = published
+
+    def _withdraw(self, record: Container) -> None:
+        published = self._published.pop(record.id, None)
+        if published is not None:
+            self._publishing.withdraw(published)
+        record.ports = {}
+
+    def _link(self, record: Container, linked: list[links.Linked]) -> None:
+        wanted = links.rules(record, linked)
+        if wanted and self._fabric.rules is not None:
+            self._fabric.rules.unlink(self._links.pop(record.id, []))
+            self._fabric.rules.link(wanted)
+            self._links[record.id] = wanted
+
+    def _follow_links(self, target: Container) -> None:
+        """Those that link to a container which has been started again learn where it is now."""
+        for live in self._roster:
+            if not live.record.state.running or live.record.id == target.id:
+                continue
+            if any(each == target.id for each, _ in links.names_in(live.record, self._roster)):
+                with contextlib.suppress(EngineError):
+                    self._link(live.record, links.resolve(live.record, self._roster))
+                    self._write_files(live.record)
+
+    def _introduce(self, record: Container) -> None:
+        for name, settings in record.networks.items():
+            if settings.dns_names and settings.endpoint_id:
+                addresses = (settings.ip_address, settings.global_ipv6_address)
+                self._directory.add(name, settings.endpoint_id, settings.dns_names, addresses)
+
+    def _serve_names(self, live: Live, monitor: Monitor) -> None:
+        sockets = monitor.take_resolver()
+        if sockets is not None:
+            self._names.serve(live.record.id, Asker(), *sockets)
+        self._set_up_asker(live)
+
+    def _set_up_asker(self, live: Live, without: str = "") -> None:
+        record, asker = live.record, self._names.asker(live.record.id)
+        if asker is None:
+            return
+        own = [n for n in self._networks_of(record) if not n.is_predefined and n.name != without]
+        asker.networks = tuple(network.name for network in own)
+        asker.links = {}
+        for network in own:
+            texts = list(record.networks[network.name].links or ())
+            if network.name == record.host_config.network_mode:
+                texts += record.host_config.links or ()
+            for text in texts:
+                target, alias = links.parse(text)
+                asker.links[alias.lower()] = (network.name, target)
+        asker.servers = ()
+        if record.host_config.dns:
+            asker.servers = tuple(record.host_config.dns)
+            asker.opens = upstream.open_inside(record.state.pid or (live.monitor.pid if live.monitor else 0))
+        elif any(not network.internal for network in self._networks_of(record) if network.name != without):
+            asker.servers = tuple(bridges.name_servers(host_files.read("/etc/resolv.conf")))
+
+    def _write_files(self, record: Container, without: str = "") -> None:
+        lines: list[tuple[str, str]] = []
+        name = record.config.hostname
+        full = f"{name}.{record.config.domainname} {name}" if record.config.domainname else name
+        for network, settings in record.networks.items():
+            for address in (settings.ip_address, settings.global_ipv6_address):
+                if address and network != without:
+                    lines.append((address, full))
+        with contextlib.suppress(InvalidParameter):
+            lines += links.hosts(links.resolve(record, self._roster))
+        resolver = any(not network.is_predefined for network in self._networks_of(record) if network.name != without)
+        host_files.write(
+            record, f"{self._containers}/{record.id}", own=lines, resolver=resolver, gateways=self._host_gateways()
+        )
+
+    def _host_gateways(self) -> list[str]:
+        """What ``host-gateway`` stands for: this host, as containers reach it."""
+        bridge = self._networks.get("bridge")
+        return [pool.gateway for pool in self._fabric.pools(bridge)]
+
+    def _tell(self, network: Network, record: Container, action: str) -> None:
+        attributes = {"container": record.id, "name": network.name, "type": network.driver}
+        self._events.publish("network", action, network.id, attributes)
+
+
+def _check_mode(record: Container, network: Network) -> None:
+    mode = record.host_config.network_mode
+    if network.driver == "host" or mode == "host":
+        raise Forbidden("container cannot be disconnected from host network or connected to host network")
+    if mode.startswith("container:"):
+        raise Conflict("container sharing network namespace with another container or host cannot be connected "
+                       "to any other network")  # fmt: skip
+    if network.driver == "null" or "none" in record.networks:
+        raise Forbidden(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+        )
