@@ -125,6 +125,10 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _config(options: argparse.Namespace) -> EngineConfig:
+    defaults = EngineConfig()
+    log_options = dict(_pair("log-opt", option).split("=", 1) for option in options.log_opt)
+    if options.log_driver == defaults.log_driver:
+        log_options = defaults.log_options | log_options
     data_root, exec_root = os.path.abspath(options.data_root), os.path.abspath(options.exec_root)
     return EngineConfig(
         data_root=data_root,
@@ -132,7 +136,7 @@ def _config(options: argparse.Namespace) -> EngineConfig:
         hosts=tuple(options.host) or (f"unix://{exec_root}/wherry.sock",),
         labels=tuple(_pair("label", label) for label in options.label),
         log_driver=options.log_driver,
-        log_options=dict(_pair("log-opt", option).split("=", 1) for option in options.log_opt),
+        log_options=log_options,
         init=options.init,
         debug=options.debug,
         insecure_registries=tuple(options.insecure_registry),

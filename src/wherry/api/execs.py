@@ -8,13 +8,11 @@ from aiohttp import web
 
 from wherry.api import response
 from wherry.api.detach import parse_keys
-from wherry.api.hijack import Hijacked, hijack
+from wherry.api.hijack import Hijacked, frame, hijack
 from wherry.api.request import Request
 from wherry.engine.engine import Engine
 from wherry.model.errors import EngineError
 from wherry.model.exec import ExecConfig
-
-_STDOUT = 1
 
 
 class StartRequest(msgspec.Struct, rename="pascal"):
@@ -35,7 +33,8 @@ async def start(request: Request, engine: Engine) -> web.StreamResponse:
     """Joins the connection to the new process, unless it is detached.
 
     The answer goes out before the process is started, as Docker does it, so a process that cannot be started is told of
-    in the stream: clients print that, and then ask for the exit code.
+    in the stream: clients print that, and then ask for the exit code. Whether there are frames in it is for the client
+    to say here, whatever it said when it made the exec: docker-py never asks for a terminal's stream.
     """
     asked = await request.json(StartRequest)
     config = engine.execs.get(request.name).config
@@ -48,24 +47,21 @@ async def start(request: Request, engine: Engine) -> web.StreamResponse:
         return response.empty(200)
     async with hijack(
         request,
-        response.stream_type(request, config.tty),
+        response.stream_type(request, asked.tty),
         stdin=config.attach_stdin,
         stdin_closes=not config.tty,
         detach_keys=parse_keys(config.detach_keys) if config.tty else b"",
+        framed=config.tty and not asked.tty,
     ) as client:
         try:
             sock = await begin()
         except EngineError as failure:
-            await client.write(_told(failure.message, config.tty))
+            text = f"{failure.message}\r\n".encode()
+            await client.write(text if asked.tty else frame(text))
             sock = None
         with sock or contextlib.nullcontext():
             await client.join(sock)
     return Hijacked()
-
-
-def _told(failure: str, tty: bool) -> bytes:
-    text = f"{failure}\r\n".encode()
-    return text if tty else bytes((_STDOUT, 0, 0, 0)) + len(text).to_bytes(4) + text
 
 
 async def resize(request: Request, engine: Engine) -> web.Response:

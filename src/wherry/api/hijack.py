@@ -30,6 +30,7 @@ from wherry.api.response import HEADERS, RAW_STREAM
 LINGER = 10.0  # seconds that a client gets to close its side after the end of the output
 _HEAD_PATIENCE = 0.2  # seconds that a client gets to read the head of the answer before output follows it
 _HEAD_GLANCE = 0.001
+_STDOUT = 1
 
 
 class Hijacked(web.StreamResponse):
@@ -51,17 +52,18 @@ async def hijack(
     stdin_closes: bool = True,
     detach_keys: bytes = b"",
     on_detach: Callable[[], None] | None = None,
+    framed: bool = False,
 ) -> AsyncIterator["ClientStream"]:
     """Takes over the connection: sends the head of the answer, and gives what can be written to and joined to a socket.
 
     ``stdin``: the client's bytes are the container's input. ``stdin_closes``: their end closes it; otherwise it ends
     the attachment, which is what Docker does for a terminal. ``detach_keys`` among them end the attachment, and
-    ``on_detach`` is told.
+    ``on_detach`` is told. ``framed``: the output comes bare, from a terminal, and the client wants it in frames.
     """
     transport = request.http.transport
     if transport is None:
         raise ConnectionResetError("the client went away")
-    client = ClientStream(transport, stdin, stdin_closes, detach_keys, on_detach)
+    client = ClientStream(transport, stdin, stdin_closes, detach_keys, on_detach, framed)
     try:
         client.take_over(request, content_type)
         yield client
@@ -79,6 +81,7 @@ class ClientStream(asyncio.Protocol):
         stdin_closes: bool,
         detach_keys: bytes,
         on_detach: Callable[[], None] | None,
+        framed: bool,
     ) -> None:
         self._container: _Container | None = None
         self._gone = asyncio.Event()
@@ -87,6 +90,7 @@ class ClientStream(asyncio.Protocol):
         self._stdin_closes = stdin_closes
         self._detector = DetachDetector(detach_keys) if stdin and detach_keys else None
         self._on_detach = on_detach
+        self._framed = framed
         self._http = cast(Connection, transport.get_protocol())
         self._writable = asyncio.Event()
         self._writable.set()
@@ -192,7 +196,7 @@ class ClientStream(asyncio.Protocol):
         self._transport.write(data)
 
     def send(self, data: bytes) -> None:
-        self._transport.write(data)
+        self._transport.write(frame(data) if self._framed else data)
 
     def output_ended(self) -> None:
         """Nothing more will be written: says so, and gives the client time to close its side."""
@@ -284,6 +288,11 @@ class _Container(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
+
+
+def frame(data: bytes) -> bytes:
+    """A piece of standard output as it goes to clients of a container without a terminal."""
+    return bytes((_STDOUT, 0, 0, 0)) + len(data).to_bytes(4) + data
 
 
 def _unread(sock: socket.socket) -> int:

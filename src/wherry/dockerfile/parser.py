@@ -148,9 +148,8 @@ def _files(statement: Statement) -> tuple[tuple[str | HereDocument, ...], str]:
             f"{statement.keyword} has a << that is no source of its own: expected <<NAME, without spaces or quotes "
             "around it, in the form without brackets"
         )
-    # A line cannot begin one here-document in two ways: the same word is the same, and its last text counts.
-    bodies = {heredoc.word: heredoc for heredoc in statement.heredocs}
-    return tuple(bodies.get(source, source) for source in sources), destination
+    heredocs = iter(statement.heredocs)
+    return tuple(next(heredocs) if source in starts else source for source in sources), destination
 
 
 def _copy(statement: Statement, flags: Flags) -> ins.Copy:

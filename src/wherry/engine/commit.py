@@ -39,7 +39,10 @@ async def commit(
     new_config = apply_changes(_base_config(record, config), list(changes))
     paused = pause and record.state.status is Status.RUNNING
     if paused:
-        await containers.pause(record.id)
+        try:
+            await containers.pause(record.id)
+        except Conflict:  # it has just ended, or somebody else paused it
+            paused = False
     try:
         layer = await store.snapshots.commit(record.id)
     finally:

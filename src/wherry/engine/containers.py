@@ -1,6 +1,7 @@
 """What users do with containers: make, start, stop, signal, pause, rename, wait for, attach to and remove them."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -234,7 +235,13 @@ class Containers:
         async with live.lock:
             if live.record.state.status is Status.PAUSED:
                 raise Conflict(f"container {live.record.id} is already paused")
-            await asyncio.to_thread(self.cgroup(live).freeze)
+            try:
+                await asyncio.to_thread(self.cgroup(live).freeze)
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    raise
+                raise Conflict(f"container {live.record.id} is not running") from None  # gone with its cgroup
+            self.monitor(live)  # which it may also have lost meanwhile
             self._set_status(live, Status.PAUSED, "pause")
 
     async def unpause(self, name: str) -> None:

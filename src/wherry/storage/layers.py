@@ -76,6 +76,7 @@ class Layers:
         self._blobs = blobs
         self._staging = staging
         self._held: set[str] = set()
+        self.keepers: list[Callable[[], frozenset[str]]] = []  # each says which layers somebody else needs
         os.makedirs(self._root, mode=0o700, exist_ok=True)
         database.migrate("layers", _SCHEMA)
 
@@ -121,6 +122,10 @@ class Layers:
         """The layer's folder of files. For snapshots alone."""
         return f"{self._root}/{digests.hexadecimal(chain_id)}/diff"
 
+    def folders(self, chain_id: str) -> list[str]:
+        """The folders of a layer and of all below it, the highest first, as overlayfs wants them. Likewise."""
+        return [self.path(layer.chain_id) for layer in reversed(self.chain(chain_id))]
+
     def add(self, staged: StagedLayer, parent: str) -> Layer:
         """Takes over what a worker made, on top of ``parent``. A layer that is there already stays as it is."""
         chain_id = digests.chain_id(parent, digests.check(staged.diff_id))
@@ -160,6 +165,7 @@ class Layers:
 
     def collect(self, used: frozenset[str]) -> list[str]:
         """Removes every layer that is neither in ``used`` nor held, nor carries one that is. What went, top first."""
+        used = used.union(*(needed() for needed in self.keepers))
         keep: set[str] = set()
         parents: dict[str, str] = dict(self._database.query("SELECT chain_id, parent FROM layers"))
         for chain_id in used | self._held:

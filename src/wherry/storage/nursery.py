@@ -6,6 +6,7 @@ and dies with the engine; a worker that it has forked dies with it.
 """
 
 import asyncio
+import contextlib
 import os
 import select
 import signal
@@ -33,7 +34,7 @@ class Child:
         return bool(poll.poll(0))
 
     def kill(self) -> None:
-        if not self.ended:
+        with contextlib.suppress(ProcessLookupError):  # it has ended
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def wait(self) -> None:

@@ -55,7 +55,7 @@ class Snapshots:
         self._database = database
         self._layers = layers
         self._staging = staging
-        self._options = _overlay_options()
+        self._options = overlay_options()
         database.migrate("snapshots", _SCHEMA)
         os.makedirs(self._root, mode=0o710, exist_ok=True)
         spread_children(self._root)
@@ -83,7 +83,7 @@ class Snapshots:
         lower = self._lower(self._chain_id(id)) or [f"{self._empty}/a"]
         directory = f"{self._root}/{id}"
         options = (
-            f"lowerdir={_join(lower)}",
+            f"lowerdir={join(lower)}",
             f"upperdir={directory}/upper",
             f"workdir={directory}/work",
             *self._options,
@@ -94,7 +94,7 @@ class Snapshots:
         """A read-only mount of a layer with all below it, upon ``target``."""
         # An overlay without upper wants two directories at least, and not the same one twice.
         lower = [*self._lower(chain_id), f"{self._empty}/a", f"{self._empty}/b"]
-        return Mount("overlay", "overlay", target, (f"lowerdir={_join(lower)}", "ro", *self._options))
+        return Mount("overlay", "overlay", target, (f"lowerdir={join(lower)}", "ro", *self._options))
 
     def describe(self, id: str) -> dict[str, str]:
         """The API's GraphDriver.Data."""
@@ -155,15 +155,15 @@ class Snapshots:
         return str(row[0])
 
     def _lower(self, chain_id: str) -> list[str]:
-        """The folders of a chain, the highest first, as overlayfs wants them."""
-        return [self._layers.path(layer.chain_id) for layer in reversed(self._layers.chain(chain_id))]
+        return self._layers.folders(chain_id)
 
 
-def _join(directories: Iterable[str]) -> str:
+def join(directories: Iterable[str]) -> str:
+    """Folders as overlayfs' options name them."""
     return ":".join(path.replace("\\", "\\\\").replace(":", "\\:") for path in directories)
 
 
-def _overlay_options() -> tuple[str, ...]:
+def overlay_options() -> tuple[str, ...]:
     """ "off" for those features that this kernel has."""
     return tuple(
         f"{name}=off" for name in _OVERLAY_FEATURES if os.path.exists(f"/sys/module/overlay/parameters/{name}")

@@ -7,6 +7,7 @@ from msgspec import UNSET
 from wherry.dockerfile.changes import apply_changes
 from wherry.dockerfile.configure import configure, join_directory, set_variables, sets_command
 from wherry.dockerfile.errors import DockerfileError
+from wherry.dockerfile.instructions import Copy
 from wherry.dockerfile.parser import parse
 from wherry.dockerfile.substitution import expand_instruction
 from wherry.model.config import ContainerConfig, HealthConfig
@@ -161,8 +162,9 @@ def test_copies_and_heredocs_are_expanded() -> None:
     text = 'FROM a\nCOPY --chown=$u --from=b $s <<x <<"y" /$d\n$u "q" \\$u\nx\n$u\ny\n'
     (_, copy) = parse(text).instructions
     expanded = expand_instruction(copy, {"u": "1", "s": "src", "d": "dst"})
-    assert (expanded.sources, expanded.destination, expanded.chown) == (("src",), "/dst", "1")  # type: ignore[attr-defined]  # a Copy
-    assert [heredoc.content for heredoc in expanded.heredocs] == ['1 "q" $u\n', "$u\n"]  # type: ignore[attr-defined]
+    assert isinstance(expanded, Copy)
+    assert (expanded.sources[0], expanded.destination, expanded.chown) == ("src", "/dst", "1")
+    assert [heredoc.content for heredoc in expanded.heredocs] == ['1 "q" $u\n', "$u\n"]
 
 
 def test_changes() -> None:

@@ -1,0 +1,72 @@
+"""Who can reach the API is root: the ways in are as narrow as they can be, and nothing widens them by accident."""
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.support.engine import Engine
+
+
+def _daemon(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Starts a daemon that is expected not to come up."""
+    return subprocess.run(
+        [sys.executable, "-m", "wherry.daemon", "--data-root", str(tmp_path / "data"), "--exec-root",
+         str(tmp_path / "exec"), *arguments],
+        capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        assert isinstance(port, int)
+        return port
+
+
+def test_the_socket_is_for_its_owner_and_group(engine: Engine) -> None:
+    status = os.stat(engine.socket)
+    assert stat.S_IMODE(status.st_mode) == 0o660
+    assert status.st_uid == 0
+
+
+def test_the_state_is_for_root_alone(engine: Engine) -> None:
+    for path in engine.data_root.glob("state.db*"):
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+    assert not stat.S_IMODE((engine.data_root / "layers").stat().st_mode) & 0o077
+    assert not stat.S_IMODE((engine.data_root / "blobs" / "sha256").stat().st_mode) & 0o077
+
+
+def test_tcp_without_tls_is_refused(tmp_path: Path) -> None:
+    finished = _daemon(tmp_path, "-H", f"tcp://127.0.0.1:{_free_port()}")
+    assert finished.returncode != 0
+    assert len(finished.stderr.strip().splitlines()) == 1
+    assert "--tls" in finished.stderr
+
+
+def test_tls_without_its_files_is_refused(tmp_path: Path) -> None:
+    arguments = ["--tlsverify", "--tlscacert", str(tmp_path / "ca.pem"), "--tlscert", str(tmp_path / "cert.pem"),
+                 "--tlskey", str(tmp_path / "key.pem")]  # fmt: skip
+    finished = _daemon(tmp_path, "-H", f"tcp://127.0.0.1:{_free_port()}", *arguments)
+    assert finished.returncode != 0
+    assert len(finished.stderr.strip().splitlines()) == 1
+
+
+def test_two_engines_cannot_share_a_data_root(engine: Engine, tmp_path: Path) -> None:
+    finished = _daemon(tmp_path, "-H", f"unix://{tmp_path}/w.sock", "--data-root", str(engine.data_root))
+    assert finished.returncode == 1
+    assert f"another engine (pid {engine.pid})" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--no-such-flag"], ["-H", "ftp://x"], ["--log-opt", "nothing"], ["--label", "=x"]]
+)
+def test_a_mistyped_flag_gets_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    finished = _daemon(tmp_path, *arguments)
+    assert finished.returncode != 0
+    assert "Traceback" not in finished.stderr
+    assert 1 <= len(finished.stderr.strip().splitlines()) <= 2

@@ -1,0 +1,122 @@
+"""The outside world: a network namespace of the test's own, on a cable to this host."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+
+from wherry.linux import rtnetlink
+from wherry.linux.rtnetlink import Route
+
+HOST = "198.51.100.1"
+"""This host's address on the cable (TEST-NET-2), and its port there."""
+HOST_PORT = "wh-test-out"
+
+ADDRESS = "198.51.100.2"
+
+# Says where it listens, then for each connection who came, and answers with that.
+_SERVER = """
+import socket
+server = socket.create_server((%r, %d))
+print(server.getsockname()[1], flush=True)
+while True:
+    client, (peer, _) = server.accept()
+    with client:
+        client.sendall(peer.encode())
+"""
+
+_CONNECT = """
+import socket
+try:
+    with socket.create_connection((%r, %d), %r) as client:
+        client.shutdown(socket.SHUT_WR)
+        print(client.makefile().read(), end="")
+except OSError as error:
+    raise SystemExit(type(error).__name__)
+"""
+
+_ASK = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    client.settimeout(%r)
+    client.connect((%r, %d))
+    client.send(b"hello")
+    print(client.recv(100).decode(), end="")
+"""
+
+
+class Outside:
+    """It knows no route to containers: what it answers has to have come from this host's address."""
+
+    def __init__(self) -> None:
+        self._holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+        self._started: list[subprocess.Popen[str]] = []
+        while os.readlink(f"/proc/{self._holder.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+            os.sched_yield()
+        namespace = os.open(f"/proc/{self._holder.pid}/ns/net", os.O_RDONLY)
+        try:
+            with Route() as route:
+                old = route.link(HOST_PORT)
+                if old is not None:
+                    route.execute(rtnetlink.delete_link(old.index))
+                # On a bridge of its own, since that is how the engine makes pairs.
+                route.execute(rtnetlink.bridge(HOST_PORT, mac="02:00:00:51:00:01", mtu=1500))
+                master = route.index(HOST_PORT)
+                route.execute(
+                    rtnetlink.veth(
+                        f"{HOST_PORT}0", peer="eth0", namespace=namespace, master=master, mtu=1500, peer_mac=""
+                    ),
+                    rtnetlink.add_address(master, f"{HOST}/24"),
+                    rtnetlink.bring_up(master),
+                )
+        finally:
+            os.close(namespace)
+        self.run("ip", "link", "set", "lo", "up")
+        self.run("ip", "address", "add", f"{ADDRESS}/24", "dev", "eth0")
+        self.run("ip", "link", "set", "eth0", "up")
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        inside = ["nsenter", "--net", "--target", str(self._holder.pid), *command]
+        return subprocess.run(inside, capture_output=True, text=True, timeout=30, check=check)
+
+    def python(self, program: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-c", textwrap.dedent(program), check=check)
+
+    def connect(self, address: str, port: int, seconds: float = 3) -> str:
+        """What a server says; "" and the kind of error when there is none."""
+        done = self.python(_CONNECT % (address, port, seconds), check=False)
+        return done.stdout if done.returncode == 0 else f"!{done.stderr.strip().splitlines()[-1]}"
+
+    def ask(self, address: str, port: int, seconds: float = 3) -> str:
+        """The same by UDP."""
+        return self.python(_ASK % (seconds, address, port)).stdout
+
+    def serve(self, address: str = ADDRESS) -> int:
+        """A server that answers with the address that it was reached from; its port."""
+        command = ["nsenter", "--net", "--target", str(self._holder.pid), sys.executable, "-c", _SERVER % (address, 0)]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._started.append(server)
+        assert server.stdout is not None
+        return int(server.stdout.readline())
+
+    def close(self) -> None:
+        for server in self._started:
+            server.kill()
+            server.communicate()
+        self._holder.kill()
+        self._holder.wait()
+        with Route() as route:
+            found = route.link(HOST_PORT)
+            if found is not None:
+                route.execute(rtnetlink.delete_link(found.index))
+
+
+@contextlib.contextmanager
+def outside() -> Iterator[Outside]:
+    world = Outside()
+    try:
+        yield world
+    finally:
+        world.close()
