@@ -5,7 +5,6 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-
 from tests.support.engine import Engine
 from tests.support.outside import ADDRESS, HOST, Outside, outside
 from tests.support.talking import (
@@ -18,6 +17,7 @@ from tests.support.talking import (
     reach,
     wait_for_listener,
 )
+
 from wherry.linux.rtnetlink import Route
 
 
@@ -48,7 +48,7 @@ def test_a_container_has_an_address_a_gateway_and_the_hosts_mtu(engine: Engine, 
         default = next((each.interface for each in route.routes() if each.destination == "0.0.0.0/0"), None)
         mtu = next((link.mtu for link in route.links() if link.index == default), 1500)
     assert f"mtu {mtu} " in execute(engine, box, "ip", "-o", "link", "show", "dev", "eth0")
-    assert list(network["Containers"].values())[0]["Name"] == box
+    assert next(iter(network["Containers"].values()))["Name"] == box
 
 
 def test_the_subnet_collides_with_no_route_of_the_host(engine: Engine, box: str) -> None:
@@ -186,8 +186,8 @@ def test_modes_host_none_and_of_another_container(engine: Engine, box: str, busy
 def test_host_files(engine: Engine, busybox: str) -> None:
     shown = engine.docker(
         "run", "--rm", "--hostname", "me", "--domainname", "example", "--add-host", "one:10.1.2.3",
-        "--add-host", "up:host-gateway", "--dns", "192.0.2.53", "--dns-search", "example.com", "--dns-option", "ndots:3",
-        busybox, "sh", "-c", "cat /etc/hosts /etc/hostname /etc/resolv.conf",
+        "--add-host", "up:host-gateway", "--dns", "192.0.2.53", "--dns-search", "example.com",
+        "--dns-option", "ndots:3", busybox, "sh", "-c", "cat /etc/hosts /etc/hostname /etc/resolv.conf",
     ).stdout.splitlines()  # fmt: skip
     gateway = engine.request("GET", "/networks/bridge").body["IPAM"]["Config"][0]["Gateway"]
     assert "10.1.2.3\tone" in shown

@@ -7,6 +7,7 @@ from wherry.api.decode import fit, take
 from wherry.api.request import Request
 from wherry.api.versions import adapt_container, adapt_container_list, adapt_create
 from wherry.engine.engine import Engine
+from wherry.engine.update import Update
 from wherry.model.config import ContainerConfig
 from wherry.model.errors import InvalidParameter, NotSupported
 from wherry.model.host import HostConfig
@@ -87,6 +88,10 @@ async def unpause(request: Request, engine: Engine) -> web.Response:
 async def rename(request: Request, engine: Engine) -> web.Response:
     engine.containers.rename(request.name, request.text("name"))
     return response.empty()
+
+
+async def update(request: Request, engine: Engine) -> web.Response:
+    return response.json({"Warnings": await engine.updates.update(request.name, await request.json(Update))})
 
 
 async def resize(request: Request, engine: Engine) -> web.Response:

@@ -19,6 +19,7 @@ log = logging.getLogger("wherry.api")
 
 _VERSIONED = re.compile(r"/v([0-9.]+)(/.*)", re.DOTALL)
 _FINISH = 10.0  # seconds that requests under way get when the engine stops
+_FAREWELL = 0.05  # and those that only wait for something; 0 would be forever
 
 
 class Server:
@@ -37,7 +38,7 @@ class Server:
         """Lets what changes state come to its end, then ends every connection."""
         if self._underway:
             await asyncio.wait(self._underway, timeout=_FINISH)
-        await self.protocol.shutdown(0)
+        await self.protocol.shutdown(_FAREWELL)
 
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
         began = time.monotonic()

@@ -7,7 +7,7 @@ import msgspec
 from wherry.engine.config import EngineConfig
 from wherry.model.config import ContainerConfig, HealthConfig
 from wherry.model.errors import InvalidParameter
-from wherry.model.host import HostConfig, LogConfig
+from wherry.model.host import HostConfig, LogConfig, RestartPolicy
 
 MASKED_PATHS = (
     "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -147,17 +147,8 @@ def _apply_security_options(host: HostConfig) -> None:
 
 
 def _check_host_config(host: HostConfig) -> None:
-    policy = host.restart_policy
-    if policy.name not in _RESTART_POLICIES:
-        raise InvalidParameter(
-            f"invalid restart policy: unknown policy '{policy.name}'; use one of 'no', 'always', "
-            "'on-failure', or 'unless-stopped'"
-        )
-    if policy.maximum_retry_count and policy.name != "on-failure":
-        raise InvalidParameter("invalid restart policy: maximum retry count can only be used with 'on-failure'")
-    if policy.maximum_retry_count < 0:
-        raise InvalidParameter("invalid restart policy: maximum retry count cannot be negative")
-    if host.auto_remove and policy.name != "no":
+    check_restart_policy(host.restart_policy)
+    if host.auto_remove and host.restart_policy.name != "no":
         raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
     if host.shm_size < 0:
         raise InvalidParameter("SHM size can not be less than 0")
@@ -174,6 +165,19 @@ def _check_host_config(host: HostConfig) -> None:
             raise InvalidParameter(f"invalid namespace mode: {mode}")
     if host.userns_mode not in ("", "host"):
         raise InvalidParameter(f"invalid user namespace mode: {host.userns_mode}")
+
+
+def check_restart_policy(policy: RestartPolicy) -> None:
+    """Raises InvalidParameter in Docker's words."""
+    if policy.name not in _RESTART_POLICIES:
+        raise InvalidParameter(
+            f"invalid restart policy: unknown policy '{policy.name}'; use one of 'no', 'always', "
+            "'on-failure', or 'unless-stopped'"
+        )
+    if policy.maximum_retry_count and policy.name != "on-failure":
+        raise InvalidParameter("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    if policy.maximum_retry_count < 0:
+        raise InvalidParameter("invalid restart policy: maximum retry count cannot be negative")
 
 
 def check_resources(host: HostConfig) -> None:

@@ -8,15 +8,18 @@ from wherry.engine.archives import Archives
 from wherry.engine.config import EngineConfig
 from wherry.engine.connections import Connections
 from wherry.engine.containers import Containers
+from wherry.engine.disk_usage import DiskUsage
 from wherry.engine.events import Events
 from wherry.engine.execs import Execs
 from wherry.engine.fabric import Fabric
 from wherry.engine.images import Images
 from wherry.engine.lifecycle import Lifecycle
 from wherry.engine.networks import Networks
+from wherry.engine.prune import Prune
 from wherry.engine.recovery import Recovery
 from wherry.engine.roster import Roster
 from wherry.engine.system import System
+from wherry.engine.update import Updates
 from wherry.engine.views import Views
 from wherry.engine.volumes import Volumes
 from wherry.linux import capabilities, seccomp
@@ -55,6 +58,9 @@ class Engine:
         self.execs = Execs(self.containers, self.events)
         self.images = Images(self._roster, self.containers, store, self.events)
         self.archives = Archives(self._roster, self.containers, store, self.events)
+        self.updates = Updates(self._roster, self.containers, self.events)
+        self.prune = Prune(self._roster, self.containers, self.images, store, self.events)
+        self.disk_usage = DiskUsage(self._roster, self.images, self.volumes, store)
         self.views = Views(self._roster, self.containers, self.execs, store, self.events)
         self.system = System(config, self._roster, store, self.events, hierarchies, engine_id)
 

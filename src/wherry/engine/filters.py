@@ -1,6 +1,6 @@
 """What list filters have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from wherry.model.errors import InvalidParameter
 
@@ -9,6 +9,20 @@ def label_matches(labels: Mapping[str, str], wanted: str) -> bool:
     """``wanted`` is "key" or "key=value"."""
     key, equals, value = wanted.partition("=")
     return key in labels and (not equals or labels[key] == value)
+
+
+def labels_pass(labels: Mapping[str, str], filters: Mapping[str, list[str]]) -> bool:
+    """What prune's filters "label" and "label!" say: all of the first, and none of the second."""
+    return all(label_matches(labels, wanted) for wanted in filters.get("label", ())) and not any(
+        label_matches(labels, unwanted) for unwanted in filters.get("label!", ())
+    )
+
+
+def check_known(filters: Mapping[str, list[str]], known: Collection[str]) -> None:
+    """Raises InvalidParameter for a filter that there is not."""
+    unknown = set(filters).difference(known)
+    if unknown:
+        raise InvalidParameter(f"invalid filter '{min(unknown)}'")
 
 
 def boolean(name: str, values: list[str]) -> bool:

@@ -96,6 +96,11 @@ _capget = system_call("capget", ctypes.c_void_p, ctypes.c_void_p)
 _capset = system_call("capset", ctypes.c_char_p, ctypes.c_char_p)
 
 
+# Made once: each size of buffer is a new type to ctypes, and takes it a quarter of a millisecond.
+_header = ctypes.create_string_buffer(struct.pack("=Ii", VERSION_3, 0))
+_data = ctypes.create_string_buffer(24)
+
+
 class CapabilityError(ValueError):
     """A capability that a user named is not known, or cannot be given here. The text is Docker's."""
 
@@ -200,9 +205,7 @@ def capability_name(number: int) -> str:
 
 def _sets() -> tuple[int, int, int]:
     """This thread's effective, permitted and inheritable sets."""
-    header = ctypes.create_string_buffer(struct.pack("=Ii", VERSION_3, 0))
-    data = ctypes.create_string_buffer(24)
-    check(_capget(header, data), "get capabilities")
-    words = struct.unpack("=6I", data.raw)
+    check(_capget(_header, _data), "get capabilities")
+    words = struct.unpack("=6I", _data.raw)
     effective, permitted, inheritable = (words[i] | words[i + 3] << 32 for i in range(3))
     return effective, permitted, inheritable

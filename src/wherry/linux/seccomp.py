@@ -10,7 +10,6 @@ nothing but the program's bytes. So ``install`` stands on one system call, and w
 import ctypes
 import errno
 import platform
-import struct
 from collections.abc import Collection
 from functools import lru_cache
 
@@ -166,12 +165,17 @@ def compile_profile(profile: Profile, capabilities: Collection[str] = (), machin
     return compile_for(profile, frozenset(mentioned.intersection(capabilities)), machine or platform.machine())
 
 
+class _Program(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
 def install(program: bytes) -> None:
     """Puts this thread, and all that it starts, under the program for ever. Raises SyscallError.
 
     Needs CAP_SYS_ADMIN in the thread's user namespace, or no_new_privs.
     """
-    buffer = ctypes.create_string_buffer(program, len(program))
-    header = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer)))
+    header = _Program(len(program) // 8, program)
     installed = _seccomp(SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, ctypes.addressof(header))
     check(installed, "install the seccomp filter")

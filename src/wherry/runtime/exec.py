@@ -38,7 +38,6 @@ def _start(channel: Channel, cgroup: Cgroup | None) -> None:
     label = credentials.SecurityLabel(wanted)
     process.join_new_keyring()
 
-    starting.stop_importing()
     # All at once, so that there is no moment at which it is half in and half out. It leaves us in the new "/".
     namespaces.join(first, _JOINED)
     os.close(first)

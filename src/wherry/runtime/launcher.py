@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 
-from wherry.linux import process
+from wherry.linux import capabilities, process
 from wherry.linux.cgroups import CgroupError, Hierarchies
 from wherry.runtime import spare
 
@@ -39,6 +39,7 @@ def serve(fd: int) -> None:
     title = process.Title()
     title.set("wherry-launcher")
     hierarchies = _find_cgroups()
+    capabilities.last_cap()  # is remembered: it is asked of /proc, which later would be the container's
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -30,9 +30,6 @@ class Loop:
         if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def close(self) -> None:
-        self._epoll.close()
-
     def turn(self, *, wait: bool = True) -> None:
         """Waits until something is ready, unless told not to, and calls what belongs to it."""
         ready = [(fd, events, self._callbacks[fd]) for fd, events in self._epoll.poll(-1 if wait else 0)]

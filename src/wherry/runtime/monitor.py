@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -52,21 +53,26 @@ _decode_process = msgspec.msgpack.Decoder(Process).decode
 _ENDED_AT_MOST = 1000  # exec sessions whose exit codes are kept for a daemon that comes back
 
 
+class StartOrder(NamedTuple):
+    """``content`` is the memfd of the encoded ``spec``, ``daemon`` the connection to who asks."""
+
+    spec: Spec
+    content: int
+    daemon: socket.socket
+    clients: list[tuple[socket.socket, Streams]]
+
+
 class Monitor:
     """``serve`` returns when the container has ended and everything is delivered."""
 
-    def __init__(
-        self, spec: Spec, daemon: socket.socket, hierarchies: Hierarchies | None, on_started: Callable[[], None]
-    ) -> None:
-        self._spec = spec
-        self._on_started = on_started
+    def __init__(self, hierarchies: Hierarchies | None, on_started: Callable[[], None]) -> None:
         self._hierarchies = hierarchies
+        self._on_started = on_started
         self._loop = Loop()
         self._buffer = Buffer()
         self._warnings: list[str] = []
         self._connections: dict[socket.socket, None] = {}
-        self._daemon = daemon
-        self._directory = os.open(spec.exec_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._directory = -1
         self._listener: socket.socket | None = None
         self._cgroup: Cgroup | None = None
         self._log: Writer | None = None
@@ -77,34 +83,42 @@ class Monitor:
         self._ended: dict[str, int] = {}
         self._started_at = 0
         self._exited: Exited | None = None
-        self._connect(daemon)
 
-    def start(self, content: int, clients: list[tuple[socket.socket, Streams]], ready: Child | None) -> None:
-        """Starts the container: ``content`` is the memfd of its spec, ``ready`` a child that was forked ahead."""
-        spec, hierarchies = self._spec, self._hierarchies
+    def start(self, order: StartOrder, ready: Child | None) -> None:
+        """Starts the container that is ordered; ``ready`` is a child that was forked ahead.
+
+        What the child needs comes first, the rest is done while it builds the root. Raises OSError, StartError.
+        """
+        self._spec, self._daemon = order.spec, order.daemon
+        spec, hierarchies = order.spec, self._hierarchies
         try:
             has_cgroup = bool(spec.cgroup) and hierarchies is not None
-            if spec.cgroup and not has_cgroup:
-                self._warnings.append("this machine has no cgroups: the container runs without limits")
             if hierarchies is not None and hierarchies.unified is not None and has_cgroup:
                 self._cgroup = hierarchies.create(spec.cgroup, spec.resources)  # the child is to be born in it
             child = self._child(ready)
-            self._log = open_writer(spec.log, self._warnings.append)
-            first = self._first = Running(self._loop, self._buffer, self._log, spec.process)
-            first.begin(child, content, self._first_started, self._first_exited, on_separated=self._connect_to_networks)
-            # The child builds the root meanwhile.
+            first = self._first = Running(self._loop, self._buffer, spec.process)
+            first.begin(
+                child,
+                order.content,
+                self._first_started,
+                self._first_exited,
+                on_separated=self._connect_to_networks,
+            )
             if hierarchies is not None and self._cgroup is None and has_cgroup:
                 self._cgroup = hierarchies.create(spec.cgroup, spec.resources)
             first.go()
-            for connection, streams in clients:
+            if spec.cgroup and not has_cgroup:
+                self._warnings.append("this machine has no cgroups: the container runs without limits")
+            first.stdio.log = self._log = open_writer(spec.log, self._warnings.append)
+            for connection, streams in order.clients:
                 first.attach(connection, streams)
+            self._connect(self._daemon)
             self._listen()
-        except (OSError, StartError) as error:
+        except (OSError, StartError):
             if self._first is not None:
                 self._first.kill()
-            self._answer(self._daemon, Failed(describe(error)))
             self._clean_up()
-            raise SystemExit from error
+            raise
 
     def _child(self, ready: Child | None) -> Child:
         """The one that is to become the container's first process, in the pid namespace that the spec wants."""
@@ -137,6 +151,7 @@ class Monitor:
 
     def _listen(self) -> None:
         """By way of the directory's descriptor: a socket's path may not be longer than 107 bytes."""
+        self._directory = os.open(self._spec.exec_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         for left in (SOCKET, EXIT):  # of an earlier run of this container
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(left, dir_fd=self._directory)
@@ -343,7 +358,7 @@ class Monitor:
                 client.close()
             os.close(content)
             raise StartError("the container does not run" if request.exec_id not in self._execs else "it runs already")
-        running = Running(self._loop, self._buffer, None, wanted, request.exec_id)
+        running = Running(self._loop, self._buffer, wanted, request.exec_id)
         for client, streams in zip(clients, request.streams, strict=True):
             running.attach(client, streams)
 

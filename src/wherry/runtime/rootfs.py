@@ -18,7 +18,7 @@ from wherry.linux.syscalls import AT_FDCWD
 from wherry.runtime.cgroup_mount import mount_cgroups
 from wherry.runtime.errors import StartError, reason
 from wherry.runtime.spec import Device, Spec
-from wherry.runtime.usual import DEVICES, FileSystems, is_device_directory
+from wherry.runtime.usual import COVER, DEVICES, FileSystems, is_device_directory
 
 _NULL = os.makedev(1, 3)
 _IN_CONTAINER = re.compile(r"/proc/(\d+)/root(/.*)")  # how a spec names a path in another container
@@ -74,7 +74,6 @@ class Root:
                     mount_cgroups(self.fd, mount, hierarchies, cgroup, own_namespace=own)
             else:
                 _attach_file_system(self.fd, mount, self._file_systems.take(mount))
-        self._file_systems.discard()
         _write_sysctls(self._spec.sysctls)
         if self.has_own_devices:
             _bind_devices(self.fd)
@@ -85,7 +84,8 @@ class Root:
         """The last changes, after everything is in its place: hidden and read-only paths, a read-only root."""
         null = _open_null()
         for path in self._spec.masked_paths:
-            _mask(self.fd, path, null)
+            _mask(self.fd, path, null, self._file_systems)
+        self._file_systems.discard()
         os.close(null)
         for path in self._spec.readonly_paths:
             _make_read_only(self.fd, path)
@@ -265,13 +265,13 @@ def _open_null() -> int:
     return null
 
 
-def _mask(root: int, path: str, null: int) -> None:
+def _mask(root: int, path: str, null: int, file_systems: FileSystems) -> None:
     """Hides a file behind /dev/null, a directory behind an empty read-only file system."""
     target = _open_if_there(root, path)
     if target is None:
         return
     if stat.S_ISDIR(os.fstat(target).st_mode):
-        cover = mounts.make("tmpfs", "tmpfs", ("ro", "nosuid", "nodev", "noexec", "size=0", "nr_inodes=1"))
+        cover = file_systems.take(COVER)
     else:
         cover = mounts.clone("", directory=null)
     mounts.attach(cover, target, path)

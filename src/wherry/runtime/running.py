@@ -9,7 +9,6 @@ from typing import NamedTuple, NoReturn
 
 from wherry.linux import process, terminal
 from wherry.linux.cgroups import Cgroup
-from wherry.runtime.log import Writer
 from wherry.runtime.loop import READ, Loop
 from wherry.runtime.protocol import (
     Begin,
@@ -63,7 +62,7 @@ def fork(become: Callable[[int], NoReturn], cgroup: Cgroup | None = None) -> Chi
 class Running:
     """Made before there is a process, so that clients can be attached before there is anything to miss."""
 
-    def __init__(self, loop: Loop, buffer: Buffer, log: Writer | None, wanted: Process, exec_id: str = "") -> None:
+    def __init__(self, loop: Loop, buffer: Buffer, wanted: Process, exec_id: str = "") -> None:
         self.exec_id = exec_id
         self.pid = 0
         self.pidfd = -1
@@ -79,7 +78,7 @@ class Running:
         self._on_started: Callable[[Running], None] = lambda running: None
         self._on_exited: Callable[[Running], None] = lambda running: None
         self._on_separated: Callable[[int], None] = os.close
-        self.stdio = Stdio(loop, buffer, log, tty=wanted.tty, close_input=wanted.stdin_once)
+        self.stdio = Stdio(loop, buffer, tty=wanted.tty, close_input=wanted.stdin_once)
 
     def begin(
         self,

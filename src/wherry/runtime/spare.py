@@ -16,11 +16,10 @@ import msgspec
 from wherry.linux import namespaces, process
 from wherry.linux.cgroups import Hierarchies
 from wherry.runtime import init
-from wherry.runtime.loop import Loop
-from wherry.runtime.monitor import Monitor, describe
+from wherry.runtime.monitor import Monitor, StartOrder, describe
 from wherry.runtime.protocol import Failed, decode_start, receive, send
 from wherry.runtime.running import Child, fork
-from wherry.runtime.spec import DeviceRule, Mount, Namespace, Process, Resources, Rlimit, Spec
+from wherry.runtime.spec import Spec
 
 TAKEN = b"t"
 STARTED = b"s"
@@ -30,16 +29,6 @@ QUIT = b"q"
 _OOM_SCORE = -999
 
 _decode_spec = msgspec.msgpack.Decoder(Spec).decode
-_REHEARSAL = msgspec.msgpack.encode(
-    Spec(
-        id="rehearsal",
-        exec_dir="/",
-        rootfs=(Mount("overlay", "overlay", options=("ro",)),),
-        process=Process(args=("true",), env=("PATH=/bin",), rlimits=(Rlimit("nofile", 1, 1),)),
-        namespaces=(Namespace("pid"),),
-        resources=Resources(memory=1, devices=(DeviceRule(True),)),
-    )
-)
 
 
 def run(requests: socket.socket, tell: int, hierarchies: Hierarchies | None, title: process.Title) -> NoReturn:
@@ -50,7 +39,8 @@ def run(requests: socket.socket, tell: int, hierarchies: Hierarchies | None, tit
         process.set_name("wherry-monitor")
         title.set("wherry-monitor")
         ready = _fork_ahead(hierarchies)
-        _warm_up()
+        monitor = Monitor(hierarchies, lambda: _say(tell, STARTED))
+        _decode_spec(init.REHEARSAL)
         packet, descriptors = receive(requests)
         requests.close()
         _say(tell, TAKEN if packet else QUIT)
@@ -60,13 +50,12 @@ def run(requests: socket.socket, tell: int, hierarchies: Hierarchies | None, tit
         daemon = socket.socket(fileno=connection)
         streams = decode_start(packet).streams
         spec = _decode_spec(os.pread(content, os.fstat(content).st_size, 0))
-        title.set(f"wherry-monitor {spec.id}")
-        monitor = Monitor(spec, daemon, hierarchies, lambda: _say(tell, STARTED))
         attached = [(socket.socket(fileno=fd), wanted) for fd, wanted in zip(clients, streams, strict=True)]
-        monitor.start(content, attached, ready)
+        monitor.start(StartOrder(spec, content, daemon, attached), ready)
         os.close(content)
+        title.set(f"wherry-monitor {spec.id}")
         monitor.serve()
-    except BaseException as error:  # there is nobody above who could be told, and no terminal
+    except BaseException as error:  # nothing may go unsaid: there is nobody above who could be told, and no terminal
         if daemon is not None:
             with contextlib.suppress(OSError):
                 send(daemon, Failed(describe(error)))
@@ -98,12 +87,6 @@ def _fork_ahead(hierarchies: Hierarchies | None) -> Child | None:
         return None
     namespaces.unshare(namespaces.CLONE_NEWPID)
     return fork(lambda channel: init.run(channel, hierarchies, ahead=True))
-
-
-def _warm_up() -> None:
-    """Does a little of what a start does, to no effect: the pages that it writes to are copied now and not then."""
-    _decode_spec(_REHEARSAL)
-    Loop().close()
 
 
 def _say(tell: int, word: bytes) -> None:

@@ -4,8 +4,8 @@ It begins as a copy of the monitor, with all of the engine's privileges, and mus
 
 * it is undumpable, so that nobody in there can trace it or reach its /proc/<pid>/fd and /proc/<pid>/exe;
 * it holds no descriptor but its streams and the line to the monitor, and everything is close-on-exec;
-* it loads nothing: every module was imported by the launcher, and before it looks at the container's files, importing
-  is off (CVE-2019-14271 was a library loaded from the container's root).
+* it loads nothing: every module was imported by the launcher, and importing is off (CVE-2019-14271 was a library loaded
+  from the container's root).
 """
 
 import errno
@@ -36,6 +36,7 @@ def run(start: Callable[[Channel], None], channel: int) -> NoReturn:
     """
     line: Channel | None = None
     try:
+        stop_importing()
         process.set_dumpable(False)
         process.die_with_parent()
         os.setsid()

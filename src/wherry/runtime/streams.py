@@ -61,10 +61,10 @@ class Stdio:
     master and ``input`` a duplicate of it; what goes to clients then has no frames.
     """
 
-    def __init__(self, loop: Loop, buffer: Buffer, log: Writer | None, *, tty: bool, close_input: bool) -> None:
+    def __init__(self, loop: Loop, buffer: Buffer, *, tty: bool, close_input: bool) -> None:
         self._loop = loop
         self._buffer = buffer
-        self._log = log
+        self.log: Writer | None = None
         self._tty = tty
         self._close_input = close_input and not tty
         self._outputs: dict[int, int] = {}  # descriptor: stream
@@ -169,8 +169,8 @@ class Stdio:
         if not data:
             self._end_output(fd)
             return 0
-        if self._log is not None:
-            self._log.write(stream, data)
+        if self.log is not None:
+            self.log.write(stream, data)
         for client in list(self._clients):
             client.send(stream, data, framed=not self._tty)
         return len(data)
@@ -181,8 +181,8 @@ class Stdio:
             return
         self._loop.forget(fd)
         os.close(fd)
-        if self._log is not None:
-            self._log.end(stream)
+        if self.log is not None:
+            self.log.end(stream)
         if not self._outputs:
             for client in list(self._clients):
                 client.finish()

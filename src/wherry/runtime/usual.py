@@ -12,6 +12,9 @@ from wherry.linux import mounts
 from wherry.linux.mounts import Mount
 
 _CLOSED = ("nosuid", "noexec", "nodev")
+COVER = Mount("tmpfs", "tmpfs", "", (*_CLOSED, "ro", "size=0", "nr_inodes=1"))
+"""What hides a directory: an empty one that stays so."""
+
 _USUAL = (
     Mount("proc", "proc", "/proc", _CLOSED),
     Mount("tmpfs", "tmpfs", "/dev", ("nosuid", "strictatime", "mode=755", "size=65536k")),
@@ -19,6 +22,9 @@ _USUAL = (
     Mount("sysfs", "sysfs", "/sys", (*_CLOSED, "ro")),
     Mount("mqueue", "mqueue", "/dev/mqueue", _CLOSED),
     Mount("tmpfs", "shm", "/dev/shm", (*_CLOSED, "mode=1777", "size=67108864")),
+    COVER,
+    COVER,
+    COVER,
 )
 
 DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
@@ -36,21 +42,21 @@ class FileSystems:
     """Detached mounts, by what they are."""
 
     def __init__(self) -> None:
-        self._ready: dict[Mount, int] = {}
+        self._ready: dict[Mount, list[int]] = {}
 
     def prepare(self) -> None:
         """Makes the usual ones. This process must be in the namespaces that they are to be of."""
         for mount in _USUAL:
-            self._ready[mount] = make(mount)
+            self._ready.setdefault(mount, []).append(make(mount))
 
     def take(self, mount: Mount) -> int:
         """The detached mount that is asked for, ready or made now."""
-        ready = self._ready.pop(mount, None)
-        return make(mount) if ready is None else ready
+        ready = self._ready.get(mount)
+        return ready.pop() if ready else make(mount)
 
     def discard(self) -> None:
         """Closes those that nobody asked for."""
-        for fd in self._ready.values():
+        for fd in (fd for ready in self._ready.values() for fd in ready):
             os.close(fd)
         self._ready.clear()
 

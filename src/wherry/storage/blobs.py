@@ -4,7 +4,6 @@ A blob is written beside, in the staging area, hashed as it is written, and rena
 known to be right. So a file below blobs/ needs no further look: it is there or it is not.
 """
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -15,6 +14,7 @@ from typing import BinaryIO
 
 from wherry.model.errors import InvalidParameter, NotFound
 from wherry.storage import digests
+from wherry.storage.staging import Staging
 
 _CHUNK = 1 << 20
 
@@ -22,11 +22,10 @@ _CHUNK = 1 << 20
 class Blobs:
     """``root`` is the data root. Blobs that nobody refers to are swept by the store when it opens."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, staging: Staging) -> None:
         self._directory = f"{root}/blobs/sha256"
-        self._staging = f"{root}/tmp"
+        self._staging = staging
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        os.makedirs(self._staging, mode=0o700, exist_ok=True)
 
     def path(self, digest: str) -> str:
         """Where a blob is, whether or not it is there."""
@@ -60,14 +59,14 @@ class Blobs:
             return writer.commit()
 
     def writer(self) -> "Writer":
-        return Writer(self, f"{self._staging}/blob-{secrets.token_hex(8)}")
+        return Writer(self, f"{self._staging.path}/blob-{secrets.token_hex(8)}")
 
     def ingest(self, path: str, digest: str = "") -> str:
         """Takes in a copy of the file at ``path``: a hard link, a reflink, or the bytes. Its digest is checked."""
         found = hash_file(path)
         if digest and found != digest:
             raise InvalidParameter(f"{path}: digest is {found}, expected {digest}")
-        beside = f"{self._staging}/blob-{secrets.token_hex(8)}"
+        beside = f"{self._staging.path}/blob-{secrets.token_hex(8)}"
         try:
             os.link(path, beside)
         except OSError as error:
@@ -82,8 +81,7 @@ class Blobs:
         os.rename(path, self.path(digest))
 
     def delete(self, digest: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path(digest))
+        self._staging.throw_away(self.path(digest))
 
     def _stat(self, digest: str) -> os.stat_result:
         try:

@@ -5,7 +5,9 @@ from collections.abc import Callable
 import msgspec
 
 from wherry.storage.blobs import Blobs
+from wherry.storage.build_cache import BuildCache
 from wherry.storage.database import Database
+from wherry.storage.drafts import Drafts
 from wherry.storage.files import Files
 from wherry.storage.images import Images
 from wherry.storage.layers import Layers
@@ -28,12 +30,14 @@ class Store:
 
     def __init__(self, root: str, database: Database) -> None:
         self.staging = Staging(root)
-        self.blobs = Blobs(root)
+        self.blobs = Blobs(root, self.staging)
         self.layers = Layers(root, database, self.blobs, self.staging)
         self.snapshots = Snapshots(root, database, self.layers, self.staging)
         self.images = Images(database, self.blobs, self.layers, self.snapshots)
         self.loader = Loader(self.blobs, self.layers, self.images, self.staging)
         self.saver = Saver(self.blobs, self.images)
+        self.build_cache = BuildCache(root, database, self.layers, self.staging)
+        self.drafts = Drafts(self.layers, self.staging)
         self.files = Files()
         self.volumes = Volumes(root, database)
         self.staging.before_sync = self._begin_sync

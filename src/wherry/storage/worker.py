@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wherry.linux import process
-from wherry.storage import compression, entering, layering
+from wherry.storage import building, compression, entering, layering
 from wherry.storage.layering import Report
 
 
@@ -126,4 +126,5 @@ _JOBS: dict[str, Callable[..., Any]] = {
     "commit": _commit,
     "unpack": _unpack,
     **entering.JOBS,
+    **building.JOBS,
 }

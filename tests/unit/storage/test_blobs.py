@@ -1,5 +1,6 @@
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,13 +8,16 @@ import pytest
 from wherry.model.errors import InvalidParameter, NotFound
 from wherry.storage import digests
 from wherry.storage.blobs import Blobs
+from wherry.storage.staging import Staging
 
 HELLO = "sha256:" + hashlib.sha256(b"hello").hexdigest()
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> Blobs:
-    return Blobs(str(tmp_path))
+def blobs(tmp_path: Path) -> Iterator[Blobs]:
+    staging = Staging(str(tmp_path))
+    yield Blobs(str(tmp_path), staging)
+    staging.close()
 
 
 def left_over(tmp_path: Path) -> list[str]:

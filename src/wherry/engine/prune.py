@@ -1,0 +1,107 @@
+"""``prune``: takes away the containers that have ended and the images that nobody needs."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from wherry.engine import clock
+from wherry.engine.containers import Containers
+from wherry.engine.events import Events
+from wherry.engine.filters import boolean, check_known, labels_pass
+from wherry.engine.images import Images
+from wherry.engine.roster import Roster
+from wherry.model.container import Status
+from wherry.model.errors import Conflict, InvalidParameter, NotFound
+from wherry.storage.images import Summary
+from wherry.storage.store import Store
+
+_CONTAINER_FILTERS = frozenset(("label", "label!", "until"))
+_IMAGE_FILTERS = _CONTAINER_FILTERS | {"dangling"}
+_ENDED = (Status.CREATED, Status.EXITED, Status.DEAD)
+
+Filters = Mapping[str, list[str]]
+
+
+class Prune:
+    """One at a time: what a second one would count, the first is about to remove. Raises Conflict for that."""
+
+    def __init__(self, roster: Roster, containers: Containers, images: Images, store: Store, events: Events) -> None:
+        self._roster = roster
+        self._containers = containers
+        self._images = images
+        self._store = store
+        self._events = events
+        self._running = False
+
+    async def containers(self, filters: Filters) -> dict[str, Any]:
+        """Removes those that do not run. The API's ContainerPruneResponse, sizes in bytes."""
+        check_known(filters, _CONTAINER_FILTERS)
+        before = _until(filters)
+        removed, reclaimed = [], 0
+        with self._alone():
+            for live in self._roster:
+                record = live.record
+                if record.state.status not in _ENDED or (before is not None and record.created > before):
+                    continue
+                if not labels_pass(record.config.labels, filters):
+                    continue
+                size = await asyncio.to_thread(self._store.snapshots.size, record.id)
+                with contextlib.suppress(Conflict, NotFound):  # it has been started or removed meanwhile
+                    await self._containers.remove(record.id)
+                    removed.append(record.id)
+                    reclaimed += size
+            self._events.publish("container", "prune", "", {"reclaimed": str(reclaimed)})
+        return {"ContainersDeleted": removed or None, "SpaceReclaimed": reclaimed}
+
+    async def images(self, filters: Filters) -> dict[str, Any]:
+        """Removes the images without a name, and with the filter "dangling=false" all that no container has.
+
+        The API's ImagePruneResponse, sizes in bytes.
+        """
+        check_known(filters, _IMAGE_FILTERS)
+        before = _until(filters)
+        dangling = boolean("dangling", filters["dangling"]) if filters.get("dangling") else True
+        removed: list[dict[str, str]] = []
+        with self._alone():
+            size = self._store.disk_usage().layers
+            used = {live.record.image_id for live in self._roster}
+            for summary in self._store.images.summaries():
+                image = summary.image
+                labels = image.config.config.labels if image.config.config else {}
+                if image.id in used or not _is_unused(summary, dangling=dangling):
+                    continue
+                if (before is not None and image.created * 10**9 > before) or not labels_pass(labels, filters):
+                    continue
+                for name in (*summary.tags, *summary.digests) or (image.id,):
+                    # A container may have taken it meanwhile, and a tag's end may have been a digest's, too.
+                    with contextlib.suppress(Conflict, NotFound):
+                        removed += await self._images.remove(name)
+            reclaimed = max(0, size - self._store.disk_usage().layers)
+            self._events.publish("image", "prune", "", {"reclaimed": str(reclaimed)})
+        return {"ImagesDeleted": removed or None, "SpaceReclaimed": reclaimed}
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if self._running:
+            raise Conflict("a prune operation is already running")
+        self._running = True
+        try:
+            yield
+        finally:
+            self._running = False
+
+
+def _is_unused(summary: Summary, *, dangling: bool) -> bool:
+    """What is only a step to another image goes with that one."""
+    if summary.children and not summary.tags and not summary.digests:
+        return False
+    return summary.dangling if dangling else True
+
+
+def _until(filters: Filters) -> int | None:
+    """Nanoseconds since the epoch: what was made later stays."""
+    moments = filters.get("until", [])
+    if len(moments) > 1:
+        raise InvalidParameter("more than one until filter specified")
+    return clock.parse_moment(moments[0]) if moments else None

@@ -1,0 +1,94 @@
+"""Fixtures for the clients' tests: one command line, docker's or wherry's, in front of one engine."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.engine import CACHE, WHERRY, Engine, docker_cli, run_client
+from tests.support.terminal import Terminal
+
+
+class Cli:
+    """The docker CLI or the wherry CLI. ``cli("ps", "-a")`` runs a command to its end, whatever that is.
+
+    ``ok`` expects it to succeed and gives what it printed, without the last newline; ``fails`` expects an exit code and
+    gives what it printed on standard error, with the program's own name as ``PROGRAM`` in it.
+    """
+
+    def __init__(self, name: str, host: str, open_terminal: Callable[..., Terminal]) -> None:
+        self.name = name
+        self.command = [docker_cli() if name == "docker" else str(WHERRY)]
+        self.host = {"DOCKER_HOST" if name == "docker" else "WHERRY_HOST": host}
+        self._open_terminal = open_terminal
+
+    def __call__(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return run_client([*self.command, *arguments], self.host, **options)
+
+    def ok(self, *arguments: str, **options: Any) -> str:
+        return self(*arguments, check=True, **options).stdout.removesuffix("\n")
+
+    def fails(self, *arguments: str, code: int = 1, **options: Any) -> str:
+        finished = self(*arguments, **options)
+        assert finished.returncode == code, finished
+        return finished.stderr.replace(self.name, "PROGRAM")
+
+    def inspect(self, name: str, template: str) -> str:
+        return self.ok("inspect", "-f", template, name)
+
+    def begin(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """A command that goes on beside the test, with pipes for its streams."""
+        return subprocess.Popen(
+            [*self.command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, env={**os.environ, **self.host}, **options,
+        )  # fmt: skip
+
+    def terminal(self, *arguments: str, env: dict[str, str] | None = None, **options: Any) -> Terminal:
+        """A terminal with the command in it."""
+        environment = {**os.environ, "TERM": "xterm", **self.host, **(env or {})}
+        return self._open_terminal([*self.command, *arguments], env=environment, **options)
+
+
+def _has_docker() -> bool:
+    return bool(shutil.which("docker") or shutil.which("docker", path=str(CACHE / "docker-cli")))
+
+
+@pytest.fixture(params=["docker", "wherry"])
+def cli(request: pytest.FixtureRequest, engine: Engine, busybox: str, terminal: Callable[..., Terminal]) -> Cli:
+    """Both command lines, one after the other: a test that takes this says that they do the same."""
+    if request.param == "docker" and not _has_docker():
+        pytest.skip("no docker CLI")
+    return Cli(request.param, engine.host, terminal)
+
+
+@pytest.fixture
+def sleeper(cli: Cli, busybox: str) -> str:
+    """The name of a container that runs until it is told to end, and then ends at once."""
+    cli.ok("run", "-d", "--name", "sleeper", busybox, "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done")
+    return "sleeper"
+
+
+@pytest.fixture
+def clean_images(engine: Engine) -> Iterator[None]:
+    """Removes the images that a test has made."""
+    before = _images(engine)
+    yield
+    for image in _images(engine) - before:
+        engine.request("DELETE", f"/images/{image}?force=1")
+
+
+def _images(engine: Engine) -> set[str]:
+    listed = engine.request("GET", "/images/json?all=1").body
+    return {name for image in listed for name in (image["RepoTags"] or [image["Id"]])}
+
+
+@pytest.fixture
+def shared_directory() -> Iterator[Path]:
+    """A directory of the host that any user of a container may enter."""
+    with tempfile.TemporaryDirectory(prefix="wherry-shared-", dir="/var/tmp") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)

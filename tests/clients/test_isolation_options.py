@@ -1,0 +1,138 @@
+"""What ``run`` can be told about isolation and limits: capabilities, devices, namespaces, cgroups."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from tests.clients.conftest import Cli
+from tests.support.engine import Engine
+
+CHOWN, NET_ADMIN, NET_RAW, SYS_ADMIN = 0, 12, 13, 21
+DEFAULT = 0x00000000A80425FB  # Docker's fourteen
+
+
+def effective(cli: Cli, image: str, *options: str) -> int:
+    output = cli.ok("run", "--rm", *options, image, "grep", "CapEff", "/proc/self/status")
+    return int(output.split()[1], 16)
+
+
+def test_capabilities(cli: Cli, busybox: str) -> None:
+    possible = DEFAULT & int(re.findall(r"CapBnd:\s*(\w+)", Path("/proc/self/status").read_text())[0], 16)
+    assert effective(cli, busybox) == possible
+    assert effective(cli, busybox, "--cap-add", "NET_ADMIN") == possible | 1 << NET_ADMIN
+    assert effective(cli, busybox, "--cap-drop", "cap_chown") == possible & ~(1 << CHOWN)
+    assert effective(cli, busybox, "--cap-drop", "ALL", "--cap-add", "net_raw") == 1 << NET_RAW
+    assert effective(cli, busybox, "--cap-drop", "ALL") == 0
+    said = cli.fails("run", "--rm", "--cap-add", "NOSUCH", busybox, "true", code=125)
+    assert 'invalid CapAdd: unknown capability: "CAP_NOSUCH"' in said
+
+
+def test_privileged(cli: Cli, busybox: str) -> None:
+    assert effective(cli, busybox, "--privileged") & 1 << SYS_ADMIN
+    assert cli.ok("run", "--rm", "--privileged", busybox, "sh", "-c", "test -e /dev/loop-control && echo there") in ("there",)
+    assert cli("run", "--rm", busybox, "test", "-e", "/dev/loop-control").returncode == 1
+    assert cli.ok("run", "--rm", "--privileged", busybox, "sh", "-c", "mount -t tmpfs none /mnt && echo mounted") == "mounted"
+
+
+def test_what_is_not_allowed_by_default(cli: Cli, busybox: str) -> None:
+    finished = cli("run", "--rm", busybox, "mount", "-t", "tmpfs", "none", "/mnt")
+    assert (finished.returncode, finished.stderr) == (1, "mount: permission denied (are you root?)\n")
+
+
+def test_no_new_privileges_and_seccomp(cli: Cli, busybox: str) -> None:
+    def status(*options: str) -> str:
+        line = "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status | awk '{print $2}'"
+        return cli.ok("run", "--rm", *options, busybox, "sh", "-c", line)
+
+    assert status() == "0\n2"
+    assert status("--security-opt", "no-new-privileges") == "1\n2"
+    assert status("--security-opt", "seccomp=unconfined") == "0\n0"
+    said = cli.fails("run", "--rm", "--security-opt", "nosuch=1", busybox, "true", code=125)
+    assert "nosuch" in said
+
+
+def test_a_seccomp_profile_of_the_users_own(cli: Cli, busybox: str, tmp_path: Path) -> None:
+    profile = tmp_path / "profile.json"
+    profile.write_text(
+        '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}'
+    )
+    finished = cli("run", "--rm", "--security-opt", f"seccomp={profile}", busybox, "mkdir", "/x")
+    assert "Operation not permitted" in finished.stderr
+
+
+def test_devices(cli: Cli, busybox: str) -> None:
+    line = "ls -l /dev/mem-too /dev/null | awk '{print $1}'"
+    output = cli.ok("run", "--rm", "--device", "/dev/zero:/dev/mem-too:r", busybox, "sh", "-c", line)
+    assert output == "crw-rw-rw-\ncrw-rw-rw-"
+    # read is allowed, write is not
+    line = "head -c 1 /dev/mem-too | wc -c; echo x > /dev/mem-too"
+    finished = cli("run", "--rm", "--device", "/dev/zero:/dev/mem-too:r", busybox, "sh", "-c", line)
+    assert finished.stdout == "1\n"
+    said = cli.fails("run", "--rm", "--device", "/dev/nosuch", busybox, "true", code=125)
+    assert "/dev/nosuch" in said
+
+
+@pytest.mark.parametrize(("option", "name"), [("pid", "pid"), ("ipc", "ipc"), ("network", "net"), ("uts", "uts")])
+def test_the_hosts_namespaces(cli: Cli, engine: Engine, busybox: str, option: str, name: str) -> None:
+    link = ("readlink", f"/proc/self/ns/{name}")
+    host = os.readlink(f"/proc/{engine.pid}/ns/{name}")
+    assert cli.ok("run", "--rm", f"--{option}", "host", busybox, *link) == host
+    assert cli.ok("run", "--rm", busybox, *link) != host
+
+
+@pytest.mark.parametrize(("option", "name"), [("pid", "pid"), ("ipc", "ipc"), ("network", "net")])
+def test_the_namespaces_of_another_container(cli: Cli, busybox: str, option: str, name: str) -> None:
+    cli.ok("run", "-d", "--name", "other", "--ipc", "shareable", busybox, "sleep", "1000")
+    link = ("readlink", f"/proc/self/ns/{name}")
+    joined = cli.ok("run", "--rm", f"--{option}", "container:other", busybox, *link)
+    assert joined == cli.ok("exec", "other", *link)
+    said = cli.fails("run", "--rm", f"--{option}", "container:absent", busybox, "true", code=125)
+    assert "No such container: absent" in said
+    cli.ok("kill", "other")
+    said = cli.fails("run", "--rm", f"--{option}", "container:other", busybox, "true", code=125)
+    assert "is not running" in said or "non running container" in said
+
+
+def test_processes_of_a_joined_pid_namespace_are_seen(cli: Cli, busybox: str) -> None:
+    cli.ok("run", "-d", "--name", "other", busybox, "sleep", "4321")
+    assert "sleep 4321" in cli.ok("run", "--rm", "--pid", "container:other", busybox, "ps")
+
+
+def test_limits_are_in_the_cgroup(cli: Cli, busybox: str) -> None:
+    line = (
+        "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes pids/pids.max cpu/cpu.shares cpu/cpu.cfs_quota_us "
+        "2>/dev/null || cat memory.max pids.max cpu.weight cpu.max"
+    )
+    options = ("-m", "64m", "--pids-limit", "50", "--cpu-shares", "512", "--cpus", "0.5")
+    output = cli.ok("run", "--rm", *options, busybox, "sh", "-c", line).split("\n")
+    assert output[:2] == ["67108864", "50"]
+    assert output[2:] in (["512", "50000"], ["20", "50000 100000"])
+    said = cli.fails("run", "--rm", "-m", "1m", busybox, "true", code=125)
+    assert "Minimum memory limit allowed is 6MB" in said
+
+
+def test_a_container_that_takes_too_much_memory(cli: Cli, busybox: str) -> None:
+    begun = cli.ok("run", "--rm", busybox, "date", "+%s")
+    hog = "x=a; while :; do x=$x$x; done"
+    assert cli("run", "--name", "hog", "-m", "16m", "--memory-swap", "16m", busybox, "sh", "-c", hog).returncode == 137
+    assert cli.inspect("hog", "{{.State.OOMKilled}} {{.State.ExitCode}}") == "true 137"
+    until = cli.ok("run", "--rm", busybox, "sh", "-c", "echo $(($(date +%s) + 1))")
+    told = cli.ok("events", "--since", begun, "--until", until, "--filter", "container=hog", "--format", "{{.Action}}")
+    assert [action for action in told.split("\n") if action in ("oom", "die")] == ["oom", "die"]
+
+
+def test_cgroup_namespaces(cli: Cli, busybox: str) -> None:
+    private = cli.ok("run", "--rm", "--cgroupns", "private", busybox, "cat", "/proc/self/cgroup")
+    assert all(line.endswith(":/") for line in private.split("\n"))
+    host = cli.ok("run", "--rm", "--cgroupns", "host", busybox, "cat", "/proc/self/cgroup")
+    assert not all(line.endswith(":/") for line in host.split("\n"))
+
+
+def test_signals_of_the_wrong_name(cli: Cli, sleeper: str) -> None:
+    said = cli.fails("kill", "-s", "NOSUCH", sleeper)
+    assert said.strip().endswith("invalid signal: NOSUCH")
+    assert cli.inspect(sleeper, "{{.State.Running}}") == "true"
+    cli.ok("kill", "-s", str(int(signal.SIGTERM)), sleeper)
+    assert cli.ok("wait", sleeper) == "0"
