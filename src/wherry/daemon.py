@@ -18,8 +18,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from wherry.api.listening import Listener, ListenError, Tls, listen
+from wherry.engine import log_options
 from wherry.engine.config import EngineConfig
 from wherry.model.errors import EngineError
+from wherry.model.host import LogConfig
 
 if TYPE_CHECKING:
     from wherry.api.server import Server
@@ -112,6 +114,7 @@ def _run(options: argparse.Namespace) -> None:
     if os.geteuid() != 0:
         raise StartupError("the engine needs root to set containers up: start it with sudo")
     config = _config(options)
+    log_options.check(LogConfig(config.log_driver, config.log_options))
     tls = Tls(options.tls, options.tlsverify, options.tlscacert, options.tlscert, options.tlskey)
     os.umask(0o022)
     with contextlib.ExitStack() as stack:
@@ -130,6 +133,7 @@ def _config(options: argparse.Namespace) -> EngineConfig:
     if options.log_driver == defaults.log_driver:
         log_options = defaults.log_options | log_options
     data_root, exec_root = os.path.abspath(options.data_root), os.path.abspath(options.exec_root)
+    defaults = EngineConfig()
     return EngineConfig(
         data_root=data_root,
         exec_root=exec_root,
@@ -225,7 +229,12 @@ async def _open_door(server: "Server", listener: Listener) -> asyncio.AbstractSe
     loop = asyncio.get_running_loop()
     if listener.path:
         return await loop.create_unix_server(server.protocol, sock=listener.sock)
-    return await loop.create_server(server.protocol, sock=listener.sock, ssl=listener.context)
+    if listener.context is None:
+        return await loop.create_server(server.protocol, sock=listener.sock)
+    from wherry.api.tls import TlsRelay  # late, as few engines need it
+
+    context = listener.context
+    return await loop.create_server(lambda: TlsRelay(context, server.protocol), sock=listener.sock)
 
 
 def _watch_signals() -> asyncio.Event:

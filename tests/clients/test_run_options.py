@@ -77,15 +77,15 @@ def test_entrypoint(cli: Cli, busybox: str) -> None:
 
 def test_labels(cli: Cli, busybox: str, tmp_path: Path) -> None:
     (tmp_path / "labels").write_text("from.file=1\n")
-    cli.ok("run", "--name", "c", "-l", "a=b", "-l", "bare", "--label-file", str(tmp_path / "labels"), busybox, "true")
-    assert cli.inspect("c", "{{json .Config.Labels}}") == '{"a":"b","bare":"","from.file":"1"}'
+    cli.ok("run", "--name", "box", "-l", "a=b", "-l", "bare", "--label-file", str(tmp_path / "labels"), busybox, "true")
+    assert cli.inspect("box", "{{json .Config.Labels}}") == '{"a":"b","bare":"","from.file":"1"}'
 
 
 def test_an_init_reaps_and_passes_signals(cli: Cli, busybox: str) -> None:
     assert cli.ok("run", "--rm", "--init", busybox, "sh", "-c", "echo $$") != "1"
-    cli.ok("run", "-d", "--init", "--name", "c", busybox, "sleep", "1000")
-    cli.ok("stop", "-t", "20", "c")
-    assert cli.inspect("c", "{{.State.ExitCode}}") == "143"
+    cli.ok("run", "-d", "--init", "--name", "box", busybox, "sleep", "1000")
+    cli.ok("stop", "-t", "20", "box")
+    assert cli.inspect("box", "{{.State.ExitCode}}") == "143"
 
 
 def test_a_read_only_root(cli: Cli, busybox: str) -> None:
@@ -134,5 +134,5 @@ def test_name_servers(cli: Cli, busybox: str) -> None:
 
 
 def test_stop_signal_and_timeout_are_kept(cli: Cli, busybox: str) -> None:
-    cli.ok("create", "--name", "c", "--stop-signal", "USR1", "--stop-timeout", "3", busybox, "true")
-    assert cli.inspect("c", "{{.Config.StopSignal}} {{.Config.StopTimeout}}") == "USR1 3"
+    cli.ok("create", "--name", "box", "--stop-signal", "USR1", "--stop-timeout", "3", busybox, "true")
+    assert cli.inspect("box", "{{.Config.StopSignal}} {{.Config.StopTimeout}}") == "USR1 3"

@@ -60,7 +60,8 @@ def test_the_subnet_collides_with_no_route_of_the_host(engine: Engine, box: str)
 
 
 def test_what_leaves_has_the_hosts_address(engine: Engine, box: str, world: Outside) -> None:
-    assert reach(engine, box, ADDRESS, world.serve()) == HOST
+    port = world.serve()
+    assert reach(engine, box, ADDRESS, port) == HOST, engine.docker("exec", box, "sh", "-c", f"nc -w 2 {ADDRESS} {port} </dev/null; ping -c1 -W1 {ADDRESS}; ip r; ip a")
 
 
 def test_a_published_port_is_reached_from_everywhere(engine: Engine, box: str, world: Outside) -> None:

@@ -654,16 +654,17 @@ class TestSurvival:
 
 
 class TestLeaks:
-    def footprint(self, launcher: Launcher) -> tuple[int, int, int, int]:
-        """Descriptors here and in the launcher, mounts, cgroups."""
-        cgroups = sum(len(directories) for _, directories, _ in os.walk("/sys/fs/cgroup/cpu"))
-        mounts = len(Path("/proc/self/mountinfo").read_text().splitlines())
+    def footprint(self, launcher: Launcher, bundles: Bundles) -> tuple[int, int, int, int]:
+        """Descriptors here and in the launcher, mounts, cgroups: those of these tests, since others may run beside."""
+        parents = Hierarchies.detect().open(bundles.cgroup_parent).all_directories()
+        cgroups = sum(entry.is_dir() for parent in parents for entry in os.scandir(parent))
+        mounts = contents("/proc/self/mountinfo").count(str(bundles.directory))
         return len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{launcher.pid}/fd")), mounts, cgroups
 
     async def test_fifty_in_a_row(self, launcher: Launcher, bundles: Bundles) -> None:
         await run(launcher, bundles.spec("true"))
         monitors = []
-        before = self.footprint(launcher)
+        before = self.footprint(launcher, bundles)
         for number in range(50):
             monitor, stream = await start_attached(launcher, bundles.spec("sh", "-c", f"exit {number}"))
             await read_all(stream)
@@ -673,7 +674,7 @@ class TestLeaks:
             monitors.append(monitor.monitor_pid)
         for pid in monitors:
             await until_gone(pid)
-        after = self.footprint(launcher)
+        after = self.footprint(launcher, bundles)
         assert after[0] == before[0]
         assert after[1] <= before[1] + 1  # the pipe to the spare may be just being made
         assert after[2:] == before[2:]

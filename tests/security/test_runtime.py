@@ -130,8 +130,8 @@ class TestLeaks:
         output = await run(
             launcher, bundles.spec("sh", "-c", "ls /proc/1/fd; readlink /proc/1/exe; readlink /proc/1/root", init=True)
         )
+        assert (output.code, output.stdout) != (0, "")
         assert output.stdout == ""
-        assert "Permission denied" in output.stderr
 
     @pytest.mark.parametrize("number", range(3, 12))
     async def test_a_working_directory_by_a_descriptor(self, launcher: Launcher, bundles: Bundles, number: int) -> None:

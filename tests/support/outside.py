@@ -58,9 +58,7 @@ class Outside:
         namespace = os.open(f"/proc/{self._holder.pid}/ns/net", os.O_RDONLY)
         try:
             with Route() as route:
-                old = route.link(HOST_PORT)
-                if old is not None:
-                    route.execute(rtnetlink.delete_link(old.index))
+                _remove(route)
                 # On a bridge of its own, since that is how the engine makes pairs.
                 route.execute(rtnetlink.bridge(HOST_PORT, mac="02:00:00:51:00:01", mtu=1500))
                 master = route.index(HOST_PORT)
@@ -108,9 +106,14 @@ class Outside:
         self._holder.kill()
         self._holder.wait()
         with Route() as route:
-            found = route.link(HOST_PORT)
-            if found is not None:
-                route.execute(rtnetlink.delete_link(found.index))
+            _remove(route)
+
+
+def _remove(route: Route) -> None:
+    for name in (f"{HOST_PORT}0", HOST_PORT):
+        found = route.link(name)
+        if found is not None:
+            route.execute(rtnetlink.delete_link(found.index))
 
 
 @contextlib.contextmanager

@@ -20,6 +20,8 @@ async def create(request: Request, engine: Engine) -> web.Response:
         raise InvalidParameter("config cannot be empty in order to create a container")
     host = fit(take(body, "HostConfig"), HostConfig, "HostConfig")
     networking = fit(take(body, "NetworkingConfig"), NetworkingConfig, "NetworkingConfig")
+    if not host.runtime and isinstance(runtime := body.get("Runtime"), str):
+        host.runtime = runtime  # which is where docker-py puts it
     config = fit(body, ContainerConfig)
     adapt_create(request.version, config, host, networking)
     container_id, warnings = await engine.containers.create(

@@ -8,10 +8,9 @@ from wherry.engine.engine import Engine
 
 
 async def load(request: Request, engine: Engine) -> web.StreamResponse:
-    """POST /images/load"""
-    return await response.json_stream(
-        request, engine.images.load(request.body(), quiet=request.flag("quiet", default=True))
-    )
+    """POST /images/load: docker-py knows an archive that is refused by the error in the stream, not by a status."""
+    progress = engine.images.load(request.body(), quiet=request.flag("quiet", default=True))
+    return await response.json_stream(request, progress, fails_in_stream=True)
 
 
 async def save(request: Request, engine: Engine) -> web.StreamResponse:

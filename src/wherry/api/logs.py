@@ -7,6 +7,10 @@ from wherry.api.request import Request
 from wherry.engine.engine import Engine
 from wherry.model.errors import InvalidParameter
 
+# These put frames together again, and are spared one for each line. Others take a frame for a line, as Docker's are:
+# docker-py's ``for line in container.logs(stream=True)``.
+_JOINING_FRAMES = ("Docker-Client/", "wherry")
+
 
 async def logs(request: Request, engine: Engine) -> web.StreamResponse:
     stdout, stderr = request.flag("stdout"), request.flag("stderr")
@@ -23,6 +27,7 @@ async def logs(request: Request, engine: Engine) -> web.StreamResponse:
         tail=_lines(request.text("tail")),
         timestamps=request.flag("timestamps"),
         details=request.flag("details"),
+        by_line=not request.http.headers.get("User-Agent", "").startswith(_JOINING_FRAMES),
     )
     return await response.stream(request, chunks, response.stream_type(request, tty), at_once=True)
 

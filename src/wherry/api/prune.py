@@ -4,6 +4,7 @@ from aiohttp import web
 
 from wherry.api import response
 from wherry.api.request import Request
+from wherry.api.versions import adapt_image_list
 from wherry.engine.disk_usage import KINDS
 from wherry.engine.engine import Engine
 
@@ -17,15 +18,18 @@ async def images(request: Request, engine: Engine) -> web.Response:
 
 
 async def build_cache(request: Request, engine: Engine) -> web.Response:
-    """There is none."""
-    return response.json({"CachesDeleted": None, "SpaceReclaimed": 0})
+    """Its limits have had several names: reserved-space is today's, keep-storage that before API 1.48."""
+    keep = request.integer("reserved-space") or request.integer("max-used-space") or request.integer("keep-storage")
+    found = engine.builder.prune(everything=request.flag("all"), keep_bytes=keep or 0, filters=request.filters())
+    return response.json(found)
 
 
 async def disk_usage(request: Request, engine: Engine) -> web.Response:
     found = await engine.disk_usage.measure(request.texts("type") or KINDS)
-    if request.version < (1, 44):
-        for image in found.get("Images", ()):
-            image["VirtualSize"] = image["Size"]
+    for image in found.get("Images", ()):
+        containers = image["Containers"]  # known here, though an older list says -1
+        adapt_image_list(request.version, [image])
+        image["Containers"] = containers
     if request.version < (1, 42):
-        found["BuilderSize"] = 0
+        found["BuilderSize"] = sum(record["Size"] for record in found.get("BuildCache", ()))
     return response.json(found)

@@ -93,13 +93,15 @@ async def stream(
         await _close(chunks)
 
 
-async def json_stream(request: Request, items: AsyncIterator[Any]) -> web.StreamResponse:
-    """Progress: one JSON object a line. What fails after the first becomes the last line, as the status is gone."""
-    return await stream(request, _json_lines(items), JSON)
+async def json_stream(
+    request: Request, items: AsyncIterator[Any], *, fails_in_stream: bool = False
+) -> web.StreamResponse:
+    """Progress: one JSON object a line. What fails after the first becomes the last line, as the status is gone;
+    ``fails_in_stream``: also what fails before it."""
+    return await stream(request, _json_lines(items, begun=fails_in_stream), JSON)
 
 
-async def _json_lines(items: AsyncIterator[Any]) -> AsyncIterator[bytes]:
-    begun = False
+async def _json_lines(items: AsyncIterator[Any], *, begun: bool) -> AsyncIterator[bytes]:
     try:
         async for item in items:
             yield _encode(item) + b"\r\n"

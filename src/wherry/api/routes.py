@@ -11,6 +11,7 @@ from aiohttp import web
 from wherry.api import (
     archive,
     attach,
+    build,
     commit,
     containers,
     events,
@@ -81,6 +82,8 @@ ROUTES: dict[str, Handler] = {
     "POST /volumes/create": volumes.create,
     "POST /volumes/prune": volumes.prune,
     "GET /volumes/{name}": volumes.inspect,
+    "GET /volumes/{name}/export": volumes.export,
+    "POST /volumes/{name}/import": volumes.import_,
     "PUT /volumes/{name}": volumes.update,
     "DELETE /volumes/{name}": volumes.remove,
     "GET /networks": networks.list_all,
@@ -91,6 +94,8 @@ ROUTES: dict[str, Handler] = {
     "POST /networks/{name}/connect": networks.connect,
     "POST /networks/{name}/disconnect": networks.disconnect,
     "GET /system/df": prune.disk_usage,
+    "POST /build": build.build,
+    "POST /build/given": build.hold,
     "POST /build/prune": prune.build_cache,
     "GET /plugins": system.plugins,
     "POST /swarm/init": swarm.no_swarm,
@@ -102,7 +107,7 @@ for _method in ("GET", "POST", "DELETE"):
         ROUTES[f"{_method} /{_noun}"] = ROUTES[f"{_method} /{_noun}/{{name}}"] = swarm.not_a_manager
 
 # Ended when their client goes. Anything else that changes state is carried through once it has begun.
-ENDED_BY_CLIENT = frozenset((wait.wait, attach.attach, execs.start, image_tars.load, image_tars.create))
+ENDED_BY_CLIENT = frozenset((wait.wait, build.build, attach.attach, execs.start, image_tars.load, image_tars.create))
 
 
 class Match(NamedTuple):

@@ -41,6 +41,17 @@ async def remove(request: Request, engine: Engine) -> web.Response:
     return response.empty()
 
 
+async def export(request: Request, engine: Engine) -> web.StreamResponse:
+    """GET /volumes/{name}/export, which only wherry has: a tar of the volume's content."""
+    return await response.stream(request, engine.archives.export_volume(request.name), response.TAR)
+
+
+async def import_(request: Request, engine: Engine) -> web.Response:
+    """POST /volumes/{name}/import, which only wherry has: unpacks the body into the volume."""
+    await engine.archives.import_volume(request.name, request.body())
+    return response.empty(200)
+
+
 async def prune(request: Request, engine: Engine) -> web.Response:
     filters = request.filters()
     if request.version < (1, 42):

@@ -23,9 +23,13 @@ def run_events(session: Session, options: Options) -> None:
     from wherry.cli.moments import timestamp
 
     template = _template(options["format"]) if options["format"] else None
+    try:
+        since, until = timestamp(options["since"]), timestamp(options["until"])
+    except ValueError as error:
+        raise CommandError(str(error)) from None
     query = {
-        "since": timestamp(options["since"]) or None,
-        "until": timestamp(options["until"]) or None,
+        "since": since or None,
+        "until": until or None,
         "filters": options["filter"] or None,
     }
     for event in session.client.request("GET", "/events", query=query).values():

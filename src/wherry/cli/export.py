@@ -10,30 +10,36 @@ from wherry.client.streams import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wherry.cli.command import Session
     from wherry.cli.flags import Options
     from wherry.client.connection import Response
 
 
 def run_export(session: Session, options: Options) -> None:
-    path = options["output"]
+    path = container_path(options.arguments[0], "export")
+    save(lambda: session.client.request("GET", path), options["output"], "container")
+
+
+def save(archive: Callable[[], Response], path: str, what: str) -> None:
+    """Writes the body of a response to the file `path`, whole or not at all, or to standard output where that is "".
+
+    Raises CommandError for a terminal, and for a place that no file can be put at.
+    """
     if not path:
         if terminal.is_terminal(terminal.STDOUT):
             raise CommandError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
-        _copy(_archive(session, options), terminal.STDOUT)
+        _copy(archive(), terminal.STDOUT)
         return
     from wherry.cli.output_file import OutputFile
 
     try:
         file = OutputFile(path)
     except ValueError as error:
-        raise CommandError(f"failed to export container: {error}") from None
+        raise CommandError(f"failed to export {what}: {error}") from None
     with file as descriptor:
-        _copy(_archive(session, options), descriptor)
-
-
-def _archive(session: Session, options: Options) -> Response:
-    return session.client.request("GET", container_path(options.arguments[0], "export"))
+        _copy(archive(), descriptor)
 
 
 def _copy(response: Response, descriptor: int) -> None:

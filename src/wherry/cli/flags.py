@@ -106,9 +106,9 @@ def pairs(name: str, short: str, usage: str, check: Callable[[str], str] | None 
     return Flag(name, short, usage, "map", {}, parse, show="map[]", **more)
 
 
-def filters(usage: str) -> Flag:
+def filters(usage: str, short: str = "f") -> Flag:
     """-f/--filter: the API's dict of lists, {"label": ["a=b", "c"]}."""
-    return Flag("filter", "f", usage, "filter", {}, _filter)
+    return Flag("filter", short, usage, "filter", {}, _filter)
 
 
 def _boolean(text: str, _: object) -> bool:

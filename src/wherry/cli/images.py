@@ -144,6 +144,11 @@ def _by_repository(names: list[str] | None) -> dict[str, list[str]]:
 
 def list_images(session: Session, options: Options) -> bool:
     """Prints the images, and says whether there were any."""
+    if options["tree"]:
+        from wherry.cli import image_tree
+
+        image_tree.show(session, options.arguments, all=options["all"], truncates=not options["no-trunc"])
+        return True
     filters: dict[str, list[str]] = options["filter"]
     if options.arguments:
         filters = {**filters, "reference": [*filters.get("reference", []), options.arguments[0]]}
@@ -188,6 +193,7 @@ FLAGS = [
     flags.string("format", "", LISTING_FORMAT),
     flags.switch("no-trunc", "", "Don't truncate output"),
     flags.switch("quiet", "q", "Only show image IDs"),
+    flags.switch("tree", "", "Draw the images as the layers they share"),
 ]
 ALIASES = "wherry image ls, wherry image list, wherry images"
 

@@ -24,14 +24,14 @@ def run_load(session: Session, options: Options) -> None:
     path = options["input"]
     if not path and terminal.is_terminal(terminal.STDIN):
         raise CommandError("requested load from stdin, but stdin is empty")
-    source = _open(path) if path else terminal.STDIN
+    source = open_archive(path) if path else terminal.STDIN
     quiet = options["quiet"] or not terminal.is_terminal(terminal.STDOUT)
     response = session.client.request(
         "POST",
         "/images/load",
         query={"quiet": quiet},
-        data=_pieces(source),
-        size=_size(source),
+        data=pieces(source),
+        size=size_of(source),
         headers={"Content-Type": "application/x-tar"},
     )
     _show(response)
@@ -42,7 +42,7 @@ def run_import(session: Session, options: Options) -> None:
     name = names[0] if names else ""
     _check_name(name)
     remote = source.startswith(("http://", "https://"))
-    archive = terminal.STDIN if source == "-" else _open(source)
+    archive = open_archive(source)
     query = {
         "fromSrc": source if remote else "-",
         "repo": name or None,
@@ -54,8 +54,8 @@ def run_import(session: Session, options: Options) -> None:
         "POST",
         "/images/create",
         query=query,
-        data=_pieces(archive),
-        size=_size(archive),
+        data=pieces(archive),
+        size=size_of(archive),
         headers={"Content-Type": "application/x-tar"},
     )
     _show(response)
@@ -71,7 +71,10 @@ def _check_name(name: str) -> None:
             raise CommandError(str(error)) from None
 
 
-def _open(path: str) -> int:
+def open_archive(path: str) -> int:
+    """A descriptor to read a file from; "-" is standard input."""
+    if path == "-":
+        return terminal.STDIN
     if path.startswith(("http://", "https://")):
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # the engine fetches it itself
     try:
@@ -80,7 +83,7 @@ def _open(path: str) -> int:
         raise CommandError(f"open {path}: {reason(error)}") from None
 
 
-def _size(descriptor: int) -> int | None:
+def size_of(descriptor: int) -> int | None:
     """How much there is to read from a file; None from a pipe."""
     import stat
 
@@ -90,7 +93,7 @@ def _size(descriptor: int) -> int | None:
     return max(found.st_size - os.lseek(descriptor, 0, os.SEEK_CUR), 0)
 
 
-def _pieces(descriptor: int) -> Iterator[memoryview]:
+def pieces(descriptor: int) -> Iterator[memoryview]:
     buffer = bytearray(PIECE)
     view = memoryview(buffer)
     while count := os.readv(descriptor, [buffer]):

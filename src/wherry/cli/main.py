@@ -208,7 +208,7 @@ def _help(words: Sequence[str]) -> int:
 
 def _become_daemon(words: Sequence[str]) -> int:
     """`wherry daemon` is a program of its own, from the engine's side of the house."""
-    from wherry.cli.engine import python
+    from wherry.client.local import python
 
     sys.stdout.flush()
     os.execv(sys.executable, [*python(), "-m", "wherry.daemon", *words])

@@ -69,6 +69,13 @@ class IgnoreRules:
         """Whether anything is ignored at all."""
         return any(not group.negated for group in self._groups)
 
+    def expressions(self) -> list[tuple[bool, str]]:
+        """The rules as regular expressions for those who cannot import this: (negated, a match of a path's beginning).
+
+        As with the patterns, the last one that matches decides.
+        """
+        return [(group.negated, group.expression.pattern) for group in self._groups]
+
     def matches(self, path: str) -> bool:
         """Whether the path is left out."""
         for group in reversed(self._groups):

@@ -70,6 +70,15 @@ class Archives:
                 )
             self._events.container(live.record, "extract-to-dir")
 
+    async def export_volume(self, name: str) -> AsyncIterator[bytes]:
+        """A tar of all that is in a volume. Raises NotFound."""
+        async for chunk in self._store.files.export(volume_mounts.root_of(name, self._store)):
+            yield chunk
+
+    async def import_volume(self, name: str, stream: AsyncIterable[bytes]) -> None:
+        """Unpacks a tar, compressed or not, into a volume. Raises NotFound, and InvalidParameter for what is no tar."""
+        await self._store.files.put(volume_mounts.root_of(name, self._store), "/", stream)
+
     @contextlib.asynccontextmanager
     async def _entered(self, name: str) -> AsyncIterator[tuple[Live, Root]]:
         live = self._roster.get(name)

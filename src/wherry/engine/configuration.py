@@ -1,6 +1,9 @@
 """From what a user asked for and what the image says to the configuration a container is made with."""
 
+import functools
+import os
 import signal
+from collections.abc import Set
 
 import msgspec
 
@@ -20,6 +23,7 @@ _MINIMUM_MEMORY = 6 << 20
 _MILLISECOND = 1_000_000
 _SAID_DRIVER = "json-file"
 """What is said of the default log driver: docker-py gives a container's output only where this is the word."""
+_RUNTIMES = ("wherry", "runc", "io.containerd.runc.v2")  # all of them mean this engine's own
 _RESTART_POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
 
 
@@ -154,6 +158,8 @@ def _check_host_config(host: HostConfig) -> None:
         raise InvalidParameter("SHM size can not be less than 0")
     if host.oom_score_adj < -1000 or host.oom_score_adj > 1000:
         raise InvalidParameter(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    if host.runtime not in _RUNTIMES:
+        raise InvalidParameter(f"unknown or invalid runtime name: {host.runtime}")
     check_resources(host)
     for mode, allowed in (
         (host.ipc_mode, ("none", "private", "shareable", "host")),
@@ -194,14 +200,51 @@ def check_resources(host: HostConfig) -> None:
         raise InvalidParameter(f"Invalid value: {host.memory_swappiness}, valid memory swappiness range is 0-100")
     if host.nano_cpus and (host.cpu_period or host.cpu_quota):
         raise InvalidParameter("Conflicting options: Nano CPUs and CPU Period/Quota cannot both be set")
-    if host.nano_cpus < 0:
-        raise InvalidParameter("Range of CPUs is from 0.01 to the number of this machine's, as there are only those")
+    processors = os.sched_getaffinity(0)
+    if not 0 <= host.nano_cpus <= len(processors) * 1_000_000_000:
+        raise InvalidParameter(
+            f"Range of CPUs is from 0.01 to {len(processors)}.00, as there are only {len(processors)} CPUs available"
+        )
+    _check_set("CPUs", "cpus", host.cpuset_cpus, processors)
+    _check_set("memory nodes", "mems", host.cpuset_mems, _memory_nodes())
     if host.cpu_period and not 1000 <= host.cpu_period <= 1_000_000:
         raise InvalidParameter("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if 0 < host.cpu_quota < 1000:
         raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
     if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
         raise InvalidParameter("Range of blkio weight is from 10 to 1000")
+
+
+def _check_set(what: str, name: str, asked: str, available: Set[int]) -> None:
+    """"0-2,4": of processors, or of memory nodes."""
+    if not asked:
+        return
+    try:
+        wanted = parse_set(asked)
+    except ValueError:
+        raise InvalidParameter(f"Invalid value {asked} for cpuset {name}") from None
+    if not wanted <= available:
+        there = ",".join(map(str, sorted(available)))
+        raise InvalidParameter(f"Requested {what} are not available - requested {asked}, available: {there}")
+
+
+def parse_set(text: str) -> Set[int]:
+    """The kernel's lists of numbers, "0-2,4". Raises ValueError."""
+    found: set[int] = set()
+    for part in text.strip().split(","):
+        first, dash, last = part.partition("-")
+        found.update(range(int(first), int(last if dash else first) + 1))
+    return found
+
+
+@functools.cache
+def _memory_nodes() -> Set[int]:
+    """Those of this machine; only the first where the kernel does not say."""
+    try:
+        with open("/sys/devices/system/node/online", encoding="ascii") as file:
+            return parse_set(file.read())
+    except OSError:
+        return {0}
 
 
 def parse_signal(name: str) -> int:

@@ -16,7 +16,7 @@ from wherry.engine.volumes import Volumes
 from wherry.linux.cgroups import Cgroup
 from wherry.model.config import ContainerConfig
 from wherry.model.container import Container, Status
-from wherry.model.errors import Conflict, EngineError, InvalidParameter, NotModified
+from wherry.model.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified
 from wherry.model.host import HostConfig
 from wherry.model.network import NetworkingConfig
 from wherry.model.volume import MountPoint
@@ -82,6 +82,7 @@ class Containers:
     ) -> tuple[str, list[str]]:
         """Makes a container; its id and what the user should be warned of. Nothing of it stays when that fails."""
         image = self._store.images.get(config.image)
+        platforms.check(image, config.image, platform or "")
         merged = configuration.merge(config, image.config.config or ContainerConfig())
         configuration.check_config(merged)
         path, *arguments = configuration.command_line(merged)
@@ -115,7 +116,10 @@ class Containers:
         try:
             specification.write_resources(host)
             self._connections.check(record)
-            await self._mount_points(record)
+            try:
+                await self._mount_points(record)
+            except NotFound as error:  # which would tell clients that the image is missing, and make them pull it
+                raise InvalidParameter(error.message) from None
             self._store.snapshots.create(container_id, image.chain_id)
             self._roster.add(record)
         except BaseException:
@@ -149,10 +153,12 @@ class Containers:
             raise Conflict(f"removal of container {name} is already in progress")
         if live.record.state.running or status is Status.RESTARTING:
             if not force:
-                raise Conflict(
-                    f'cannot remove container "/{live.record.name}": container is {status}: '
-                    "stop the container before removing or force remove"
+                how = (
+                    " and must be unpaused first"
+                    if status is Status.PAUSED
+                    else ": stop the container before removing or force remove"
                 )
+                raise Conflict(f'cannot remove container "/{live.record.name}": container is {status}{how}')
             live.record.user_stopped = True
             await self._lifecycle.end(live)
         async with live.lock:
@@ -203,8 +209,11 @@ class Containers:
         self._events.container(live.record, "stop")
 
     async def kill(self, name: str, signal_name: str = "SIGKILL") -> None:
-        live = self._roster.get(name)
         number = configuration.parse_signal(signal_name or "SIGKILL")
+        try:
+            live = self._roster.get(name)
+        except NotFound as error:
+            raise NotFound(f"cannot kill container: {name}: {error}") from None
         if live.monitor is None:
             raise Conflict(f"cannot kill container: {name}: container {live.record.id} is not running")
         config = live.record.config

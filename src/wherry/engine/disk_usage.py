@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from wherry.engine import listing
+from wherry.engine.build.builder import Builder
 from wherry.engine.images import Images
 from wherry.engine.roster import Roster
 from wherry.engine.volumes import Volumes
@@ -16,10 +17,11 @@ KINDS = ("container", "image", "volume", "build-cache")
 
 
 class DiskUsage:
-    def __init__(self, roster: Roster, images: Images, volumes: Volumes, store: Store) -> None:
+    def __init__(self, roster: Roster, images: Images, volumes: Volumes, builder: Builder, store: Store) -> None:
         self._roster = roster
         self._images = images
         self._volumes = volumes
+        self._builder = builder
         self._store = store
 
     async def measure(self, kinds: Collection[str] = KINDS) -> dict[str, Any]:
@@ -39,7 +41,7 @@ class DiskUsage:
         if "volume" in kinds:
             found["Volumes"] = await asyncio.to_thread(self._volumes.usage)
         if "build-cache" in kinds:
-            found["BuildCache"] = []
+            found["BuildCache"] = await asyncio.to_thread(self._builder.usage)
         return found
 
     def _with_containers(self) -> list[dict[str, Any]]:

@@ -5,6 +5,8 @@ import os
 import uuid
 
 from wherry.engine.archives import Archives
+from wherry.engine.build.builder import Builder
+from wherry.engine.build.container import Containers as BuildContainers
 from wherry.engine.config import EngineConfig
 from wherry.engine.connections import Connections
 from wherry.engine.containers import Containers
@@ -57,10 +59,12 @@ class Engine:
         )
         self.execs = Execs(self.containers, self.events)
         self.images = Images(self._roster, self.containers, store, self.events)
+        build_containers = BuildContainers(config, launcher, self.connections, store.staging)
+        self.builder = Builder(store, self.images, build_containers)
         self.archives = Archives(self._roster, self.containers, store, self.events)
         self.updates = Updates(self._roster, self.containers, self.events)
         self.prune = Prune(self._roster, self.containers, self.images, store, self.events)
-        self.disk_usage = DiskUsage(self._roster, self.images, self.volumes, store)
+        self.disk_usage = DiskUsage(self._roster, self.images, self.volumes, self.builder, store)
         self.views = Views(self._roster, self.containers, self.execs, store, self.events)
         self.system = System(config, self._roster, store, self.events, hierarchies, engine_id)
 

@@ -204,13 +204,13 @@ class Fabric:
     # --- forwarding
 
     def _forward(self, version: int) -> None:
-        """Makes this host a router. One that was none before goes on being none for everybody else's packets."""
+        """Makes this host a router. One that was none before goes on being none between its other interfaces."""
         if not bridges.forwards(version):
             with open(self._forwarding_mark, "a", encoding="ascii") as file:
-                file.write(f"{version}\n")
+                file.write(f"{version} {' '.join(bridges.interfaces())}\n")
             bridges.set_forwarding(version, on=True)
         if self.rules is not None and version in self._switched_on():
-            self.rules.close_forwarding()
+            self.rules.keep_apart(version, self._switched_on()[version])
 
     def _stop_forwarding(self) -> None:
         for version in self._switched_on():
@@ -218,12 +218,14 @@ class Fabric:
         if os.path.exists(self._forwarding_mark):
             os.unlink(self._forwarding_mark)
 
-    def _switched_on(self) -> set[int]:
+    def _switched_on(self) -> dict[int, list[str]]:
+        """The versions of IP that this host forwards for us alone, with the interfaces that it had before."""
         try:
             with open(self._forwarding_mark, encoding="ascii") as file:
-                return {int(line) for line in file}
+                lines = [line.split() for line in file]
         except FileNotFoundError:
-            return set()
+            return {}
+        return {int(version): names for version, *names in lines}
 
     # --- other firewalls
 

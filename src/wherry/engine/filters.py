@@ -30,5 +30,5 @@ def boolean(name: str, values: list[str]) -> bool:
     truths = {"true": True, "1": True, "false": False, "0": False}
     found = {truths.get(value.lower()) for value in values}
     if len(found) != 1 or None in found:
-        raise InvalidParameter(f"invalid filter '{name}={values}'")
+        raise InvalidParameter(f"invalid filter '{name}=[{' '.join(values)}]'")
     return bool(found.pop())

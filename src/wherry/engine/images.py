@@ -1,20 +1,18 @@
 """Images as the user sees them: listed, inspected, tagged, removed, brought in and out, made from containers."""
 
 import fnmatch
-import platform as machine
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from wherry.dockerfile.changes import apply_changes
-from wherry.engine import clock
+from wherry.engine import clock, platforms
 from wherry.engine.commit import commit
 from wherry.engine.containers import Containers
 from wherry.engine.events import Events
 from wherry.engine.filters import boolean, label_matches
 from wherry.engine.roster import Roster
-from wherry.engine.system import ARCHITECTURES
 from wherry.model import reference
 from wherry.model.config import ContainerConfig
 from wherry.model.errors import InvalidParameter, NotSupported
@@ -213,7 +211,7 @@ class Images:
         config = apply_changes(ContainerConfig(), changes)
         if isinstance(source, str):
             raise NotSupported(f"import from {source}: only files and standard input can be imported")
-        os_name, architecture, variant = _split_platform(platform)
+        os_name, architecture, variant = platforms.parse(platform)
         now = clock.rfc3339(clock.now())
         image_id = await self._store.loader.import_tar(
             source,
@@ -257,19 +255,6 @@ def _match_path(name: str, pattern: str) -> bool:
     return len(parts) == len(wanted) and all(
         fnmatch.fnmatchcase(part, want) for part, want in zip(parts, wanted, strict=True)
     )
-
-
-def _split_platform(text: str) -> tuple[str, str, str]:
-    """(os, architecture, variant) of "linux/arm64/v8"; this machine's when empty. Raises InvalidParameter."""
-    own = ARCHITECTURES.get(machine.machine(), machine.machine())
-    if not text:
-        return "linux", own, ""
-    parts = text.lower().split("/")
-    if len(parts) > 3 or not all(parts):
-        raise InvalidParameter(f'"{text}" is an invalid OS and architecture, use "linux/amd64" or the like')
-    if len(parts) == 1:
-        return (parts[0], own, "") if parts[0] in ("linux", "windows") else ("linux", parts[0], "")
-    return parts[0], parts[1], parts[2] if len(parts) == 3 else ""
 
 
 def _progress(status: str, name: str, current: int, total: int) -> Message:

@@ -91,7 +91,9 @@ class Lifecycle:
             if live.record.host_config.auto_remove:
                 await self.remove(live)
             if isinstance(error, StartError):
-                text = f"failed to create task for container: {message}"
+                # Docker looks users up itself, before it asks for a task.
+                prefix = "" if message.startswith("unable to find ") else "failed to create task for container: "
+                text = prefix + message
                 raise (InvalidParameter(text) if error.code in (126, 127) else EngineError(text)) from None
             raise
         state = live.record.state

@@ -144,7 +144,7 @@ def _test(roster: Roster, store: Store, name: str, values: list[str]) -> Callabl
                 return lambda record: record.created < min(moments)
             return lambda record: record.created > max(moments)
         case "ancestor":
-            images = {image for value in values for image in store.images.descendants(value)}
+            images = {image for value in values for image in _descendants(store, value)}
             return lambda record: record.image_id in images
         case "network":
             return lambda record: any(
@@ -160,10 +160,24 @@ def _test(roster: Roster, store: Store, name: str, values: list[str]) -> Callabl
                 value in (point.name, point.destination) for value in values for point in record.mounts
             )
         case "health":
+            for value in values:
+                if value != "none" and value not in list(HealthStatus):
+                    raise InvalidParameter(f"unrecognized filter value for health: {value}")
+            for value in values:
+                if value not in ("none", *HealthStatus):
+                    raise InvalidParameter(f"Unrecognised filter value for health: {value}")
             return lambda record: (record.state.health.status if record.state.health else "none") in values
         case "is-task":
             return lambda record: not boolean(name, values)
     return lambda record: "default" in values  # isolation, which only Windows has
+
+
+def _descendants(store: Store, name: str) -> Iterable[str]:
+    """The image and those made from it; nothing for one that is not there, as in Docker."""
+    try:
+        return store.images.descendants(name)
+    except NotFound:
+        return ()
 
 
 def _pattern(value: str) -> re.Pattern[str]:

@@ -22,8 +22,12 @@ async def read_logs(
     tail: int | None,
     timestamps: bool,
     details: bool,
+    by_line: bool = False,
 ) -> AsyncIterator[bytes]:
-    """Framed chunks, raw for a terminal. A container that does not run is not followed, as in Docker."""
+    """Framed chunks, raw for a terminal; ``by_line``: a frame for each line.
+
+    A container that does not run is not followed, as in Docker.
+    """
     log = log_options.log_of(live.record)
     reader = Reader(
         log,
@@ -35,6 +39,7 @@ async def read_logs(
         timestamps=timestamps,
         details=details,
         framed=not live.record.config.tty,
+        by_line=by_line,
     )
     with contextlib.closing(reader), contextlib.ExitStack() as watching:
         # Watched before the first read, so that nothing is written unseen in between.

@@ -62,7 +62,7 @@ def parse_request(request: MountRequest) -> MountPoint:
     """A ``--mount``. Raises InvalidParameter in Docker's words."""
     kind = request.type
     if kind not in _TYPES:
-        raise InvalidParameter(f'mount type unknown: "{kind}"')
+        raise InvalidParameter(f'invalid mount config for type "{kind}": mount type unknown: "{kind}"')
     invalid = f'invalid mount config for type "{kind}"'
     if not request.target:
         raise InvalidParameter(f"{invalid}: field Target must not be empty")
@@ -128,7 +128,10 @@ def settle(config: ContainerConfig, host: HostConfig, inherited: Iterable[MountP
         points[point.destination] = point
 
     for text in host.binds or ():
-        add(parse_bind(text))
+        point = parse_bind(text)
+        if point.type == "volume" and host.volume_driver:
+            point.driver = host.volume_driver
+        add(point)
     for request in host.mounts or ():
         add(parse_request(request))
     for target in host.tmpfs or {}:

@@ -1,5 +1,6 @@
 """Writes a container down as the spec that the launcher is given: every decision about it is made here."""
 
+import os
 import platform
 from collections.abc import Callable, Sequence
 
@@ -123,10 +124,12 @@ def exec_process(container: Container, asked: ExecConfig) -> Process:
 
 def resolve_capabilities(host: HostConfig, *, privileged: bool) -> tuple[str, ...]:
     """What --cap-add and --cap-drop make of Docker's default. Raises InvalidParameter for an unknown name."""
-    try:
-        return capabilities.resolve(host.cap_add or (), host.cap_drop or (), privileged=privileged)
-    except capabilities.CapabilityError as error:
-        raise InvalidParameter(str(error)) from None
+    for field, names in (("CapAdd", host.cap_add), ("CapDrop", host.cap_drop)):
+        try:
+            capabilities.normalize(names or ())
+        except capabilities.CapabilityError as error:
+            raise InvalidParameter(f"invalid {field}: {error}") from None
+    return capabilities.resolve(host.cap_add or (), host.cap_drop or (), privileged=privileged)
 
 
 def _environment(
@@ -172,13 +175,13 @@ def _load_profile(text: str) -> seccomp.Profile:
     try:
         return seccomp.load_profile(text)
     except seccomp.ProfileError as error:
-        raise InvalidParameter(f"Decoding seccomp profile failed: {error}") from None
+        raise InvalidParameter(str(error)) from None
 
 
 def check_security_options(host: HostConfig) -> None:
     """Raises InvalidParameter for options that do not exist, NotSupported for those this engine does not honour."""
     for option in host.security_opt or ():
-        name, _, value = option.replace(":", "=", 1).partition("=")
+        name, _, value = option.partition("=" if "=" in option else ":")
         if name == "no-new-privileges":
             if value.lower() not in ("", "true", "1", "t", "false", "0", "f"):
                 raise InvalidParameter(f"invalid --security-opt 2: {option!r}")
@@ -232,7 +235,9 @@ def _kernel_mounts(host: HostConfig, pid_of: PidOf) -> list[Mount]:
     ]  # fmt: skip
     if host.ipc_mode == "host":
         mounts.append(Mount("bind", "/dev/shm", "/dev/shm", ("rbind", "nosuid", "noexec", "nodev")))
-        mounts[5] = Mount("bind", "/dev/mqueue", "/dev/mqueue", ("rbind", "nosuid", "noexec", "nodev"))
+        del mounts[5]
+        if os.path.isdir("/dev/mqueue"):  # which not every host has mounted
+            mounts.append(Mount("bind", "/dev/mqueue", "/dev/mqueue", ("rbind", "nosuid", "noexec", "nodev")))
     elif host.ipc_mode.startswith("container:"):
         pid = pid_of(host.ipc_mode.removeprefix("container:"))
         mounts.append(Mount("bind", f"/proc/{pid}/root/dev/shm", "/dev/shm", ("rbind", "nosuid", "noexec", "nodev")))

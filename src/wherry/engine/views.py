@@ -65,8 +65,11 @@ class Views:
         tail: int | None,
         timestamps: bool,
         details: bool,
+        by_line: bool = False,
     ) -> AsyncIterator[bytes]:
         """What the container printed, framed unless it has a terminal; with ``follow`` up to its end. Times in ns.
+
+        ``by_line``: a frame holds one line, rather than what was written at once.
 
         Raises NotSupported when the container keeps no log.
         """
@@ -83,6 +86,7 @@ class Views:
             tail=tail,
             timestamps=timestamps,
             details=details,
+            by_line=by_line,
         )
 
     def stats(self, name: str, *, stream: bool, one_shot: bool) -> AsyncIterator[dict[str, Any]]:

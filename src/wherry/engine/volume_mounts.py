@@ -26,6 +26,11 @@ def write_mounts(container: Container, store: Store) -> list[Mount]:
     return sorted(mounts, key=lambda mount: mount.target.count("/"))
 
 
+def root_of(name: str, store: Store) -> tuple[Mount, ...]:
+    """A volume as a root of its own. Raises NotFound."""
+    return (_volume(MountPoint(type="volume", destination="", name=name), store),)
+
+
 def _mount(point: MountPoint, store: Store) -> Mount:
     match point.type:
         case "bind":

@@ -130,10 +130,10 @@ class Volumes:
         return {
             "CreatedAt": clock.rfc3339(volume.created - volume.created % 1_000_000_000),
             "Driver": volume.driver,
-            "Labels": volume.labels or None,
+            "Labels": dict(sorted(volume.labels.items())) or None,
             "Mountpoint": self._volumes.path(volume.name),
             "Name": volume.name,
-            "Options": volume.options or None,
+            "Options": dict(sorted(volume.options.items())) or None,
             "Scope": "local",
         }
 

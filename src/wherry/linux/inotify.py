@@ -8,14 +8,8 @@ from ctypes import c_char_p, c_int, c_uint32
 from wherry.linux.syscalls import check, function
 
 IN_MODIFY = 0x002
-IN_ATTRIB = 0x004
-IN_CLOSE_WRITE = 0x008
-IN_MOVED_FROM = 0x040
 IN_MOVED_TO = 0x080
 IN_CREATE = 0x100
-IN_DELETE = 0x200
-IN_DELETE_SELF = 0x400
-IN_MOVE_SELF = 0x800
 
 _HEADER = struct.Struct("iIII")
 

@@ -268,22 +268,31 @@ def _make_overlay(source: str, options: Options) -> int:
             else:
                 _configure(context, "overlay", key, value if equals else None)
         return _finish(context, "overlay", options.set)
-    except SyscallError as error:
-        # "lowerdir+" came with Linux 6.7.
-        if error.errno != errno.EINVAL or "lowerdir+" not in error.path:
-            raise
     finally:
         os.close(context)
         for fd in opened:
             os.close(fd)
-    return _make_overlay_by_mount(source, options)
+
+
+def make_in_private_namespace(type: str, source: str, options: tuple[str, ...] = ()) -> int:
+    """As ``make``, and also where Linux cannot yet make an overlay of many directories detached, before 6.7.
+
+    It is then mounted for a moment on one of its own directories. So this process's mount namespace must be its own,
+    and cut off from others.
+    """
+    try:
+        return make(type, source, options)
+    except SyscallError as error:
+        if type != "overlay" or error.errno != errno.EINVAL:
+            raise
+        try:
+            return _make_overlay_by_mount(source, parse_options(options))
+        except SyscallError:
+            raise error from None  # it has the kernel's log
 
 
 def _make_overlay_by_mount(source: str, options: Options) -> int:
-    """The overlay through mount(2), whose data has to fit a page: directories are named by short descriptor paths.
-
-    Mounted on a directory of this mount namespace only for as long as it takes to pick it up again.
-    """
+    """The overlay through mount(2), whose data has to fit a page: directories are named by short descriptor paths."""
     opened: list[int] = []
 
     def short(path: str) -> str:

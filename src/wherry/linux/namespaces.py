@@ -5,7 +5,6 @@ from ctypes import c_int
 
 from wherry.linux.syscalls import check, function
 
-CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000

@@ -44,17 +44,6 @@ def open_in(
     raise SyscallError(last_errno(), "open", path)
 
 
-def exists_in(root: int, path: str) -> bool:
-    """Whether ``path`` leads to something inside the root."""
-    try:
-        os.close(open_in(root, path))
-    except SyscallError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES):
-            return False
-        raise
-    return True
-
-
 def make_directories(root: int, path: str, mode: int = 0o755, owner: tuple[int, int] | None = None) -> int:
     """A descriptor (O_PATH) of the directory ``path`` inside the root, made with its parents where missing.
 

@@ -1,4 +1,4 @@
-"""What a process can say about itself and its children: prctl, pidfds, descriptors, personality, its title."""
+"""What a process can say about itself and its children: prctl, pidfds, descriptors, signals, its title."""
 
 import contextlib
 import ctypes
@@ -11,9 +11,7 @@ from wherry.linux.syscalls import NUMBERS, check, function, last_errno, system_c
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
-PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
-PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
 _CLOSE_RANGE_CLOEXEC = 4
@@ -23,8 +21,9 @@ _CLONE_INTO_CGROUP = 0x200000000
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 
 _prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_prctl_text = function("prctl", c_int, ctypes.c_char_p)
+_signal = function("signal", c_int, c_void_p)
 _close_range = system_call("close_range", c_uint, c_uint, c_uint)
-_personality = function("personality", c_ulong)
 _setdomainname = function("setdomainname", ctypes.c_char_p, ctypes.c_size_t)
 _keyctl = system_call("keyctl", c_int, ctypes.c_char_p)
 
@@ -84,19 +83,13 @@ def die_with_parent() -> None:
     check(_prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
 
 
-def adopt_orphans() -> None:
-    """Makes this process the parent of its descendants' orphans, within its pid namespace."""
-    check(_prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
-
-
 def set_no_new_privileges() -> None:
     check(_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
 
 
 def set_name(name: str) -> None:
     """The name that ps and top show for the command; 15 bytes."""
-    text = ctypes.create_string_buffer(name.encode()[:15])
-    check(_prctl(PR_SET_NAME, ctypes.addressof(text), 0, 0, 0), "prctl(PR_SET_NAME)")
+    check(_prctl_text(PR_SET_NAME, name.encode()[:15]), "prctl(PR_SET_NAME)")
 
 
 def close_from(first: int) -> None:
@@ -113,10 +106,6 @@ def close_on_exec_from(first: int) -> None:
                     os.set_inheritable(int(name), False)
 
 
-def set_personality(persona: int) -> None:
-    check(_personality(persona), "personality")
-
-
 def set_domain_name(name: str) -> None:
     check(_setdomainname(name.encode(), len(name.encode())), "setdomainname", name)
 
@@ -126,11 +115,21 @@ def join_new_keyring() -> None:
     check(_keyctl(_KEYCTL_JOIN_SESSION_KEYRING, None), "join a new session keyring")
 
 
+def ignore_signal(number: int) -> None:
+    """Past Python, whose own way makes enumerations of everything, which costs a forked process 100 KB."""
+    _signal(number, 1)
+
+
+def restore_signal(number: int) -> None:
+    """The signal's default action, again."""
+    _signal(number, None)
+
+
 def reset_signals() -> None:
     """Every signal's default action, none blocked: what a program expects to be started with."""
     # Those that Python ignores or handles itself; all others are as this process was started.
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+        restore_signal(number)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -100,6 +100,8 @@ def tagged(repo: str, tag: str = "") -> Reference:
     reference = parse(repo)
     if reference.digest:
         raise InvalidReference("refusing to create a tag with a digest reference")
+    if reference.familiar_name == "sha256":
+        raise InvalidReference("refusing to create an ambiguous tag using digest algorithm as name")
     if tag:
         if not _TAG_ONLY.fullmatch(tag):
             raise InvalidReference("invalid tag format")

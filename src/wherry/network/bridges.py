@@ -94,6 +94,12 @@ def remove_dummy(name: str) -> None:
             route.execute(rtnetlink.delete_link(found.index))
 
 
+def interfaces() -> list[str]:
+    """The host's, but for the loopback and what is on bridges."""
+    with Route() as route:
+        return [link.name for link in route.links() if link.name != "lo" and not link.master and link.kind != "bridge"]
+
+
 def host_mtu() -> int:
     """The MTU of the interface that the default route leads to, 1500 without one."""
     with Route() as route:

@@ -112,7 +112,7 @@ class Rules:
         self._published: dict[Published, None] = {}
         self._links: dict[Link, int] = {}
         self._isolated: dict[str, None] = {}
-        self._closes_forwarding = False
+        self._apart: dict[int, tuple[str, ...]] = {}
         self._firewall = Nftables()
         self._made = False
 
@@ -136,9 +136,9 @@ class Rules:
     def close(self) -> None:
         self._firewall.close()
 
-    def close_forwarding(self) -> None:
-        """From now on nothing is forwarded that has nothing to do with containers: it was not before, either."""
-        self._closes_forwarding = True
+    def keep_apart(self, version: int, interfaces: Iterable[str]) -> None:
+        """Nothing is forwarded between these interfaces: they were not connected before this host became a router."""
+        self._apart[version] = tuple(interfaces)
 
     def add_bridge(self, bridge: BridgeRules) -> None:
         self._bridges[bridge.interface] = bridge
@@ -243,6 +243,8 @@ class Rules:
             nftables.table_of(INET, t, "somewhere4", [IP, PROTOCOL, PORT], [IP, PORT], number=6),
             nftables.table_of(INET, t, "somewhere6", [IP6, PROTOCOL, PORT], [IP6, PORT], number=7),
             nftables.table_of(INET, t, "links", [IP, IP, PROTOCOL, PORT], number=8),
+            nftables.table_of(INET, t, "apart4", [INTERFACE], number=9),
+            nftables.table_of(INET, t, "apart6", [INTERFACE], number=10),
             nftables.table_of(BRIDGE, t, "links", [IP, IP, PROTOCOL, PORT], number=1),
             nftables.table_of(BRIDGE, t, "isolated", [INTERFACE], number=2),
         ]
@@ -320,10 +322,10 @@ class Rules:
                 drop,
             ),
         ]
-        if self._closes_forwarding:
-            inward = (input_interface(), look_up("bridges", absent=True))
-            outward = (output_interface(), look_up("bridges", absent=True))
-            requests.append(rule(INET, t, "forward", *inward, *outward, drop))
+        for version in (4, 6):
+            apart = look_up(f"apart{version}")
+            match = (is_ip(version), input_interface(), apart, output_interface(), apart)
+            requests.append(rule(INET, t, "forward", *match, drop))
         return requests
 
     def _masquerade(self) -> list[Request]:
@@ -377,11 +379,15 @@ class Rules:
         t = self.table
         names = {bridge.interface: interface_name(bridge.interface) for bridge in self._bridges.values()}
         internal = [(names[b.interface], b"") for b in self._bridges.values() if b.internal]
+        apart = {
+            f"apart{version}": [(interface_name(name), b"") for name in each] for version, each in self._apart.items()
+        }
         friendly = [(names[b.interface] * 2, b"") for b in self._bridges.values() if b.icc]
         return [
             *nftables.add_elements(INET, t, "bridges", [(name, b"") for name in names.values()]),
             *nftables.add_elements(INET, t, "internal", internal),
             *nftables.add_elements(INET, t, "friendly", friendly),
+            *(request for name, each in apart.items() for request in nftables.add_elements(INET, t, name, each)),
             *nftables.add_elements(BRIDGE, t, "isolated", [(interface_name(name), b"") for name in self._isolated]),
             *self._published_elements(self._published, nftables.add_elements),
             *self._link_elements(self._links, nftables.add_elements),

@@ -1,1 +1,1 @@
-"""Image registries: the distribution protocol, who one is to them, and which of them are trusted."""
+"""Registries: the distribution protocol, log-ins, addresses, platforms. Knows nothing of what is stored here."""

@@ -51,9 +51,11 @@ def serve(fd: int) -> None:
 def _keep_spare(requests: socket.socket, hierarchies: Hierarchies | None, title: process.Title) -> bytes:
     """Forks a spare monitor and returns when the next one is due; QUIT when the daemon is gone."""
     heard, tell = os.pipe()
-    if os.fork() == 0:
+    pid, pidfd = process.fork()
+    if pid == 0:
         os.close(heard)
         spare.run(requests, tell, hierarchies, title)
+    os.close(pidfd)
     os.close(tell)
     word = os.read(heard, 1)  # b"" when it was killed
     if word == spare.TAKEN:

@@ -8,7 +8,7 @@
 
 What comes out is what the Docker API sends: frames of ``stream u8, 3 zero bytes, length u32 big-endian, data``, many of
 them in one chunk of about a mebibyte; or the bare data of a terminal. Where no line has to be touched, none is looked
-for.
+for, and a frame holds what was written at once; with ``by_line`` it holds one line.
 """
 
 import functools
@@ -28,6 +28,7 @@ from wherry.runtime.spec import Log
 
 _FRAME = struct.Struct(">B3xI")
 _CHUNK = 1 << 20
+_LONGEST_LINE = 1 << 14  # bytes; Docker's: what is longer comes in pieces
 _ROTATED = re.compile(r"\.(\d+)(\.gz)?")
 
 
@@ -44,6 +45,7 @@ class Reader:
 
     ``since`` and ``until`` are nanoseconds since the epoch, both included; ``tail`` counts lines from the end at the
     first ``read``. ``details`` puts the log's attributes before each line. ``framed`` is False for a terminal's log.
+    ``by_line``: each line gets a frame of its own, also one that was written in pieces.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Reader:
         timestamps: bool = False,
         details: bool = False,
         framed: bool = True,
+        by_line: bool = False,
     ) -> None:
         self._log = log
         self._streams = frozenset((1,) * stdout + (2,) * stderr)
@@ -67,6 +70,8 @@ class Reader:
         self._timestamps = timestamps
         self._prefix = _attributes(log.attrs) if details else b""
         self._framed = framed
+        self._by_line = framed and by_line
+        self._begun = {1: b"", 2: b""}  # with by_line: of each stream, the line whose end was not seen yet
         self._file: _File | None = None
         self._offset = 0
         self._last = 0  # when the last record was written that was read, whether wanted or not
@@ -84,7 +89,9 @@ class Reader:
             was_current = self._file.is_current(self._log.path)
             yield from self._read_file(self._file)
             if was_current or not self._next_file():
-                return
+                break
+        if self._by_line and (rest := self._unfinished()):
+            yield rest
 
     def close(self) -> None:
         if self._file is not None:
@@ -154,15 +161,33 @@ class Reader:
                 data = self._prefixed(record, data)
             if not data:
                 continue
-            if self._framed:
-                parts.append(_FRAME.pack(record.stream, len(data)))
-            parts.append(data)
+            if self._by_line:
+                parts += self._lines(record.stream, data)
+            else:
+                if self._framed:
+                    parts.append(_FRAME.pack(record.stream, len(data)))
+                parts.append(data)
             size += len(data)
             if size >= _CHUNK:
                 yield b"".join(parts)
                 parts, size = [], 0
         if parts:
             yield b"".join(parts)
+
+    def _lines(self, stream: int, data: bytes) -> Iterator[bytes]:
+        """A frame for each line that ends in ``data``."""
+        *whole, self._begun[stream] = (self._begun[stream] + data).split(b"\n")
+        for line in whole:
+            yield _FRAME.pack(stream, len(line) + 1)
+            yield line
+            yield b"\n"
+        if len(self._begun[stream]) >= _LONGEST_LINE:
+            yield self._unfinished()
+
+    def _unfinished(self) -> bytes:
+        """The lines that were begun, as there is nothing more of them to be read now."""
+        begun, self._begun = self._begun, {1: b"", 2: b""}
+        return b"".join(_FRAME.pack(stream, len(line)) + line for stream, line in begun.items() if line)
 
     def _records(self, file: "_File", offset: int) -> Iterator[tuple[int, Record]]:
         """The whole records from an offset on, each with the offset after it."""

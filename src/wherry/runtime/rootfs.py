@@ -109,7 +109,7 @@ class Root:
                 detached = _clone_source(mount)
                 mounts.apply(detached, mounts.parse_options(mount.options))
             else:
-                detached = mounts.make(mount.type, mount.source, mount.options)
+                detached = mounts.make_in_private_namespace(mount.type, mount.source, mount.options)
             if root < 0:
                 target = os.open(self._spec.exec_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             else:
@@ -270,10 +270,8 @@ def _mask(root: int, path: str, null: int, file_systems: FileSystems) -> None:
     target = _open_if_there(root, path)
     if target is None:
         return
-    if stat.S_ISDIR(os.fstat(target).st_mode):
-        cover = file_systems.take(COVER)
-    else:
-        cover = mounts.clone("", directory=null)
+    is_directory = stat.S_ISDIR(os.fstat(target).st_mode)
+    cover = file_systems.take(COVER) if is_directory else mounts.clone("", directory=null)
     mounts.attach(cover, target, path)
     os.close(cover)
     os.close(target)

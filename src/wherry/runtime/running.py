@@ -17,6 +17,7 @@ from wherry.runtime.protocol import (
     Failed,
     Go,
     Notice,
+    Order,
     Separated,
     Streams,
     decode_word,
@@ -109,15 +110,18 @@ class Running:
         self._loop.watch(self.pidfd, READ, lambda events: self._reap())
 
     def go(self) -> None:
-        """The cgroup is there. A child that has failed meanwhile has said so, and will be heard."""
-        if self._channel is not None:
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                send(self._channel, Go())
+        """The cgroup is there."""
+        self._send(Go())
 
     def connected(self) -> None:
         """The network interfaces are there."""
+        self._send(Connected())
+
+    def _send(self, order: Order) -> None:
+        """A child that has failed meanwhile has said so, and will be heard."""
         if self._channel is not None:
-            send(self._channel, Connected())
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                send(self._channel, order)
 
     def attach(self, connection: socket.socket, streams: Streams) -> None:
         self.stdio.attach(connection, streams)

@@ -65,9 +65,9 @@ def run(requests: socket.socket, tell: int, hierarchies: Hierarchies | None, tit
 
 def _detach() -> None:
     """Away from the launcher: its session, its directory, its terminal; and out of the OOM killer's sight."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the launcher ignores it, and then nobody's end can be waited for
+    process.restore_signal(signal.SIGCHLD)  # the launcher ignores it, and then nobody's end can be waited for
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        process.ignore_signal(number)
     os.setsid()
     os.chdir("/")
     null = os.open("/dev/null", os.O_RDWR)

@@ -69,10 +69,12 @@ class Tree(msgspec.Struct, frozen=True):
 class Workspace:
     """The files of one build. Made by ``Drafts.workspace``."""
 
-    def __init__(self, path: str, layers: Layers, options: tuple[str, ...]) -> None:
+    def __init__(self, path: str, layers: Layers, options: tuple[str, ...], in_use: Counter[str]) -> None:
         self.path = path
         self._layers = layers
         self._options = options
+        self._in_use = in_use
+        self._held: list[str] = []
         self._count = 0
         self._drafts: list[Draft] = []
         self._kept: set[str] = set()
@@ -85,6 +87,12 @@ class Workspace:
         path = f"{self.path}/{name}-{self._count}"
         os.mkdir(path, 0o755)
         return path
+
+    def hold(self, chain_id: str) -> None:
+        """Keeps a layer and those below it from being collected while this build goes on."""
+        if chain_id:
+            self._held.append(chain_id)
+            self._in_use[chain_id] += 1
 
     def begin(self, tree: Tree) -> Draft:
         """A new draft upon a tree. Its root directory is like the tree's."""
@@ -128,6 +136,11 @@ class Workspace:
         # An overlay without upper wants two directories at least, and not the same one twice.
         lower = [*found, f"{self.path}/none/a", f"{self.path}/none/b"]
         return Mount("overlay", "overlay", target, (f"lowerdir={join(lower)}", "ro", *self._options))
+
+    def is_directory(self, tree: Tree, path: str) -> bool:
+        """Whether a tree has a directory at ``path``."""
+        found = merged.find(self._folders(tree), path)
+        return path == "/" or (bool(found) and not isinstance(found, str))
 
     def scratch(self, mount: Mount) -> Mount:
         """A mount of a directory that can be written to; what is written is nobody's afterwards."""
@@ -181,6 +194,8 @@ class Workspace:
             task.cancel()
         await asyncio.gather(*sealing, return_exceptions=True)
         self._layers.release(self._kept)
+        for chain_id in self._held:
+            self._in_use[chain_id] -= 1
 
     def _folders(self, tree: Tree) -> list[str]:
         """The highest first."""
@@ -210,33 +225,19 @@ class Drafts:
         self._staging = staging
         self._options = overlay_options()
         self._in_use: Counter[str] = Counter()
-        layers.keepers.append(lambda: frozenset(self._in_use))
+        layers.keepers.append(lambda: frozenset(+self._in_use))
 
     @contextlib.asynccontextmanager
     async def workspace(self) -> AsyncIterator[Workspace]:
         """A place for one build; what was not kept goes at the end."""
         async with self._staging.area() as area:
             os.chmod(area, 0o711)  # a user in a container opens files that are bound from here
-            workspace = Workspace(area, self._layers, self._options)
+            workspace = Workspace(area, self._layers, self._options, self._in_use)
             try:
                 yield workspace
             finally:
                 await asyncio.shield(workspace.close())
         self._staging.sync_later()
-
-    @contextlib.contextmanager
-    def using(self, chain_id: str) -> Any:
-        """Keeps a layer and those below it from being collected."""
-        if not chain_id:
-            yield
-            return
-        self._in_use[chain_id] += 1
-        try:
-            yield
-        finally:
-            self._in_use[chain_id] -= 1
-            if not self._in_use[chain_id]:
-                del self._in_use[chain_id]
 
 
 def top_of(tree: Tree) -> str:

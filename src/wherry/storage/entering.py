@@ -61,7 +61,7 @@ def enter(root: int | list[dict[str, Any]], *, without_submounts: bool = False) 
 def _mount(wanted: list[Mount]) -> None:
     namespaces.unshare(namespaces.CLONE_NEWNS)
     mounts.make_private()
-    made = [_make(mount) for mount in wanted]  # all of them now: sources are paths of the host
+    made = [make_mount(mount) for mount in wanted]  # all of them now: sources are paths of the host
     root = made[0]
     # Some place is needed for the root to be attached to, and this namespace's own "/" is as good as any.
     place = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -82,7 +82,8 @@ def _mount(wanted: list[Mount]) -> None:
         os.close(fd)
 
 
-def _make(mount: Mount) -> int:
+def make_mount(mount: Mount) -> int:
+    """A mount that is attached nowhere yet, as a descriptor of its root."""
     if mount.type != "bind":
         return mounts.make(mount.type, mount.source, mount.options)
     options = mounts.parse_options(mount.options)
@@ -206,18 +207,41 @@ def _check_writable(path: str, writable: dict[str, bool]) -> None:
 def _look_up(inside: int, user: str) -> tuple[int, int]:
     """The uid and gid of a user, by the root's own /etc/passwd; a number that is not there is its own uid, gid 0."""
     name = user.partition(":")[0]
-    try:
-        with open(paths.open_in(inside, "/etc/passwd", os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            lines = file.read(_PASSWD_AT_MOST).decode(errors="replace").splitlines()
-    except SyscallError:
-        lines = []
-    for line in lines:
+    for line in _lines(inside, "/etc/passwd"):
         known, _, uid, gid, *_ = [*line.split(":"), "", "", ""]
         if name in (known, uid) and uid.isdigit() and gid.isdigit():
             return int(uid), int(gid)
     if not name.isdigit():
         raise Reported(f"unable to find user {name}: no matching entries in passwd file", "invalid")
     return int(name), 0
+
+
+def look_up_owner(inside: int, text: str) -> tuple[int, int]:
+    """The uid and gid of "user", "user:group" or numbers, by the root's own files. A lone number is both."""
+    user, colon, group = text.partition(":")
+    if user.isdigit():
+        uid = gid = int(user)
+    else:
+        uid, gid = _look_up(inside, user) if user else (0, 0)
+    if colon and group:
+        gid = int(group) if group.isdigit() else _look_up_group(inside, group)
+    return uid, gid
+
+
+def _look_up_group(inside: int, group: str) -> int:
+    for line in _lines(inside, "/etc/group"):
+        name, _, gid, *_ = [*line.split(":"), "", ""]
+        if name == group and gid.isdigit():
+            return int(gid)
+    raise Reported(f"unable to find group {group}: no matching entries in group file", "invalid")
+
+
+def _lines(inside: int, path: str) -> list[str]:
+    try:
+        with open(paths.open_in(inside, path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            return file.read(_PASSWD_AT_MOST).decode(errors="replace").splitlines()
+    except SyscallError:
+        return []
 
 
 # Paths

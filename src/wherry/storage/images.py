@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from wherry.model import reference
+from wherry.model import manifests, reference
 from wherry.model.errors import Conflict, InvalidParameter, NotFound
 from wherry.model.image import ImageConfig
 from wherry.model.reference import Reference
-from wherry.storage import digests, manifests
+from wherry.storage import digests
 from wherry.storage.blobs import Blobs
 from wherry.storage.database import Database
 from wherry.storage.layers import Layer, Layers, boot_id

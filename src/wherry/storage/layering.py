@@ -8,6 +8,7 @@ Everything is made in a staging directory under names of our own. What an archiv
 becomes a path here.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -25,6 +26,9 @@ from wherry.storage.pack import Packer, PackError
 from wherry.storage.sources import Feed, Feeder, FileSource, ReadAhead, Source, StreamSource, Truncated
 from wherry.storage.tar_reader import BLOCK, TarError, TarReader, looks_like_tar
 from wherry.storage.unpack import Limits, Unpacker
+
+# What the file system says to names, links and sizes that it cannot have.
+_UNFIT = (errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG, errno.EOVERFLOW)
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -129,10 +133,11 @@ def describe(error: BaseException) -> dict[str, Any]:
         return {"error": str(error), "kind": "invalid"}
     if isinstance(error, Truncated):
         return {"error": "the data ended too early", "kind": "invalid"}
-    if isinstance(error, UnpackError):
-        return {"error": str(error), "kind": "system"}
     if isinstance(error, OSError):
-        return {"error": str(error), "kind": "system"}
+        kind = "full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "system"
+        if isinstance(error, UnpackError) and error.errno in _UNFIT:
+            kind = "invalid"
+        return {"error": str(error), "kind": kind}
     return {"error": f"{type(error).__name__}: {error}", "kind": "system"}
 
 

@@ -12,16 +12,16 @@ from typing import Any
 
 import msgspec
 
-from wherry.model import reference
+from wherry.model import manifests, reference
 from wherry.model.errors import InvalidParameter
 from wherry.model.image import ImageConfig, RootFS
+from wherry.model.manifests import ArchiveItem, Descriptor, Index, Manifest
 from wherry.model.reference import InvalidReference, Reference
-from wherry.storage import digests, jobs, manifests
+from wherry.storage import digests, jobs
 from wherry.storage.blobs import Blobs
 from wherry.storage.compression import MEDIA_TYPES
 from wherry.storage.images import Images
 from wherry.storage.layers import Layers, StagedLayer
-from wherry.storage.manifests import ArchiveItem, Descriptor, Index, Manifest
 from wherry.storage.staging import Staging
 from wherry.storage.tar_reader import shown
 

@@ -48,22 +48,31 @@ class Nursery:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        self._pidfd = -1
 
     async def fork(self, control: socket.socket, given: tuple[int, int, int]) -> Child:
         """A new worker with ``given``: the other end of ``control``, its standard input and its standard output.
 
         Raises EngineError when there can be none.
         """
-        try:
-            self._ask(given)
-        except OSError:  # it has gone, or was never there
-            self._start()
-            self._ask(given)
-        await _readable(control.fileno())
-        data, fds, _, _ = socket.recv_fds(control, 1, 1)
-        if not data:
-            raise EngineError("a storage worker could not be started: the machine is short of memory or processes")
-        return Child(fds[0])
+        for _ in range(2):  # it may never have been there, have gone, or go with the request in its hands
+            try:
+                self._ask(given)
+            except OSError:
+                self._start()
+                self._ask(given)
+            pidfd = os.dup(self._pidfd)  # a descriptor can be waited for by one only
+            try:
+                # For its end, too: the other end of ``control`` is ours as well, so that it would never close.
+                await _readable(control.fileno(), pidfd)
+                _, fds, _, _ = socket.recv_fds(control, 1, 1, socket.MSG_DONTWAIT)
+                if fds:
+                    return Child(fds[0])
+            except BlockingIOError:
+                self._discard()
+            finally:
+                os.close(pidfd)
+        raise EngineError("a storage worker could not be started: the engine's log has the reason")
 
     def _ask(self, given: tuple[int, int, int]) -> None:
         if self._socket is None:
@@ -81,13 +90,15 @@ class Nursery:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # a Ctrl-C at the engine's terminal is the engine's to handle
             )
+        self._pidfd = os.pidfd_open(self._process.pid)
 
     def _discard(self) -> None:
-        if self._socket is not None:
+        if self._socket is not None and self._process is not None:
             self._socket.close()
-        if self._process is not None:
             self._process.kill()
             self._process.wait()
+            os.close(self._pidfd)
+        self._socket = self._process = None
 
 
 def _module_paths() -> list[str]:
@@ -95,11 +106,14 @@ def _module_paths() -> list[str]:
     return [path for path in sys.path if os.path.isabs(path)]
 
 
-async def _readable(descriptor: int) -> None:
+async def _readable(*descriptors: int) -> None:
+    """Waits until one of them is."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
+    for descriptor in descriptors:
+        loop.add_reader(descriptor, ready.set)
     try:
         await ready.wait()
     finally:
-        loop.remove_reader(descriptor)
+        for descriptor in descriptors:
+            loop.remove_reader(descriptor)

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from wherry.model import reference
+from wherry.model import manifests, reference
 from wherry.model.errors import NotFound
+from wherry.model.manifests import ArchiveItem, Descriptor, Index, Manifest, Platform
 from wherry.model.reference import Reference
-from wherry.storage import digests, manifests
+from wherry.storage import digests
 from wherry.storage.blobs import Blobs
 from wherry.storage.images import Image, Images
 from wherry.storage.layers import Layer
-from wherry.storage.manifests import ArchiveItem, Descriptor, Index, Manifest, Platform
 from wherry.storage.tar_writer import END, directory_entry, file_entry, header
 
 _CHUNK = 1 << 20

@@ -1,5 +1,6 @@
 """Everything that the engine keeps on disk, opened together."""
 
+import os
 from collections.abc import Callable
 
 import msgspec
@@ -51,6 +52,11 @@ class Store:
 
     def disk_usage(self) -> DiskUsage:
         return DiskUsage(*self.layers.usage())
+
+    def capacity(self) -> int:
+        """The size in bytes of the file system that all this is on."""
+        facts = os.statvfs(self.staging.path)
+        return facts.f_blocks * facts.f_frsize
 
     def close(self) -> None:
         """Waits for what is being cleared away and synced in the background."""

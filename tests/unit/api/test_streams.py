@@ -87,6 +87,16 @@ async def test_an_upload_that_is_refused_early_still_gets_its_answer(client: Any
 
     engine.images.load = load
     answer = await client("POST", "/images/load", raw=b"x" * 5_000_000)
+    assert (answer.status, json.loads(answer.body)["error"]) == (200, "not a tar")  # as Docker says it here
+
+
+async def test_an_import_that_is_refused_has_its_own_status(client: Any, engine: SimpleNamespace) -> None:
+    async def import_(stream: AsyncIterator[bytes], **options: object) -> AsyncIterator[dict[str, Any]]:
+        raise InvalidParameter("not a tar")
+        yield {}
+
+    engine.images.import_ = import_
+    answer = await client("POST", "/images/create?fromSrc=-", raw=b"x" * 5_000_000)
     assert (answer.status, answer.message) == (400, "not a tar")
 
 

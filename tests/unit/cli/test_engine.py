@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from wherry.cli import engine, flags
+from wherry.cli import flags
 from wherry.cli.command import CommandError, Session
-from wherry.cli.engine import Endpoint, find, start_engine
+from wherry.cli.engine import Endpoint, find
 from wherry.cli.main import global_flags
+from wherry.client import local
 from wherry.client.host import Host
+from wherry.client.local import StartFailed, start_engine
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +100,7 @@ def test_the_default_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert endpoint().address == "unix:///run/wherry/wherry.sock"
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(engine, "SYSTEM_EXEC_ROOT", str(tmp_path / "system"))
+    monkeypatch.setattr(local, "SYSTEM_EXEC_ROOT", str(tmp_path / "system"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "own"))
     assert endpoint().address == f"unix://{tmp_path}/own/wherry/wherry.sock"
     (tmp_path / "system").mkdir()
@@ -132,7 +134,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     socket, script = tmp_path / "run" / "wherry.sock", tmp_path / "daemon.py"
     script.write_text(DAEMON)
     command = [sys.executable, str(script), str(socket), str(tmp_path / "started")]
-    monkeypatch.setattr(engine, "daemon_command", lambda: command)
+    monkeypatch.setattr(local, "daemon_command", lambda: command)
     yield socket
     if socket.exists():
         stream = Host(f"unix://{socket}").connect()
@@ -171,19 +173,19 @@ def test_many_at_once_start_one(daemon: Path, tmp_path: Path) -> None:
 
 def test_one_that_does_not_come_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        engine, "daemon_command", lambda: [sys.executable, "-c", "import sys; sys.exit('no overlayfs here')"]
+        local, "daemon_command", lambda: [sys.executable, "-c", "import sys; sys.exit('no overlayfs here')"]
     )
     (tmp_path / "daemon.log").write_text("an older story\n")
-    with pytest.raises(CommandError, match=r"did not start; its log, .*daemon.log, ends with:\n  no overlayfs here$"):
+    with pytest.raises(StartFailed, match=r"did not start; its log, .*daemon.log, ends with:\n  no overlayfs here$"):
         start_engine(str(tmp_path / "wherry.sock"))
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CommandError, match=r"cannot start the wherry daemon: .*file"):
+    with pytest.raises(StartFailed, match=r"cannot start the wherry daemon: .*file"):
         start_engine(str(tmp_path / "file" / "wherry.sock"))
 
 
 def test_nobody_imports_from_the_working_directory() -> None:
     """`-m` looks there first: a module that somebody left in /tmp would run as root."""
-    assert engine.daemon_command()[:4] == [sys.executable, "-P", "-m", "wherry.daemon"]
+    assert local.daemon_command()[:4] == [sys.executable, "-P", "-m", "wherry.daemon"]

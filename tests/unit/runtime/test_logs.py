@@ -217,6 +217,19 @@ class TestBoth:
         writer.close()
 
 
+def test_a_frame_for_each_line_however_it_was_written(tmp_path: Path) -> None:
+    log = Log(driver="local", path=str(tmp_path / "log"))
+    reader = Reader(log, by_line=True)
+    write(log, (1, b"one\ntw"), (2, b"err\n"), (1, b"o\n\nthr"))
+    assert b"".join(reader.read()) == b"".join(
+        struct.pack(">B3xI", stream, len(line)) + line
+        for stream, line in ((1, b"one\n"), (2, b"err\n"), (1, b"two\n"), (1, b"\n"), (1, b"thr"))
+    )
+    write(log, (1, b"x" * 40_000))  # nobody waits for the end of such a line
+    assert [len(frame) for _, frame in frames(b"".join(reader.read()))] == [40_000]
+    reader.close()
+
+
 def test_local_times_never_repeat(tmp_path: Path, clock: list[int]) -> None:
     log = Log("local", f"{tmp_path}/log")
     write(log, (1, b"a"), (1, b"b"))

@@ -81,6 +81,8 @@ def local_source(path: str, *, follow: bool) -> Place:
             resolved = f"{parent.rstrip('/')}/{last}"
             name = base(path) if path.endswith("/") and base(path) != base(resolved) else ""
         found = os.lstat(resolved)
+    except NotADirectoryError:
+        raise CommandError("not a directory") from None
     except OSError as error:
         raise CommandError(f"lstat {error.filename or path}: {reason(error)}") from None
     return Place(resolved, is_directory=stat.S_ISDIR(found.st_mode), name=name)

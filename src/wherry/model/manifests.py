@@ -1,4 +1,7 @@
-"""The documents of the OCI image specification, and those of Docker's archives, as far as they are read here."""
+"""The documents of the OCI image specification, and those of Docker's archives, as far as they are read here.
+
+What is not declared is dropped from the structs, never from the bytes: these are kept and passed on as they came.
+"""
 
 import platform
 from typing import Any, TypeVar

@@ -1,0 +1,293 @@
+"""`context`: engines with names, one of which is the current one."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wherry.cli import flags
+from wherry.cli.command import ANY, NONE, Command, CommandError, at_least, exactly
+from wherry.cli.contexts import DEFAULT, KEY_FILES, Store, check_name, save_current
+from wherry.cli.formatting import TABLE, Row, ellipsis, listing
+from wherry.cli.output_file import reason
+from wherry.cli.texts import INSPECT_FORMAT, LISTING_FORMAT
+from wherry.cli.values import quoted
+from wherry.client.local import default_address, named_by_environment
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.cli.command import Session
+    from wherry.cli.flags import Options
+
+COLUMNS = ("Name", "Description", "DockerEndpoint", "Error")
+DEFAULT_DESCRIPTION = "Current DOCKER_HOST based configuration"
+IN_MEMORY = "<IN MEMORY>"
+KEYS_OF_ENDPOINT = ("from", "host", *KEY_FILES, "skip-tls-verify")
+
+
+class ContextRow(Row):
+    go_type = "*formatter.clientContextContext"
+    headers = {  # noqa: RUF012 - never changed
+        "Current": "CURRENT",
+        "Name": "NAME",
+        "Description": "DESCRIPTION",
+        "DockerEndpoint": "DOCKER ENDPOINT",
+        "Error": "ERROR",
+    }
+
+    def __init__(self, name: str, description: str, host: str, *, current: bool) -> None:
+        self.name, self.description, self.host, self.current = name, description, host, current
+        self.marks = False
+
+    def Current(self) -> bool:
+        return self.current
+
+    def Name(self) -> str:
+        return f"{self.name} *" if self.marks and self.current else self.name
+
+    def Description(self) -> str:
+        return self.description
+
+    def DockerEndpoint(self) -> str:
+        return self.host
+
+    def Error(self) -> str:
+        return ""
+
+
+def current_name(session: Session) -> str:
+    """The context that a command without --context is for; "default" wherever an address is given instead."""
+    chosen: str = session.options["context"]
+    if chosen:
+        return chosen
+    if session.options["host"] or named_by_environment():
+        return DEFAULT
+    return os.environ.get("DOCKER_CONTEXT") or str(session.config.get("currentContext") or "") or DEFAULT
+
+
+def _default_host(session: Session) -> str:
+    hosts: list[str] = session.options["host"]
+    return (hosts[0] if hosts else "") or default_address()
+
+
+def run_ls(session: Session, options: Options) -> None:
+    current = current_name(session)
+    rows = [ContextRow(DEFAULT, DEFAULT_DESCRIPTION, _default_host(session), current=current == DEFAULT)]
+    for context in Store(session.config_directory).all():
+        rows.append(ContextRow(context.name, context.description, context.host, current=context.name == current))
+    rows.sort(key=lambda row: row.name)
+    format = options["format"] or ("{{.Name}}" if options["quiet"] else TABLE)
+    for row in rows:
+        row.marks = format == TABLE
+        if row.marks:
+            row.description = ellipsis(row.description, 60)
+    sys.stdout.write(listing(ContextRow, rows, format, COLUMNS))
+
+
+def run_show(session: Session, options: Options) -> None:
+    print(current_name(session))
+
+
+def run_use(session: Session, options: Options) -> None:
+    name = options.arguments[0]
+    if name != DEFAULT:
+        Store(session.config_directory).get(name)
+    save_current(session.config_directory, session.config, name)
+    print(name, flush=True)
+    print(f'Current context is now "{name}"', file=sys.stderr)
+    for variable in ("WHERRY_HOST", "DOCKER_HOST"):
+        if name != DEFAULT and os.environ.get(variable):
+            print(
+                f"Warning: {variable} environment variable overrides the active context. To use {quoted(name)}, "
+                f"either set the global --context flag, or unset {variable} environment variable.",
+                file=sys.stderr,
+            )
+
+
+def run_inspect(session: Session, options: Options) -> None:
+    from wherry.cli.inspect import show
+    from wherry.client.lean import dumps
+
+    def find(name: str) -> tuple[bytes, str]:
+        # As Go writes JSON, which scripts may compare.
+        return dumps(_described(session, name)).replace(b"<", b"\\u003c").replace(b">", b"\\u003e"), ""
+
+    show(options.arguments or [current_name(session)], options["format"], find)
+
+
+def _described(session: Session, name: str) -> dict[str, Any]:
+    if name == DEFAULT:
+        host = {"Host": _default_host(session), "SkipTLSVerify": False}
+        storage = {"MetadataPath": IN_MEMORY, "TLSPath": IN_MEMORY}
+        return {"Name": name, "Metadata": {}, "Endpoints": {"docker": host}, "TLSMaterial": {}, "Storage": storage}
+    context = Store(session.config_directory).get(name)
+    files = [KEY_FILES[key] for key in context.key_files()]
+    return {
+        "Name": context.name,
+        "Metadata": context.metadata.get("Metadata") or {},
+        "Endpoints": context.metadata.get("Endpoints") or {},
+        "TLSMaterial": {"docker": files} if files else {},
+        "Storage": {"MetadataPath": context.directory, "TLSPath": context.tls},
+    }
+
+
+def run_create(session: Session, options: Options) -> None:
+    name = options.arguments[0]
+    store = Store(session.config_directory)
+    check_name(name)
+    if name in store:
+        raise CommandError(f"context {quoted(name)} already exists")
+    if options["from"] and options["docker"]:
+        raise CommandError("cannot use --docker flag when --from is set")
+    source = options["from"] or options["docker"].get("from", "")
+    if source or not options["docker"]:
+        metadata, keys = _copied(session, store, source or current_name(session))
+    else:
+        metadata, keys = _configured(options["docker"])
+    if options["description"] or "Description" not in metadata["Metadata"]:
+        metadata["Metadata"] = {"Description": options["description"]} if options["description"] else {}
+    store.put({"Name": name, **metadata}, keys)
+    print(name, flush=True)
+    print(f'Successfully created context "{name}"', file=sys.stderr)
+
+
+def _copied(session: Session, store: Store, name: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    if name == DEFAULT:
+        endpoint = {"Host": _default_host(session), "SkipTLSVerify": False}
+        return {"Metadata": {"Description": DEFAULT_DESCRIPTION}, "Endpoints": {"docker": endpoint}}, {}
+    context = store.get(name)
+    keys = {key: _read(path) for key, path in context.key_files().items()}
+    return {"Metadata": dict(context.metadata.get("Metadata") or {}), "Endpoints": {"docker": context.endpoint}}, keys
+
+
+def _configured(asked: dict[str, str]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """--docker host=…,ca=…; Raises CommandError."""
+    from wherry.cli.values import parse_bool
+    from wherry.client.errors import HostError
+    from wherry.client.host import Host
+
+    failure = "unable to create docker endpoint config: invalid docker endpoint options: "
+    unknown = sorted(set(asked) - set(KEYS_OF_ENDPOINT))
+    if unknown:
+        raise CommandError(
+            "unable to create docker endpoint config: "
+            + "\n".join(f"{key}: unrecognized config key" for key in unknown)
+        )
+    try:
+        insecure = parse_bool(asked.get("skip-tls-verify") or "false")
+        if asked.get("host"):
+            Host(asked["host"])
+    except (ValueError, HostError) as error:
+        raise CommandError(failure + str(error)) from None
+    keys = {key: _read(os.path.expanduser(asked[key])) for key in KEY_FILES if asked.get(key)}
+    for key, content in keys.items():
+        if b"-----BEGIN" not in content:
+            raise CommandError(f"{failure}failed to retrieve context tls info: {KEY_FILES[key]} seems invalid")
+    endpoint = {"Host": asked.get("host", ""), "SkipTLSVerify": insecure}
+    return {"Metadata": {}, "Endpoints": {"docker": endpoint}}, keys
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise CommandError(f"open {path}: {reason(error)}") from None
+
+
+def run_rm(session: Session, options: Options) -> None:
+    store = Store(session.config_directory)
+    current, force = current_name(session), options["force"]
+    errors = []
+    for name in options.arguments:
+        if name == DEFAULT:
+            errors.append(f"context {quoted(name)} cannot be removed")
+        elif name not in store and not force:
+            errors.append(f"context {quoted(name)} does not exist")
+        elif name == current and not force:
+            errors.append(f"context {quoted(name)} is in use, set -f flag to force remove")
+        else:
+            store.remove(name)
+            if session.config.get("currentContext") == name:
+                save_current(session.config_directory, session.config, DEFAULT)
+            print(name, flush=True)
+    if errors:
+        raise CommandError("\n".join(errors))
+
+
+LS = Command(
+    "ls [OPTIONS]",
+    "List contexts",
+    run_ls,
+    flags=[
+        flags.string("format", "", LISTING_FORMAT),
+        flags.switch("quiet", "q", "Only show context names"),
+    ],
+    arguments=NONE,
+    aliases="wherry context ls, wherry context list",
+)
+SHOW = Command("show", "Print the name of the current context", run_show, arguments=NONE)
+USE = Command("use CONTEXT", "Set the current docker context", run_use, arguments=exactly(1))
+INSPECT = Command(
+    "inspect [OPTIONS] [CONTEXT] [CONTEXT...]",
+    "Display detailed information on one or more contexts",
+    run_inspect,
+    flags=[flags.string("format", "f", INSPECT_FORMAT)],
+    arguments=ANY,
+)
+CREATE = Command(
+    "create [OPTIONS] CONTEXT",
+    "Create a context",
+    run_create,
+    flags=[
+        flags.string("description", "", "Description of the context"),
+        flags.Flag(
+            "docker",
+            "",
+            "set the docker endpoint",
+            "stringToString",
+            {},
+            lambda text, so_far: so_far | endpoint_of(text),
+            show="[]",
+        ),
+        flags.string("from", "", "create context from a named context"),
+    ],
+    arguments=exactly(1),
+    description="""Create a context
+
+Docker endpoint config:
+
+NAME                DESCRIPTION
+from                Copy named context's Docker endpoint configuration
+host                Docker endpoint on which to connect
+ca                  Trust certs signed only by this CA
+cert                Path to TLS certificate file
+key                 Path to TLS key file
+skip-tls-verify     Skip TLS certificate validation
+
+Example:
+
+$ wherry context create my-context --description "some description" \
+--docker "host=tcp://myserver:2376,ca=~/ca-file,cert=~/cert-file,key=~/key-file\"""",
+)
+RM = Command(
+    "rm CONTEXT [CONTEXT...]",
+    "Remove one or more contexts",
+    run_rm,
+    flags=[flags.switch("force", "f", "Force the removal of a context in use")],
+    arguments=at_least(1),
+    aliases="wherry context rm, wherry context remove",
+)
+
+
+def endpoint_of(text: str) -> dict[str, str]:
+    """key=value,key=value. Raises ValueError."""
+    found = {}
+    for pair in text.split(","):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"{pair} must be formatted as key=value")
+        found[key] = value
+    return found

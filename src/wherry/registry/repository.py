@@ -1,0 +1,296 @@
+"""One repository of a registry: its manifests, blobs and tags, read and written. The distribution protocol, version 2.
+
+What is read is checked against the digest and the size that were asked for, so a registry, a mirror and everything in
+between need not be trusted for more than being there.
+"""
+
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from typing import Any
+from urllib.parse import quote, urlencode, urljoin
+
+import msgspec
+
+from wherry.model import manifests
+from wherry.model.manifests import Descriptor
+from wherry.registry import documents, errors
+from wherry.registry.authentication import scope
+from wherry.registry.documents import MAX_MANIFEST, Document
+from wherry.registry.endpoints import Endpoint
+from wherry.registry.errors import RegistryError, Unreachable, WrongContent
+from wherry.registry.session import Session, pause
+
+_ACCEPT = ", ".join((manifests.INDEX, manifests.MANIFEST, manifests.DOCKER_INDEX, manifests.DOCKER_MANIFEST))
+_PAGE = 1000  # names or tags in one answer
+_PAGES = 100
+_LONGEST_LIST = 8 << 20
+
+
+class Repository:
+    """``domain`` and ``path`` as a reference has them."""
+
+    def __init__(self, session: Session, domain: str, path: str, *, pushing: bool = False) -> None:
+        self._session = session
+        self._domain = domain
+        self._path = path
+        self._scopes = frozenset((scope(path, "pull", "push") if pushing else scope(path, "pull"),))
+        self._mirrors = not pushing
+
+    # Reading
+
+    async def manifest(self, tag_or_digest: str) -> Document:
+        """Raises RegistryError, WrongContent, and what ``documents.parse`` raises."""
+        expected = tag_or_digest if ":" in tag_or_digest else ""
+
+        async def get(endpoint: Endpoint) -> Document:
+            body, headers = await self._session.read(
+                endpoint,
+                "GET",
+                self._url(f"manifests/{tag_or_digest}"),
+                self._scopes,
+                headers={"Accept": _ACCEPT},
+                limit=MAX_MANIFEST,
+            )
+            return documents.parse(body, headers.get("Content-Type", ""), expected)
+
+        return await self._session.try_each(self._domain, get, mirrors=self._mirrors)
+
+    async def document(self, descriptor: Descriptor) -> bytes:
+        """A small blob as a whole, such as a configuration."""
+        data = bytearray()
+        async for chunk in self.blob(descriptor):
+            data += chunk
+        found = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        if found != descriptor.digest:
+            raise WrongContent(f"image config verification failed for digest {descriptor.digest}: it is {found}")
+        return bytes(data)
+
+    async def blob(self, descriptor: Descriptor) -> AsyncIterator[bytes]:
+        """The bytes of a blob, exactly as many as it is to have; what is cut off is gone on with where it was.
+
+        Their digest is for the reader to check. Raises RegistryError, and WrongContent for too many or too few bytes.
+        """
+        endpoints = await self._session.endpoints(self._domain, mirrors=self._mirrors)
+        offset = failures = 0
+        while True:
+            begun = offset
+            try:
+                async for data in self._read_from(endpoints[0], descriptor, offset):
+                    offset += len(data)
+                    yield data
+            except WrongContent:
+                raise
+            except RegistryError as error:
+                if len(endpoints) > 1 and (endpoints[0].mirror or isinstance(error, Unreachable)):
+                    endpoints = endpoints[1:]
+                    continue
+                failures = 1 if offset > begun else failures + 1
+                await pause(error, failures)
+            else:
+                break
+        if offset < descriptor.size:
+            raise WrongContent(f"{descriptor.digest} is {offset} bytes long, expected {descriptor.size}")
+
+    async def _read_from(self, endpoint: Endpoint, descriptor: Descriptor, offset: int) -> AsyncIterator[bytes]:
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+        path = self._url(f"blobs/{descriptor.digest}")
+        async with self._session.request(endpoint, "GET", path, self._scopes, headers=headers) as response:
+            skipped = offset
+            if response.status == 206:
+                start = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+                if start != str(offset):
+                    raise WrongContent(
+                        f"{descriptor.digest}: asked for the bytes from {offset}, got those from {start}"
+                    )
+                skipped = 0
+            length = response.content_length
+            if length is not None and length + offset - skipped != descriptor.size:
+                total = length + offset - skipped
+                raise WrongContent(f"{descriptor.digest} is {total} bytes long, expected {descriptor.size}")
+            left = descriptor.size - offset
+            async for data in response.content.iter_any():
+                if skipped:  # a registry without ranges begins anew
+                    data, skipped = data[skipped:], max(0, skipped - len(data))
+                left -= len(data)
+                if left < 0:
+                    raise WrongContent(f"{descriptor.digest} is longer than {descriptor.size} bytes")
+                if data:
+                    yield data
+
+    async def tags(self) -> list[str]:
+        """All of them, in the registry's order."""
+        return await self._session.try_each(self._domain, lambda endpoint: self._list_tags(endpoint))
+
+    async def _list_tags(self, endpoint: Endpoint) -> list[str]:
+        found = await list_pages(self._session, endpoint, self._url("tags/list"), "tags", self._scopes)
+        return list(dict.fromkeys(found))
+
+    # Writing
+
+    async def find_manifest(self, tag_or_digest: str) -> str | None:
+        """The digest of a manifest that is there, without reading it."""
+
+        async def head(endpoint: Endpoint) -> str | None:
+            try:
+                _, headers = await self._session.read(
+                    endpoint, "HEAD", self._url(f"manifests/{tag_or_digest}"), self._scopes, headers={"Accept": _ACCEPT}
+                )
+            except RegistryError as error:
+                if error.answered == 404:
+                    return None
+                raise
+            return headers.get("Docker-Content-Digest", tag_or_digest)
+
+        return await self._session.try_each(self._domain, head)
+
+    async def has_blob(self, digest: str) -> bool:
+        async def head(endpoint: Endpoint) -> bool:
+            try:
+                await self._session.read(endpoint, "HEAD", self._url(f"blobs/{digest}"), self._scopes)
+            except RegistryError as error:
+                if error.answered == 404:
+                    return False
+                raise
+            return True
+
+        return await self._session.try_each(self._domain, head)
+
+    async def mount(self, digest: str, source: str) -> bool:
+        """Takes a blob over from another repository of the same registry; False when that cannot be."""
+        scopes = self._scopes | {scope(source, "pull")}
+        query = urlencode({"mount": digest, "from": source})
+
+        async def post(endpoint: Endpoint) -> bool:
+            url = self._url(f"blobs/uploads/?{query}")
+            try:
+                async with self._session.request(endpoint, "POST", url, scopes, length=0) as response:
+                    if response.status == 201:
+                        return True
+                    started = response.headers.get("Location", "")
+            except RegistryError as error:
+                if error.answered in (400, 401, 403, 404, 405):
+                    return False
+                raise
+            await self._cancel(endpoint, url, started)
+            return False
+
+        return await self._session.try_each(self._domain, post)
+
+    async def upload(self, descriptor: Descriptor, body: Callable[[], AsyncIterable[bytes]]) -> None:
+        """Sends a blob. One that breaks off is sent anew. Raises RegistryError."""
+
+        async def send(endpoint: Endpoint) -> None:
+            failures = 0
+            while True:
+                try:
+                    return await self._upload_once(endpoint, descriptor, body)
+                except RegistryError as error:
+                    failures += 1
+                    await pause(error, failures)
+
+        await self._session.try_each(self._domain, send)
+
+    async def _upload_once(
+        self, endpoint: Endpoint, descriptor: Descriptor, body: Callable[[], AsyncIterable[bytes]]
+    ) -> None:
+        begin = self._url("blobs/uploads/")
+        async with self._session.request(endpoint, "POST", begin, self._scopes, length=0) as response:
+            location = response.headers.get("Location", "")
+        target = _upload_address(endpoint, begin, location)
+        separator = "&" if "?" in target else "?"
+        headers = {"Content-Type": "application/octet-stream"}
+        async with self._session.request(
+            endpoint,
+            "PUT",
+            f"{target}{separator}{urlencode({'digest': descriptor.digest})}",
+            self._scopes,
+            headers=headers,
+            body=body,
+            length=descriptor.size,
+        ) as response:
+            found = response.headers.get("Docker-Content-Digest", descriptor.digest)
+        if found != descriptor.digest:
+            raise WrongContent(f"the registry took {descriptor.digest} for {errors.printable(found)}")
+
+    async def _cancel(self, endpoint: Endpoint, begun: str, location: str) -> None:
+        if location:
+            try:
+                async with self._session.request(
+                    endpoint, "DELETE", _upload_address(endpoint, begun, location), self._scopes
+                ):
+                    return
+            except RegistryError:
+                return  # many cannot cancel: it goes by itself
+
+    async def put_manifest(self, tag_or_digest: str, raw: bytes, media_type: str) -> str:
+        """Writes a manifest, whose blobs must be there; its digest."""
+        digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
+
+        async def put(endpoint: Endpoint) -> str:
+            failures = 0
+            while True:
+                try:
+                    async with self._session.request(
+                        endpoint,
+                        "PUT",
+                        self._url(f"manifests/{tag_or_digest}"),
+                        self._scopes,
+                        headers={"Content-Type": media_type},
+                        body=lambda: _once(raw),
+                        length=len(raw),
+                    ) as response:
+                        return response.headers.get("Docker-Content-Digest", digest)
+                except RegistryError as error:
+                    failures += 1
+                    await pause(error, failures)
+
+        found = await self._session.try_each(self._domain, put)
+        if found != digest:
+            raise WrongContent(f"the registry took the manifest {digest} for {errors.printable(found)}")
+        return digest
+
+    def _url(self, rest: str) -> str:
+        return f"/v2/{quote(self._path)}/{rest}"
+
+
+async def list_pages(session: Session, endpoint: Endpoint, path: str, member: str, scopes: frozenset[str]) -> list[str]:
+    """A list of names that may come in pages: tags, or a registry's catalogue."""
+    found: list[str] = []
+    url = f"{path}?n={_PAGE}"
+    for _ in range(_PAGES):
+        body, headers = await session.read(endpoint, "GET", url, scopes, limit=_LONGEST_LIST)
+        found += _names(body, member)
+        following = _next_page(headers.get("Link", ""))
+        if not following:
+            break
+        url = urljoin(url, following)
+        if not url.startswith("/"):
+            url = url if url.startswith(f"{endpoint.base}/") else ""
+        if not url:
+            break
+    return found
+
+
+def _names(body: bytes, member: str) -> list[str]:
+    try:
+        document: Any = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, RecursionError):
+        raise RegistryError("the registry's list is no valid JSON") from None
+    names = document.get(member) if isinstance(document, dict) else None
+    return [name for name in names or () if isinstance(name, str)]
+
+
+def _next_page(link: str) -> str:
+    """Of a Link header: '</v2/_catalog?last=x&n=100>; rel="next"'."""
+    address, _, relation = link.partition(">")
+    return address.removeprefix("<") if "next" in relation else ""
+
+
+def _upload_address(endpoint: Endpoint, begun: str, location: str) -> str:
+    if not location:
+        raise RegistryError(f"{endpoint.base}: does not say where to upload to")
+    return urljoin(urljoin(endpoint.base, begun), location)
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data

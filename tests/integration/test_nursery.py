@@ -1,0 +1,46 @@
+"""The warm process that storage workers are forked from, when it dies."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.disk import Disk
+
+from wherry.model.errors import EngineError
+from wherry.storage import jobs, nursery
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    found = Disk(tmp_path / "data")
+    yield found
+    found.close()
+
+
+async def stat(disk: Disk) -> None:
+    assert (await disk.store.files.stat((disk.store.snapshots.view("", ""),), "/")).name == "/"
+
+
+async def test_it_is_started_again_when_it_was_killed(disk: Disk) -> None:
+    await stat(disk)
+    process = jobs._nursery._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+    await stat(disk)
+    assert jobs._nursery._process is not process
+
+
+async def test_many_at_once(disk: Disk) -> None:
+    await asyncio.gather(*(stat(disk) for _ in range(20)))
+
+
+async def test_one_that_cannot_start_is_an_error(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nursery, "_BOOT", "raise SystemExit(1)")
+    monkeypatch.setattr(jobs, "_nursery", nursery.Nursery())
+    with pytest.raises((EngineError, OSError), match=r"could not be started|Broken pipe"):
+        await stat(disk)
