@@ -1,3 +1,44 @@
-"""wherry: a container engine in Python."""
+"""wherry: a container engine in Python.
+
+import wherry
+
+with wherry.connect() as engine:
+    print(engine.run("busybox", ["echo", "hi"]).output)
+"""
 
 __version__ = "0.1.0"
+__all__ = [
+    "TLS",
+    "APIError",
+    "ClientError",
+    "CommandFailed",
+    "ConnectionFailed",
+    "Container",
+    "Engine",
+    "Image",
+    "Result",
+    "connect",
+]
+
+_PLACES = {
+    "TLS": "host",
+    "APIError": "errors",
+    "ClientError": "errors",
+    "CommandFailed": "containers",
+    "ConnectionFailed": "errors",
+    "Container": "containers",
+    "Engine": "library",
+    "Image": "images",
+    "Result": "containers",
+    "connect": "library",
+}
+
+
+def __getattr__(name: str) -> object:
+    """What __all__ names is loaded when it is first used: the command line and the daemon begin here, too."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = __import__(f"wherry.client.{_PLACES[name]}", fromlist=[name])
+    value: object = getattr(module, name)
+    globals()[name] = value
+    return value

@@ -68,7 +68,9 @@ def cli(request: pytest.FixtureRequest, engine: Engine, busybox: str, terminal: 
 @pytest.fixture
 def sleeper(cli: Cli, busybox: str) -> str:
     """The name of a container that runs until it is told to end, and then ends at once."""
-    cli.ok("run", "-d", "--name", "sleeper", busybox, "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done")
+    cli.ok(
+        "run", "-d", "--name", "sleeper", busybox, "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"
+    )
     return "sleeper"
 
 

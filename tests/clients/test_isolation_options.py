@@ -31,13 +31,13 @@ def test_capabilities(cli: Cli, busybox: str) -> None:
 
 def test_privileged(cli: Cli, busybox: str) -> None:
     assert effective(cli, busybox, "--privileged") & 1 << SYS_ADMIN
-    assert cli.ok("run", "--rm", "--privileged", busybox, "sh", "-c", "test -e /dev/loop-control && echo there") in ("there",)
-    assert cli("run", "--rm", busybox, "test", "-e", "/dev/loop-control").returncode == 1
-    assert cli.ok("run", "--rm", "--privileged", busybox, "sh", "-c", "mount -t tmpfs none /mnt && echo mounted") == "mounted"
+    assert cli.ok("run", "--rm", "--privileged", busybox, "sh", "-c", "test -e /dev/kmsg && echo there") == "there"
+    assert cli("run", "--rm", busybox, "test", "-e", "/dev/kmsg").returncode == 1
+    assert cli.ok("run", "--rm", "--privileged", busybox, "sh", "-c", "mount -t tmpfs none /tmp && echo done") == "done"
 
 
 def test_what_is_not_allowed_by_default(cli: Cli, busybox: str) -> None:
-    finished = cli("run", "--rm", busybox, "mount", "-t", "tmpfs", "none", "/mnt")
+    finished = cli("run", "--rm", busybox, "mount", "-t", "tmpfs", "none", "/tmp")
     assert (finished.returncode, finished.stderr) == (1, "mount: permission denied (are you root?)\n")
 
 
@@ -70,7 +70,7 @@ def test_devices(cli: Cli, busybox: str) -> None:
     line = "head -c 1 /dev/mem-too | wc -c; echo x > /dev/mem-too"
     finished = cli("run", "--rm", "--device", "/dev/zero:/dev/mem-too:r", busybox, "sh", "-c", line)
     assert finished.stdout == "1\n"
-    said = cli.fails("run", "--rm", "--device", "/dev/nosuch", busybox, "true", code=125)
+    said = cli.fails("run", "--rm", "--device", "/dev/nosuch", busybox, "true", code=127)
     assert "/dev/nosuch" in said
 
 
@@ -132,7 +132,7 @@ def test_cgroup_namespaces(cli: Cli, busybox: str) -> None:
 
 def test_signals_of_the_wrong_name(cli: Cli, sleeper: str) -> None:
     said = cli.fails("kill", "-s", "NOSUCH", sleeper)
-    assert said.strip().endswith("invalid signal: NOSUCH")
+    assert said.strip().lower().endswith("invalid signal: nosuch")
     assert cli.inspect(sleeper, "{{.State.Running}}") == "true"
     cli.ok("kill", "-s", str(int(signal.SIGTERM)), sleeper)
     assert cli.ok("wait", sleeper) == "0"

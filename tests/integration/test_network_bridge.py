@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 from tests.support.engine import Engine
-from tests.support.outside import ADDRESS, HOST, Outside, outside
+from tests.support.outside import Outside, outside
 from tests.support.talking import (
     address_of,
     connect,
+    echoing,
     execute,
     free_port,
     inspect,
@@ -61,46 +62,48 @@ def test_the_subnet_collides_with_no_route_of_the_host(engine: Engine, box: str)
 
 def test_what_leaves_has_the_hosts_address(engine: Engine, box: str, world: Outside) -> None:
     port = world.serve()
-    assert reach(engine, box, ADDRESS, port) == HOST, engine.docker("exec", box, "sh", "-c", f"nc -w 2 {ADDRESS} {port} </dev/null; ping -c1 -W1 {ADDRESS}; ip r; ip a")
+    assert reach(engine, box, world.address, port) == world.host
 
 
 def test_a_published_port_is_reached_from_everywhere(engine: Engine, box: str, world: Outside) -> None:
     port = free_port()
     listen(engine, "web", "-p", f"{port}:80")
-    assert world.connect(HOST, port) == "web"
-    for address in ("127.0.0.1", HOST, "::1"):
+    assert world.connect(world.host, port) == "web"
+    for address in ("127.0.0.1", world.host, "::1"):
         assert connect(address, port) == "web", address
     assert connect(address_of(engine, "web"), 80) == "web"
-    assert reach(engine, box, HOST, port) == "web"
-    assert reach(engine, "web", HOST, port) == "web"
+    assert reach(engine, box, world.host, port) == "web"
+    assert reach(engine, "web", world.host, port) == "web"
     assert engine.docker("port", "web").stdout == f"80/tcp -> 0.0.0.0:{port}\n80/tcp -> [::]:{port}\n"
     engine.docker("stop", "-t", "0", "web", check=True)
     assert connect("127.0.0.1", port) == ""
-    assert world.connect(HOST, port) == "!ConnectionRefusedError"
+    assert world.connect(world.host, port) == "!ConnectionRefusedError"
 
 
 def test_docker_run_with_a_listener_and_a_client_from_outside(engine: Engine, busybox: str, world: Outside) -> None:
     listen(engine, "server", "-p", "5001:5001", port=5001)
-    assert world.connect(HOST, 5001) == "server"
+    assert world.connect(world.host, 5001) == "server"
 
 
 def test_a_udp_port(engine: Engine, busybox: str, world: Outside) -> None:
     port = free_port()
-    command = ("sh", "-c", "while :; do echo pong | nc -u -l -w 1 -p 53; done")
-    engine.docker("run", "-d", "--name", "udp", "-p", f"{port}:53/udp", busybox, *command, check=True)
-    while "0035" not in execute(engine, "udp", "cat", "/proc/net/udp", "/proc/net/udp6"):
-        pass
-    assert world.ask(HOST, port) == "pong\n"
+    engine.docker("run", "-d", "--name", "udp", "-p", f"{port}:53/udp", busybox, "sleep", "1000", check=True)
+    with echoing(engine, "udp", 53):
+        assert world.ask(world.host, port) == "hello"
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+            client.settimeout(3)
+            client.sendto(b"by IPv6", ("::1", port))
+            assert client.recv(100) == b"by IPv6"
 
 
 def test_a_port_of_one_address_is_not_reached_by_another(engine: Engine, busybox: str, world: Outside) -> None:
     port = free_port()
     listen(engine, "local", "-p", f"127.0.0.1:{port}:80")
     assert connect("127.0.0.1", port) == "local"
-    assert connect(HOST, port) == ""
-    assert world.connect(HOST, port) == "!ConnectionRefusedError"
-    listen(engine, "other", "-p", f"{HOST}:{port}:80")
-    assert world.connect(HOST, port) == "other"
+    assert connect(world.host, port) == ""
+    assert world.connect(world.host, port) == "!ConnectionRefusedError"
+    listen(engine, "other", "-p", f"{world.host}:{port}:80")
+    assert world.connect(world.host, port) == "other"
     assert connect("127.0.0.1", port) == "local"
 
 

@@ -1,9 +1,13 @@
 """Files and folders of the host, volumes, and volumes of other containers, in real containers."""
 
+import http.server
 import json
 import os
+import shutil
+import socketserver
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -246,3 +250,107 @@ def test_a_hundred_volumes_in_fifty_containers_survive_a_kill(own_engine: Engine
         assert Path(volume["Mountpoint"], "mark").read_text().strip() == volume["Name"][1:]
         assert own_engine.request("DELETE", f"/volumes/{volume['Name']}").status == 204
     assert not os.listdir(own_engine.data_root / "volumes")
+
+
+class Plugin:
+    """A volume driver by Docker's protocol, with its volumes in a folder; ``calls`` is what it was asked."""
+
+    def __init__(self, folder: Path, socket_path: Path) -> None:
+        self.calls: list[tuple[str, dict[str, object]]] = []
+        self._folder = folder
+        plugin = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
+                answer = json.dumps(plugin.answer(self.path, body)).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def address_string(self) -> str:
+                return "unix"
+
+            def log_message(self, *arguments: object) -> None:
+                return
+
+        self._server = socketserver.ThreadingUnixStreamServer(str(socket_path), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def answer(self, path: str, body: dict[str, object]) -> dict[str, object]:
+        if path == "/Plugin.Activate":
+            return {"Implements": ["VolumeDriver"]}
+        method, name = path.removeprefix("/VolumeDriver."), str(body.get("Name"))
+        self.calls.append((method, body))
+        place = self._folder / name
+        if method == "Create":
+            if body.get("Opts") == {"fail": "yes"}:
+                return {"Err": "out of space on the moon"}
+            place.mkdir(exist_ok=True)
+        elif method == "Remove":
+            shutil.rmtree(place)
+        elif method == "Mount":
+            return {"Mountpoint": str(place), "Err": ""}
+        elif method == "Get":
+            return {"Volume": {"Name": name, "Mountpoint": str(place), "Status": {"colour": "red"}}, "Err": ""}
+        return {"Err": ""}
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Iterator[tuple[str, Plugin]]:
+    name = f"test{os.getpid()}"
+    sockets = Path("/run/docker/plugins")
+    sockets.mkdir(parents=True, exist_ok=True)
+    path = sockets / f"{name}.sock"
+    running = Plugin(tmp_path, path)
+    yield name, running
+    running.close()
+    path.unlink()
+
+
+def test_a_volume_plugin(docker: Run, engine: Engine, busybox: str, plugin: tuple[str, Plugin]) -> None:
+    name, driver = plugin
+    docker("volume", "create", "-d", name, "-o", "size=5", "plugged", check=True)
+    assert docker("run", "--rm", "-v", "plugged:/d", busybox, "sh", "-c", "echo far > /d/f; cat /d/f").stdout == "far\n"
+    found = json.loads(docker("volume", "inspect", "plugged", check=True).stdout)[0]
+    assert (found["Driver"], found["Status"], found["Options"]) == (name, {"colour": "red"}, {"size": "5"})
+    assert Path(found["Mountpoint"], "f").read_text() == "far\n"
+    assert docker("run", "--rm", "--mount", f"type=volume,source=other,target=/d,volume-driver={name}", busybox,
+                  "touch", "/d/made").returncode == 0  # fmt: skip
+    for volume in ("plugged", "other"):
+        docker("volume", "rm", volume, check=True)
+    shown = docker("volume", "create", "-d", name, "-o", "fail=yes", "third")
+    assert shown.returncode == 1 and "out of space on the moon" in shown.stderr
+    assert "third" not in _volumes(engine)
+    methods = [method for method, _ in driver.calls]
+    assert methods.count("Mount") == methods.count("Unmount") == methods.count("Remove") == 2
+
+
+def test_a_plugin_that_is_not_there(docker: Run, busybox: str) -> None:
+    shown = docker("volume", "create", "-d", "nowhere", "lost")
+    assert shown.returncode == 1
+    assert 'error looking up volume plugin nowhere: plugin "nowhere" not found' in shown.stderr
+
+
+def test_a_part_of_a_volume_and_no_link_out_of_it(docker: Run, busybox: str, host: Path) -> None:
+    script = f"mkdir -p /d/a/b; echo part > /d/a/b/f; ln -s {'../' * 20}{host}/folder /d/out"
+    docker("run", "--rm", "-v", "whole:/d", busybox, "sh", "-c", script, check=True)
+    mount = "type=volume,source=whole,target=/p,volume-subpath="
+    assert docker("run", "--rm", "--mount", f"{mount}a/b", busybox, "cat", "/p/f").stdout == "part\n"
+    assert docker("run", "--rm", "--mount", f"{mount}out", busybox, "cat", "/p/inner").returncode != 0
+    assert docker("run", "--rm", "--mount", f"{mount}../x", busybox, "true").returncode == 125
+    shown = docker("run", "--rm", "--mount", f"{mount}missing", busybox, "true")
+    assert shown.returncode == 125 and "cannot access path missing" in shown.stderr
+
+
+def test_an_image_as_a_mount(docker: Run, busybox: str, debian: str) -> None:
+    shown = docker("run", "--rm", "--mount", f"type=image,source={debian},target=/i", busybox, "cat", "/i/etc/issue")
+    assert shown.stdout.startswith("Debian")
+    shown = docker("run", "--rm", "--mount", f"type=image,source={debian},target=/i", busybox, "touch", "/i/x")
+    assert shown.returncode == 1 and "Read-only" in shown.stderr

@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.support.networks import remove_networks
+
 PROJECT = Path(__file__).parents[2]
 CACHE = PROJECT / ".cache"
 WHERRY = Path(sys.executable).with_name("wherry")
@@ -103,6 +105,7 @@ class Engine:
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        remove_networks(self.data_root)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def log_text(self) -> str:

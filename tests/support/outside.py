@@ -10,12 +10,6 @@ from collections.abc import Iterator
 from wherry.linux import rtnetlink
 from wherry.linux.rtnetlink import Route
 
-HOST = "198.51.100.1"
-"""This host's address on the cable (TEST-NET-2), and its port there."""
-HOST_PORT = "wh-test-out"
-
-ADDRESS = "198.51.100.2"
-
 # Says where it listens, then for each connection who came, and answers with that.
 _SERVER = """
 import socket
@@ -48,9 +42,14 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
 
 
 class Outside:
-    """It knows no route to containers: what it answers has to have come from this host's address."""
+    """``address`` is its own, ``host`` this host's on the cable, which is plugged into the bridge ``port`` here. It knows
+    no route to containers: what it answers has to have come from this host's address."""
 
     def __init__(self) -> None:
+        # Of this process alone, from the block for measurements (RFC 2544): others may be testing, too.
+        self.port = f"whout{os.getpid() % 1_000_000}"
+        self.host = f"198.18.{os.getpid() % 256}.1"
+        self.address = f"198.18.{os.getpid() % 256}.2"
         self._holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
         self._started: list[subprocess.Popen[str]] = []
         while os.readlink(f"/proc/{self._holder.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
@@ -58,21 +57,21 @@ class Outside:
         namespace = os.open(f"/proc/{self._holder.pid}/ns/net", os.O_RDONLY)
         try:
             with Route() as route:
-                _remove(route)
+                self._remove(route)
                 # On a bridge of its own, since that is how the engine makes pairs.
-                route.execute(rtnetlink.bridge(HOST_PORT, mac="02:00:00:51:00:01", mtu=1500))
-                master = route.index(HOST_PORT)
+                route.execute(rtnetlink.bridge(self.port, mac="02:00:00:51:00:01", mtu=1500))
+                master = route.index(self.port)
                 route.execute(
                     rtnetlink.veth(
-                        f"{HOST_PORT}0", peer="eth0", namespace=namespace, master=master, mtu=1500, peer_mac=""
+                        f"{self.port}x", peer="eth0", namespace=namespace, master=master, mtu=1500, peer_mac=""
                     ),
-                    rtnetlink.add_address(master, f"{HOST}/24"),
+                    rtnetlink.add_address(master, f"{self.host}/24"),
                     rtnetlink.bring_up(master),
                 )
         finally:
             os.close(namespace)
         self.run("ip", "link", "set", "lo", "up")
-        self.run("ip", "address", "add", f"{ADDRESS}/24", "dev", "eth0")
+        self.run("ip", "address", "add", f"{self.address}/24", "dev", "eth0")
         self.run("ip", "link", "set", "eth0", "up")
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -91,9 +90,10 @@ class Outside:
         """The same by UDP."""
         return self.python(_ASK % (seconds, address, port)).stdout
 
-    def serve(self, address: str = ADDRESS) -> int:
+    def serve(self) -> int:
         """A server that answers with the address that it was reached from; its port."""
-        command = ["nsenter", "--net", "--target", str(self._holder.pid), sys.executable, "-c", _SERVER % (address, 0)]
+        inside = ["nsenter", "--net", "--target", str(self._holder.pid)]
+        command = [*inside, sys.executable, "-c", _SERVER % (self.address, 0)]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self._started.append(server)
         assert server.stdout is not None
@@ -106,14 +106,13 @@ class Outside:
         self._holder.kill()
         self._holder.wait()
         with Route() as route:
-            _remove(route)
+            self._remove(route)
 
-
-def _remove(route: Route) -> None:
-    for name in (f"{HOST_PORT}0", HOST_PORT):
-        found = route.link(name)
-        if found is not None:
-            route.execute(rtnetlink.delete_link(found.index))
+    def _remove(self, route: Route) -> None:
+        for name in (f"{self.port}x", self.port):
+            found = route.link(name)
+            if found is not None:
+                route.execute(rtnetlink.delete_link(found.index))
 
 
 @contextlib.contextmanager

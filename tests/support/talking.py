@@ -1,7 +1,11 @@
 """Containers that talk: servers and clients made of busybox, and how the host reaches them."""
 
+import contextlib
 import socket
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from tests.support.engine import Engine
@@ -65,3 +69,27 @@ def free_port() -> int:
         probe.bind(("0.0.0.0", 0))
         number: int = probe.getsockname()[1]
         return number
+
+
+@contextlib.contextmanager
+def echoing(engine: Engine, name: str, port: int) -> Iterator[None]:
+    """A UDP server in a container's network, which says what it hears."""
+    program = f"""
+import socket
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("", {port}))
+print("ready", flush=True)
+while True:
+    data, sender = server.recvfrom(2048)
+    server.sendto(data, sender)
+"""
+    pid = str(inspect(engine, name)["State"]["Pid"])
+    command = ["nsenter", "--net", "--target", pid, sys.executable, "-c", program]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        yield
+    finally:
+        server.kill()
+        server.communicate()

@@ -37,7 +37,8 @@ async def start(request: Request, engine: Engine) -> web.StreamResponse:
     to say here, whatever it said when it made the exec: docker-py never asks for a terminal's stream.
     """
     asked = await request.json(StartRequest)
-    config = engine.execs.get(request.name).config
+    record = engine.execs.get(request.name)
+    config = record.config
     console = asked.console_size if asked.tty and request.version >= (1, 42) else None
     begin = functools.partial(
         engine.execs.start, request.name, tty=asked.tty, detach=asked.detach, console_size=console
@@ -60,7 +61,8 @@ async def start(request: Request, engine: Engine) -> web.StreamResponse:
             await client.write(text if asked.tty else frame(text))
             sock = None
         with sock or contextlib.nullcontext():
-            await client.join(sock)
+            # Who sees the end of the output asks for the exit code next, so that has to be known then.
+            await client.join(sock, record.exited)
     return Hijacked()
 
 

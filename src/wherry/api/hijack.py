@@ -96,6 +96,7 @@ class ClientStream(asyncio.Protocol):
         self._writable.set()
         self._input_ended = False
         self._output_ended = False
+        self._exited: asyncio.Future[int] | None = None
         self._head_read = False
         self._hangup: select.epoll | None = None
         self._linger: asyncio.TimerHandle | None = None
@@ -111,8 +112,12 @@ class ClientStream(asyncio.Protocol):
         self._transport.set_protocol(self)
         self._transport.pause_reading()
 
-    async def join(self, sock: socket.socket | None) -> None:
-        """Joins the client to ``sock``, and returns when both have ended. None is an end already."""
+    async def join(self, sock: socket.socket | None, exited: asyncio.Future[int] | None = None) -> None:
+        """Joins the client to ``sock``, and returns when both have ended. None is an end already.
+
+        The client does not see the end of the output before ``exited`` is done.
+        """
+        self._exited = exited
         await self._let_head_be_read()
         if sock is None:
             self.output_ended()
@@ -198,6 +203,13 @@ class ClientStream(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         self._transport.write(frame(data) if self._framed else data)
 
+    def container_ended(self) -> None:
+        """The container's side has no more output."""
+        if self._exited is None or self._exited.done():
+            self.output_ended()
+        else:
+            self._exited.add_done_callback(lambda _: self.output_ended())
+
     def output_ended(self) -> None:
         """Nothing more will be written: says so, and gives the client time to close its side."""
         if self._output_ended:
@@ -257,11 +269,11 @@ class _Container(asyncio.Protocol):
         self._client.send(data)
 
     def eof_received(self) -> None:
-        self._client.output_ended()
+        self._client.container_ended()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        self._client.output_ended()
+        self._client.container_ended()
 
     def pause_writing(self) -> None:
         self._client.pause_reading()

@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from wherry.api import response
+from wherry.api.registry import credentials
 from wherry.api.request import Request
 from wherry.engine.engine import Engine
 
@@ -24,7 +25,7 @@ async def create(request: Request, engine: Engine) -> web.StreamResponse:
     platform = request.text("platform") if request.version >= (1, 32) else ""
     tag = request.text("tag")
     if image := request.text("fromImage"):
-        progress = engine.images.pull(image, tag, platform)
+        progress = engine.images.pull(image, tag, platform, credentials(request))
     else:
         source = request.text("fromSrc")
         progress = engine.images.import_(

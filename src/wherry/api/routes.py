@@ -21,6 +21,7 @@ from wherry.api import (
     logs,
     networks,
     prune,
+    registry,
     stats,
     swarm,
     system,
@@ -73,6 +74,11 @@ ROUTES: dict[str, Handler] = {
     "POST /images/load": image_tars.load,
     "POST /images/prune": prune.images,
     "POST /images/create": image_tars.create,
+    "GET /images/search": registry.search,
+    "POST /images/{name}/push": registry.push,
+    "GET /distribution/{name}/json": registry.distribution,
+    "GET /distribution/{name}/manifest": registry.manifest,
+    "POST /auth": registry.log_in,
     "GET /images/{name}/json": images.inspect,
     "GET /images/{name}/history": images.history,
     "GET /images/{name}/get": image_tars.save,
@@ -107,7 +113,9 @@ for _method in ("GET", "POST", "DELETE"):
         ROUTES[f"{_method} /{_noun}"] = ROUTES[f"{_method} /{_noun}/{{name}}"] = swarm.not_a_manager
 
 # Ended when their client goes. Anything else that changes state is carried through once it has begun.
-ENDED_BY_CLIENT = frozenset((wait.wait, build.build, attach.attach, execs.start, image_tars.load, image_tars.create))
+ENDED_BY_CLIENT = frozenset(
+    (wait.wait, build.build, attach.attach, execs.start, image_tars.load, image_tars.create, registry.push)
+)
 
 
 class Match(NamedTuple):

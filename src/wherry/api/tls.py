@@ -79,12 +79,14 @@ class TlsRelay(asyncio.Protocol):
         self.data_received(b"")
 
     def _decrypt(self, inner: "_Inner") -> None:
-        try:
-            while not self._ended and (data := self._session.read(_PIECE)):
+        """Ends with SSLWantReadError when all is read, and with b"" when the client has ended its half."""
+        while not self._ended:
+            data = self._session.read(_PIECE)
+            if data:
                 inner.write(data)
-        except ssl.SSLZeroReturnError:
-            self._ended = True
-            inner.end()
+            else:
+                self._ended = True
+                inner.end()
         self._flush()
 
     def encrypt(self, data: bytes) -> None:

@@ -22,14 +22,14 @@ async def list_all(request: Request, engine: Engine) -> web.Response:
 
 async def create(request: Request, engine: Engine) -> web.Response:
     asked = await request.json(CreateRequest)
-    volume = engine.volumes.create(
+    volume = await engine.volumes.create(
         asked.name, driver=asked.driver or "local", options=asked.driver_opts, labels=asked.labels
     )
     return response.json(volume, 201)
 
 
 async def inspect(request: Request, engine: Engine) -> web.Response:
-    return response.json(engine.volumes.inspect(request.name))
+    return response.json(await engine.volumes.inspect(request.name))
 
 
 async def update(request: Request, engine: Engine) -> web.Response:
@@ -37,7 +37,7 @@ async def update(request: Request, engine: Engine) -> web.Response:
 
 
 async def remove(request: Request, engine: Engine) -> web.Response:
-    engine.volumes.remove(request.name, force=request.flag("force"))
+    await engine.volumes.remove(request.name, force=request.flag("force"))
     return response.empty()
 
 
@@ -56,4 +56,4 @@ async def prune(request: Request, engine: Engine) -> web.Response:
     filters = request.filters()
     if request.version < (1, 42):
         filters["all"] = ["true"]  # until then, volumes with a name were pruned too
-    return response.json(engine.volumes.prune(filters))
+    return response.json(await engine.volumes.prune(filters))

@@ -142,6 +142,19 @@ TOP: dict[str, Entry | Group] = {
         },
         {"list": "ls", "remove": "rm"},
     ),
+    "network": Group(
+        "Manage networks",
+        {
+            "connect": Entry("network:CONNECT", "Connect a container to a network"),
+            "create": Entry("network:CREATE", "Create a network"),
+            "disconnect": Entry("network:DISCONNECT", "Disconnect a container from a network"),
+            "inspect": Entry("inspect:NETWORK_INSPECT", "Display detailed information on one or more networks"),
+            "ls": Entry("network:LS", "List networks"),
+            "prune": Entry("network:PRUNE", "Remove all unused networks"),
+            "rm": Entry("network:RM", "Remove one or more networks"),
+        },
+        {"list": "ls", "remove": "rm"},
+    ),
     "volume": Group(
         "Manage volumes",
         {

@@ -158,6 +158,8 @@ def _check_host_config(host: HostConfig) -> None:
         raise InvalidParameter("SHM size can not be less than 0")
     if host.oom_score_adj < -1000 or host.oom_score_adj > 1000:
         raise InvalidParameter(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    if host.isolation not in ("", "default"):
+        raise InvalidParameter(f"invalid isolation: {host.isolation!r} - linux only supports 'default'")
     if host.runtime not in _RUNTIMES:
         raise InvalidParameter(f"unknown or invalid runtime name: {host.runtime}")
     check_resources(host)
@@ -216,7 +218,7 @@ def check_resources(host: HostConfig) -> None:
 
 
 def _check_set(what: str, name: str, asked: str, available: Set[int]) -> None:
-    """"0-2,4": of processors, or of memory nodes."""
+    """ "0-2,4": of processors, or of memory nodes."""
     if not asked:
         return
     try:

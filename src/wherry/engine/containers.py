@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 
-from wherry.engine import clock, configuration, log_options, mount_points, names, specification
+from wherry.engine import clock, configuration, log_options, mount_points, names, platforms, specification
 from wherry.engine.config import EngineConfig
 from wherry.engine.connections import Connections
 from wherry.engine.events import Events
@@ -124,7 +124,7 @@ class Containers:
             self._roster.add(record)
         except BaseException:
             self._roster.release(name)
-            self._volumes.remove_anonymous(record.mounts)
+            await self._volumes.remove_anonymous(record.mounts)
             await self._store.snapshots.discard(container_id)
             raise
         self._events.container(record, "create")
@@ -141,7 +141,7 @@ class Containers:
             if point.type == "image":
                 point.source = self._store.images.get(point.request.source if point.request else point.source).id
             elif point.type == "volume" and not point.source:
-                self._volumes.for_point(point)
+                await self._volumes.for_point(point)
                 if point.copy and self._volumes.is_fresh(point.name):
                     image = self._store.snapshots.view(record.chain_id, "")
                     await self._store.files.copy_out((image,), point.destination, point.source)

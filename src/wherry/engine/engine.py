@@ -18,7 +18,10 @@ from wherry.engine.images import Images
 from wherry.engine.lifecycle import Lifecycle
 from wherry.engine.networks import Networks
 from wherry.engine.prune import Prune
+from wherry.engine.pull import Pulls
+from wherry.engine.push import Pushes
 from wherry.engine.recovery import Recovery
+from wherry.engine.registry import Registry
 from wherry.engine.roster import Roster
 from wherry.engine.system import System
 from wherry.engine.update import Updates
@@ -26,6 +29,7 @@ from wherry.engine.views import Views
 from wherry.engine.volumes import Volumes
 from wherry.linux import capabilities, seccomp
 from wherry.linux.cgroups import Hierarchies
+from wherry.registry.endpoints import Registries
 from wherry.runtime.launching import Launcher
 from wherry.storage.database import Database
 from wherry.storage.store import Store
@@ -58,7 +62,11 @@ class Engine:
             config, self._roster, store, self.volumes, self.events, self._lifecycle, self.connections
         )
         self.execs = Execs(self.containers, self.events)
-        self.images = Images(self._roster, self.containers, store, self.events)
+        registries = Registries(config.insecure_registries, config.registry_mirrors)
+        self.registry = Registry(registries)
+        self.pushes = Pushes(store, self.events, registries)
+        pulls = Pulls(store, self.events, registries)
+        self.images = Images(self._roster, self.containers, store, self.events, pulls)
         build_containers = BuildContainers(config, launcher, self.connections, store.staging)
         self.builder = Builder(store, self.images, build_containers)
         self.archives = Archives(self._roster, self.containers, store, self.events)

@@ -16,6 +16,7 @@ from wherry.engine.roster import ExecRecord, Live
 from wherry.model.container import Status
 from wherry.model.errors import Conflict, EngineError, InvalidParameter, NotFound
 from wherry.model.exec import ExecConfig
+from wherry.runtime.errors import NOT_EXECUTABLE, NOT_FOUND
 from wherry.runtime.monitors import StartError
 
 _KEPT = 64  # execs of a container that have ended and can still be asked for
@@ -66,11 +67,14 @@ class Execs:
         try:
             started, sock = await self._containers.monitor(live).exec(exec_id, process, streams)
         except StartError as error:
-            record.exit_code = error.code
-            text = f"OCI runtime exec failed: exec failed: unable to start container process: {error.message}"
+            record.exit_code = NOT_FOUND if error.code == NOT_FOUND else NOT_EXECUTABLE  # Docker knows no other here
+            text = error.message
+            if not text.startswith("unable to find "):  # a user, whom Docker looks up itself
+                text = f"OCI runtime exec failed: exec failed: unable to start container process: {text}"
             raise (InvalidParameter(text) if error.code in (126, 127) else EngineError(text)) from None
         record.running = True
         record.pid = started.pid
+        record.exited = started.exited
         started.exited.add_done_callback(functools.partial(self._on_exit, record))
         return sock
 

@@ -12,27 +12,30 @@ from wherry.engine.commit import commit
 from wherry.engine.containers import Containers
 from wherry.engine.events import Events
 from wherry.engine.filters import boolean, label_matches
+from wherry.engine.progress import Message, progress
+from wherry.engine.pull import Pulls
 from wherry.engine.roster import Roster
 from wherry.model import reference
 from wherry.model.config import ContainerConfig
 from wherry.model.errors import InvalidParameter, NotSupported
 from wherry.model.image import History, ImageConfig
+from wherry.registry.credentials import NOBODY, Credentials
 from wherry.storage.images import Image, Summary
 from wherry.storage.load import Loaded
 from wherry.storage.store import Store
 
 _LIST_FILTERS = {"before", "dangling", "label", "reference", "since", "until"}
 
-Message = dict[str, Any]
 Filters = Mapping[str, list[str]]
 
 
 class Images:
-    def __init__(self, roster: Roster, containers: Containers, store: Store, events: Events) -> None:
+    def __init__(self, roster: Roster, containers: Containers, store: Store, events: Events, pulls: Pulls) -> None:
         self._roster = roster
         self._containers = containers
         self._store = store
         self._events = events
+        self._pulls = pulls
 
     # --- looking
 
@@ -176,7 +179,7 @@ class Images:
                 for message in self._loaded(event):
                     yield message
             elif not quiet:
-                yield _progress("Loading layer", event.name, event.current, event.total)
+                yield progress("Loading layer", event.name, event.current, event.total)
 
     def _loaded(self, event: Loaded) -> Iterable[Message]:
         for name, old in event.replaced:
@@ -231,12 +234,9 @@ class Images:
         self._tell(image, "import", target.familiar if target else image_id)
         yield {"status": image_id}
 
-    async def pull(self, name: str, tag: str, platform: str) -> AsyncIterator[Message]:
-        wanted = reference.parse(name)
-        raise NotSupported(
-            f"pull access denied for {wanted.familiar_name}: this engine does not speak to registries yet"
-        )
-        yield {}
+    def pull(self, name: str, tag: str, platform: str, credentials: Credentials = NOBODY) -> AsyncIterator[Message]:
+        """Fetches an image, or all of a repository's tags when there is none; the API's progress messages."""
+        return self._pulls.pull(name, tag, platform, credentials)
 
     def _tell(self, image: Image, action: str, name: str) -> None:
         labels = image.config.config.labels if image.config.config else {}
@@ -255,24 +255,3 @@ def _match_path(name: str, pattern: str) -> bool:
     return len(parts) == len(wanted) and all(
         fnmatch.fnmatchcase(part, want) for part, want in zip(parts, wanted, strict=True)
     )
-
-
-def _progress(status: str, name: str, current: int, total: int) -> Message:
-    """One message of the progress stream. The bar's text is what clients of old print as it is."""
-    filled = current * 50 // total if total else 0
-    bar = "=" * max(0, filled - 1) + ">" if filled else ">"
-    return {
-        "status": status,
-        "progressDetail": {"current": current, "total": total},
-        "progress": f"[{bar:<50}] {_size(current)}/{_size(total)}",
-        "id": name,
-    }
-
-
-def _size(count: float) -> str:
-    """ "1.234MB", as go-units prints it."""
-    units = iter(("B", "kB", "MB", "GB"))
-    unit = next(units)
-    while count >= 1000 and (larger := next(units, None)):
-        count, unit = count / 1000, larger
-    return f"{count:.4g}{unit}"

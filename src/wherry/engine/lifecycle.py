@@ -20,7 +20,7 @@ from wherry.engine.roster import Live, Roster, resolve
 from wherry.engine.volumes import Volumes
 from wherry.linux.cgroups import Cgroup, Hierarchies
 from wherry.model.container import Container, State, Status
-from wherry.model.errors import EngineError, InvalidParameter
+from wherry.model.errors import Conflict, EngineError, InvalidParameter
 from wherry.runtime.launching import Launcher
 from wherry.runtime.monitors import Exit, Monitor, StartError
 from wherry.storage.store import Store
@@ -69,7 +69,7 @@ class Lifecycle:
         await self._store.snapshots.discard(record.id)
         self._roster.remove(live)
         if volumes or record.host_config.auto_remove:
-            self._volumes.remove_anonymous(record.mounts)
+            await self._volumes.remove_anonymous(record.mounts)
         self._events.container(record, "destroy")
         outcome = (record.state.exit_code, "")  # a failed start was told to the one who asked for it
         resolve(live.removal_waiters, outcome)
@@ -115,10 +115,12 @@ class Lifecycle:
             return await self._launch_with(live, wiring)
         except BaseException:
             self._connections.ended(live)
+            self._release_volumes(live)
             raise
 
     async def _launch_with(self, live: Live, wiring: Wiring) -> Monitor:
         record = live.record
+        await self._volumes.mount(record.id, record.mounts)
         spec = specification.write_spec(
             record,
             self._store.snapshots.mounts(record.id),
@@ -140,6 +142,16 @@ class Lifecycle:
         return (
             self._roster.get(mode.removeprefix("container:")).record.id if mode.startswith("container:") else record.id
         )
+
+    def _check_ipc(self, mode: str) -> None:
+        """Nobody joins the IPC namespace of a container that was not made to share it."""
+        if mode.startswith("container:"):
+            donor = self._roster.get(mode.removeprefix("container:")).record
+            if donor.host_config.ipc_mode != "shareable":
+                raise Conflict(
+                    f"can't join IPC of container {donor.id}: non-shareable IPC "
+                    "(hint: use IpcMode:shareable for the donor container)"
+                )
 
     def _pid_of(self, name: str) -> int:
         live = self._roster.get(name)
@@ -177,6 +189,7 @@ class Lifecycle:
             self._events.container(record, "oom")
         self._events.container(record, "die", exitCode=str(ended.code), execDuration=str(max(0, ran) // 1_000_000_000))
         self._connections.ended(live)
+        self._release_volumes(live)
         live.ended.set()
         if restart.wanted(
             record.host_config.restart_policy,
@@ -192,6 +205,10 @@ class Lifecycle:
         if record.host_config.auto_remove and not live.restarting:
             self.spawn(self.remove_ended(live))
         resolve(live.exit_waiters, (ended.code, ended.error))
+
+    def _release_volumes(self, live: Live) -> None:
+        if self._volumes.uses_plugins(live.record.mounts):
+            self.spawn(self._volumes.unmount(live.record.id, live.record.mounts))
 
     async def restart_later(self, live: Live) -> None:
         """What the restart policy wants, after its delay."""

@@ -1,7 +1,7 @@
 """``ps``: the containers in short, filtered and ordered as Docker does."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec

@@ -3,6 +3,7 @@
 Each is settled when the container is made and kept with it, so that a later start mounts the same things again.
 """
 
+import json
 import os
 import posixpath
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from wherry.model.config import ContainerConfig
-from wherry.model.errors import InvalidParameter
+from wherry.model.errors import InvalidParameter, NotSupported
 from wherry.model.host import HostConfig, MountRequest
 from wherry.model.volume import MountPoint
 
@@ -18,6 +19,12 @@ _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _ACCESS = ("ro", "rw")
 _LABELS = ("z", "Z")
 _CONSISTENCY = ("cached", "delegated", "consistent", "default")
+_TMPFS_OPTIONS = frozenset((
+    "ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "sync", "async", "dirsync", "remount", "mand",
+    "nomand", "atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime",
+    "bind", "rbind", "unbindable", "runbindable", *_PROPAGATIONS, "size", "mode", "uid", "gid", "nr_inodes",
+    "nr_blocks", "mpol",
+))  # fmt: skip
 _TYPES = ("bind", "volume", "tmpfs", "image")
 
 
@@ -89,9 +96,13 @@ def parse_request(request: MountRequest) -> MountPoint:
             point.driver = (options.driver_config.name if options and options.driver_config else "") or "local"
             point.copy = not (options and options.no_copy)
             point.mode = "z"
+            if options and (options.subpath.startswith("/") or ".." in options.subpath.split("/")):
+                raise InvalidParameter(f"{invalid}: subpath must be a relative path within the volume")
         case "image":
             if not request.source:
                 raise InvalidParameter(f"{invalid}: field Source must not be empty")
+            if request.image_options and request.image_options.subpath:
+                raise NotSupported("a part of an image cannot be mounted: leave the subpath out")
         case "tmpfs":
             if request.source:
                 raise InvalidParameter(f"{invalid}: field Source must not be specified")
@@ -134,8 +145,9 @@ def settle(config: ContainerConfig, host: HostConfig, inherited: Iterable[MountP
         add(point)
     for request in host.mounts or ():
         add(parse_request(request))
-    for target in host.tmpfs or {}:
+    for target, options in (host.tmpfs or {}).items():
         destination = _destination(target, target, "tmpfs")
+        check_tmpfs(options)
         if destination in said:
             raise InvalidParameter(f"Duplicate mount point: {destination}")
         said.add(destination)
@@ -185,6 +197,13 @@ def _destination(path: str, text: str, kind: str) -> str:
             f"invalid volume specification: '{text}': invalid specification: destination can't be '/'"
         )
     return cleaned
+
+
+def check_tmpfs(options: str) -> None:
+    """Raises InvalidParameter for what --tmpfs does not take: the rest would go to the kernel as it is."""
+    unknown = [option for option in options.split(",") if option.partition("=")[0] not in ("", *_TMPFS_OPTIONS)]
+    if unknown:
+        raise InvalidParameter(f"invalid tmpfs option {json.dumps(unknown)}")
 
 
 def _is_mode(text: str) -> bool:

@@ -36,6 +36,7 @@ class ExecRecord(msgspec.Struct, weakref=True):
     started: bool = False
     running: bool = False
     exit_code: int | None = None
+    exited: asyncio.Future[int] | None = None
     pid: int = 0
 
 

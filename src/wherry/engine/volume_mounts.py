@@ -3,6 +3,7 @@
 import os
 import stat
 
+from wherry.linux import paths
 from wherry.linux.mounts import Mount
 from wherry.model.container import Container
 from wherry.model.errors import InvalidParameter
@@ -17,7 +18,8 @@ _VALUELESS = ("exec", "noexec", "suid", "nosuid", "dev", "nodev", "ro", "rw")
 def write_mounts(container: Container, store: Store) -> list[Mount]:
     """All that the user has mounted, in the order to mount it: what is nearer to the root first.
 
-    Makes the folder of a ``-v`` whose source is missing, as Docker does. Raises InvalidParameter when a source is gone.
+    Makes the folder of a ``-v`` whose source is missing, as Docker does. Raises InvalidParameter when a source is
+    gone.
     """
     mounts = [_mount(point, store) for point in container.mounts]
     for target, options in (container.host_config.tmpfs or {}).items():
@@ -64,13 +66,16 @@ def _bind(point: MountPoint) -> Mount:
 
 
 def _volume(point: MountPoint, store: Store) -> Mount:
-    options = store.volumes.get(point.name).options
+    local = point.driver in ("", "local")
+    options = store.volumes.get(point.name).options if local else {}
     flags = [option for option in options.get("o", "").split(",") if option]
     if "device" in options and "bind" not in flags and "rbind" not in flags:
         return Mount(options["type"], options["device"], point.destination, (*flags, *([] if point.rw else ["ro"])))
-    source = options["device"] if "device" in options else store.volumes.path(point.name)
+    source = options.get("device") or (store.volumes.path(point.name) if local else point.source)
+    asked = point.request.volume_options if point.request else None
+    subpath = asked.subpath if asked else ""
     access = "rw" if point.rw and "ro" not in flags else "rro"
-    return Mount("bind", source, point.destination, ("rbind", "rprivate", access), create=_kind(source))
+    return Mount("bind", source, point.destination, ("rbind", "rprivate", access), _kind(source, subpath), subpath)
 
 
 def _tmpfs(target: str, request: MountRequest) -> Mount:
@@ -89,8 +94,20 @@ def _tmpfs(target: str, request: MountRequest) -> Mount:
     return Mount("tmpfs", "tmpfs", target, tuple(options))
 
 
-def _kind(source: str) -> str:
+def _kind(source: str, subpath: str = "") -> str:
+    """What has to be made where the target is missing."""
     try:
-        return "dir" if stat.S_ISDIR(os.stat(source).st_mode) else "file"
+        if not subpath:
+            return "dir" if stat.S_ISDIR(os.stat(source).st_mode) else "file"
+        root = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            part = paths.open_in(root, subpath)
+        finally:
+            os.close(root)
+        try:
+            return "dir" if stat.S_ISDIR(os.fstat(part).st_mode) else "file"
+        finally:
+            os.close(part)
     except OSError as error:
-        raise InvalidParameter(f"cannot mount {source}: {error.strerror}") from None
+        what = f"access path {subpath} of {source}" if subpath else f"mount {source}"
+        raise InvalidParameter(f"cannot {what}: {os.strerror(error.errno or 0)}") from None

@@ -1,5 +1,6 @@
 """Volumes as the user sees them: made, listed, used by containers, removed when nobody uses them."""
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -8,9 +9,12 @@ from wherry.engine import clock
 from wherry.engine.events import Events
 from wherry.engine.filters import boolean, label_matches
 from wherry.engine.roster import Roster
-from wherry.model.errors import Conflict, InvalidParameter, NotFound
+from wherry.engine.volume_plugins import VolumePlugins
+from wherry.model.errors import Conflict, EngineError, InvalidParameter
 from wherry.model.volume import MountPoint, Volume
 from wherry.storage.store import Store
+
+log = logging.getLogger(__name__)
 
 _LIST_FILTERS = {"dangling", "driver", "label", "name"}
 _PRUNE_FILTERS = {"all", "label", "label!"}
@@ -21,8 +25,9 @@ class Volumes:
         self._roster = roster
         self._volumes = store.volumes
         self._events = events
+        self._plugins = VolumePlugins()
 
-    def create(
+    async def create(
         self,
         name: str = "",
         *,
@@ -31,11 +36,10 @@ class Volumes:
         labels: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Makes a volume, or finds the one of that name. Raises NotFound for a driver that is not there."""
-        return self.describe(self.make(name, driver, options or {}, labels or {}))
+        return self.describe(await self._make(name, driver, options or {}, labels or {}))
 
-    def make(self, name: str, driver: str, options: Mapping[str, str], labels: Mapping[str, str]) -> Volume:
-        if driver not in ("", "local"):
-            raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
+    async def _make(self, name: str, driver: str, options: Mapping[str, str], labels: Mapping[str, str]) -> Volume:
+        driver = driver or "local"
         anonymous = not name
         name = name or os.urandom(32).hex()
         labels = dict(labels)
@@ -44,15 +48,35 @@ class Volumes:
         known = name in self._volumes
         if known and options and dict(options) != self._volumes.get(name).options:
             raise Conflict(f"volume {name} is already there with other options: remove it first, or leave them out")
+        if not known and driver != "local":
+            try:
+                await self._plugins.get(driver).create(name, dict(options))
+            except EngineError as error:
+                raise type(error)(f"create {name}: {error.message}") from None
         volume = self._volumes.create(
-            Volume(name=name, created=clock.now(), labels=labels, options=dict(options), anonymous=anonymous)
+            Volume(
+                name=name,
+                created=clock.now(),
+                driver=driver,
+                labels=labels,
+                options=dict(options),
+                anonymous=anonymous,
+            )
         )
         if not known:
-            self._events.publish("volume", "create", name, {"driver": "local"})
+            self._events.publish("volume", "create", name, {"driver": driver})
         return volume
 
-    def inspect(self, name: str) -> dict[str, Any]:
-        return self.describe(self._volumes.get(name))
+    async def inspect(self, name: str) -> dict[str, Any]:
+        """The API's Volume; of a plug-in's with what the plug-in says."""
+        volume = self._volumes.get(name)
+        found = self.describe(volume)
+        if volume.driver != "local":
+            said = await self._plugins.get(volume.driver).get(name)
+            found["Mountpoint"] = said.get("Mountpoint", "")
+            if said.get("Status"):
+                found["Status"] = said["Status"]
+        return found
 
     def list_all(self, filters: Mapping[str, list[str]]) -> list[dict[str, Any]]:
         unknown = set(filters) - _LIST_FILTERS
@@ -73,18 +97,20 @@ class Volumes:
         """The ids of the containers that have the volume among their mounts, running or not."""
         return [live.record.id for live in self._roster if any(point.name == name for point in live.record.mounts)]
 
-    def remove(self, name: str, *, force: bool = False) -> None:
+    async def remove(self, name: str, *, force: bool = False) -> None:
         """Raises Conflict while a container uses it; with ``force`` one that is not there is no error."""
         if force and name not in self._volumes:
             return
-        self._volumes.get(name)
+        volume = self._volumes.get(name)
         users = self.users(name)
         if users:
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
+        if volume.driver != "local":
+            await self._plugins.get(volume.driver).remove(name)
         self._volumes.remove(name)
-        self._events.publish("volume", "destroy", name, {"driver": "local"})
+        self._events.publish("volume", "destroy", name, {"driver": volume.driver})
 
-    def prune(self, filters: Mapping[str, list[str]]) -> dict[str, Any]:
+    async def prune(self, filters: Mapping[str, list[str]]) -> dict[str, Any]:
         """Removes the anonymous volumes that nobody uses; with the filter "all" the named ones, too."""
         unknown = set(filters) - _PRUNE_FILTERS
         if unknown:
@@ -98,32 +124,52 @@ class Volumes:
                 continue
             if any(label_matches(volume.labels, unwanted) for unwanted in filters.get("label!", ())):
                 continue
-            reclaimed += self._volumes.size(volume.name)
-            self.remove(volume.name)
+            reclaimed += max(0, self._volumes.size(volume.name))
+            await self.remove(volume.name)
             removed.append(volume.name)
         self._events.publish("volume", "prune", "", {"reclaimed": str(reclaimed)})
         return {"VolumesDeleted": removed, "SpaceReclaimed": reclaimed}
 
-    def for_point(self, point: MountPoint) -> None:
+    async def for_point(self, point: MountPoint) -> None:
         """Makes the volume of a mount point that names one, or one without a name, and notes where it is."""
         request = point.request.volume_options if point.request else None
         driver = request.driver_config if request else None
         anonymous = not point.name
-        volume = self.make(
+        volume = await self._make(
             point.name, point.driver, driver.options if driver else {}, request.labels if request else {}
         )
         point.name, point.anonymous = volume.name, anonymous
-        point.source = self._volumes.path(volume.name)
+        point.driver = volume.driver
+        point.source = self._volumes.path(volume.name) if volume.driver == "local" else ""
+
+    def uses_plugins(self, points: list[MountPoint]) -> bool:
+        return any(_is_plugged(point) for point in points)
+
+    async def mount(self, container_id: str, points: list[MountPoint]) -> None:
+        """Has plug-ins make a container's volumes ready; where they are is noted in the mount points."""
+        for point in points:
+            if _is_plugged(point):
+                point.source = await self._plugins.get(point.driver).mount(point.name, container_id)
+
+    async def unmount(self, container_id: str, points: list[MountPoint]) -> None:
+        """Tells plug-ins that a container needs its volumes no more. One that does not answer is only logged."""
+        for point in points:
+            if _is_plugged(point):
+                try:
+                    await self._plugins.get(point.driver).unmount(point.name, container_id)
+                except EngineError as error:
+                    log.warning("volume %s: %s", point.name, error.message)
 
     def is_fresh(self, name: str) -> bool:
         """Whether a volume is to be filled from an image: the engine's own folder, and nothing in it yet."""
-        return not self._volumes.get(name).options and self._volumes.is_empty(name)
+        volume = self._volumes.get(name)
+        return volume.driver == "local" and not volume.options and self._volumes.is_empty(name)
 
-    def remove_anonymous(self, points: list[MountPoint]) -> None:
+    async def remove_anonymous(self, points: list[MountPoint]) -> None:
         """Removes the volumes that were made for one container, which is gone; others may still use them."""
         for point in points:
             if point.anonymous and point.name in self._volumes and not self.users(point.name):
-                self.remove(point.name)
+                await self.remove(point.name)
 
     def describe(self, volume: Volume) -> dict[str, Any]:
         """The API's Volume."""
@@ -131,7 +177,7 @@ class Volumes:
             "CreatedAt": clock.rfc3339(volume.created - volume.created % 1_000_000_000),
             "Driver": volume.driver,
             "Labels": dict(sorted(volume.labels.items())) or None,
-            "Mountpoint": self._volumes.path(volume.name),
+            "Mountpoint": self._volumes.path(volume.name) if volume.driver == "local" else "",
             "Name": volume.name,
             "Options": dict(sorted(volume.options.items())) or None,
             "Scope": "local",
@@ -144,3 +190,7 @@ class Volumes:
             | {"UsageData": {"Size": self._volumes.size(volume.name), "RefCount": len(self.users(volume.name))}}
             for volume in self._volumes.list_all()
         ]
+
+
+def _is_plugged(point: MountPoint) -> bool:
+    return point.type == "volume" and point.driver not in ("", "local")

@@ -23,6 +23,7 @@ from ctypes import (
 
 import msgspec
 
+from wherry.linux import paths
 from wherry.linux.errors import SyscallError
 from wherry.linux.syscalls import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, check, function, last_errno, system_call
 
@@ -33,6 +34,7 @@ class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
     ``type`` is a file system ("overlay", "tmpfs", "proc", …) or "bind". ``target`` is absolute in the container's view,
     "" for the root itself. ``options`` are mount(8)'s: flags ("ro", "nosuid"), propagation ("rslave") and file-system
     data ("size=64m", "lowerdir=…"). ``create`` makes a missing target: "dir", "file", or "" to fail.
+    ``subpath`` is the part of a bind's source that is meant; links in it are followed, and lead no further than the source.
     """
 
     type: str
@@ -40,6 +42,7 @@ class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
     target: str = ""
     options: tuple[str, ...] = ()
     create: str = "dir"
+    subpath: str = ""
 
 
 MS_UNBINDABLE = 1 << 17
@@ -163,6 +166,23 @@ def clone(path: str, *, recursive: bool = False, directory: int = AT_FDCWD) -> i
     """A detached copy of the mount at ``path``, a bind mount in waiting; with ``path`` "", of the descriptor itself."""
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | (AT_RECURSIVE if recursive else 0) | (0 if path else AT_EMPTY_PATH)
     return check(_open_tree(directory, os.fsencode(path), flags), "bind", path)
+
+
+def pick_up(mount: Mount) -> int:
+    """A detached copy of what a bind mount names as its source."""
+    recursive = "rbind" in mount.options
+    if not mount.subpath:
+        return clone(mount.source, recursive=recursive)
+    # By descriptors: who writes to the source could put a link in the path's place.
+    source = os.open(mount.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        part = paths.open_in(source, mount.subpath)
+    finally:
+        os.close(source)
+    try:
+        return clone("", recursive=recursive, directory=part)
+    finally:
+        os.close(part)
 
 
 def make(type: str, source: str, options: tuple[str, ...] = ()) -> int:

@@ -109,6 +109,10 @@ def tagged(repo: str, tag: str = "") -> Reference:
     return reference.with_default_tag()
 
 
+def is_tag(text: str) -> bool:
+    return bool(_TAG_ONLY.fullmatch(text))
+
+
 def is_image_id(text: str) -> bool:
     """Whether it can only be an id: 64 hexadecimal digits, with or without "sha256:"."""
     return bool(_HEX_ID.fullmatch(text) or _SHA256.fullmatch(text))

@@ -28,7 +28,7 @@ CERTIFICATES = "/etc/docker/certs.d"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """``base`` is an address without a path ("https://registry.example:5000"). A mirror never gets the user's log-in."""
+    """``base`` is an address without a path ("https://registry.example:5000"). A mirror is shown no log-in."""
 
     base: str
     mirror: bool = False
@@ -124,9 +124,7 @@ def _mirror(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidParameter(f'invalid mirror: "{text}" is not an address like https://mirror.example')
     if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
-        raise InvalidParameter(
-            "invalid mirror: path, query, fragment or user information is not allowed in its address"
-        )
+        raise InvalidParameter("invalid mirror: its address must not have a path, a query, a fragment or a user")
     return f"{parts.scheme}://{parts.netloc}"
 
 
@@ -138,4 +136,4 @@ async def _look_up(name: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Addr
         found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except OSError:
         return []
-    return [ipaddress.ip_address(entry[4][0].partition("%")[0]) for entry in found]
+    return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]

@@ -14,8 +14,8 @@ _LONGEST = 500  # characters of a registry's own text
 
 
 class RegistryError(EngineError):
-    """``code`` is the registry's own ("MANIFEST_UNKNOWN"), "" when it gave none; ``answered`` is its HTTP status, 0 when
-    there was no answer. ``retry_after`` in seconds, if it asked for patience."""
+    """``code`` is the registry's own ("MANIFEST_UNKNOWN"), "" when it gave none; ``answered`` is its HTTP status, 0
+    when there was no answer. ``retry_after`` in seconds, if it asked for patience."""
 
     def __init__(self, message: str, *, code: str = "", answered: int = 0, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -5,7 +5,7 @@ between need not be trusted for more than being there.
 """
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from typing import Any
 from urllib.parse import quote, urlencode, urljoin
 
@@ -65,7 +65,7 @@ class Repository:
             raise WrongContent(f"image config verification failed for digest {descriptor.digest}: it is {found}")
         return bytes(data)
 
-    async def blob(self, descriptor: Descriptor) -> AsyncIterator[bytes]:
+    async def blob(self, descriptor: Descriptor) -> AsyncGenerator[bytes, None]:
         """The bytes of a blob, exactly as many as it is to have; what is cut off is gone on with where it was.
 
         Their digest is for the reader to check. Raises RegistryError, and WrongContent for too many or too few bytes.

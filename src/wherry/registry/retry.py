@@ -26,7 +26,7 @@ def delay(failures: int, asked: float | None = None) -> float | None:
     """
     if failures >= ATTEMPTS or (asked is not None and asked > _LONGEST_ASKED):
         return None
-    backoff = min(_LONGEST, _FIRST * 2 ** (failures - 1)) * random.uniform(0.75, 1.25)
+    backoff: float = min(_LONGEST, _FIRST * 2 ** (failures - 1)) * random.uniform(0.75, 1.25)
     return max(backoff, asked or 0.0)
 
 

@@ -131,7 +131,7 @@ def _clone_source(mount: Mount) -> int:
     try:
         if container:
             return _clone_from_container(int(container[1]), container[2], recursive=recursive)
-        return mounts.clone(mount.source, recursive=recursive)
+        return mounts.pick_up(mount)
     except FileNotFoundError:
         raise StartError(f"bind source path does not exist: {mount.source}") from None
     except SyscallError as error:

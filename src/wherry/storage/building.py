@@ -19,7 +19,7 @@ from wherry.storage.layering import Buffered, Report, Reported, lock_in
 from wherry.storage.pack import Packer
 from wherry.storage.selection import Exclusions, Patterns, Tree
 from wherry.storage.sources import StreamSource
-from wherry.storage.tar_reader import looks_like_tar
+from wherry.storage.tar_reader import BLOCK, looks_like_tar
 from wherry.storage.unpack import OVERLAY_OPAQUE, Limits, Unpacker
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -39,7 +39,7 @@ def receive_context(report: Report, *, directory: str) -> dict[str, Any]:
     rest = [start] if start else []
     plain = compression.decompressor(kind, lambda size: rest.pop() if rest else os.read(0, size))
     head = b""
-    while len(head) < 512 and (data := plain(512 - len(head))):
+    while len(head) < BLOCK and (data := plain(BLOCK - len(head))):
         head += data
     again = [head] if head else []
 
@@ -49,11 +49,28 @@ def receive_context(report: Report, *, directory: str) -> dict[str, Any]:
     if not looks_like_tar(head):
         _keep_text(read)
         return {"tar": False}
-    source = StreamSource(read)
+    source = StreamSource(_ended(read))
     # Owners do not count in a context, and files are the engine's own to read.
     Unpacker(root, owner=(os.geteuid(), os.getegid()), limits=Limits.of_file_system(root)).unpack(source)
     source.drain()
     return {"tar": True}
+
+
+def _ended(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """A ``read`` of a tar with an end: the docker CLI sends none when it has put the Dockerfile in by itself."""
+    length = 0
+    at_end = False
+
+    def read_on(size: int) -> bytes:
+        nonlocal length, at_end
+        data = b"" if at_end else read(size)
+        length += len(data)
+        if data or at_end:
+            return data
+        at_end = True
+        return bytes(-length % BLOCK + 2 * BLOCK)
+
+    return read_on
 
 
 def _keep_text(read: Callable[[int], bytes]) -> None:

@@ -87,7 +87,7 @@ def make_mount(mount: Mount) -> int:
     if mount.type != "bind":
         return mounts.make(mount.type, mount.source, mount.options)
     options = mounts.parse_options(mount.options)
-    made = mounts.clone(mount.source, recursive=options.recursive_bind)
+    made = mounts.pick_up(mount)
     mounts.apply(made, options)
     return made
 

@@ -16,6 +16,7 @@ import msgspec
 from wherry.model import manifests, reference
 from wherry.model.errors import Conflict, InvalidParameter, NotFound
 from wherry.model.image import ImageConfig
+from wherry.model.manifests import Manifest
 from wherry.model.reference import Reference
 from wherry.storage import digests
 from wherry.storage.blobs import Blobs
@@ -202,11 +203,46 @@ class Images:
         return self._blobs.read(image_id)
 
     def manifest(self, image_id: str) -> tuple[str, str] | None:
-        """(digest, media type) of a manifest that the image came with."""
-        row = self._database.one(
-            "SELECT digest, media_type FROM manifests WHERE image = ? ORDER BY digest LIMIT 1", (image_id,)
+        """(digest, media type) of a manifest that the image came with, and whose blobs are all here.
+
+        They are not when a layer was here before, from an archive that had it compressed in another way.
+        """
+        for digest, media_type in self._documents(image_id):
+            if media_type in manifests.MANIFESTS and digest in self._blobs:
+                found = manifests.decode(self._blobs.read(digest), Manifest, digest)
+                if all(layer.digest in self._blobs for layer in found.layers):
+                    return digest, media_type
+        return None
+
+    def indexes(self, image_id: str) -> list[tuple[str, str]]:
+        """(digest, media type) of the indexes that led to the image."""
+        return [each for each in self._documents(image_id) if each[1] in manifests.INDEXES]
+
+    def of_manifest(self, digest: str) -> str | None:
+        """The id of an image that came with this manifest."""
+        row = self._database.one("SELECT image FROM manifests WHERE digest = ? LIMIT 1", (digest,))
+        return row[0] if row else None
+
+    def names_with_blob(self, digest: str) -> list[Reference]:
+        """What the images are called that have a layer which came as this blob; those from a registry first."""
+        rows = self._database.query(
+            """
+            WITH RECURSIVE above (chain_id) AS (
+                SELECT chain_id FROM layers WHERE blob = ?
+                UNION SELECT layers.chain_id FROM layers JOIN above ON layers.parent = above.chain_id
+            )
+            SELECT name, tag, digest FROM names
+            WHERE image IN (SELECT id FROM images WHERE chain_id IN above) ORDER BY digest = '', name
+            """,
+            (digest,),
         )
-        return (row[0], row[1]) if row else None
+        return [_reference(name, tag, digest) for name, tag, digest in rows]
+
+    def _documents(self, image_id: str) -> list[tuple[str, str]]:
+        rows = self._database.query(
+            "SELECT digest, media_type FROM manifests WHERE image = ? ORDER BY digest", (image_id,)
+        )
+        return [(digest, media_type) for digest, media_type in rows]
 
     def platform(self, image_id: str) -> str:
         """The operating system that the image is for; this machine's when the image is gone."""
@@ -303,6 +339,14 @@ class Images:
                 )
         self._layers.release(chain)
         return image_id
+
+    def keep_document(self, image_id: str, raw: bytes, media_type: str) -> str:
+        """Keeps a manifest or an index as one of the image's; its digest."""
+        digest = digests.of(raw)
+        if self._database.one("SELECT 1 FROM manifests WHERE digest = ? AND image = ?", (digest, image_id)) is None:
+            self._blobs.write(raw)
+            self._database.execute("INSERT INTO manifests VALUES (?, ?, ?)", (digest, image_id, media_type))
+        return digest
 
     def transaction(self) -> AbstractContextManager[None]:
         """Several changes, all or none."""

@@ -147,6 +147,11 @@ class ReadAhead:
 _NEWS = struct.Struct("<Q?")
 
 
+def news(available: int, *, whole: bool = False) -> bytes:
+    """What a Feeder tells a Feed."""
+    return _NEWS.pack(available, whole)
+
+
 class Feed:
     """The reader's end of the news about a file that grows: how many bytes of it are there, and when it is whole.
 
@@ -162,10 +167,10 @@ class Feed:
     def wait(self, offset: int) -> int:
         """Blocks until there is something behind ``offset``; answers how much. 0 is the end of the file."""
         while self._available <= offset and not self._whole:
-            news = os.read(self._fd, _NEWS.size * 1024)
-            if not news:
+            told = os.read(self._fd, _NEWS.size * 1024)
+            if not told:
                 raise Truncated
-            self._available, self._whole = _NEWS.unpack_from(news, len(news) - _NEWS.size)
+            self._available, self._whole = _NEWS.unpack_from(told, len(told) - _NEWS.size)
         return max(0, self._available - offset)
 
 
@@ -179,7 +184,7 @@ class Feeder:
         if self._fd < 0:
             return
         try:
-            os.write(self._fd, _NEWS.pack(available, whole))
+            os.write(self._fd, news(available, whole=whole))
         except BrokenPipeError:
             self.close()
 

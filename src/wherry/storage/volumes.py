@@ -49,11 +49,12 @@ class Volumes:
     def create(self, volume: Volume) -> Volume:
         """Makes a volume, or gives the one that is there. Raises InvalidParameter for a bad name or option."""
         check_name(volume.name)
-        _check_options(volume.options)
         if volume.name in self._volumes:
             return self._volumes[volume.name]
-        os.makedirs(f"{self._root}/{volume.name}", mode=0o701, exist_ok=True)
-        os.makedirs(self.path(volume.name), mode=0o755, exist_ok=True)
+        if volume.driver == "local":
+            _check_options(volume.options)
+            os.makedirs(f"{self._root}/{volume.name}", mode=0o701, exist_ok=True)
+            os.makedirs(self.path(volume.name), mode=0o755, exist_ok=True)
         self._database.execute(
             "INSERT INTO volumes (name, body) VALUES (?, ?)", (volume.name, msgspec.json.encode(volume))
         )
@@ -68,7 +69,9 @@ class Volumes:
         shutil.rmtree(f"{self._root}/{name}", ignore_errors=True)
 
     def size(self, name: str) -> int:
-        """Bytes that the volume's files take, hard links once."""
+        """Bytes that the volume's files take, hard links once; -1 for one whose files are a plug-in's."""
+        if self.get(name).driver != "local":
+            return -1
         return _tree_size(self.path(name))
 
     def is_empty(self, name: str) -> bool:
@@ -79,7 +82,7 @@ class Volumes:
 def check_name(name: str) -> None:
     """Raises InvalidParameter in Docker's words."""
     if len(name) < 2:
-        raise InvalidParameter("volume name is too short, names should be at least two alphanumeric characters")
+        raise InvalidParameter(f"create {name}: volume name is too short, names should be at least two alphanumeric characters")
     if not _NAME.fullmatch(name):
         raise InvalidParameter(
             f'create {name}: "{name}" includes invalid characters for a local volume name, only '

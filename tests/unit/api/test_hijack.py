@@ -301,7 +301,9 @@ async def test_nothing_is_left_open(client: Any, engine: SimpleNamespace) -> Non
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
-def give_exec(engine: SimpleNamespace, result: Any, **config: Any) -> list[dict[str, Any]]:
+def give_exec(
+    engine: SimpleNamespace, result: Any, exited: asyncio.Future[int] | None = None, **config: Any
+) -> list[dict[str, Any]]:
     asked: list[dict[str, Any]] = []
     settings = {"tty": False, "attach_stdin": True, "detach_keys": ""} | config
 
@@ -311,7 +313,7 @@ def give_exec(engine: SimpleNamespace, result: Any, **config: Any) -> list[dict[
             raise result
         return result
 
-    engine.execs.get = lambda exec_id: SimpleNamespace(config=SimpleNamespace(**settings))
+    engine.execs.get = lambda exec_id: SimpleNamespace(config=SimpleNamespace(**settings), exited=exited)
     engine.execs.start = start
     return asked
 
@@ -332,6 +334,26 @@ async def test_exec_reads_its_body_and_then_streams(client: Any, engine: SimpleN
     await loop.sock_sendall(theirs, b"file")
     theirs.close()
     assert await reader.read() == b"file"
+    writer.close()
+
+
+async def test_the_end_of_an_exec_is_not_seen_before_its_exit_code_is_known(
+    client: Any, engine: SimpleNamespace
+) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    give_exec(engine, ours, exited)
+    reader, writer = await client.send("POST", "/exec/1/start", {}, **UPGRADE)
+    await client.head(reader)
+    theirs.sendall(b"all")
+    theirs.close()
+    assert await reader.readexactly(3) == b"all"
+    end = asyncio.ensure_future(reader.read())
+    await asyncio.sleep(0.05)
+    assert not end.done()
+    exited.set_result(3)
+    assert await asyncio.wait_for(end, 5) == b""
     writer.close()
 
 

@@ -1,0 +1,42 @@
+"""/auth, /distribution, /images/search and /images/{name}/push: what goes to registries"""
+
+from aiohttp import web
+
+from wherry.api import response
+from wherry.api.request import Request
+from wherry.engine.engine import Engine
+from wherry.registry.credentials import Credentials, from_header
+
+
+def credentials(request: Request) -> Credentials:
+    """The log-in that came along."""
+    return from_header(request.http.headers.get("X-Registry-Auth", ""))
+
+
+async def log_in(request: Request, engine: Engine) -> web.Response:
+    """POST /auth"""
+    return response.json(await engine.registry.log_in(await request.json(Credentials)))
+
+
+async def search(request: Request, engine: Engine) -> web.Response:
+    """GET /images/search"""
+    found = await engine.registry.search(
+        request.text("term"), request.integer("limit"), request.filters(), credentials(request)
+    )
+    return response.json(found)
+
+
+async def distribution(request: Request, engine: Engine) -> web.Response:
+    """GET /distribution/{name}/json"""
+    return response.json(await engine.registry.distribution(request.name, credentials(request)))
+
+
+async def manifest(request: Request, engine: Engine) -> web.Response:
+    """GET /distribution/{name}/manifest: wherry's own, for ``manifest inspect``"""
+    return response.json(await engine.registry.manifest(request.name, credentials(request)))
+
+
+async def push(request: Request, engine: Engine) -> web.StreamResponse:
+    """POST /images/{name}/push"""
+    progress = engine.pushes.push(request.name, request.text("tag"), credentials(request))
+    return await response.json_stream(request, progress)

@@ -1,0 +1,286 @@
+"""`network`: make, list and remove networks, and connect containers to them."""
+
+from __future__ import annotations
+
+import sys
+
+from wherry.cli import flags
+from wherry.cli.command import NONE, Command, CommandError, at_least, exactly, for_each
+from wherry.cli.formatting import RAW, TABLE, Row, joined_labels, listing, short_id
+from wherry.cli.texts import LISTING_FORMAT
+from wherry.client.client import quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.cli.command import Session
+    from wherry.cli.flags import Options
+
+COLUMNS = ("ID", "Name", "Driver", "Scope")
+_PRUNE_WARNING = "WARNING! This will remove all custom networks not used by at least one container."
+
+
+class NetworkRow(Row):
+    """A network of GET /networks."""
+
+    go_type = "*network.networkContext"
+    headers = {  # noqa: RUF012 - never changed
+        "ID": "NETWORK ID",
+        "Name": "NAME",
+        "Driver": "DRIVER",
+        "Scope": "SCOPE",
+        "IPv4": "IPV4",
+        "IPv6": "IPV6",
+        "Internal": "INTERNAL",
+        "Labels": "LABELS",
+        "CreatedAt": "CREATED AT",
+    }
+    methods = {"Label": ("string",)}  # noqa: RUF012 - never changed
+
+    def __init__(self, network: dict[str, Any], truncates: bool) -> None:
+        self.network, self.truncates = network, truncates
+
+    def text(self, key: str) -> str:
+        return str(self.network.get(key) or "")
+
+    def ID(self) -> str:
+        return short_id(self.text("Id")) if self.truncates else self.text("Id")
+
+    def Name(self) -> str:
+        return self.text("Name")
+
+    def Driver(self) -> str:
+        return self.text("Driver")
+
+    def Scope(self) -> str:
+        return self.text("Scope")
+
+    def IPv4(self) -> str:
+        return _truth(self.network.get("EnableIPv4"))
+
+    def IPv6(self) -> str:
+        return _truth(self.network.get("EnableIPv6"))
+
+    def Internal(self) -> str:
+        return _truth(self.network.get("Internal"))
+
+    def Labels(self) -> str:
+        return joined_labels(self.network.get("Labels"))
+
+    def Label(self, name: str) -> str:
+        return str((self.network.get("Labels") or {}).get(name, ""))
+
+    def CreatedAt(self) -> str:
+        moment, _, rest = self.text("Created").replace("T", " ").partition("Z")
+        return f"{moment} +0000 UTC{rest}"
+
+
+def _truth(value: object) -> str:
+    return "true" if value else "false"
+
+
+def network_path(name: str, action: str = "") -> str:
+    """The API's path of a network, or of what is done to it."""
+    return f"/networks/{quote(name)}" + (f"/{action}" if action else "")
+
+
+def run_create(session: Session, options: Options) -> None:
+    body: dict[str, Any] = {
+        "Name": options.arguments[0],
+        "Driver": options["driver"],
+        "Scope": options["scope"],
+        "Internal": options["internal"],
+        "Attachable": options["attachable"],
+        "Ingress": options["ingress"],
+        "ConfigOnly": options["config-only"],
+        "ConfigFrom": {"Network": options["config-from"]} if options["config-from"] else None,
+        "Options": options["opt"],
+        "Labels": dict(label.partition("=")[::2] for label in options["label"]),
+    }
+    ipam = {"Driver": options["ipam-driver"], "Options": options["ipam-opt"], "Config": _pools(options)}
+    if options["ipam-driver"] != "default" or ipam["Options"] or ipam["Config"]:
+        body["IPAM"] = ipam
+    for name, field in (("ipv4", "EnableIPv4"), ("ipv6", "EnableIPv6")):
+        if options.changed(name):
+            body[field] = options[name]
+    print(session.client.post("/networks/create", body)["Id"])
+
+
+def _pools(options: Options) -> list[dict[str, Any]]:
+    """The subnets, each with what of the other flags lies in it. Raises CommandError with docker's words."""
+    from ipaddress import ip_address, ip_network
+
+    def split(name: str) -> list[str]:
+        return [part for text in options[name] for part in text.split(",")]
+
+    try:
+        subnets = {text: ip_network(text, strict=False) for text in split("subnet")}
+        pools: dict[str, dict[str, Any]] = {text: {"Subnet": text} for text in subnets}
+        placed = [("IPRange", "range", text, ip_network(text, strict=False)[0], text) for text in split("ip-range")]
+        placed += [("Gateway", "gateway", text, ip_address(text), text) for text in split("gateway")]
+        placed += [("Aux", "aux-address", name, ip_address(at), at) for name, at in options["aux-address"].items()]
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    if not subnets and (options["ip-range"] or options["gateway"]):
+        raise CommandError("every ip-range or gateway must have a corresponding subnet")
+    for field, word, name, address, value in placed:
+        home = next((text for text, net in subnets.items() if address.version == net.version and address in net), None)
+        if home is None:
+            raise CommandError(f"no matching subnet for {word} {value}")
+        if field == "Aux":
+            pools[home].setdefault("AuxiliaryAddresses", {})[name] = value
+        elif field in pools[home]:
+            raise CommandError(f"cannot configure multiple {word}s ({value}, {pools[home][field]}) on the same subnet")
+        else:
+            pools[home][field] = value
+    return list(pools.values())
+
+
+def run_ls(session: Session, options: Options) -> None:
+    networks = session.client.get("/networks", filters=options["filter"] or None)
+    quiet = options["quiet"]
+    format = options["format"] or ("" if quiet else str(session.config.get("networksFormat") or "")) or TABLE
+    if format == TABLE and quiet:
+        format = "{{.ID}}"
+    elif format == RAW:
+        full = "network_id: {{.ID}}\\nname: {{.Name}}\\ndriver: {{.Driver}}\\nscope: {{.Scope}}\\n"
+        format = "network_id: {{.ID}}" if quiet else full
+    rows = [NetworkRow(each, not options["no-trunc"]) for each in sorted(networks, key=lambda each: str(each["Name"]))]
+    sys.stdout.write(listing(NetworkRow, rows, format, COLUMNS))
+
+
+def run_rm(session: Session, options: Options) -> None:
+    from wherry.client.errors import APIError
+
+    def remove(name: str) -> None:
+        try:
+            session.client.delete(network_path(name))
+        except APIError as error:
+            if not (options["force"] and error.not_found):
+                raise
+
+    for_each(options.arguments, remove)
+
+
+def run_connect(session: Session, options: Options) -> None:
+    network, container = options.arguments
+    address = {
+        "IPv4Address": options["ip"],
+        "IPv6Address": options["ip6"],
+        "LinkLocalIPs": [part for text in options["link-local-ip"] for part in text.split(",")],
+    }
+    driver_options = [part for text in options["driver-opt"] for part in text.split(",")]
+    for option in driver_options:
+        if "=" not in option:
+            raise CommandError("invalid key/value pair format in driver options")
+    endpoint = {
+        "IPAMConfig": {key: value for key, value in address.items() if value} or None,
+        "Links": options["link"] or None,
+        "Aliases": [part for text in options["alias"] for part in text.split(",")] or None,
+        "DriverOpts": dict(option.partition("=")[::2] for option in driver_options) or None,
+        "GwPriority": options["gw-priority"],
+    }
+    body = {"Container": container, "EndpointConfig": endpoint}
+    session.client.request("POST", network_path(network, "connect"), body=body).read()
+
+
+def run_disconnect(session: Session, options: Options) -> None:
+    network, container = options.arguments
+    body = {"Container": container, "Force": options["force"]}
+    session.client.request("POST", network_path(network, "disconnect"), body=body).read()
+
+
+def run_prune(session: Session, options: Options) -> None:
+    from wherry.cli import prune
+
+    filters = prune.filters_of(session, options)
+    if not options["force"] and not prune.confirm(_PRUNE_WARNING):
+        raise CommandError("network prune has been cancelled")
+    removed, _ = prune.prune_networks(session, filters)
+    if removed:
+        print(removed)
+
+
+CREATE = Command(
+    "create [OPTIONS] NETWORK",
+    "Create a network",
+    run_create,
+    flags=[
+        flags.switch("attachable", "", "Enable manual container attachment"),
+        flags.pairs("aux-address", "", "Auxiliary IPv4 or IPv6 addresses used by Network driver"),
+        flags.string("config-from", "", "The network from which to copy the configuration"),
+        flags.switch("config-only", "", "Create a configuration only network"),
+        flags.string("driver", "d", "Driver to manage the Network", default="bridge"),
+        flags.strings("gateway", "", "IPv4 or IPv6 Gateway for the master subnet", kind="strings"),
+        flags.switch("ingress", "", "Create swarm routing-mesh network"),
+        flags.switch("internal", "", "Restrict external access to the network"),
+        flags.strings("ip-range", "", "Allocate container ip from a sub-range", kind="strings"),
+        flags.string("ipam-driver", "", "IP Address Management Driver", default="default"),
+        flags.pairs("ipam-opt", "", "Set IPAM driver specific options"),
+        flags.switch("ipv4", "", "Enable or disable IPv4 address assignment", default=True),
+        flags.switch("ipv6", "", "Enable or disable IPv6 address assignment"),
+        flags.strings("label", "", "Set metadata on a network"),
+        flags.pairs("opt", "o", "Set driver specific options"),
+        flags.string("scope", "", "Control the network's scope"),
+        flags.strings("subnet", "", "Subnet in CIDR format that represents a network segment", kind="strings"),
+    ],
+    arguments=exactly(1),
+)
+LS = Command(
+    "ls [OPTIONS]",
+    "List networks",
+    run_ls,
+    flags=[
+        flags.filters('Provide filter values (e.g. "driver=bridge")'),
+        flags.string("format", "", LISTING_FORMAT),
+        flags.switch("no-trunc", "", "Do not truncate the output"),
+        flags.switch("quiet", "q", "Only display network IDs"),
+    ],
+    arguments=NONE,
+    aliases="wherry network ls, wherry network list",
+)
+RM = Command(
+    "rm NETWORK [NETWORK...]",
+    "Remove one or more networks",
+    run_rm,
+    flags=[flags.switch("force", "f", "Do not error if the network does not exist")],
+    arguments=at_least(1),
+    aliases="wherry network rm, wherry network remove",
+)
+CONNECT = Command(
+    "connect [OPTIONS] NETWORK CONTAINER",
+    "Connect a container to a network",
+    run_connect,
+    flags=[
+        flags.strings("alias", "", "Add network-scoped alias for the container", kind="strings"),
+        flags.strings("driver-opt", "", "driver options for the network", kind="strings"),
+        flags.integer(
+            "gw-priority",
+            "",
+            "Highest gw-priority provides the default gateway. Accepts positive and negative values.",
+        ),
+        flags.string("ip", "", 'IPv4 address (e.g., "172.30.100.104")'),
+        flags.string("ip6", "", 'IPv6 address (e.g., "2001:db8::33")'),
+        flags.strings("link", "", "Add link to another container"),
+        flags.strings("link-local-ip", "", "Add a link-local address for the container", kind="strings"),
+    ],
+    arguments=exactly(2),
+)
+DISCONNECT = Command(
+    "disconnect [OPTIONS] NETWORK CONTAINER",
+    "Disconnect a container from a network",
+    run_disconnect,
+    flags=[flags.switch("force", "f", "Force the container to disconnect from a network")],
+    arguments=exactly(2),
+)
+PRUNE = Command(
+    "prune [OPTIONS]",
+    "Remove all unused networks",
+    run_prune,
+    flags=[
+        flags.filters('Provide filter values (e.g. "until=<timestamp>")', short=""),
+        flags.switch("force", "f", "Do not prompt for confirmation"),
+    ],
+    arguments=NONE,
+)

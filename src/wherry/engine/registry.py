@@ -1,0 +1,150 @@
+"""What users ask of registries besides images: log-ins, searches, and what a name leads to there."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from wherry.engine.filters import boolean
+from wherry.engine.pull import translated
+from wherry.model import reference
+from wherry.model.errors import InvalidParameter
+from wherry.model.manifests import Descriptor, Manifest, Platform
+from wherry.model.reference import DEFAULT_DOMAIN
+from wherry.registry import hub
+from wherry.registry.credentials import NOBODY, Credentials, complete
+from wherry.registry.documents import Document
+from wherry.registry.endpoints import Registries
+from wherry.registry.errors import RegistryError
+from wherry.registry.hub import Hit
+from wherry.registry.repository import Repository
+from wherry.registry.session import Session
+
+_SEARCH_FILTERS = {"is-automated", "is-official", "stars"}
+_SEARCH_LIMIT = 25
+_SEARCH_MOST = 100
+
+
+class Registry:
+    def __init__(self, registries: Registries) -> None:
+        self._registries = registries
+
+    async def log_in(self, credentials: Credentials) -> dict[str, str]:
+        """The API's AuthResponse. Raises Unauthorized when the registry does not want them."""
+        async with Session(self._registries, complete(credentials)) as session:
+            token = await hub.log_in(session, hub.domain_of(credentials.serveraddress))
+        return {"Status": "Login Succeeded", "IdentityToken": token}
+
+    async def search(
+        self, term: str, limit: int | None, filters: Mapping[str, list[str]], credentials: Credentials = NOBODY
+    ) -> list[dict[str, Any]]:
+        """The API's search results, in the registry's order. Raises InvalidParameter, RegistryError."""
+        if not term:
+            raise InvalidParameter("search term is required")
+        limit = limit or _SEARCH_LIMIT
+        if not 1 <= limit <= _SEARCH_MOST:
+            raise InvalidParameter(f"limit {limit} is outside the range of [1, {_SEARCH_MOST}]")
+        _check_filters(filters)
+        domain, wanted = _split_term(term)
+        async with Session(self._registries, credentials) as session:
+            found = await hub.search(session, domain, wanted, limit)
+        return [_result(hit) for hit in found if _passes(hit, filters)]
+
+    async def distribution(self, name: str, credentials: Credentials = NOBODY) -> dict[str, Any]:
+        """The API's DistributionInspect: what a name leads to in its registry, and for which platforms."""
+        document, repository_platforms = await self._look(name, credentials)
+        return {
+            "Descriptor": {
+                "mediaType": document.media_type,
+                "digest": document.digest,
+                "size": len(document.raw),
+            },
+            "Platforms": [_platform(each) for each in repository_platforms],
+        }
+
+    async def manifest(self, name: str, credentials: Credentials = NOBODY) -> dict[str, Any]:
+        """The document that a name leads to, and those that it names in turn: {"Ref", "Descriptor", "Raw"} of each.
+
+        An extension of Docker's API, whose own command line asks the registry itself.
+        """
+        wanted = reference.parse(name).with_default_tag()
+        async with Session(self._registries, credentials) as session:
+            repository = Repository(session, wanted.domain, wanted.path)
+            with translated(wanted):
+                named = await repository.manifest(wanted.digest or wanted.tag)
+            entries = named.index().manifests if named.is_index else []
+            inner = [await repository.manifest(entry.digest) for entry in entries]
+        return {
+            "Ref": str(wanted),
+            "Descriptor": msgspec.to_builtins(named.descriptor),
+            "Raw": named.raw.decode("utf-8", "replace"),
+            "Manifests": [
+                {
+                    "Ref": f"{wanted.name}@{document.digest}",
+                    "Descriptor": msgspec.to_builtins(_with_platform(document, entry)),
+                    "Raw": document.raw.decode("utf-8", "replace"),
+                }
+                for document, entry in zip(inner, entries, strict=True)
+            ],
+        }
+
+    async def _look(self, name: str, credentials: Credentials) -> tuple[Document, list[Platform]]:
+        wanted = reference.parse(name).with_default_tag()
+        async with Session(self._registries, credentials) as session:
+            repository = Repository(session, wanted.domain, wanted.path)
+            with translated(wanted):
+                document = await repository.manifest(wanted.digest or wanted.tag)
+            if document.is_index:
+                return document, [entry.platform for entry in document.index().manifests if entry.platform is not None]
+            return document, await self._of_config(repository, document.manifest())
+
+    async def _of_config(self, repository: Repository, manifest: Manifest) -> list[Platform]:
+        try:
+            config = await repository.document(manifest.config)
+            return [msgspec.json.decode(config, type=Platform)]
+        except (RegistryError, msgspec.MsgspecError, RecursionError):
+            return []  # it is no image's, and says nothing
+
+
+def _with_platform(document: Document, entry: Descriptor) -> Descriptor:
+    return msgspec.structs.replace(document.descriptor, platform=entry.platform)
+
+
+def _platform(found: Platform) -> dict[str, str]:
+    shown = {"architecture": found.architecture, "os": found.os}
+    return shown | ({"variant": found.variant} if found.variant else {})
+
+
+def _split_term(term: str) -> tuple[str, str]:
+    """(registry, what to look for there): "localhost:5000/debian" names one, as the name of an image would."""
+    first, slash, rest = term.partition("/")
+    if slash and (set(".:") & set(first) or first == "localhost"):
+        return hub.domain_of(first), rest.removeprefix("library/") if first == DEFAULT_DOMAIN else rest
+    return DEFAULT_DOMAIN, term.removeprefix("library/")
+
+
+def _check_filters(filters: Mapping[str, list[str]]) -> None:
+    unknown = set(filters) - _SEARCH_FILTERS
+    if unknown:
+        raise InvalidParameter(f"invalid filter '{min(unknown)}'")
+    for text in filters.get("stars", ()):
+        if not text.isdigit():
+            raise InvalidParameter(f"invalid filter 'stars={text}'")
+
+
+def _passes(hit: Hit, filters: Mapping[str, list[str]]) -> bool:
+    if filters.get("is-automated") and boolean("is-automated", filters["is-automated"]) != hit.automated:
+        return False
+    if filters.get("is-official") and boolean("is-official", filters["is-official"]) != hit.official:
+        return False
+    return all(hit.stars >= int(text) for text in filters.get("stars", ()))
+
+
+def _result(hit: Hit) -> dict[str, Any]:
+    return {
+        "star_count": hit.stars,
+        "is_official": hit.official,
+        "name": hit.name,
+        "is_automated": hit.automated,
+        "description": hit.description,
+    }

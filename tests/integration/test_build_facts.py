@@ -1,0 +1,39 @@
+"""The same Dockerfiles, built by Docker and by wherry, give the same image: what Docker made is in each facts.json.
+
+scripts/build_facts.py writes those; each case is a folder with a Dockerfile, its context, and maybe arguments.
+"""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.support.engine import CACHE
+from tests.support.image_facts import facts
+
+CASES = sorted(path.parent for path in (Path(__file__).parent / "builds").glob("*/facts.json"))
+
+
+def test_there_are_enough() -> None:
+    assert len(CASES) >= 20
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_same_as_docker(
+    case: Path, docker: Callable[..., subprocess.CompletedProcess[str]], busybox: str, tmp_path: Path
+) -> None:
+    arguments = json.loads((case / "arguments.json").read_text()) if (case / "arguments.json").exists() else []
+    file, context = str(case / "Dockerfile"), str(case / "context")
+    try:
+        docker("build", "--network", "none", "--tag", "facts", *arguments, "--file", file, context,
+               env={"DOCKER_BUILDKIT": "0"}, check=True)  # fmt: skip
+        docker("save", "--output", str(tmp_path / "image.tar"), "facts", check=True)
+    finally:
+        docker("rmi", "--force", "facts")
+    ours = facts(tmp_path / "image.tar", CACHE / "busybox.image.tar")
+    theirs = json.loads((case / "facts.json").read_text())
+    assert ours["config"] == theirs["config"]
+    assert ours["author"] == theirs["author"]
+    assert ours["files"] == theirs["files"]
+    assert ours["history"] == theirs["history"]

@@ -1,0 +1,252 @@
+"""User-defined networks: who reaches whom, by which names, and changes while containers run."""
+
+import ipaddress
+import json
+from collections.abc import Iterator
+
+import pytest
+from tests.support.engine import Engine
+from tests.support.outside import Outside, outside
+from tests.support.talking import address_of, connect, execute, free_port, inspect, listen, reach, wait_for_listener
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[Outside]:
+    with outside() as made:
+        yield made
+
+
+@pytest.fixture
+def net(engine: Engine, busybox: str) -> Iterator[str]:
+    engine.docker("network", "create", "net", check=True)
+    yield "net"
+    engine.remove_containers()
+    engine.docker("network", "rm", "net")
+
+
+@pytest.fixture
+def other(engine: Engine, busybox: str) -> Iterator[str]:
+    engine.docker("network", "create", "other", check=True)
+    yield "other"
+    engine.remove_containers()
+    engine.docker("network", "rm", "other")
+
+
+def box(engine: Engine, name: str, *arguments: str) -> str:
+    engine.docker("run", "-d", "--name", name, *arguments, "busybox", "sleep", "1000", check=True)
+    return name
+
+
+def look_up(engine: Engine, name: str, wanted: str) -> list[str]:
+    """The addresses that nslookup finds, behind that of the server itself."""
+    shown = execute(engine, name, "nslookup", wanted).splitlines()
+    return [line.split()[1] for line in shown[2:] if line.startswith("Address")]
+
+
+def test_names_aliases_short_ids_and_reverse(engine: Engine, net: str) -> None:
+    server = listen(engine, "server", "--network", net, "--network-alias", "alias", "--hostname", "host")
+    box(engine, "asker", "--network", net)
+    address = address_of(engine, "server", net)
+    for name in ("server", "alias", server[:12], "host", "server.net", "SERVER"):
+        assert look_up(engine, "asker", name) == [address], name
+    assert reach(engine, "asker", "alias") == "server"
+    assert "server.net" in execute(engine, "asker", "nslookup", address)
+    engine.docker("rename", "server", "renamed", check=True)
+    assert look_up(engine, "asker", "renamed") == [address]
+    assert look_up(engine, "asker", "server") == []
+    engine.docker("stop", "-t", "0", "renamed", check=True)
+    assert look_up(engine, "asker", "alias") == []
+    resolv = execute(engine, "asker", "cat", "/etc/resolv.conf").splitlines()
+    assert "nameserver 127.0.0.11" in resolv
+    assert "options ndots:0" in resolv
+
+
+def test_an_alias_of_several_goes_round(engine: Engine, net: str) -> None:
+    addresses = set()
+    for number in range(3):
+        box(engine, f"box{number}", "--network", net, "--network-alias", "all")
+        addresses.add(address_of(engine, f"box{number}", net))
+    answers = [look_up(engine, "box0", "all") for _ in range(6)]
+    assert all(set(answer) == addresses for answer in answers)
+    assert {answer[0] for answer in answers} == addresses
+
+
+def test_other_networks_are_not_reached(engine: Engine, net: str, other: str, world: Outside) -> None:
+    port = free_port()
+    listen(engine, "server", "--network", net, "-p", f"{port}:80")
+    listen(engine, "plain")
+    box(engine, "stranger", "--network", other)
+    box(engine, "insider", "--network", net)
+    address = address_of(engine, "server", net)
+    assert reach(engine, "insider", address) == "server"
+    assert reach(engine, "stranger", address) == ""
+    assert reach(engine, "stranger", address_of(engine, "plain")) == ""
+    assert look_up(engine, "stranger", "server") == []
+    assert reach(engine, "stranger", world.host, port) == "server"  # published is for all
+    assert reach(engine, "insider", world.address, world.serve()) == world.host
+
+
+def test_connect_and_disconnect(engine: Engine, net: str, other: str) -> None:
+    listen(engine, "server", "--network", net)
+    wandering = box(engine, "wandering", "--network", other)
+    address = address_of(engine, "server", net)
+    assert reach(engine, wandering, address) == ""
+    engine.docker("network", "connect", "--alias", "w", "--link", "server:linked", net, wandering, check=True)
+    assert reach(engine, wandering, address) == "server"
+    assert reach(engine, wandering, "linked") == "server"
+    assert look_up(engine, "server", "w") == [address_of(engine, wandering, net)]
+    assert address_of(engine, wandering, net) in execute(engine, wandering, "cat", "/etc/hosts")
+    again = engine.docker("network", "connect", net, wandering)
+    assert f"endpoint with name {wandering} already exists in network {net}" in again.stderr
+    engine.docker("network", "disconnect", net, wandering, check=True)
+    assert reach(engine, wandering, address) == ""
+    assert look_up(engine, "server", "w") == []
+    assert list(inspect(engine, wandering)["NetworkSettings"]["Networks"]) == [other]
+    assert "eth1" not in execute(engine, wandering, "ls", "/sys/class/net")
+    wrong = engine.docker("network", "disconnect", net, wandering)
+    assert "is not connected to" in wrong.stderr
+
+
+def test_the_default_route_and_ports_follow(engine: Engine, net: str, other: str) -> None:
+    port = free_port()
+    listen(engine, "server", "--network", other, "-p", f"{port}:80")
+    assert connect("127.0.0.1", port) == "server"
+    engine.docker("network", "connect", net, "server", check=True)
+    engine.docker("network", "disconnect", other, "server", check=True)
+    gateway = address_of(engine, "server", net, "Gateway")
+    assert f"default via {gateway} " in execute(engine, "server", "ip", "route")
+    assert connect("127.0.0.1", port) == "server"
+
+
+def test_from_the_default_network_to_one_with_names(engine: Engine, net: str) -> None:
+    listen(engine, "server", "--network", net)
+    plain = box(engine, "plain")
+    engine.docker("network", "connect", net, plain, check=True)
+    assert reach(engine, plain, "server") == "server"
+
+
+def test_static_addresses(engine: Engine, busybox: str) -> None:
+    engine.docker("network", "create", "--subnet", "10.231.0.0/24", "--gateway", "10.231.0.254", "--ip-range",
+                  "10.231.0.128/25", "--aux-address", "router=10.231.0.129", "fixed", check=True)  # fmt: skip
+    try:
+        box(engine, "asked", "--network", "fixed", "--ip", "10.231.0.7")
+        box(engine, "given", "--network", "fixed")
+        assert address_of(engine, "asked", "fixed") == "10.231.0.7"
+        given = ipaddress.ip_address(address_of(engine, "given", "fixed"))
+        assert given in ipaddress.ip_network("10.231.0.128/25")
+        assert str(given) != "10.231.0.129"
+        assert "default via 10.231.0.254" in execute(engine, "given", "ip", "route")
+        taken = engine.docker("run", "--rm", "--network", "fixed", "--ip", "10.231.0.7", busybox, "true")
+        assert "Address already in use" in taken.stderr
+        outside = engine.docker("run", "--rm", "--network", "fixed", "--ip", "10.232.0.7", busybox, "true")
+        assert "no configured subnet contains IP address 10.232.0.7" in outside.stderr
+        clash = engine.docker("network", "create", "--subnet", "10.231.0.0/16", "clash")
+        assert "Pool overlaps with other one on this address space" in clash.stderr
+    finally:
+        engine.remove_containers()
+        engine.docker("network", "rm", "fixed", check=True)
+
+
+def test_an_internal_network_has_no_way_out(engine: Engine, busybox: str, world: Outside) -> None:
+    engine.docker("network", "create", "--internal", "inside", check=True)
+    try:
+        listen(engine, "server", "--network", "inside")
+        box(engine, "client", "--network", "inside")
+        assert reach(engine, "client", "server") == "server"
+        assert "default" not in execute(engine, "client", "ip", "route")
+        gateway = engine.request("GET", "/networks/inside").body["IPAM"]["Config"][0]["Gateway"]
+        route = ("ip", "route", "add", "default", "via", gateway)
+        engine.docker("exec", "--privileged", "client", *route, check=True)
+        assert reach(engine, "client", world.address, world.serve()) == ""
+    finally:
+        engine.remove_containers()
+        engine.docker("network", "rm", "inside", check=True)
+
+
+def test_without_communication_only_links_are_reached(engine: Engine, busybox: str) -> None:
+    engine.docker("network", "create", "-o", "com.docker.network.bridge.enable_icc=false", "quiet", check=True)
+    try:
+        port = free_port()
+        listen(engine, "server", "--network", "quiet", "-p", f"{port}:80")
+        box(engine, "client", "--network", "quiet")
+        assert reach(engine, "client", address_of(engine, "server", "quiet")) == ""
+        assert connect("127.0.0.1", port) == "server"
+    finally:
+        engine.remove_containers()
+        engine.docker("network", "rm", "quiet", check=True)
+
+
+def test_ipv6(engine: Engine, busybox: str) -> None:
+    engine.docker("network", "create", "--ipv6", "--subnet", "fd00:231::/64", "six", check=True)
+    try:
+        port = free_port()
+        server = ("nc", "-ll", "-p", "80", "-e", "/bin/echo", "-n", "server")
+        engine.docker("run", "-d", "--name", "server", "--network", "six", "--ip6", "fd00:231::99", "-p", f"{port}:80",
+                      busybox, *server, check=True)  # fmt: skip
+        wait_for_listener(engine, "server", 80)
+        box(engine, "client", "--network", "six")
+        address = address_of(engine, "server", "six", "GlobalIPv6Address")
+        assert address == "fd00:231::99"
+        assert look_up(engine, "client", "server") == [address_of(engine, "server", "six"), address]
+        assert "1 packets received" in execute(engine, "client", "ping", "-6", "-c", "1", "-W", "2", "server")
+        assert connect("::1", port) == "server"
+        assert connect(address, 80) == "server"
+        assert connect("127.0.0.1", port) == "server"
+    finally:
+        engine.remove_containers()
+        engine.docker("network", "rm", "six", check=True)
+
+
+def test_macvlan(engine: Engine, busybox: str, world: Outside) -> None:
+    parent = f"parent={world.port}"
+    engine.docker("network", "create", "-d", "macvlan", "-o", parent, "--subnet", "10.233.0.0/24", "lan", check=True)
+    try:
+        listen(engine, "server", "--network", "lan")
+        box(engine, "client", "--network", "lan")
+        assert reach(engine, "client", "server") == "server"
+    finally:
+        engine.remove_containers()
+        engine.docker("network", "rm", "lan", check=True)
+
+
+def test_networks_are_listed_inspected_and_removed(engine: Engine, net: str) -> None:
+    names = engine.docker("network", "ls", "--format", "{{.Name}}").stdout.split()
+    assert set(names) >= {"bridge", "host", "none", net}
+    assert engine.docker("network", "ls", "-q", "-f", "type=custom", "-f", f"name={net}").stdout.count("\n") == 1
+    box(engine, "user", "--network", net)
+    found = json.loads(engine.docker("network", "inspect", net).stdout)[0]
+    assert [each["Name"] for each in found["Containers"].values()] == ["user"]
+    refused = engine.docker("network", "rm", net)
+    assert "has active endpoints" in refused.stderr
+    assert "is a pre-defined network and cannot be removed" in engine.docker("network", "rm", "bridge").stderr
+    assert "already exists" in engine.docker("network", "create", net).stderr
+    assert "not found" in engine.docker("network", "rm", "nowhere").stderr
+    engine.docker("rm", "-f", "user", check=True)
+    engine.docker("network", "create", "--label", "keep", "kept", check=True)
+    pruned = engine.docker("network", "prune", "-f", "--filter", "label!=keep").stdout
+    assert net in pruned
+    assert "kept" not in pruned
+    engine.docker("network", "rm", "kept", check=True)
+
+
+def test_events(engine: Engine, net: str) -> None:
+    engine.docker("run", "--rm", "--name", "short", "--network", net, "busybox", "true", check=True)
+    shown = engine.docker("events", "--since", "10s", "--until", "0s", "--filter", "type=network", "--format",
+                          "{{.Action}} {{.Actor.Attributes.name}}").stdout.splitlines()  # fmt: skip
+    own = [line.split()[0] for line in shown if line.endswith(" net")]
+    assert own[-3:] == ["create", "connect", "disconnect"]
+
+
+def test_the_wherry_command(engine: Engine, busybox: str) -> None:
+    created = engine.wherry("network", "create", "--subnet", "10.234.0.0/24", "--label", "a=b", "mine", check=True)
+    try:
+        assert len(created.stdout.strip()) == 64
+        assert "mine" in engine.wherry("network", "ls", check=True).stdout
+        box(engine, "plain")
+        engine.wherry("network", "connect", "--ip", "10.234.0.9", "mine", "plain", check=True)
+        assert address_of(engine, "plain", "mine") == "10.234.0.9"
+        engine.wherry("network", "disconnect", "mine", "plain", check=True)
+        assert json.loads(engine.wherry("network", "inspect", "mine", check=True).stdout)[0]["Labels"] == {"a": "b"}
+    finally:
+        engine.remove_containers()
+        engine.wherry("network", "rm", "mine", check=True)

@@ -1,0 +1,90 @@
+"""What a container, or somebody outside, must not reach."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from tests.support.engine import Engine
+from tests.support.outside import Outside, outside
+from tests.support.talking import address_of, connect, execute, free_port, inspect, listen
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[Outside]:
+    with outside() as made:
+        yield made
+
+
+def test_localhost_is_not_reached_from_outside(engine: Engine, busybox: str, world: Outside) -> None:
+    """CVE-2020-8558: a neighbour sends packets for 127.0.0.1 to this host's link address."""
+    port = free_port()
+    listen(engine, "private", "-p", f"127.0.0.1:{port}:80")
+    assert connect("127.0.0.1", port) == "private"
+    world.run("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
+    world.run("ip", "address", "del", "127.0.0.1/8", "dev", "lo")
+    world.run("ip", "route", "add", "127.0.0.1/32", "via", world.host, "dev", "eth0", "src", world.address)
+    try:
+        assert world.connect("127.0.0.1", port, 1).startswith("!")
+        with socket.create_server(("127.0.0.1", 0)) as own:
+            assert world.connect("127.0.0.1", own.getsockname()[1], 1).startswith("!")
+    finally:
+        world.run("ip", "route", "del", "127.0.0.1/32")
+        world.run("ip", "address", "add", "127.0.0.1/8", "dev", "lo")
+
+
+def test_localhost_is_not_reached_from_a_container(engine: Engine, busybox: str) -> None:
+    """The bridge lets packets of 127.0.0.1 out, so containers could try to send some in."""
+    engine.docker("run", "-d", "--name", "box", "--privileged", busybox, "sleep", "1000", check=True)
+    gateway = inspect(engine, "box")["NetworkSettings"]["Gateway"]
+    script = f"""
+        echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet
+        ip address del 127.0.0.1/8 dev lo
+        ip route add 127.0.0.1/32 via {gateway} dev eth0
+        nc -w 1 127.0.0.1 %d </dev/null"""
+    with socket.create_server(("127.0.0.1", 0)) as own:
+        own.settimeout(2)
+        execute(engine, "box", "sh", "-c", script % own.getsockname()[1])
+        with pytest.raises(TimeoutError):
+            own.accept()
+
+
+def test_ports_that_are_not_published_are_not_reached_by_a_route(engine: Engine, busybox: str, world: Outside) -> None:
+    listen(engine, "quiet")
+    address = address_of(engine, "quiet")
+    assert connect(address, 80) == "quiet"
+    world.run("ip", "route", "add", f"{address}/32", "via", world.host)
+    try:
+        assert world.connect(address, 80, 1).startswith("!")
+    finally:
+        world.run("ip", "route", "del", f"{address}/32")
+
+
+def test_a_container_cannot_send_as_somebody_else(engine: Engine, busybox: str, world: Outside) -> None:
+    """From an address that its network does not have: a datagram that would need no answer."""
+    engine.docker("run", "-d", "--name", "liar", "--privileged", busybox, "sleep", "1000", check=True)
+    pid = str(inspect(engine, "liar")["State"]["Pid"])
+    send = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('203.0.113.9', 0)); s.sendto(b'x', (%r, %d))"
+    execute(engine, "liar", "ip", "address", "add", "203.0.113.9/32", "dev", "lo")
+    gateway = inspect(engine, "liar")["NetworkSettings"]["Gateway"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+        own.bind((gateway, 0))
+        own.settimeout(1)
+        command = ["nsenter", "--net", "--target", pid, sys.executable, "-c", send % own.getsockname()]
+        subprocess.run(command, check=True)
+        with pytest.raises(TimeoutError):
+            own.recv(10)
+
+
+def test_the_name_service_answers_only_its_own_container(engine: Engine, busybox: str) -> None:
+    engine.docker("network", "create", "net", check=True)
+    try:
+        engine.docker("run", "-d", "--name", "box", "--network", "net", busybox, "sleep", "1000", check=True)
+        sockets = execute(engine, "box", "cat", "/proc/net/udp", "/proc/net/tcp")
+        listening = [line.split()[1] for line in sockets.splitlines() if ":" in line and "local" not in line]
+        assert listening
+        assert all(each.startswith("0B00007F:") for each in listening)  # 127.0.0.11
+    finally:
+        engine.remove_containers()
+        engine.docker("network", "rm", "net", check=True)
