@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support.api_definition import ApiDefinition
 from tests.support.engine import CACHE, PROJECT, WHERRY, Engine, docker_cli, wait_until_gone
 from tests.support.footprint import footprint

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support.engine import CACHE, WHERRY, Engine, docker_cli, run_client
 from tests.support.terminal import Terminal
 

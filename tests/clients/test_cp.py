@@ -9,6 +9,7 @@ from base64 import b64decode
 from pathlib import Path
 
 import pytest
+
 from tests.clients.conftest import Cli
 from tests.support.engine import Engine
 

@@ -1,6 +1,7 @@
 """``exec``: one more process in a container that runs."""
 
 import pytest
+
 from tests.clients.conftest import Cli
 
 

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+
 from tests.clients.conftest import Cli
 from tests.support.engine import Engine
 

@@ -1,6 +1,7 @@
 """``-it``: a container behind a real terminal, from raw mode to the terminal's own settings again."""
 
 import pytest
+
 from tests.clients.conftest import Cli
 
 

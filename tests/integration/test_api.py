@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from tests.support.api_definition import ApiDefinition
 from tests.support.engine import Engine, Response
 

@@ -21,10 +21,10 @@ from typing import Any
 
 import pytest
 import zstandard
+
 from tests.support.disk import Disk, docker_archive, everything, look, stream
 from tests.unit.storage import tars
 from tests.unit.storage.tars import member
-
 from wherry.model import reference
 from wherry.model.errors import InvalidParameter, NotFound
 from wherry.model.image import History, ImageConfig

@@ -4,19 +4,30 @@ scripts/build_facts.py writes those; each case is a folder with a Dockerfile, it
 """
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from tests.support.engine import CACHE
 from tests.support.image_facts import facts
+
+# Said in the history since BuildKit 0.10; the facts are of an older one.
+_FLAGS = re.compile(r"--ch(?:own|mod)=\S+ ")
 
 CASES = sorted(path.parent for path in (Path(__file__).parent / "builds").glob("*/facts.json"))
 
 
 def test_there_are_enough() -> None:
     assert len(CASES) >= 20
+
+
+def leftovers(case: Path) -> list[str]:
+    """Empty directories that Docker's builder of the time leaves where it had mounted something."""
+    file = case / "leftovers.json"
+    return json.loads(file.read_text()) if file.exists() else []
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -33,7 +44,8 @@ def test_same_as_docker(
         docker("rmi", "--force", "facts")
     ours = facts(tmp_path / "image.tar", CACHE / "busybox.image.tar")
     theirs = json.loads((case / "facts.json").read_text())
+    theirs["files"] = {name: value for name, value in theirs["files"].items() if name not in leftovers(case)}
     assert ours["config"] == theirs["config"]
     assert ours["author"] == theirs["author"]
     assert ours["files"] == theirs["files"]
-    assert ours["history"] == theirs["history"]
+    assert [_FLAGS.sub("", step) for step in ours["history"]] == theirs["history"]

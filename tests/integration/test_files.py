@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support.disk import Disk, everything, look, stream
 from tests.unit.storage import tars
 from tests.unit.storage.tars import member
-
 from wherry.model.errors import InvalidParameter, NotFound
 from wherry.model.image import ImageConfig
 

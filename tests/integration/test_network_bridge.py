@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+
 from tests.support.engine import Engine
 from tests.support.outside import Outside, outside
 from tests.support.talking import (
@@ -18,7 +19,6 @@ from tests.support.talking import (
     reach,
     wait_for_listener,
 )
-
 from wherry.linux.rtnetlink import Route
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
+
 from tests.support.engine import Engine
 from tests.support.outside import Outside, outside
 from tests.support.talking import address_of, connect, execute, free_port, inspect, listen, reach, wait_for_listener

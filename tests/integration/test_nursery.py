@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.disk import Disk
 
+from tests.support.disk import Disk
 from wherry.model.errors import EngineError
 from wherry.storage import jobs, nursery
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support.bundles import KERNEL_MOUNTS, Bundles, read_all, read_until, run, split, start_attached
 
+from tests.support.bundles import KERNEL_MOUNTS, Bundles, read_all, read_until, run, split, start_attached
 from wherry.linux.cgroups import DEFAULT_DEVICE_RULES, Hierarchies, Resources
 from wherry.linux.mounts import Mount
 from wherry.runtime import protocol

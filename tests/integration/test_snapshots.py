@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.support.disk import Disk, everything, look
 from tests.unit.storage import tars
 from tests.unit.storage.tars import member

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.support.engine import Engine, docker_cli
 
 COUNT = 'i=0; while true; do echo "line $i"; i=$((i+1)); sleep 0.02; done'

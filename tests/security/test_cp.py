@@ -3,6 +3,7 @@
 CVE-2018-15664 (a link swapped in while the engine resolves a path), CVE-2019-14271 (code loaded from the container).
 """
 
+import contextlib
 import io
 import os
 import tarfile
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.engine import Engine
 
+from tests.support.engine import Engine
 from wherry.cli.command import CommandError
 from wherry.cli.copying.unpack import Unpacker
 
@@ -117,10 +118,8 @@ def test_an_archive_never_leads_out_of_a_copy_s_place(secret: Path, members: Any
     place.mkdir()
     packed = archive_of([(n, k, v.format(secret.parent) if isinstance(v, str) else v) for n, k, v in members])
     chunks = iter([memoryview(packed)])
-    try:
+    with contextlib.suppress(CommandError):
         Unpacker(str(place)).unpack(lambda: next(chunks, memoryview(b"")))
-    except CommandError:
-        pass
     assert secret.read_text() == "the host's"
     assert secret.stat().st_nlink == 1
 

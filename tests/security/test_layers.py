@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 import zstandard
+
 from tests.support.disk import Disk, docker_archive, stream
 from tests.unit.storage import tars
 from tests.unit.storage.tars import member
-
 from wherry.model.errors import EngineError, InvalidParameter, NotFound
 from wherry.storage import compression
 from wherry.storage.sources import StreamSource

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+
 from tests.support.engine import Engine
 from tests.support.outside import Outside, outside
 from tests.support.talking import address_of, connect, execute, free_port, inspect, listen

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support.bundles import KERNEL_MOUNTS, Bundles, read_all, read_until, run, split, start_attached
 
+from tests.support.bundles import KERNEL_MOUNTS, Bundles, read_all, read_until, run, split, start_attached
 from wherry.linux import mounts
 from wherry.linux.cgroups import Hierarchies
 from wherry.linux.mounts import Mount

@@ -12,7 +12,6 @@ from typing import Any
 
 from tests.unit.storage import tars
 from tests.unit.storage.tars import member
-
 from wherry.linux import mounts
 from wherry.model import reference
 from wherry.model.image import History, ImageConfig

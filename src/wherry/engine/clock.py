@@ -44,10 +44,9 @@ def parse_moment(text: str) -> int:
 
     Raises InvalidParameter.
     """
-    try:
-        return int(float(text) * _SECOND)
-    except ValueError:
-        pass
+    seconds, _, fraction = text.partition(".")
+    if seconds.isdigit() and (fraction.isdigit() or not fraction):
+        return int(seconds) * _SECOND + int(fraction[:9].ljust(9, "0"))
     try:
         if re.fullmatch(r"([0-9.]+(h|m|s|ms))+", text):
             units = {"h": 3600, "m": 60, "s": 1, "ms": 0.001}

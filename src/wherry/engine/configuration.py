@@ -129,6 +129,7 @@ def complete_host_config(asked: HostConfig, engine: EngineConfig) -> HostConfig:
     host.runtime = asked.runtime or "wherry"
     if not asked.log_config.type:
         host.log_config = msgspec.structs.replace(asked.log_config, type=_SAID_DRIVER)
+    host.oom_kill_disable = bool(asked.oom_kill_disable)
     if asked.memory_swappiness == -1:  # what the docker CLI sends for not said
         host.memory_swappiness = None
     if not asked.restart_policy.name:

@@ -34,7 +34,7 @@ class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
     ``type`` is a file system ("overlay", "tmpfs", "proc", …) or "bind". ``target`` is absolute in the container's view,
     "" for the root itself. ``options`` are mount(8)'s: flags ("ro", "nosuid"), propagation ("rslave") and file-system
     data ("size=64m", "lowerdir=…"). ``create`` makes a missing target: "dir", "file", or "" to fail.
-    ``subpath`` is the part of a bind's source that is meant; links in it are followed, and lead no further than the source.
+    ``subpath`` is the part of a bind's source that is meant; links in it are followed, but not out of the source.
     """
 
     type: str

@@ -43,9 +43,9 @@ class State(msgspec.Struct):
 class Container(msgspec.Struct):
     """One row of the state. ``created`` in nanoseconds since the epoch; ``image_id`` and ``chain_id`` are digests.
 
-    ``networks`` and ``attachments`` have the networks' names for keys; ``ports`` are the published ones while it runs, by the container's ("80/tcp"). ``user_stopped`` remembers that a
-    person stopped it, which the restart policy "unless-stopped" respects. ``log`` is the driver in use, which the host
-    configuration may call by another name.
+    ``networks`` and ``attachments`` have the networks' names for keys; ``ports`` are the published ones while it runs,
+    by the container's ("80/tcp"). ``user_stopped`` remembers that a person stopped it, which the restart policy
+    "unless-stopped" respects. ``log`` is the driver in use, which the host configuration may call by another name.
     """
 
     id: str

@@ -8,7 +8,7 @@ PREDEFINED = ("bridge", "host", "none")
 
 
 class IpamPool(msgspec.Struct, omit_defaults=True):
-    """One subnet of a network. ``auxiliary_addresses`` are those that no container gets, by the names of who has them."""
+    """One subnet of a network. ``auxiliary_addresses`` are those no container gets, by the names of who has them."""
 
     subnet: str = msgspec.field(default="", name="Subnet")
     ip_range: str = msgspec.field(default="", name="IPRange")

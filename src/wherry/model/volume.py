@@ -6,7 +6,10 @@ from wherry.model.host import MountRequest
 
 
 class Volume(msgspec.Struct):
-    """A volume; ``driver`` is "local" or the name of a plug-in. ``created`` in nanoseconds; anonymous ones go with their container."""
+    """A volume; ``driver`` is "local" or the name of a plug-in. ``created`` in nanoseconds since the epoch.
+
+    Anonymous ones go with their container.
+    """
 
     name: str
     created: int

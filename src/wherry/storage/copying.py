@@ -89,10 +89,8 @@ class Copier:
     # Sources
 
     def _copy_directory(self, found: Found, place: str) -> None:
-        """What is in a directory. One that is there already stays as it is itself."""
-        self._make_directories(posixpath.dirname(place))
-        if self._make_directory(place):
-            self._describe(place, found.facts)
+        """What is in a directory. The one that it goes to is not made like it, in Docker either."""
+        self._make_directories(place)
         for entry in self._tree.walk(found):
             self._copy_entry(entry, f"{place.rstrip('/')}/{entry.path}")
 
@@ -173,7 +171,8 @@ class Copier:
         directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             plain = compression.decompressor(kind, lambda size: os.read(fd, size))
-            Unpacker(directory, owner=self._owner).unpack(StreamSource(plain))
+            # --chown does not reach into archives, in Docker either.
+            Unpacker(directory).unpack(StreamSource(plain))
         finally:
             os.close(directory)
 
@@ -206,9 +205,7 @@ class Copier:
         mode = stat.S_IMODE(facts.st_mode)
         os.chmod(
             path,
-            self._mode(
-                mode,
-            )
+            self._mode(mode)
             if self._mode
             else mode,
         )

@@ -82,7 +82,9 @@ class Volumes:
 def check_name(name: str) -> None:
     """Raises InvalidParameter in Docker's words."""
     if len(name) < 2:
-        raise InvalidParameter(f"create {name}: volume name is too short, names should be at least two alphanumeric characters")
+        raise InvalidParameter(
+            f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )
     if not _NAME.fullmatch(name):
         raise InvalidParameter(
             f'create {name}: "{name}" includes invalid characters for a local volume name, only '

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.answering_engine import AnsweringEngine
 
+from tests.support.answering_engine import AnsweringEngine
 from wherry.cli import main
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import pytest
-from tests.support.scripted_engine import Request, ScriptedEngine, error, json_answer
 
+from tests.support.scripted_engine import Request, ScriptedEngine, error, json_answer
 from wherry.cli import main
 
 DOCKER = shutil.which("docker")

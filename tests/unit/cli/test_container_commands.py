@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.scripted_engine import Request, ScriptedEngine, answer, error, frame, json_answer
 
+from tests.support.scripted_engine import Request, ScriptedEngine, answer, error, frame, json_answer
 from wherry.cli import main
 
 Call = Callable[..., tuple[int, str, str]]

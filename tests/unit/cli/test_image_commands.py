@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from tests.support.answering_engine import AnsweringEngine
 
 Cli = Callable[..., tuple[int, str, str]]

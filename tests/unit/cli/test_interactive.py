@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support.scripted_engine import ScriptedContainer, ScriptedEngine, error, frame, json_answer
 from tests.support.terminal import Terminal
 

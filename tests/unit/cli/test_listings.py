@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.answering_engine import AnsweringEngine
 
+from tests.support.answering_engine import AnsweringEngine
 from wherry.cli import formatting, inspect, main, ps
 from wherry.cli.images import rows_of
 

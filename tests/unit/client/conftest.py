@@ -1,8 +1,8 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.support.scripted_engine import ScriptedEngine
 
+from tests.support.scripted_engine import ScriptedEngine
 from wherry.client.client import Client
 
 

@@ -2,6 +2,7 @@ import socket
 from typing import Any
 
 import pytest
+
 from tests.support.scripted_engine import (
     Request,
     ScriptedContainer,
@@ -12,7 +13,6 @@ from tests.support.scripted_engine import (
     head,
     json_answer,
 )
-
 from wherry.client.client import API_VERSION, Client, quote
 from wherry.client.errors import APIError, ConnectionFailed, ConnectionLost
 from wherry.client.streams import frames

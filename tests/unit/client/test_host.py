@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.support.scripted_engine import ScriptedEngine, json_answer, upgraded
 
+from tests.support.scripted_engine import ScriptedEngine, json_answer, upgraded
 from wherry.client.client import Client
 from wherry.client.errors import ConnectionFailed, HostError
 from wherry.client.host import TLS, Host

@@ -4,8 +4,8 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.scripted_engine import frame
 
+from tests.support.scripted_engine import frame
 from wherry.client.streams import VECTORS, Demultiplexer, StreamError, write_all
 
 Frames = list[tuple[int, bytes]]

@@ -8,8 +8,8 @@ import sys
 
 import pyseccomp
 import pytest
-from tests.support import classic_bpf as bpf
 
+from tests.support import classic_bpf as bpf
 from wherry.linux import seccomp
 from wherry.linux.capabilities import DEFAULT, NAMES
 from wherry.linux.seccomp import Architecture, Argument, Condition, Profile, ProfileError, Rule

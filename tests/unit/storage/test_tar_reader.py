@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.storage import tars
 
+from tests.unit.storage import tars
 from wherry.storage import tar_reader
 from wherry.storage.sources import FileSource
 from wherry.storage.tar_reader import TarError, TarReader

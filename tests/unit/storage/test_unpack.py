@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.unit.storage import tars
 from tests.unit.storage.tars import member
-
 from wherry.storage.contents import UnpackError
 from wherry.storage.tar_reader import TarError
 from wherry.storage.unpack import Limits, Unpacked, Unpacker, clean

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+
 from tests.support.api_definition import ApiDefinition
 
 SWAGGER: dict[str, Any] = {
