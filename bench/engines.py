@@ -37,6 +37,12 @@ class Engine:
     def environment(self) -> dict[str, str]:
         return {name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "WHERRY_"))}
 
+    @property
+    def pid(self) -> int:
+        """Of a process in its namespaces."""
+        assert self._process is not None, "the engine is not running"
+        return self._process.pid
+
     def processes(self) -> list[int]:
         return memory.in_network_namespace(self._namespace)
 

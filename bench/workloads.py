@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 
-from bench import memory
+from bench import memory, pull
 from bench.engines import CACHE, Client
 
 BUSYBOX = "busybox:latest"
@@ -162,4 +162,6 @@ WORKLOADS = [
     Workload("logs of those", read_logs, 3, container_with_logs, 1 / 20, 1 / 20),
     Workload("load of a Debian image", load, 3, goal=1 / 2, goal_docker_cli=1 / 2),
     Workload("commit of 100 MB", commit, 3, filled_container, goal=1 / 2, goal_docker_cli=1 / 2),
+    Workload("pull of 10 layers, 1 GB, 30,000 files", pull.pull, 3, pull.registry, 1 / 2, 1 / 2),
+    Workload("pull of the same when it is there", pull.pull_again, 5, pull.pulled, 1 / 3, 1 / 3),
 ]  # fmt: skip

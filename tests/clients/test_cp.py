@@ -147,14 +147,14 @@ def test_what_cannot_be(cli: Cli, busybox: str, tmp_path: Path, monkeypatch: pyt
         (["refusing:/etc/passwd", "no/where"], f'invalid output path: directory "{tmp_path}/no" does not exist'),
         (["-", "refusing:/etc/passwd"], 'destination "refusing:/etc/passwd" must be a directory'),
     ):
-        assert cli.fails("cp", *words).splitlines()[-1] == reason
+        refused = cli("cp", *words)
+        assert (refused.returncode, refused.stderr.splitlines()[-1]) == (1, reason)
     cli.ok("rm", name)
 
 
 def test_a_directory_never_replaces_a_file(cli: Cli, container: str, tmp_path: Path) -> None:
     (tmp_path / "file").mkdir()
-    told = cli.fails("cp", str(tmp_path / "file"), f"{container}:/t")
-    assert 'cannot overwrite non-directory "/file" with directory "/file"' in told or "cannot overwrite" in told
+    assert "cannot overwrite non-directory" in cli.fails("cp", str(tmp_path / "file"), f"{container}:/t")
 
 
 def test_the_progress_is_for_terminals(cli: Cli, busybox: str, tmp_path: Path) -> None:

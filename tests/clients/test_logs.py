@@ -125,12 +125,19 @@ def test_attach_shows_what_comes_from_now_on(cli: Cli, busybox: str) -> None:
 
 def test_attach_gives_input(cli: Cli, busybox: str) -> None:
     cli.ok("run", "-di", "--name", "reader", busybox, "sh", "-c", "read line; echo got $line")
-    finished = cli("attach", "reader", input="something\n")
-    assert (finished.stdout, finished.returncode) == ("got something\n", 0)
+    process = cli.begin("attach", "reader")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("something\n")
+    process.stdin.flush()  # and not closed: where the container keeps its input open, that ends the attachment
+    assert process.stdout.readline() == "got something\n"
+    process.communicate(timeout=20)
+    assert process.returncode == 0
 
 
 def test_attach_passes_signals_on(cli: Cli, busybox: str) -> None:
-    line = "trap 'echo got it; exit 7' USR1; while [ ! -e /go ]; do sleep 0.05; done; echo up; while :; do sleep 0.05; done"
+    trap = "trap 'echo got it; exit 7' USR1"
+    line = f"{trap}; while [ ! -e /go ]; do sleep 0.05; done; echo up; while :; do sleep 0.05; done"
     cli.ok("run", "-d", "--name", "trapper", busybox, "sh", "-c", line)
     process = cli.begin("attach", "trapper")
     while "attach" not in cli.ok(

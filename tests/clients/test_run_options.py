@@ -10,8 +10,8 @@ from tests.clients.conftest import Cli
 def test_environment(cli: Cli, busybox: str, tmp_path: Path) -> None:
     (tmp_path / "env").write_text("# a comment\nFROM_FILE=file\nPASSED\nA=overridden\n")
     output = cli.ok(
-        "run", "--rm", "--env-file", str(tmp_path / "env"), "-e", "A=1=2", "-e", "TAKEN", "-e", "ABSENT", "-e", "EMPTY=",
-        busybox, "env", env={"TAKEN": "from here", "PASSED": "too"},
+        "run", "--rm", "--env-file", str(tmp_path / "env"), "-e", "A=1=2", "-e", "TAKEN", "-e", "ABSENT",
+        "-e", "EMPTY=", busybox, "env", env={"TAKEN": "from here", "PASSED": "too"},
     )  # fmt: skip
     lines = dict(line.split("=", 1) for line in output.split("\n"))
     hostname = lines.pop("HOSTNAME")

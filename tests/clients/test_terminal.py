@@ -17,17 +17,13 @@ def test_a_shell_on_a_terminal(cli: Cli, busybox: str) -> None:
 
 
 def test_the_size_is_the_terminals_and_follows_it(cli: Cli, busybox: str) -> None:
-    terminal = cli.terminal("run", "--rm", "-it", busybox, "sh", rows=33, columns=99)
-    terminal.expect("/ # ")
-    terminal.send("stty size\r")
-    terminal.expect(r"33 99\r\n")
-    terminal.send("trap 'echo changed to $(stty size)' WINCH\r")
-    terminal.expect("/ # $")
+    line = "trap 'echo now $(stty size)' WINCH; stty size; while :; do sleep 0.05; done"
+    terminal = cli.terminal("run", "--rm", "-it", busybox, "sh", "-c", line, rows=33, columns=99)
+    terminal.expect("33 99")
     terminal.resize(40, 120)
-    terminal.send("\r")
-    terminal.expect("changed to 40 120")
-    terminal.send("exit\r")
-    assert terminal.wait() == 0
+    terminal.expect("now 40 120")
+    terminal.send("\x03")
+    assert terminal.wait() == 130
 
 
 def test_control_c_is_the_containers(cli: Cli, busybox: str) -> None:
@@ -46,15 +42,11 @@ def test_the_detach_keys_leave_it_running(cli: Cli, busybox: str, options: list[
     terminal = cli.terminal("run", "-it", "--name", "left", *options, busybox, "sh")
     terminal.expect("/ # ")
     terminal.send("sleep 0 & echo $HOSTNAME >/here\r")
-    terminal.expect("/ # $")
+    terminal.expect("/ # ")
     terminal.send(keys)
     assert terminal.wait() == 0
     assert terminal.settings() == terminal.initial_settings
     assert cli.inspect("left", "{{.State.Running}}") == "true"
-    assert (
-        cli.ok("events", "--since", "1", "--until", "0s", "--filter", "container=left", "--filter", "event=detach")
-        != ""
-    )
 
 
 def test_other_keys_are_the_containers_when_the_detach_keys_are_others(cli: Cli, busybox: str) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from tests.support.engine import Engine
+from tests.support.networks import instance
 from tests.support.talking import address_of, connect, execute, free_port, inspect, listen, reach
 
 PATIENCE = 5.0
@@ -75,7 +76,7 @@ def test_flushed_rules_are_put_back(own_engine: Engine) -> None:
 
 def test_beside_a_firewall_that_drops_what_is_forwarded(own_engine: Engine) -> None:
     engine, port = own_engine, free_port()
-    rules = "table inet wh-test-wall { chain forward { type filter hook forward priority 0; policy drop; } }"
+    rules = "table inet wh-test-wall { chain forward { type filter hook forward priority 0; policy drop; }; }"
     listen(engine, "server", "-p", f"{port}:80")
     engine.docker("run", "-d", "--name", "client", "busybox", "sleep", "1000", check=True)
     host = engine.request("GET", "/networks/bridge").body["IPAM"]["Config"][0]["Gateway"]
@@ -84,11 +85,11 @@ def test_beside_a_firewall_that_drops_what_is_forwarded(own_engine: Engine) -> N
     try:
         assert until(lambda: reach(engine, "client", host, port) == "server")
         shown = subprocess.run(["nft", "list", "table", "inet", "wh-test-wall"], capture_output=True, text=True).stdout
-        assert "comment" in shown
+        assert f"wherry{instance(engine.data_root)}" in shown
         engine.remove_containers()
         engine.stop()
         shown = subprocess.run(["nft", "list", "table", "inet", "wh-test-wall"], capture_output=True, text=True).stdout
-        assert "comment" not in shown
+        assert f"wherry{instance(engine.data_root)}" not in shown
         engine.start()
     finally:
         subprocess.run(["nft", "delete", "table", "inet", "wh-test-wall"], check=True)

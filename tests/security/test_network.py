@@ -11,6 +11,13 @@ from tests.support.engine import Engine
 from tests.support.outside import Outside, outside
 from tests.support.talking import address_of, connect, execute, free_port, inspect, listen
 
+_SEND = """
+import socket
+sending = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sending.bind(("203.0.113.9", 0))
+sending.sendto(b"x", (%r, %d))
+"""
+
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[Outside]:
@@ -66,13 +73,12 @@ def test_a_container_cannot_send_as_somebody_else(engine: Engine, busybox: str, 
     """From an address that its network does not have: a datagram that would need no answer."""
     engine.docker("run", "-d", "--name", "liar", "--privileged", busybox, "sleep", "1000", check=True)
     pid = str(inspect(engine, "liar")["State"]["Pid"])
-    send = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('203.0.113.9', 0)); s.sendto(b'x', (%r, %d))"
     execute(engine, "liar", "ip", "address", "add", "203.0.113.9/32", "dev", "lo")
     gateway = inspect(engine, "liar")["NetworkSettings"]["Gateway"]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
         own.bind((gateway, 0))
         own.settimeout(1)
-        command = ["nsenter", "--net", "--target", pid, sys.executable, "-c", send % own.getsockname()]
+        command = ["nsenter", "--net", "--target", pid, sys.executable, "-c", _SEND % own.getsockname()]
         subprocess.run(command, check=True)
         with pytest.raises(TimeoutError):
             own.recv(10)

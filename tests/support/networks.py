@@ -10,10 +10,14 @@ from wherry.linux.nftables import BRIDGE, INET, Nftables
 from wherry.linux.rtnetlink import Route
 
 
+def instance(data_root: Path) -> str:
+    """What tells the bridges and tables of this engine from those of others."""
+    return hashlib.sha256(str(data_root).encode()).hexdigest()[:6]
+
+
 def remove_networks(data_root: Path) -> None:
     """Bridges, by the names that an engine with this data root gives, and its tables."""
-    instance = hashlib.sha256(str(data_root).encode()).hexdigest()[:6]
-    names = [f"wherry{instance}", *(f"br-{network[:12]}" for network in _networks(data_root / "state.db"))]
+    names = [f"wherry{instance(data_root)}", *(f"br-{network[:12]}" for network in _networks(data_root / "state.db"))]
     with Route() as route:
         for name in names:
             found = route.link(name)
@@ -21,7 +25,7 @@ def remove_networks(data_root: Path) -> None:
                 route.execute(rtnetlink.delete_link(found.index))
     with Nftables() as firewall:
         for family in (INET, BRIDGE):
-            table = f"wherry-{instance}"
+            table = f"wherry-{instance(data_root)}"
             firewall.commit(nftables.table(family, table), nftables.delete_table(family, table))
 
 

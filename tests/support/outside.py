@@ -42,8 +42,10 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
 
 
 class Outside:
-    """``address`` is its own, ``host`` this host's on the cable, which is plugged into the bridge ``port`` here. It knows
-    no route to containers: what it answers has to have come from this host's address."""
+    """``address`` is its own, ``host`` this host's on the cable, which is plugged into the bridge ``port`` here.
+
+    It knows no route to containers: what it answers has to have come from this host's address.
+    """
 
     def __init__(self) -> None:
         # Of this process alone, from the block for measurements (RFC 2544): others may be testing, too.

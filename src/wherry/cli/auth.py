@@ -1,4 +1,7 @@
-"""Credentials for a registry, from docker's configuration: in it, or with a credential helper that it names."""
+"""Log-ins at registries, where docker keeps them: in its configuration, or with a credential helper that it names.
+
+A helper is a program, `docker-credential-NAME`, that keeps secrets in a key ring of the system.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    Credentials = dict[str, str]
+
 # The key under which docker keeps the credentials of its own registry.
 HUB_KEY = "https://index.docker.io/v1/"
+_HUB_HOSTS = ("docker.io", "index.docker.io", "registry-1.docker.io")
+_TOKEN_NAME = "<token>"  # the name that stands for an identity token with a helper
+
+
+class HelperError(Exception):
+    """A credential helper could not do what it was asked for. The text has no secret in it."""
 
 
 def header(config: dict[str, Any], domain: str) -> str:
     """The X-Registry-Auth header for the registry at `domain`, "" when nothing is known of it."""
-    key = HUB_KEY if domain in ("docker.io", "index.docker.io") else domain
-    found = _find(config, key)
+    found = stored(config, key_of(domain))
     if not found:
         return ""
     from base64 import urlsafe_b64encode
@@ -23,10 +33,16 @@ def header(config: dict[str, Any], domain: str) -> str:
     return urlsafe_b64encode(dumps(found)).decode()
 
 
-def _find(config: dict[str, Any], key: str) -> dict[str, str]:
-    helper = (config.get("credHelpers") or {}).get(key) or config.get("credsStore")
+def key_of(server: str) -> str:
+    """What the log-in at a server is kept under: its name and port, without scheme and path."""
+    return HUB_KEY if not server or _host(server) in _HUB_HOSTS else _host(server)
+
+
+def stored(config: dict[str, Any], key: str) -> Credentials:
+    """The log-in that is kept for a registry; {} when there is none."""
+    helper = _helper(config, key)
     if helper:
-        return _ask_helper(str(helper), key)
+        return _ask_helper(helper, key)
     auths: dict[str, Any] = config.get("auths") or {}
     entry = auths.get(key)
     if entry is None:
@@ -34,35 +50,130 @@ def _find(config: dict[str, Any], key: str) -> dict[str, str]:
         entry = next((value for name, value in auths.items() if _host(name) == _host(key)), None)
     if not isinstance(entry, dict):
         return {}
-    found = {"serveraddress": key}
+    found: Credentials = {}
     if entry.get("auth"):
-        from base64 import b64decode
+        name, password = _decode(str(entry["auth"]))
+        found |= {"username": name, "password": password}
+    for field in ("identitytoken", "registrytoken"):
+        if entry.get(field):
+            found[field] = str(entry[field])
+    return {"serveraddress": key} | found if found else {}
 
-        name, _, password = b64decode(entry["auth"]).decode("utf-8", "replace").partition(":")
-        found |= {"username": name, "password": password.strip("\0")}
-    if entry.get("identitytoken"):
-        found["identitytoken"] = entry["identitytoken"]
-    return found
+
+def store(directory: str, config: dict[str, Any], credentials: Credentials) -> str:
+    """Keeps a log-in. The path of the file that it stands in unencrypted, "" when a helper has it.
+
+    Raises OSError, HelperError.
+    """
+    key = credentials["serveraddress"]
+    helper = _helper(config, key)
+    entry: dict[str, str] = {}
+    if helper:
+        token = credentials.get("identitytoken", "")
+        secret = {
+            "ServerURL": key,
+            "Username": _TOKEN_NAME if token else credentials["username"],
+            "Secret": token or credentials["password"],
+        }
+        _call_helper(helper, "store", secret)
+    else:
+        entry["auth"] = _encode(credentials["username"], credentials.get("password", ""))
+        if credentials.get("identitytoken"):
+            entry["identitytoken"] = credentials["identitytoken"]
+    path = _change(directory, key, entry)
+    return "" if helper else path
+
+
+def forget(directory: str, config: dict[str, Any], key: str) -> None:
+    """Removes a log-in. Raises OSError, HelperError."""
+    helper = _helper(config, key)
+    if helper:
+        _call_helper(helper, "erase", key)
+    _change(directory, key, None)
+
+
+def _helper(config: dict[str, Any], key: str) -> str:
+    return str((config.get("credHelpers") or {}).get(key) or config.get("credsStore") or "")
 
 
 def _host(address: str) -> str:
     return address.removeprefix("https://").removeprefix("http://").partition("/")[0]
 
 
-def _ask_helper(helper: str, key: str) -> dict[str, str]:
-    """docker-credential-NAME get: the address on its input, the answer as JSON on its output."""
-    import subprocess
+def _decode(text: str) -> tuple[str, str]:
+    from base64 import b64decode
 
+    try:
+        name, _, password = b64decode(text).decode("utf-8", "replace").partition(":")
+    except ValueError:
+        return "", ""
+    return name, password.strip("\0")
+
+
+def _encode(name: str, password: str) -> str:
+    from base64 import b64encode
+
+    return b64encode(f"{name}:{password}".encode()).decode()
+
+
+def _change(directory: str, key: str, entry: dict[str, str] | None) -> str:
+    """Writes or removes an entry of config.json, and leaves the rest of it as it is; the file's path.
+
+    It is written beside and renamed, readable by its owner alone. What is there is read anew: it may have changed.
+    """
+    import json
+    import os
+
+    path = os.path.realpath(os.path.join(directory, "config.json"))
+    try:
+        with open(path, "rb") as file:
+            config = json.load(file)
+    except FileNotFoundError:
+        config = {}
+    except ValueError as error:
+        raise OSError(f"{path} is no valid JSON, and is left alone: {error}") from None
+    auths = config.setdefault("auths", {})
+    if entry is None:
+        for name in [name for name in auths if name == key or _host(name) == _host(key)]:
+            del auths[name]
+    else:
+        auths[key] = entry
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    beside = f"{path}.{os.getpid()}"
+    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+        json.dump(config, file, indent="\t")
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(beside, path)
+    return path
+
+
+def _ask_helper(helper: str, key: str) -> Credentials:
+    """`get`: the address on its input, the answer as JSON on its output."""
     from wherry.client.lean import loads
 
     try:
-        answer = subprocess.run(
-            [f"docker-credential-{helper}", "get"], input=key.encode(), capture_output=True, check=True
-        )
-        found = loads(answer.stdout)
-    except (OSError, subprocess.CalledProcessError, ValueError):
+        found = loads(_call_helper(helper, "get", key))
+    except (HelperError, ValueError):
         return {}  # it has none for this registry, which may well be public
     name, secret = str(found.get("Username", "")), str(found.get("Secret", ""))
-    if name == "<token>":
+    if name == _TOKEN_NAME:
         return {"serveraddress": key, "identitytoken": secret}
     return {"serveraddress": key, "username": name, "password": secret}
+
+
+def _call_helper(helper: str, verb: str, given: str | dict[str, str]) -> bytes:
+    """What a helper answers. Raises HelperError."""
+    import subprocess
+
+    from wherry.client.lean import dumps
+
+    program = f"docker-credential-{helper}"
+    data = given.encode() if isinstance(given, str) else dumps(given)
+    try:
+        return subprocess.run([program, verb], input=data, capture_output=True, check=True).stdout
+    except OSError as error:
+        raise HelperError(f'exec: "{program}": {(error.strerror or "").lower()}') from None
+    except subprocess.CalledProcessError as error:
+        said = (error.stdout or error.stderr or b"").decode("utf-8", "replace").strip()[:200]
+        raise HelperError(f"{program} {verb}: {said or f'exit status {error.returncode}'}") from None

@@ -39,6 +39,7 @@ class Group:
 
 
 _ATTACH = Entry("attach:ATTACH", "Attach local standard input, output, and error streams to a running container")
+_BUILD = Entry("build:BUILD", "Build an image from a Dockerfile")
 _COMMIT = Entry("commit:COMMIT", "Create a new image from a container's changes")
 _CP = Entry("cp:CP", "Copy files/folders between a container and the local filesystem")
 _CREATE = Entry("run:CREATE", "Create a new container")
@@ -52,10 +53,14 @@ _IMPORT = Entry("load:IMPORT", "Import the contents from a tarball to create a f
 _INFO = Entry("info:INFO", "Display system-wide information")
 _INSPECT = Entry("inspect:INSPECT", "Return low-level information on Docker objects")
 _KILL = Entry("stop:KILL", "Kill one or more running containers")
+_LOGIN = Entry("login:LOGIN", "Authenticate to a registry")
+_LOGOUT = Entry("login:LOGOUT", "Log out from a registry")
 _LOAD = Entry("load:LOAD", "Load an image from a tar archive or STDIN")
 _LOGS = Entry("logs:LOGS", "Fetch the logs of a container")
 _PAUSE = Entry("stop:PAUSE", "Pause all processes within one or more containers")
 _PORT = Entry("port:PORT", "List port mappings or a specific mapping for the container")
+_PULL = Entry("pull:PULL", "Download an image from a registry")
+_PUSH = Entry("pull:PUSH", "Upload an image to a registry")
 _PS = Entry("ps:PS", "List containers")
 _RENAME = Entry("rename:RENAME", "Rename a container")
 _RESTART = Entry("stop:RESTART", "Restart one or more containers")
@@ -63,6 +68,7 @@ _RM = Entry("rm:RM", "Remove one or more containers")
 _RMI = Entry("rmi:RMI", "Remove one or more images")
 _RUN = Entry("run:RUN", "Create and run a new container from an image")
 _SAVE = Entry("save:SAVE", "Save one or more images to a tar archive (streamed to STDOUT by default)")
+_SEARCH = Entry("search:SEARCH", "Search Docker Hub for images")
 _START = Entry("start:START", "Start one or more stopped containers")
 _STATS = Entry("stats:STATS", "Display a live stream of container(s) resource usage statistics")
 _STOP = Entry("stop:STOP", "Stop one or more running containers")
@@ -74,12 +80,13 @@ _VERSION = Entry("version:VERSION", "Show the wherry version information")
 _WAIT = Entry("wait:WAIT", "Block until one or more containers stop, then print their exit codes")
 
 # In the order in which help shows them.
-COMMON = ("run", "exec", "ps", "images", "version", "info")
+COMMON = ("run", "exec", "ps", "build", "images", "version", "info")
 
 TOP: dict[str, Entry | Group] = {
     "run": _RUN,
     "exec": _EXEC,
     "ps": _PS,
+    "build": _BUILD,
     "images": _IMAGES,
     "version": _VERSION,
     "info": _INFO,
@@ -117,12 +124,15 @@ TOP: dict[str, Entry | Group] = {
     "image": Group(
         "Manage images",
         {
+            "build": _BUILD,
             "history": _HISTORY,
             "import": _IMPORT,
             "inspect": Entry("inspect:IMAGE_INSPECT", "Display detailed information on one or more images"),
             "load": _LOAD,
             "ls": Entry("images:IMAGE_LS", "List images"),
             "prune": Entry("prune:IMAGE_PRUNE", "Remove unused images"),
+            "pull": _PULL,
+            "push": _PUSH,
             "rm": Entry("rmi:IMAGE_RM", "Remove one or more images"),
             "save": _SAVE,
             "tag": _TAG,
@@ -168,6 +178,13 @@ TOP: dict[str, Entry | Group] = {
         },
         {"list": "ls", "remove": "rm"},
     ),
+    "builder": Group(
+        "Manage builds",
+        {
+            "build": _BUILD,
+            "prune": Entry("builder:PRUNE", "Remove build cache"),
+        },
+    ),
     "system": Group(
         "Manage wherry",
         {
@@ -183,6 +200,10 @@ TOP: dict[str, Entry | Group] = {
         },
     ),
     "__complete": Entry("completion:COMPLETE", "List what the last of some words may become", hidden=True),
+    "manifest": Group(
+        "Manage image manifests and manifest lists",
+        {"inspect": Entry("manifest:INSPECT", "Display an image manifest, or manifest list")},
+    ),
     "attach": _ATTACH,
     "commit": _COMMIT,
     "completion": Entry("completion:COMPLETION", "Generate the completion script for a shell"),
@@ -196,14 +217,19 @@ TOP: dict[str, Entry | Group] = {
     "inspect": _INSPECT,
     "kill": _KILL,
     "load": _LOAD,
+    "login": _LOGIN,
+    "logout": _LOGOUT,
     "logs": _LOGS,
     "pause": _PAUSE,
     "port": _PORT,
+    "pull": _PULL,
+    "push": _PUSH,
     "rename": _RENAME,
     "restart": _RESTART,
     "rm": _RM,
     "rmi": _RMI,
     "save": _SAVE,
+    "search": _SEARCH,
     "start": _START,
     "stats": _STATS,
     "stop": _STOP,

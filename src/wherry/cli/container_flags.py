@@ -33,7 +33,8 @@ def _items(name: str, usage: str, place: str, kind: str = "list", **more: Any) -
     return Flag(name, "", usage, kind, [], lambda text, so_far: [*so_far, parse(text)], **more)
 
 
-def _ulimits(text: str, so_far: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def ulimits(text: str, so_far: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Adds one --ulimit to those given before it."""
     from wherry.cli.syntax.process import ulimit
 
     limit = ulimit(text)
@@ -193,7 +194,7 @@ def container_flags() -> list[Flag]:
         pairs("sysctl", "", "Sysctl options", _syntax("process.sysctl")),
         strings("tmpfs", "", "Mount a tmpfs directory"),
         switch("tty", "t", "Allocate a pseudo-TTY"),
-        Flag("ulimit", "", "Ulimit options", "ulimit", [], _ulimits, show="[]"),
+        Flag("ulimit", "", "Ulimit options", "ulimit", [], ulimits, show="[]"),
         switch("use-api-socket", "", "Bind mount Docker API socket and required auth"),
         string("user", "u", "Username or UID (format: <name|uid>[:<group|gid>])"),
         string("userns", "", "User namespace to use"),

@@ -134,7 +134,7 @@ class _Feed:
         try:
             if self._response is None:
                 self._response = self._pending.response()
-                if not self._response.buffered:
+                if not self._response.ready:
                     return
             while True:
                 piece = bytes(self._response.piece())
@@ -142,7 +142,7 @@ class _Feed:
                 *lines, self._rest = (self._rest + piece).split(b"\n")
                 for line in filter(None, lines):
                     self.sample = loads(line)
-                if self.ended or not self._response.buffered:
+                if self.ended or not self._response.ready:
                     return
         except ConnectionLost:  # a container that is removed, or an engine that goes
             self.ended = True
@@ -214,7 +214,7 @@ class _Watch:
             *lines, self._rest = (self._rest + piece).split(b"\n")
             for line in filter(None, lines):
                 self._take_event(loads(line))
-            if not self._events.buffered:
+            if not self._events.ready:
                 return
 
     def _take_event(self, event: dict[str, Any]) -> None:

@@ -436,6 +436,13 @@ class Images:
         headers = {"X-Registry-Auth": auth} if auth else {}
         return self._client.request("POST", "/images/create", query=query, headers=headers).values()
 
+    def push(self, repository: str, tag: str, *, platform: str = "", auth: str = "") -> Iterator[dict[str, Any]]:
+        """POST /images/NAME/push: the progress, message by message. Without a tag, all are pushed."""
+        query = {"tag": tag or None, "platform": platform or None}
+        # Docker's engine wants the header even when it is empty.
+        path = f"/images/{quote(repository, '/:')}/push"
+        return self._client.request("POST", path, query=query, headers={"X-Registry-Auth": auth or "e30="}).values()
+
 
 def container_path(name: str, action: str = "") -> str:
     """The API's path of a container, or of what is done to it."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 BUFFER = 1 << 18  # what is asked of the kernel at once
 HEAD_LIMIT = 1 << 16
 SEND_PIECE = 1 << 20
+_CHUNK_HEAD = 64  # bytes that hold the end of a chunk, the size of the next, and its beginning
 
 
 class Connection:
@@ -138,6 +139,10 @@ class Connection:
     def buffered(self) -> bool:
         return self._start < self._end
 
+    def peek(self, limit: int) -> bytes:
+        """The beginning of what has been received and not been taken yet."""
+        return bytes(self._view[self._start : min(self._end, self._start + limit)])
+
     def leftover(self) -> bytes:
         """What has been received beyond the head of a response that takes the connection over."""
         rest = bytes(self._view[self._start : self._end])
@@ -221,6 +226,17 @@ class Response:
         if not self._left and not self._chunked:
             self._finish()
         return piece
+
+    @property
+    def ready(self) -> bool:
+        """Whether `piece` would answer at once, with what has been received already."""
+        if not self._open:
+            return True
+        start = self._connection.peek(_CHUNK_HEAD)
+        if not self._chunked or self._left:
+            return bool(start)
+        size, end, rest = start[0 if self._first_chunk else 2 :].partition(b"\r\n")
+        return bool(size and end and rest)
 
     def fileno(self) -> int:
         """The descriptor that becomes readable when more of the body comes."""

@@ -120,6 +120,7 @@ class Lifecycle:
 
     async def _launch_with(self, live: Live, wiring: Wiring) -> Monitor:
         record = live.record
+        self._check_ipc(record.host_config.ipc_mode)
         await self._volumes.mount(record.id, record.mounts)
         spec = specification.write_spec(
             record,

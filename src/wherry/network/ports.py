@@ -128,7 +128,10 @@ def _bind(protocol: str, address: str, port: int, *, listen: bool) -> socket.soc
             return bound
         # To be bound while old connections of another server linger, and then to be the only one all the same.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((address, port))
+        if port:
+            bound.bind((address, port))
+        else:
+            _bind_to_any(bound, address)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         bound.listen(128 if listen else 0)
         if not listen and protocol == "tcp":
@@ -137,6 +140,16 @@ def _bind(protocol: str, address: str, port: int, *, listen: bool) -> socket.soc
         bound.close()
         raise
     return bound
+
+
+def _bind_to_any(bound: socket.socket, address: str) -> None:
+    """To a port of the kernel's choice, but by its number: one that was not named is let go of at the shutdown."""
+    with socket.socket(bound.family, bound.type, bound.proto) as probe:
+        if bound.family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((address, 0))
+        bound.bind((address, probe.getsockname()[1]))
 
 
 def _same_family(one: str, other: str) -> bool:

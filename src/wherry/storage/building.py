@@ -159,7 +159,7 @@ def seal(report: Report, *, upper: str, blob: str) -> dict[str, Any]:
             view = view[os.write(file, view) :]
 
     output = Buffered(write)
-    packer = Packer(output.write, layer=True)
+    packer = Packer(output.write, layer=True, placeholders=True)
     packer.pack_tree(root)
     packer.close()
     output.flush()

@@ -49,11 +49,18 @@ class _Level:
 
 
 class Packer:
-    """``layer`` turns overlayfs' whiteouts and opaque directories into ".wh." names. Sockets are left out."""
+    """``layer`` turns overlayfs' whiteouts and opaque directories into ".wh." names. Sockets are left out.
 
-    def __init__(self, write: Callable[[bytes | memoryview], None], *, layer: bool = False) -> None:
+    A layer is also without the empty names that containers have things mounted on, unless ``placeholders`` says that
+    they are somebody's own.
+    """
+
+    def __init__(
+        self, write: Callable[[bytes | memoryview], None], *, layer: bool = False, placeholders: bool = False
+    ) -> None:
         self._tar = TarWriter(write)
         self._layer = layer
+        self._without_placeholders = layer and not placeholders
         self._links: dict[tuple[int, int], bytes] = {}
         self._buffer = memoryview(bytearray(_CHUNK))
         self.size = 0  # bytes of regular files, hard links once
@@ -96,7 +103,7 @@ class Packer:
         if not stat.S_ISDIR(facts.st_mode):
             if self._layer and stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0:
                 self._mark(level.prefix + WHITEOUT + name, facts)
-            elif not (self._layer and placeholders.is_file(os.fsdecode(path), facts)):
+            elif not (self._without_placeholders and placeholders.is_file(os.fsdecode(path), facts)):
                 self._add(level.fd, name, path, facts)
             return None
         try:
@@ -105,7 +112,7 @@ class Packer:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return None  # replaced since lstat
             raise
-        if self._layer and placeholders.is_directory(os.fsdecode(path), fd):
+        if self._without_placeholders and placeholders.is_directory(os.fsdecode(path), fd):
             os.close(fd)
             return None
         self._add(fd, b".", path, os.fstat(fd))

@@ -1,0 +1,193 @@
+"""What clients ask of the builder: build, prune the cache, say what is in it."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from typing import Any
+
+from wherry.dockerfile.arguments import Platform
+from wherry.engine import clock
+from wherry.engine.build import context as contexts
+from wherry.engine.build import progress
+from wherry.engine.build.cache_mounts import CacheMounts
+from wherry.engine.build.container import Containers
+from wherry.engine.build.context import Context
+from wherry.engine.build.progress import Event, Progress
+from wherry.engine.build.request import BuildRequest, Given
+from wherry.engine.build.solve import Solver, native_platform
+from wherry.engine.images import Images
+from wherry.model import reference
+from wherry.model.errors import InvalidParameter, NotFound
+from wherry.storage.build_cache import Record
+from wherry.storage.drafts import Workspace
+from wherry.storage.store import Store
+
+_KEPT_FOR = 60.0  # seconds that what a client has handed over waits for its build
+_SHARE = 10  # of the file system: the part that the cache may have before what is oldest goes
+
+
+class Builder:
+    """``images`` gives names and pulls."""
+
+    def __init__(self, store: Store, images: Images, containers: Containers) -> None:
+        self._store = store
+        self._images = images
+        self._containers = containers
+        self._cache_mounts = CacheMounts(store.build_cache)
+        self._given: dict[str, Given] = {}
+
+    # --- build
+
+    def hold(self, given: Given) -> str:
+        """Takes what a build will need and no request's address may hold; the word to ask for it with, once."""
+        token = secrets.token_hex(16)
+        self._given[token] = given
+        asyncio.get_running_loop().call_later(_KEPT_FOR, self._given.pop, token, None)
+        return token
+
+    def take(self, token: str) -> Given:
+        """Raises NotFound when it was taken, or has waited for too long."""
+        try:
+            return self._given.pop(token)
+        except KeyError:
+            raise NotFound("what was handed over for this build is not here any more") from None
+
+    async def from_stream(self, request: BuildRequest, stream: AsyncIterable[bytes]) -> AsyncIterator[Event]:
+        """Builds from a tar. Raises EngineError; before the first event that is the request's own fault."""
+        async for event in self._build(request, lambda area: contexts.receive(area, stream, request.dockerfile)):
+            yield event
+
+    async def from_remote(self, request: BuildRequest, address: str) -> AsyncIterator[Event]:
+        """Builds from a repository or a URL."""
+        async for event in self._build(request, lambda area: contexts.fetch(area, address, request.dockerfile)):
+            yield event
+
+    async def from_directory(
+        self, request: BuildRequest, directory: str, text: bytes | None = None
+    ) -> AsyncIterator[Event]:
+        """Builds from a directory of this machine, which is read where it lies. ``text`` is the Dockerfile."""
+
+        async def find(_: Workspace) -> Context:
+            return contexts.on_this_machine(directory, request.dockerfile, text)
+
+        async for event in self._build(request, find):
+            yield event
+
+    async def _build(self, request: BuildRequest, find: Callable[[Workspace], Any]) -> AsyncIterator[Event]:
+        names = [reference.tagged(name) for name in request.tags]
+        if request.platform:
+            _check_platform(request.platform)
+        heard = Progress()
+        async with self._store.drafts.workspace() as workspace:
+            solver = Solver(
+                request,
+                await find(workspace),
+                workspace,
+                store=self._store,
+                containers=self._containers,
+                cache_mounts=self._cache_mounts,
+                pull=self._pull,
+                tell=heard.tell,
+            )
+            work = asyncio.create_task(solver.solve())
+            events = heard.follow(work)
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    yield event
+            image_id = work.result()
+            for name in names:
+                self._images.tag(image_id, name.familiar)
+        yield progress.Built(image_id, [name.familiar for name in names])
+        await self._collect()
+
+    def _pull(self, name: str, platform: str) -> AsyncIterator[dict[str, Any]]:
+        wanted = reference.parse(name).with_default_tag()
+        tag = wanted.digest or wanted.tag
+        return self._images.pull(wanted.familiar_name, tag, platform)
+
+    # --- the cache
+
+    def usage(self) -> list[dict[str, Any]]:
+        """The API's BuildCache of each record."""
+        shared = self._of_images()
+        return [
+            {
+                "ID": record.key,
+                "Type": record.kind,
+                "Description": record.description,
+                "InUse": record.kind == "exec.cachemount" and self._cache_mounts.is_used(record.key),
+                "Shared": record.chain_id in shared,
+                "Size": record.size,
+                "CreatedAt": clock.rfc3339(record.created),
+                "LastUsedAt": clock.rfc3339(record.used),
+                "UsageCount": record.count,
+                "Parents": None,
+            }
+            for record in self._store.build_cache.records()
+        ]
+
+    def prune(self, *, everything: bool, keep_bytes: int, filters: Mapping[str, list[str]]) -> dict[str, Any]:
+        """Forgets what builds have left, those unused for longest first, down to ``keep_bytes``.
+
+        What images have is only forgotten with ``everything``, and then frees nothing.
+        """
+        matching = _matcher(filters)
+        shared = self._of_images()
+        records = [record for record in self._store.build_cache.records() if matching(record)]
+        total = sum(record.size for record in records)
+        gone: list[str] = []
+        freed = 0
+        for record in records:
+            if keep_bytes and total <= keep_bytes:
+                break
+            if self._cache_mounts.is_used(record.key) or (record.chain_id in shared and not everything):
+                continue
+            self._store.build_cache.remove(record)
+            gone.append(record.key)
+            total -= record.size
+            freed += record.size if record.chain_id not in shared else 0
+        self._store.images.collect_layers()
+        return {"CachesDeleted": gone, "SpaceReclaimed": freed}
+
+    async def _collect(self) -> None:
+        """Keeps the cache from filling the disk."""
+        limit = self._store.capacity() // _SHARE
+        records = await asyncio.to_thread(self._store.build_cache.records)
+        if sum(record.size for record in records) > limit:
+            self.prune(everything=False, keep_bytes=limit, filters={})
+
+    def _of_images(self) -> frozenset[str]:
+        """The layers that images have."""
+        return frozenset(
+            layer.chain_id
+            for summary in self._store.images.summaries()
+            for layer in self._store.images.layers(summary.image)
+        )
+
+
+def _check_platform(text: str) -> None:
+    wanted = Platform.parse(text, native_platform())
+    if wanted.os not in ("linux", "windows", "darwin", "freebsd"):
+        raise InvalidParameter(f'invalid platform "{text}": unknown operating system or architecture')
+
+
+# "label" says nothing of a record: it comes with `system prune --filter label=…`, and is passed over as in Docker.
+_PRUNE_FILTERS = frozenset(("id", "inuse", "label", "private", "shared", "type", "unused-for", "until", "description"))
+
+
+def _matcher(filters: Mapping[str, list[str]]) -> Callable[[Record], bool]:
+    for name in filters:
+        if name.rstrip("!~") not in _PRUNE_FILTERS:
+            raise InvalidParameter(f"invalid filter '{name}'")
+    ages = [*filters.get("until", ()), *filters.get("unused-for", ())]
+    oldest = min((clock.parse_moment(age) for age in ages), default=None)
+
+    def matches(record: Record) -> bool:
+        if filters.get("id") and not any(record.key.startswith(wanted) for wanted in filters["id"]):
+            return False
+        if filters.get("type") and record.kind not in filters["type"]:
+            return False
+        return oldest is None or record.used <= oldest
+
+    return matches

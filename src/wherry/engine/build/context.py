@@ -1,0 +1,133 @@
+"""Where a build's own files are, and its Dockerfile: however they came, they are a directory in the end."""
+
+import os
+from collections.abc import AsyncIterable
+
+import msgspec
+
+from wherry.dockerfile.errors import DockerfileError
+from wherry.dockerfile.ignore import IgnoreRules
+from wherry.engine.build import remote
+from wherry.linux import paths
+from wherry.linux.errors import SyscallError
+from wherry.model.errors import InvalidParameter
+from wherry.storage import jobs
+from wherry.storage.drafts import Workspace
+
+IGNORE_FILE = ".dockerignore"
+_DEFAULT = "Dockerfile"
+_LARGEST = 16 << 20  # bytes of a Dockerfile or a .dockerignore
+
+
+class Context(msgspec.Struct, frozen=True):
+    """``directory`` holds the files; ``ignored`` says which of them are as if not there, see ``IgnoreRules``.
+
+    ``dockerfile`` is the text, ``name`` what errors call it.
+    """
+
+    directory: str
+    ignored: list[tuple[bool, str]]
+    dockerfile: bytes
+    name: str
+
+
+async def receive(workspace: Workspace, stream: AsyncIterable[bytes], dockerfile: str) -> Context:
+    """A tar from a client, or a Dockerfile alone. Raises InvalidParameter."""
+    directory = workspace.directory("context")
+    answer = await jobs.run({"kind": "receive context", "directory": directory}, input=stream)
+    return _open(directory, dockerfile if answer["tar"] else _DEFAULT, filtered=True)
+
+
+async def fetch(workspace: Workspace, address: str, dockerfile: str) -> Context:
+    """A git repository, a tar behind a URL, or a Dockerfile behind one. Raises EngineError, InvalidParameter."""
+    if remote.is_git(address):
+        git = remote.parse_git(address)
+        clone = workspace.directory("git")
+        await remote.clone(git, clone)
+        return _open(_inside(clone, git.directory), dockerfile, filtered=True)
+    if not remote.is_url(address):
+        raise InvalidParameter(f"remote {address}: expected a URL or the address of a git repository")
+    got = await remote.download(address, workspace.directory("download"))
+    return await receive(workspace, _read(got.path), dockerfile)
+
+
+def on_this_machine(directory: str, dockerfile: str, text: bytes | None) -> Context:
+    """A directory that is read where it lies. ``text`` is a Dockerfile from elsewhere."""
+    return _open(directory, dockerfile, filtered=False, text=text)
+
+
+def read_file(directory: str, path: str) -> bytes | None:
+    """A small file of a directory, which no link leads out of; None when it is not there."""
+    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = paths.open_in(root, "/" + path, os.O_RDONLY | os.O_NONBLOCK)
+    except SyscallError:
+        return None
+    finally:
+        os.close(root)
+    with open(fd, "rb") as file:
+        try:
+            data = file.read(_LARGEST + 1)
+        except IsADirectoryError:
+            return None
+    if len(data) > _LARGEST:
+        raise InvalidParameter(f"{path} is larger than {_LARGEST >> 20} MiB")
+    return data
+
+
+def _open(directory: str, dockerfile: str, *, filtered: bool, text: bytes | None = None) -> Context:
+    """``filtered``: the client has left out what .dockerignore names, but for the files that the engine needs."""
+    name = dockerfile or _DEFAULT
+    if text is None:
+        text = read_file(directory, name)
+        if text is None and not dockerfile:
+            name = name.lower()
+            text = read_file(directory, name)
+        if text is None:
+            raise InvalidParameter(f"Cannot locate specified Dockerfile: {dockerfile or _DEFAULT}")
+    rules = _ignore_rules(directory, name)
+    if not filtered:
+        return Context(directory, rules.expressions(), text, name)
+    own = [own for own in (name, IGNORE_FILE) if rules.matches(own)]
+    return Context(directory, IgnoreRules(own).expressions() if own else [], text, name)
+
+
+def _ignore_rules(directory: str, dockerfile: str) -> IgnoreRules:
+    for name in (f"{dockerfile}{IGNORE_FILE}", IGNORE_FILE):
+        text = read_file(directory, name)
+        if text is not None:
+            try:
+                return IgnoreRules.parse(text, name)
+            except DockerfileError as error:
+                raise InvalidParameter(error.message) from None
+    return IgnoreRules(())
+
+
+def _inside(directory: str, path: str) -> str:
+    """A directory below another one, with links resolved inside of that. Raises InvalidParameter."""
+    return resolve(directory, path) or _missing(path)
+
+
+def _missing(path: str) -> str:
+    raise InvalidParameter(f"the repository has no directory {path}")
+
+
+def resolve(directory: str, path: str) -> str | None:
+    """Where ``path`` of a directory really lies, its links resolved inside of it; None when it is not there."""
+    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = paths.open_in(root, "/" + path)
+    except SyscallError:
+        return None
+    finally:
+        os.close(root)
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+
+
+async def _read(path: str) -> AsyncIterable[bytes]:
+    with open(path, "rb") as file:
+        while data := file.read(1 << 18):
+            yield data

@@ -1,0 +1,142 @@
+"""COPY and ADD: files of the context, of stages and images, of URLs and repositories, and of the Dockerfile itself."""
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from wherry.dockerfile import instructions as ins
+from wherry.dockerfile.errors import DockerfileError
+from wherry.dockerfile.ignore import IgnoreRules
+from wherry.engine.build import created_by, remote
+from wherry.engine.build.keys import step_inputs
+from wherry.engine.build.sources import Origin, Patterns, Sources
+from wherry.engine.build.stage import Plan, Walker, mounts_of
+from wherry.storage import jobs
+from wherry.storage.drafts import Draft, Tree, Workspace
+
+Files = ins.Copy | ins.Add
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Sources that come from one place."""
+
+    origin: Origin
+    patterns: list[str]
+    unpack: bool = False
+
+
+class Copies:
+    """Plans the COPYs and ADDs of a build."""
+
+    def __init__(self, workspace: Workspace, sources: Sources, epoch: int | None) -> None:
+        self._workspace = workspace
+        self._sources = sources
+        self._epoch = epoch
+
+    async def plan(self, walker: Walker, files: Files, origin_of: Callable[[str], Awaitable[Origin]]) -> Plan:
+        """Raises EngineError: for a source that is not there, and whatever may happen on the network."""
+        if len(files.sources) > 1 and not _is_directory(files.destination):
+            raise DockerfileError(
+                f"When using {files.keyword} with more than one source file, the destination must be a directory "
+                "and end with a /",
+                files.position,
+            )
+        stage = files.source_stage if isinstance(files, ins.Copy) else ""
+        groups = await self._groups(files, await origin_of(stage))
+        excluded = IgnoreRules(files.exclude).expressions() if files.exclude else []
+        destination = _destination(walker.working_directory, files.destination)
+        contents = [
+            [
+                await self._sources.digest(group.origin, group.patterns, excluded, owners=group.origin.is_tree),
+                group.unpack,
+            ]
+            for group in groups
+        ]
+        inputs = step_inputs(
+            "copy",
+            contents=contents,
+            sources=_paths(files),
+            files=[(heredoc.name, heredoc.content) for heredoc in files.heredocs],
+            destination=destination,
+            chown=files.chown,
+            chmod=files.chmod,
+            link=files.link,
+            parents=isinstance(files, ins.Copy) and files.parents,
+            epoch=self._epoch,
+        )
+
+        async def work(tree: Tree) -> Draft:
+            return await self._copy(files, groups, excluded, destination, tree)
+
+        return Plan(inputs, created_by.files(files), work)
+
+    async def _groups(self, files: Files, origin: Origin) -> list[Group]:
+        if isinstance(files, ins.Copy):
+            paths = _paths(files)
+            return [Group(origin, paths)] if paths else []
+        local = [source for source in _paths(files) if not remote.is_url(source) and not remote.is_git(source)]
+        groups = [Group(origin, local, unpack=files.unpack is not False)] if local else []
+        if files.checksum and (local or len(files.sources) > 1):
+            raise DockerfileError("checksum can't be specified for local or several sources", files.position)
+        for source in _paths(files):
+            if remote.is_git(source):
+                directory = self._workspace.directory("git")
+                address = remote.parse_git(source)
+                await remote.clone(address, directory, keep_git=bool(files.keep_git_dir), commit=files.checksum)
+                groups.append(Group(Origin(directory), [address.directory or "."]))
+            elif remote.is_url(source):
+                directory = self._workspace.directory("download")
+                got = await remote.download(source, directory, checksum=files.checksum)
+                groups.append(Group(Origin(directory), [got.name], unpack=bool(files.unpack)))
+        return groups
+
+    async def _copy(self, files: Files, groups: list[Group], excluded: Patterns, destination: str, tree: Tree) -> Draft:
+        draft = self._workspace.begin(tree)
+        # --link: the layer is made without a look at what is below it, so that it does not depend on that.
+        below = Tree() if files.link else tree
+        job = {
+            "kind": "copy files",
+            "root": mounts_of(self._workspace.mounts(below, draft)),
+            "excluded": excluded,
+            "destination": destination,
+            "chown": files.chown,
+            "chmod": files.chmod,
+            "parents": isinstance(files, ins.Copy) and files.parents,
+        }
+        for group in groups:
+            asked = {
+                "source": group.origin.describe(self._workspace),
+                "patterns": group.patterns,
+                "ignored": group.origin.ignored,
+                "files": [],
+                "keep_owners": group.origin.is_tree,
+                "unpack": group.unpack,
+            }
+            await jobs.run(job | asked)
+        if files.heredocs:
+            written = [(heredoc.name, heredoc.content) for heredoc in files.heredocs]
+            asked = {
+                "source": None,
+                "patterns": [],
+                "ignored": [],
+                "files": written,
+                "keep_owners": False,
+                "unpack": False,
+            }
+            await jobs.run(job | asked)
+        return draft
+
+
+def _paths(files: Files) -> list[str]:
+    """The sources that are no here-documents."""
+    return [source for source in files.sources if isinstance(source, str)]
+
+
+def _is_directory(destination: str) -> bool:
+    return destination.endswith("/") or destination.rpartition("/")[2] in (".", "..")
+
+
+def _destination(working_directory: str, destination: str) -> str:
+    """Absolute; a slash at the end is kept, or comes for what can only be a directory."""
+    path = destination if destination.startswith("/") else f"{working_directory.rstrip('/')}/{destination}"
+    return f"{path.rstrip('/')}/" if _is_directory(destination) else path

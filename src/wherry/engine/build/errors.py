@@ -1,0 +1,17 @@
+"""A step that failed: where it stands, and the exit code that the builder ends with."""
+
+from wherry.dockerfile.errors import Position
+from wherry.model.errors import EngineError
+
+
+class StepFailed(EngineError):
+    """``code`` is the command's exit code, 1 for what was no command."""
+
+    def __init__(self, reason: str, position: Position, code: int = 1) -> None:
+        super().__init__(f"{reason}\n{position.excerpt()}" if position.file else reason)
+        self.code = code
+
+
+def at(error: EngineError, position: Position) -> EngineError:
+    """The same error with its place, unless it has one."""
+    return error if isinstance(error, StepFailed) else StepFailed(error.message, position)

@@ -1,0 +1,55 @@
+"""What a build was asked for, wherever it was asked."""
+
+import msgspec
+
+from wherry.model.host import Ulimit
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What each RUN may have. Bytes and the kernel's units; 0 is no limit."""
+
+    memory: int = 0
+    memory_swap: int = 0
+    cpu_shares: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    shm_size: int = 0
+    ulimits: tuple[Ulimit, ...] = ()
+    cgroup_parent: str = ""
+
+
+class Given(msgspec.Struct, frozen=True):
+    """What a client hands over beside the context, and what never lands in an image or on a disk.
+
+    ``secrets`` are contents by id, ``ssh`` sockets of agents on this machine by id, ``allow`` entitlements.
+    """
+
+    secrets: dict[str, bytes] = {}
+    ssh: dict[str, str] = {}
+    allow: tuple[str, ...] = ()
+
+
+class BuildRequest(msgspec.Struct, frozen=True):
+    """``dockerfile`` is a path in the context. ``build_args`` without a value (None) are as if not given."""
+
+    dockerfile: str = "Dockerfile"
+    tags: tuple[str, ...] = ()
+    target: str = ""
+    platform: str = ""
+    network: str = ""
+    build_args: dict[str, str | None] = {}
+    labels: dict[str, str] = {}
+    extra_hosts: tuple[str, ...] = ()
+    cache_from: tuple[str, ...] = ()
+    security: tuple[str, ...] = ()
+    no_cache: bool = False
+    pull: bool = False
+    squash: bool = False
+    limits: Limits = Limits()
+    given: Given = Given()
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        return {name: value for name, value in self.build_args.items() if value is not None}

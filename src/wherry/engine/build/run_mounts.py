@@ -1,0 +1,192 @@
+"""What a RUN has mounted: files of the context, of stages and of images, caches, secrets, and agents' sockets."""
+
+import asyncio
+import contextlib
+import os
+import posixpath
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import msgspec
+
+from wherry.dockerfile.errors import DockerfileError
+from wherry.dockerfile.mounts import Mount as Wanted
+from wherry.dockerfile.paths import clean_path
+from wherry.engine.build import context
+from wherry.engine.build.cache_mounts import CacheMounts
+from wherry.engine.build.request import Given
+from wherry.engine.build.sources import Origin
+from wherry.linux.mounts import Mount
+from wherry.model.errors import InvalidParameter
+from wherry.storage.drafts import Workspace
+from wherry.storage.files import Files
+
+OriginOf = Callable[[str], Awaitable[Origin]]
+_PIECE = 1 << 16
+
+# Where every container has something mounted.
+USUAL_PLACES = (
+    ("/proc", "dir"),
+    ("/sys", "dir"),
+    ("/dev", "dir"),
+    ("/etc/hostname", "file"),
+    ("/etc/hosts", "file"),
+    ("/etc/resolv.conf", "file"),
+)
+
+
+class Mounted(msgspec.Struct):
+    """``places`` are the mounts' targets and kinds, to be there; ``environment`` is what comes with the mounts."""
+
+    mounts: list[Mount] = []
+    places: list[tuple[str, str]] = []
+    environment: list[str] = []
+
+    def add(self, mount: Mount, kind: str = "dir") -> None:
+        self.mounts.append(mount)
+        self.places.append((mount.target, kind))
+
+
+def target_of(wanted: Wanted, working_directory: str) -> str:
+    return clean_path(f"/{working_directory}/{wanted.target}" if wanted.target[:1] != "/" else wanted.target)
+
+
+class RunMounts:
+    """Makes the mounts of RUNs. ``origin_of`` leads from a ``from=`` to its files."""
+
+    def __init__(
+        self, workspace: Workspace, caches: CacheMounts, given: Given, files: Files, origin_of: OriginOf
+    ) -> None:
+        self._workspace = workspace
+        self._caches = caches
+        self._given = given
+        self._files = files
+        self._origin_of = origin_of
+
+    @contextlib.asynccontextmanager
+    async def prepare(
+        self, wanted: tuple[Wanted, ...], working_directory: str, directory: str
+    ) -> AsyncIterator[Mounted]:
+        """Everything that has to be there while the RUN runs. ``directory`` is the container's own.
+
+        Raises EngineError.
+        """
+        result = Mounted()
+        async with contextlib.AsyncExitStack() as stack:
+            for number, each in enumerate(wanted):
+                target = target_of(each, working_directory)
+                match each.type:
+                    case "bind":
+                        await self._bind(result, each, target)
+                    case "cache":
+                        await self._cache(result, each, target, stack)
+                    case "tmpfs":
+                        options = ("nosuid", "nodev", *([f"size={each.size}"] if each.size else []))
+                        result.add(Mount("tmpfs", "tmpfs", target, options))
+                    case "secret":
+                        self._secret(result, each, working_directory, f"{directory}/secret-{number}")
+                    case "ssh":
+                        await self._ssh(result, each, working_directory, f"{directory}/agent-{number}", stack)
+            yield result
+
+    async def _bind(self, result: Mounted, wanted: Wanted, target: str) -> None:
+        origin = await self._origin_of(wanted.source_stage)
+        mount = self._mount_of(origin, wanted.source or "/", target)
+        if mount is None:
+            raise InvalidParameter(f'"{wanted.source}": not found')
+        kind = mount.create
+        if not wanted.read_only:
+            if kind == "file":
+                raise InvalidParameter(f"{wanted.source}: a single file can only be mounted read-only")
+            mount = self._workspace.scratch(mount)
+        result.add(mount, kind)
+
+    def _mount_of(self, origin: Origin, path: str, target: str) -> Mount | None:
+        if origin.is_tree:
+            return self._workspace.view(origin.tree, path, target)
+        found = context.resolve(origin.directory, path)
+        if found is None:
+            return None
+        kind = "dir" if os.path.isdir(found) else "file"
+        return Mount("bind", found, target, ("bind", "ro", "rprivate"), create=kind)
+
+    async def _cache(self, result: Mounted, wanted: Wanted, target: str, stack: contextlib.AsyncExitStack) -> None:
+        if not wanted.target:
+            raise DockerfileError("cache mounts must have a target")
+        path, is_new = await stack.enter_async_context(self._caches.use(wanted, target))
+        if is_new and wanted.source_stage:
+            view = self._workspace.view((await self._origin_of(wanted.source_stage)).tree)
+            assert view is not None, "the root of a tree is always there"
+            await self._files.copy_out((view,), wanted.source or "/", path)
+        access = "ro" if wanted.read_only else "rw"
+        result.add(Mount("bind", path, target, ("bind", access, "rprivate")))
+
+    def _secret(self, result: Mounted, wanted: Wanted, working_directory: str, file: str) -> None:
+        secret_id = wanted.cache_id or wanted.source or posixpath.basename(wanted.target)
+        content = self._given.secrets.get(secret_id)
+        if content is None:
+            if wanted.required:
+                raise InvalidParameter(f"secret {secret_id}: not found: give it with --secret id={secret_id}")
+            return
+        if wanted.environment is not None:
+            result.environment.append(f"{wanted.environment or secret_id}={content.decode('utf-8', 'surrogateescape')}")
+            if not wanted.target:
+                return
+        target = target_of(wanted, working_directory) if wanted.target else f"/run/secrets/{secret_id}"
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as opened:
+            opened.write(content)
+            os.fchown(fd, wanted.uid or 0, wanted.gid or 0)
+            os.fchmod(fd, 0o400 if wanted.mode is None else wanted.mode)
+        result.add(Mount("bind", file, target, ("bind", "ro", "rprivate"), create="file"), "file")
+
+    async def _ssh(
+        self, result: Mounted, wanted: Wanted, working_directory: str, path: str, stack: contextlib.AsyncExitStack
+    ) -> None:
+        agent_id = wanted.cache_id or "default"
+        agent = self._given.ssh.get(agent_id)
+        if agent is None:
+            if wanted.required:
+                raise InvalidParameter(f"ssh agent {agent_id}: not found: give it with --ssh {agent_id}")
+            return
+        earlier = sum(entry.startswith("SSH_AUTH_SOCK=") for entry in result.environment)
+        target = target_of(wanted, working_directory) if wanted.target else f"/run/buildkit/ssh_agent.{earlier}"
+        await stack.enter_async_context(_agent_socket(agent, path, wanted))
+        result.add(Mount("bind", path, target, ("bind", "rw", "rprivate"), create="file"), "file")
+        if not earlier:
+            result.environment.append(f"SSH_AUTH_SOCK={target}")
+
+
+@contextlib.asynccontextmanager
+async def _agent_socket(agent: str, path: str, wanted: Wanted) -> AsyncIterator[None]:
+    """A socket of the step's own that leads to an agent: its owner and its mode are the step's to choose."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            agent_reader, agent_writer = await asyncio.open_unix_connection(agent)
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(_pump(reader, agent_writer), _pump(agent_reader, writer))
+
+    # A unix socket's path is at most 107 bytes: by the directory's descriptor it is always short enough.
+    directory = os.open(posixpath.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        server = await asyncio.start_unix_server(serve, f"/proc/self/fd/{directory}/{posixpath.basename(path)}")
+    finally:
+        os.close(directory)
+    os.chown(path, wanted.uid or 0, wanted.gid or 0)
+    os.chmod(path, 0o600 if wanted.mode is None else wanted.mode)
+    try:
+        yield
+    finally:
+        server.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(_PIECE):
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
+    except OSError:
+        writer.close()

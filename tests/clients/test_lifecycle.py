@@ -1,0 +1,180 @@
+"""From create to rm: stop, kill, wait, restart, pause, rename, restart policies, health checks."""
+
+import time
+
+import pytest
+from tests.clients.conftest import Cli
+
+
+def until(cli: Cli, name: str, template: str, wanted: str, seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while (found := cli.inspect(name, template)) != wanted:
+        assert time.monotonic() < deadline, f"{template} of {name} is {found!r}, not {wanted!r}"
+        time.sleep(0.05)
+
+
+def test_stop_asks_first(cli: Cli, sleeper: str) -> None:
+    assert cli.ok("stop", "-t", "20", sleeper) == sleeper
+    assert cli.inspect(sleeper, "{{.State.Status}} {{.State.ExitCode}}") == "exited 0"
+    assert cli.ok("stop", sleeper) == sleeper  # which is no error
+
+
+def test_stop_ends_what_does_not_listen(cli: Cli, busybox: str) -> None:
+    cli.ok("run", "-d", "--name", "deaf", busybox, "sleep", "1000")
+    begun = time.monotonic()
+    cli.ok("stop", "-t", "0", "deaf")
+    assert time.monotonic() - begun < 9
+    assert cli.inspect("deaf", "{{.State.ExitCode}}") == "137"
+
+
+def test_stop_with_a_signal_of_its_own(cli: Cli, busybox: str) -> None:
+    line = "trap 'exit 4' USR2; while :; do sleep 0.05; done"
+    cli.ok("run", "-d", "--name", "own", "--stop-signal", "USR2", "--stop-timeout", "20", busybox, "sh", "-c", line)
+    cli.ok("stop", "own")
+    assert cli.inspect("own", "{{.State.ExitCode}}") == "4"
+    cli.ok("start", "own")
+    cli.ok("stop", "-s", "KILL", "own")
+    assert cli.inspect("own", "{{.State.ExitCode}}") == "137"
+
+
+def test_kill(cli: Cli, sleeper: str) -> None:
+    cli.ok("kill", "-s", "TERM", sleeper)
+    assert cli.ok("wait", sleeper) == "0"
+    container = cli.inspect(sleeper, "{{.Id}}")
+    said = cli.fails("kill", sleeper)
+    assert (
+        said == f"Error response from daemon: cannot kill container: {sleeper}: container {container} is not running\n"
+    )
+    assert "cannot kill container: absent: No such container: absent" in cli.fails("kill", "absent")
+
+
+def test_wait_gives_every_exit_code(cli: Cli, busybox: str) -> None:
+    cli.ok("run", "-d", "--name", "first", busybox, "sh", "-c", "exit 3")
+    cli.ok("run", "-d", "--name", "second", busybox, "sh", "-c", "sleep 0.2; exit 4")
+    assert cli.ok("wait", "first", "second") == "3\n4"
+
+
+def test_restart(cli: Cli, sleeper: str) -> None:
+    before = cli.inspect(sleeper, "{{.State.StartedAt}} {{.Id}}")
+    assert cli.ok("restart", "-t", "20", sleeper) == sleeper
+    after = cli.inspect(sleeper, "{{.State.StartedAt}} {{.Id}}")
+    assert before.split()[0] < after.split()[0]
+    assert before.split()[1] == after.split()[1]
+    assert cli.inspect(sleeper, "{{.State.Running}}") == "true"
+
+
+def test_what_was_written_survives_a_restart(cli: Cli, sleeper: str) -> None:
+    cli.ok("exec", sleeper, "sh", "-c", "echo kept >/kept")
+    cli.ok("restart", "-t", "20", sleeper)
+    assert cli.ok("exec", sleeper, "cat", "/kept") == "kept"
+
+
+def test_pause(cli: Cli, busybox: str) -> None:
+    cli.ok("run", "-d", "--name", "ticker", busybox, "sh", "-c", "while :; do echo tick; sleep 0.02; done")
+    assert cli.ok("pause", "ticker") == "ticker"
+    assert cli.inspect("ticker", "{{.State.Status}} {{.State.Running}} {{.State.Paused}}") == "paused true true"
+    assert cli.ok("ps", "--format", "{{.Status}}").endswith("(Paused)")
+    printed = cli.ok("logs", "ticker")
+    time.sleep(0.2)
+    assert cli.ok("logs", "ticker") == printed
+    assert "is already paused" in cli.fails("pause", "ticker")
+    cli.ok("unpause", "ticker")
+    assert "is not paused" in cli.fails("unpause", "ticker")
+    assert cli.inspect("ticker", "{{.State.Status}}") == "running"
+
+
+def test_a_paused_container_can_be_killed_and_stopped(cli: Cli, busybox: str) -> None:
+    cli.ok("run", "-d", "--name", "frozen", busybox, "sleep", "1000")
+    cli.ok("pause", "frozen")
+    assert 'cannot remove container "/frozen": container is paused and must be unpaused first' in cli.fails(
+        "rm", "frozen"
+    )
+    cli.ok("kill", "frozen")
+    assert cli.ok("wait", "frozen") == "137"
+
+
+def test_rename(cli: Cli, busybox: str, sleeper: str) -> None:
+    cli.ok("rename", sleeper, "other")
+    assert cli.inspect("other", "{{.Name}}") == "/other"
+    assert cli.ok("ps", "--format", "{{.Names}}") == "other"
+    assert "No such container: sleeper" in cli.fails("rename", "sleeper", "third")
+    holder = cli.ok("create", "--name", "taken", busybox, "true")
+    said = cli.fails("rename", "other", "taken")
+    assert said.startswith(
+        f'Error response from daemon: Conflict. The container name "/taken" is already in use by container "{holder}". '
+        "You have to remove (or rename) that container to be able to reuse that name."
+    )
+    assert cli.inspect("other", "{{.Name}}") == "/other"
+
+
+def test_a_name_in_use(cli: Cli, busybox: str) -> None:
+    holder = cli.ok("create", "--name", "taken", busybox, "true")
+    said = cli.fails("run", "--name", "taken", busybox, "true", code=125)
+    assert said.startswith(
+        f'PROGRAM: Error response from daemon: Conflict. The container name "/taken" is already in use by container "{holder}".'
+    )
+    assert cli.ok("ps", "-aq", "--no-trunc") == holder
+
+
+def test_rm(cli: Cli, busybox: str, sleeper: str) -> None:
+    said = cli.fails("rm", sleeper)
+    assert 'cannot remove container "/sleeper": container is running: stop the container before removing' in said
+    assert cli.ok("rm", "-f", sleeper) == sleeper
+    assert "No such container: sleeper" in cli.fails("rm", sleeper)
+    assert cli("rm", "-f", sleeper).returncode == 0
+
+
+def test_ids_may_be_short(cli: Cli, busybox: str) -> None:
+    container = cli.ok("create", busybox, "true")
+    assert cli.inspect(container[:6], "{{.Id}}") == container
+    assert cli.ok("rm", container[:12]) == container[:12]
+
+
+def test_a_policy_starts_it_again(cli: Cli, busybox: str) -> None:
+    cli.ok("run", "-d", "--name", "again", "--restart", "on-failure:2", busybox, "sh", "-c", "exit 5")
+    until(cli, "again", "{{.State.Status}} {{.RestartCount}}", "exited 2")
+    assert cli.inspect("again", "{{.State.ExitCode}}") == "5"
+
+
+def test_always_means_until_it_is_stopped(cli: Cli, busybox: str) -> None:
+    cli.ok("run", "-d", "--name", "again", "--restart", "always", busybox, "sh", "-c", "echo up; sleep 0.02")
+    until(cli, "again", "{{ge .RestartCount 2}}", "true")
+    cli.ok("stop", "-t", "1", "again")
+    count = cli.inspect("again", "{{.RestartCount}}")
+    time.sleep(0.3)
+    assert cli.inspect("again", "{{.RestartCount}} {{.State.Running}}") == f"{count} false"
+
+
+def test_success_is_no_failure(cli: Cli, busybox: str) -> None:
+    cli.ok("run", "-d", "--name", "once", "--restart", "on-failure", busybox, "true")
+    cli.ok("wait", "once")
+    assert cli.inspect("once", "{{.State.Status}} {{.RestartCount}}") == "exited 0"
+
+
+@pytest.mark.parametrize(("command", "status"), [("test -e /healthy", "unhealthy"), ("true", "healthy")])
+def test_health(cli: Cli, busybox: str, command: str, status: str) -> None:
+    cli.ok("run", "-d", "--name", "patient", "--health-cmd", f"echo looked; {command}", "--health-interval", "50ms",
+           "--health-retries", "2", busybox, "sleep", "1000")  # fmt: skip
+    until(cli, "patient", "{{.State.Health.Status}}", status)
+    assert cli.ok("ps", "--format", "{{.Status}}").endswith(f"({status})")
+    assert cli.ok("ps", "-q", "--filter", f"health={status}") != ""
+    assert cli.inspect("patient", "{{(index .State.Health.Log 0).Output}}").strip() == "looked"
+
+
+def test_an_unhealthy_container_recovers(cli: Cli, busybox: str) -> None:
+    cli.ok("run", "-d", "--name", "patient", "--health-cmd", "test -e /healthy", "--health-interval", "50ms",
+           "--health-retries", "1", busybox, "sleep", "1000")  # fmt: skip
+    until(cli, "patient", "{{.State.Health.Status}}", "unhealthy")
+    cli.ok("exec", "patient", "touch", "/healthy")
+    until(cli, "patient", "{{.State.Health.Status}}", "healthy")
+
+
+def test_several_at_once_and_one_that_is_missing(cli: Cli, busybox: str) -> None:
+    for name in ("one", "two"):
+        cli.ok("create", "--name", name, busybox, "sleep", "1000")
+    finished = cli("start", "one", "absent", "two")
+    assert finished.stdout == "one\ntwo\n"
+    assert finished.stderr == (
+        "Error response from daemon: No such container: absent\nError: failed to start containers: absent\n"
+    )
+    assert finished.returncode == 1

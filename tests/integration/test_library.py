@@ -1,0 +1,114 @@
+"""``import wherry``: the examples of its docstrings and of its page, and what happens when things go wrong."""
+
+import doctest
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from tests.support.engine import PROJECT, Engine
+
+import wherry
+from wherry.client import containers, images, library
+
+
+@pytest.fixture
+def connected(engine: Engine, busybox: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[wherry.Engine]:
+    """A connection to the tests' engine, which `wherry.connect()` leads to, too."""
+    monkeypatch.setenv("WHERRY_HOST", engine.host)
+    with wherry.connect() as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("module", [library, containers, images], ids=lambda module: module.__name__)
+def test_the_examples_of_the_docstrings(connected: wherry.Engine, module: ModuleType) -> None:
+    outcome = doctest.testmod(module)
+    assert outcome.failed == 0
+    assert outcome.attempted > 0
+
+
+def test_the_examples_of_the_page(connected: wherry.Engine) -> None:
+    outcome = doctest.testfile(str(PROJECT / "docs" / "library.md"), module_relative=False)
+    assert outcome.failed == 0
+    assert outcome.attempted > 0
+
+
+def test_both_streams_in_their_order(connected: wherry.Engine) -> None:
+    result = connected.run("busybox", "echo one; sleep 0.1; echo two >&2; sleep 0.1; echo three")
+    assert (result.output, result.stdout, result.stderr) == ("one\ntwo\nthree\n", b"one\nthree\n", b"two\n")
+    assert connected.run("busybox", "echo shown", tty=True).output == "shown\r\n"
+
+
+def test_a_large_input_comes_back(connected: wherry.Engine) -> None:
+    """Written and read at the same time, as neither side may wait for the other."""
+    data = bytes(range(256)) * (1 << 14)
+    assert connected.run("busybox", ["cat"], input=data).stdout == data
+
+
+def test_an_exit_code_that_is_an_error(connected: wherry.Engine) -> None:
+    with pytest.raises(wherry.CommandFailed, match="exit code 7: sorry") as caught:
+        connected.run("busybox", "echo sorry; exit 7", check=True)
+    assert caught.value.result.exit_code == 7
+    assert connected.containers.list(all=True) == []
+
+
+def test_a_command_that_takes_too_long(connected: wherry.Engine) -> None:
+    with pytest.raises(TimeoutError, match="had not ended after 0.5 seconds"):
+        connected.run("busybox", ["sleep", "60"], timeout=0.5)
+    assert connected.containers.list(all=True) == []
+
+
+def test_what_the_engine_refuses(connected: wherry.Engine) -> None:
+    with pytest.raises(wherry.APIError, match="executable file not found"):
+        connected.run("busybox", ["no-such-program"])
+    with pytest.raises(wherry.APIError) as caught:
+        connected.containers.get("nope")
+    assert (caught.value.status, caught.value.not_found) == (404, True)
+    assert connected.containers.list(all=True) == []
+
+
+def test_no_engine_at_all(tmp_path: Path) -> None:
+    with wherry.connect(f"unix://{tmp_path}/nope.sock") as engine, pytest.raises(wherry.ConnectionFailed):
+        engine.version()
+
+
+def test_execs_and_their_exit_codes(connected: wherry.Engine) -> None:
+    with connected.start("busybox", ["sleep", "60"], env={"A": "1"}, labels={"k": "v"}, workdir="/tmp") as container:
+        assert container.status == "running"
+        for code in range(5):
+            assert container.exec(f"exit {code}").exit_code == code
+        assert container.exec(["sh", "-c", "echo $A $B; pwd"], env={"B": "2"}).output == "1 2\n/tmp\n"
+        container.pause()
+        assert container.status == "paused"
+        container.unpause()
+        container.stop(timeout=0)
+        assert (container.status, container.wait()) == ("exited", 137)
+        container.write("/tmp/file", "text", mode=0o600)
+        assert container.read("/tmp/file") == b"text"
+        with pytest.raises(IsADirectoryError):
+            container.read("/tmp")
+    with pytest.raises(wherry.APIError):
+        container.inspect()
+
+
+def test_images_go_out_and_come_in(connected: wherry.Engine, tmp_path: Path) -> None:
+    image = connected.images.get("busybox")
+    image.tag("copied", "1")
+    connected.images.save(["copied:1"], tmp_path / "image.tar")
+    assert sorted(image.tags) == ["busybox:latest", "copied:1"]
+    assert [found.id for found in connected.images.load(tmp_path / "image.tar")] == [image.id]
+    connected.client.delete("/images/copied:1")
+    assert connected.images.get("busybox").size > 1_000_000
+
+
+def test_importing_wherry_loads_nothing_else() -> None:
+    code = "import sys, wherry; print([m for m in sys.modules if m.startswith('wherry.')])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    with pytest.raises(AttributeError, match="no attribute 'nope'"):
+        wherry.nope  # type: ignore[attr-defined]  # noqa: B018 - that is what is asked
+
+
+def test_what_is_promised_is_there() -> None:
+    assert all(getattr(wherry, name) for name in wherry.__all__)  # type: ignore[attr-defined]
