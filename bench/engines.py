@@ -93,7 +93,7 @@ class Client:
         self.name = name
         self.engine = engine
         self._command = list(command)
-        self._environment = {**engine.environment, **environment}
+        self._environment = {**engine.environment, "DOCKER_BUILDKIT": "0", **environment}  # the classic builder
 
     @property
     def is_second(self) -> bool:

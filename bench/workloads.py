@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 
-from bench import memory, pull
+from bench import build, memory, pull
 from bench.engines import CACHE, Client
 
 BUSYBOX = "busybox:latest"
@@ -160,6 +160,11 @@ WORKLOADS = [
     Workload("40 × run --rm, 20 at a time", run_forty, 3, goal_docker_cli=1 / 6),
     Workload("200 MB of 64-byte lines through run", stream_lines, 3, image_of_lines, 1 / 10, 1 / 10),
     Workload("logs of those", read_logs, 3, container_with_logs, 1 / 20, 1 / 20),
+    Workload("build of three RUN steps, no cache", build.THREE_STEPS.measure, 5, build.THREE_STEPS.setting, 1 / 8,
+             1 / 8),
+    Workload("the same, all cached", build.ALL_CACHED.measure, 10, build.ALL_CACHED.setting, 1 / 2, 1 / 2),
+    Workload("build with a context of 10,000 files", build.MANY_FILES.measure, 3, build.MANY_FILES.setting, 1 / 2,
+             1 / 2),
     Workload("load of a Debian image", load, 3, goal=1 / 2, goal_docker_cli=1 / 2),
     Workload("commit of 100 MB", commit, 3, filled_container, goal=1 / 2, goal_docker_cli=1 / 2),
     Workload("pull of 10 layers, 1 GB, 30,000 files", pull.pull, 3, pull.registry, 1 / 2, 1 / 2),

@@ -1,9 +1,11 @@
 """Fixtures for the clients' tests: one command line, docker's or wherry's, in front of one engine."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,10 +38,16 @@ class Cli:
     def fails(self, *arguments: str, code: int = 1, **options: Any) -> str:
         finished = self(*arguments, **options)
         assert finished.returncode == code, finished
-        return finished.stderr.replace(self.name, "PROGRAM")
+        return re.sub(rf"(?<![\w./-]){self.name}(?=[ :'])", "PROGRAM", finished.stderr)
 
     def inspect(self, name: str, template: str) -> str:
         return self.ok("inspect", "-f", template, name)
+
+    def past_events(self, *filters: str, template: str = "{{.Action}}") -> list[str]:
+        """What has happened up to now."""
+        options = [word for each in filters for word in ("--filter", each)]
+        until = f"{time.time():.6f}"
+        return self.ok("events", "--since", "1", "--until", until, "--format", template, *options).splitlines()
 
     def begin(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """A command that goes on beside the test, with pipes for its streams."""

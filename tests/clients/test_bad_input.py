@@ -1,6 +1,7 @@
 """What users get wrong: one clear line, Docker's exit code, and nothing half-made."""
 
 import pytest
+
 from tests.clients.conftest import Cli
 from tests.support.engine import Engine, Response
 
@@ -9,7 +10,6 @@ from tests.support.engine import Engine, Response
     ("arguments", "text"),
     [
         (["--nosuch"], "unknown flag: --nosuch"),
-        (["-u"], "flag needs an argument: 'u' in -u"),
         (["-m", "much"], 'invalid argument "much" for "-m, --memory" flag'),
         (["--cpus", "1000"], "Range of CPUs is from 0.01 to "),
         (["--cpuset-cpus", "999"], "Requested CPUs are not available - requested 999, available: 0"),
@@ -62,7 +62,8 @@ def test_commands_that_do_not_exist(cli: Cli, engine: Engine) -> None:
         (b"{", 400, "invalid JSON"),
         (b"[]", 400, ""),
         (b'"text"', 400, ""),
-        (b"", 400, "invalid JSON: got EOF while reading request body"),
+        (b"", 400, "config cannot be empty in order to create a container"),
+        (b" ", 400, "invalid JSON: got EOF while reading request body"),
         (b"{}", 400, ""),
         (b'{"Image": 3}', 400, "Image"),
         (b'{"Image": "busybox", "Cmd": 3}', 400, "Cmd"),

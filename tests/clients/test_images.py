@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+
 from tests.clients.conftest import Cli
 
 pytestmark = pytest.mark.usefixtures("clean_images")

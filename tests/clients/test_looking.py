@@ -10,7 +10,7 @@ def test_ps_lists_what_runs(cli: Cli, busybox: str, sleeper: str) -> None:
     cli.ok("create", "--name", "made", busybox, "echo", "two words")
     header, line = cli.ok("ps").split("\n")
     assert header.split("  ")[0] == "CONTAINER ID"
-    assert re.fullmatch(r'[0-9a-f]{12} +busybox:latest +"sh -c .trap .exit 0.…" +.* ago +Up .*sleeper', line)
+    assert re.fullmatch(r'[0-9a-f]{12} +busybox:latest +"sh -c .trap .exit 0…" +.* ago +Up .*sleeper', line)
     assert cli.ok("ps", "-a", "--format", "{{.Names}} {{.State}} {{.Status}}").split("\n")[0] == "made created Created"
     assert cli.ok("ps", "-a", "--no-trunc", "--format", "{{.Command}}").split("\n")[0] == "\"echo 'two words'\""
     assert len(cli.ok("ps", "-aq").split("\n")) == 2

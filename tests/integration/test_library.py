@@ -8,9 +8,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from tests.support.engine import PROJECT, Engine
 
 import wherry
+from tests.support.engine import PROJECT, Engine
 from wherry.client import containers, images, library
 
 
@@ -55,7 +55,7 @@ def test_an_exit_code_that_is_an_error(connected: wherry.Engine) -> None:
 
 
 def test_a_command_that_takes_too_long(connected: wherry.Engine) -> None:
-    with pytest.raises(TimeoutError, match="had not ended after 0.5 seconds"):
+    with pytest.raises(TimeoutError, match=r"had not ended after 0\.5 seconds"):
         connected.run("busybox", ["sleep", "60"], timeout=0.5)
     assert connected.containers.list(all=True) == []
 

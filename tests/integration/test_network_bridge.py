@@ -172,11 +172,11 @@ def test_links(engine: Engine, busybox: str) -> None:
     assert "could not get container for nobody" in stopped.stderr
 
 
-def test_modes_host_none_and_of_another_container(engine: Engine, box: str, busybox: str) -> None:
+def test_modes_host_none_and_of_another_container(engine: Engine, box: str, busybox: str, world: Outside) -> None:
     links = engine.docker("run", "--rm", "--network", "none", busybox, "ls", "/sys/class/net").stdout
     assert links.split() == ["lo"]
     host = engine.docker("run", "--rm", "--network", "host", busybox, "ls", "/sys/class/net").stdout
-    assert set(host.split()) == {name for _, name in socket.if_nameindex()}
+    assert world.port in host.split()
     own = execute(engine, box, "cat", "/etc/hosts")
     joined = engine.docker("run", "--rm", "--network", f"container:{box}", busybox, "sh", "-c",
                            "ip -o -4 address show dev eth0; cat /etc/hosts; hostname").stdout  # fmt: skip

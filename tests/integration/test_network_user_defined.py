@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -232,9 +233,10 @@ def test_networks_are_listed_inspected_and_removed(engine: Engine, net: str) -> 
 
 def test_events(engine: Engine, net: str) -> None:
     engine.docker("run", "--rm", "--name", "short", "--network", net, "busybox", "true", check=True)
-    shown = engine.docker("events", "--since", "10s", "--until", "0s", "--filter", "type=network", "--format",
-                          "{{.Action}} {{.Actor.Attributes.name}}").stdout.splitlines()  # fmt: skip
-    own = [line.split()[0] for line in shown if line.endswith(" net")]
+    until = f"{time.time():.9f}"
+    shown = engine.docker("events", "--since", "1", "--until", until, "--filter", "type=network", "--format", "json")
+    events = [json.loads(line) for line in shown.stdout.splitlines()]
+    own = [event["Action"] for event in events if event["Actor"]["Attributes"].get("name") == net]
     assert own[-3:] == ["create", "connect", "disconnect"]
 
 

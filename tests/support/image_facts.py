@@ -35,7 +35,7 @@ def facts(archive: Path, base: Path) -> dict[str, Any]:
 
 class _Saved:
     def __init__(self, archive: Path) -> None:
-        self._tar = tarfile.open(archive)
+        self._tar = tarfile.open(archive)  # noqa: SIM115  # it lives as long as this
         (self._image,) = json.loads(self._read("manifest.json"))
         self.config = json.loads(self._read(self._image["Config"]))
 

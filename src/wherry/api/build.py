@@ -119,19 +119,27 @@ def _read(request: Request, engine: Engine) -> BuildRequest:
         pull=request.flag("pull"),
         squash=request.flag("squash"),
         limits=Limits(
-            memory=request.integer("memory") or 0,
-            memory_swap=request.integer("memswap") or 0,
-            cpu_shares=request.integer("cpushares") or 0,
-            cpu_period=request.integer("cpuperiod") or 0,
-            cpu_quota=request.integer("cpuquota") or 0,
+            memory=_number(request, "memory"),
+            memory_swap=_number(request, "memswap"),
+            cpu_shares=_number(request, "cpushares"),
+            cpu_period=_number(request, "cpuperiod"),
+            cpu_quota=_number(request, "cpuquota"),
             cpuset_cpus=request.text("cpusetcpus"),
             cpuset_mems=request.text("cpusetmems"),
-            shm_size=request.integer("shmsize") or 0,
+            shm_size=_number(request, "shmsize"),
             ulimits=tuple(_json(request, "ulimits", list[Ulimit], [])),
             cgroup_parent=request.text("cgroupparent"),
         ),
         given=engine.builder.take(given) if given else Given(),
     )
+
+
+def _number(request: Request, key: str) -> int:
+    """A limit. What is no number is none, as in Docker."""
+    try:
+        return request.integer(key) or 0
+    except InvalidParameter:
+        return 0
 
 
 def _extra_hosts(request: Request) -> tuple[str, ...]:

@@ -139,7 +139,7 @@ class _Feed:
             while True:
                 piece = bytes(self._response.piece())
                 self.ended = not piece
-                *lines, self._rest = (self._rest + piece).split(b"\n")
+                *lines, self._rest = (self._rest + (piece or b"\n")).split(b"\n")
                 for line in filter(None, lines):
                     self.sample = loads(line)
                 if self.ended or not self._response.ready:

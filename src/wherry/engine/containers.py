@@ -160,6 +160,7 @@ class Containers:
                 )
                 raise Conflict(f'cannot remove container "/{live.record.name}": container is {status}{how}')
             live.record.user_stopped = True
+            await self._started(live)
             await self._lifecycle.end(live)
         async with live.lock:
             if live.record.id in self._roster:
@@ -186,6 +187,7 @@ class Containers:
     async def stop(self, name: str, timeout: int | None = None, signal_name: str | None = None) -> None:
         """Asks the container to end and ends it after ``timeout`` seconds (-1: never). Raises NotModified."""
         live = self._roster.get(name)
+        await self._started(live)
         if live.restart is not None:
             live.record.user_stopped = True
             self._lifecycle.cancel_restart(live)
@@ -195,6 +197,12 @@ class Containers:
             raise NotModified("container already stopped")
         live.record.user_stopped = True
         await self._stop(live, timeout, signal_name)
+
+    async def _started(self, live: Live) -> None:
+        """Waits for a start that is under way, by the restart policy too: before that it could not be ended."""
+        if live.lock.locked():
+            async with live.lock:
+                pass
 
     async def _stop(self, live: Live, timeout: int | None, signal_name: str | None) -> None:
         config = live.record.config

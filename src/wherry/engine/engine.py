@@ -74,7 +74,9 @@ class Engine:
         self.prune = Prune(self._roster, self.containers, self.images, store, self.events)
         self.disk_usage = DiskUsage(self._roster, self.images, self.volumes, self.builder, store)
         self.views = Views(self._roster, self.containers, self.execs, store, self.events)
-        self.system = System(config, self._roster, store, self.events, hierarchies, engine_id)
+        self.system = System(
+            config, self._roster, store, self.events, hierarchies, engine_id, has_firewall=fabric.rules is not None
+        )
 
     @classmethod
     async def open(cls, config: EngineConfig) -> "Engine":
@@ -90,6 +92,7 @@ class Engine:
         return engine
 
     async def close(self) -> None:
+        await self.builder.close()
         await self._lifecycle.close()
         self.connections.close()
         await self._launcher.close()

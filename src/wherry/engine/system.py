@@ -19,6 +19,11 @@ MIN_API_VERSION = "1.24"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}  # Go's names
 
 
+_NO_FIREWALL = (
+    "WARNING: No nftables support: published ports are forwarded by the engine itself, and networks are not kept apart"
+)
+
+
 class System:
     def __init__(
         self,
@@ -28,6 +33,8 @@ class System:
         events: Events,
         hierarchies: Hierarchies,
         engine_id: str,
+        *,
+        has_firewall: bool,
     ) -> None:
         self._config = config
         self._roster = roster
@@ -35,6 +42,7 @@ class System:
         self._events = events
         self._hierarchies = hierarchies
         self._id = engine_id
+        self._has_firewall = has_firewall
 
     def version(self) -> dict[str, Any]:
         kernel = platform.release()
@@ -85,7 +93,7 @@ class System:
             ],
             "Plugins": {
                 "Volume": ["local"],
-                "Network": ["host", "none"],
+                "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
                 "Authorization": None,
                 "Log": list(log_options.DRIVERS),
             },
@@ -144,7 +152,8 @@ class System:
             "RuncCommit": {"ID": ""},
             "InitCommit": {"ID": ""},
             "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
-            "Warnings": _warnings(self._hierarchies),
+            "FirewallBackend": {"Driver": "nftables" if self._has_firewall else "none"},
+            "Warnings": [*_warnings(self._hierarchies), *([] if self._has_firewall else [_NO_FIREWALL])],
             "CDISpecDirs": [],
         }  # fmt: skip
 

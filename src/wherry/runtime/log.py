@@ -16,21 +16,18 @@ Rotation renames path to path.1, path.1 to path.2 and so on. With compression, p
 
 import contextlib
 import os
-import re
 import struct
 import time
 import zlib
 from collections.abc import Callable
 
-import msgspec
-
+from wherry.runtime import json_lines
+from wherry.runtime.json_lines import LINE_AT_MOST
 from wherry.runtime.spec import Log
 
 HEADER = struct.Struct(">B3xIQ")
 TRAILER = struct.Struct(">I")
 OVERHEAD = HEADER.size + TRAILER.size
-
-JSON_LINE_AT_MOST = 16 * 1024  # longer lines become several objects, the last of which ends with the newline
 
 _COMPRESS_AT_ONCE = 256 * 1024
 _GZIP_WINDOW = 31  # zlib's way to say: with gzip's header and trailer
@@ -165,26 +162,25 @@ class JsonFileWriter(Writer):
         super().__init__(log, warn)
         self._drop_torn_line()
         self._held: dict[int, bytes] = {1: b"", 2: b""}
-        attrs = f',"attrs":{msgspec.json.encode(log.attrs, order="deterministic").decode()}' if log.attrs else ""
-        self._middle = {1: f',"stream":"stdout"{attrs},"time":"', 2: f',"stream":"stderr"{attrs},"time":"'}
+        self._middle = {1: json_lines.middle_of("stdout", log.attrs), 2: json_lines.middle_of("stderr", log.attrs)}
 
     def write(self, stream: int, data: memoryview) -> None:
-        *lines, rest = (self._held[stream] + bytes(data)).split(b"\n")
-        pieces = [line + b"\n" for line in lines]
-        cut = len(rest) - len(rest) % JSON_LINE_AT_MOST
-        pieces.append(rest[:cut])
-        self._held[stream] = rest[cut:]
-        self._write_pieces(stream, _cut(pieces))
+        block = self._held[stream] + data
+        begun = len(block) - block.rfind(b"\n") - 1  # of the last line; what can be an object of its own is not held
+        whole = len(block) - begun % LINE_AT_MOST
+        self._held[stream] = block[whole:]
+        for part in json_lines.cut(block[:whole]):
+            self._write_part(stream, part)
 
     def end(self, stream: int) -> None:
         if self._held[stream]:
-            self._write_pieces(stream, [self._held[stream]])
+            self._write_part(stream, self._held[stream])
             self._held[stream] = b""
 
     def _drop_torn_line(self) -> None:
         end = self._size
         while end > 0:
-            start = max(0, end - JSON_LINE_AT_MOST)
+            start = max(0, end - LINE_AT_MOST)
             newline = os.pread(self._fd, end - start, start).rfind(b"\n")
             end = start + newline + 1 if newline >= 0 else start
             if newline >= 0:
@@ -193,32 +189,16 @@ class JsonFileWriter(Writer):
             os.ftruncate(self._fd, end)
             self._size = end
 
-    def _write_pieces(self, stream: int, pieces: list[bytes]) -> None:
+    def _write_part(self, stream: int, part: bytes) -> None:
         """In one write, unless the log has to be rotated in between; then in as many as it takes."""
-        if not pieces:
-            return
-        # All in a few calls, since calls are what takes the time. No decoded text has a lone surrogate in it.
-        texts = _escape(_BETWEEN.join([piece.decode(errors="replace") for piece in pieces]))
-        start, end = '{"log":"', f'"{self._middle[stream]}{format_time(self._now(), fixed=False)}"}}\n'
-        record = f"{start}{texts.replace(_BETWEEN, end + start)}{end}".encode()
-        if len(pieces) > 1 and self._log.max_size and self._size + len(record) > self._log.max_size:
-            half = len(pieces) // 2
-            self._write_pieces(stream, pieces[:half])
-            self._write_pieces(stream, pieces[half:])
-        else:
-            self._append([record], len(record))
-
-
-def _cut(pieces: list[bytes]) -> list[bytes]:
-    """Pieces of at most JSON_LINE_AT_MOST, not counting the newline at the end of a line."""
-    found = []
-    for piece in pieces:
-        while len(piece) > JSON_LINE_AT_MOST + 1 or (len(piece) > JSON_LINE_AT_MOST and piece[-1:] != b"\n"):
-            found.append(piece[:JSON_LINE_AT_MOST])
-            piece = piece[JSON_LINE_AT_MOST:]
-        if piece:
-            found.append(piece)
-    return found
+        record = json_lines.encode(part, self._middle[stream], self._now())
+        if self._log.max_size and self._size + len(record) > self._log.max_size:
+            half = part.find(b"\n", len(part) // 2, len(part) - 1) + 1 or part.find(b"\n", 0, len(part) - 1) + 1
+            if half:
+                self._write_part(stream, part[:half])
+                self._write_part(stream, part[half:])
+                return
+        self._append([record], len(record))
 
 
 def open_writer(log: Log, warn: Callable[[str], None] = lambda text: None) -> Writer | None:
@@ -226,36 +206,6 @@ def open_writer(log: Log, warn: Callable[[str], None] = lambda text: None) -> Wr
     if log.driver == "none":
         return None
     return LocalWriter(log, warn) if log.driver == "local" else JsonFileWriter(log, warn)
-
-
-_BETWEEN = "\udc00"
-
-_ESCAPES = {
-    **{chr(number): f"\\u{number:04x}" for number in range(32)},
-    **{character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"},
-    "\r": "\\r",
-    '"': '\\"',
-    "\\": "\\\\",
-}
-_TO_ESCAPE = re.compile(r'[\x00-\x09\x0b-\x1f<>&"\\\u2028\u2029]')
-
-
-def _escape(text: str) -> str:
-    """As Docker does for a JSON string: what HTML could misunderstand is escaped, too."""
-    return _TO_ESCAPE.sub(lambda found: _ESCAPES[found[0]], text).replace("\n", "\\n")
-
-
-_second = (-1, "")
-
-
-def format_time(ns: int, *, fixed: bool = True) -> str:
-    """RFC 3339 in UTC: nine digits of a fraction when ``fixed``, otherwise as few as say the same."""
-    global _second
-    seconds, fraction = divmod(ns, 1_000_000_000)
-    if _second[0] != seconds:
-        _second = (seconds, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)))
-    digits = f".{fraction:09}"
-    return f"{_second[1]}{digits if fixed else digits.rstrip('0').rstrip('.')}Z"
 
 
 class _Compression:

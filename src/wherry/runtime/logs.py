@@ -11,33 +11,21 @@ them in one chunk of about a mebibyte; or the bare data of a terminal. Where no 
 for, and a frame holds what was written at once; with ``by_line`` it holds one line.
 """
 
-import functools
 import gzip
 import os
 import re
 import struct
 from collections.abc import Iterator
-from datetime import datetime
-from typing import NamedTuple
 from urllib.parse import quote_plus
 
-import msgspec
-
-from wherry.runtime.log import HEADER, OVERHEAD, TRAILER, format_time
+from wherry.runtime import json_lines
+from wherry.runtime.json_lines import Record, format_time
+from wherry.runtime.log import HEADER, OVERHEAD, TRAILER
 from wherry.runtime.spec import Log
 
 _FRAME = struct.Struct(">B3xI")
 _CHUNK = 1 << 20
-_LONGEST_LINE = 1 << 14  # bytes; Docker's: what is longer comes in pieces
 _ROTATED = re.compile(r"\.(\d+)(\.gz)?")
-
-
-class Record(NamedTuple):
-    """``at`` in nanoseconds since the epoch."""
-
-    stream: int
-    at: int
-    data: bytes
 
 
 class Reader:
@@ -181,7 +169,7 @@ class Reader:
             yield _FRAME.pack(stream, len(line) + 1)
             yield line
             yield b"\n"
-        if len(self._begun[stream]) >= _LONGEST_LINE:
+        if len(self._begun[stream]) >= json_lines.LINE_AT_MOST:
             yield self._unfinished()
 
     def _unfinished(self) -> bytes:
@@ -191,7 +179,7 @@ class Reader:
 
     def _records(self, file: "_File", offset: int) -> Iterator[tuple[int, Record]]:
         """The whole records from an offset on, each with the offset after it."""
-        return (_local_records if self._log.driver == "local" else _json_records)(file, offset)
+        return _local_records(file, offset) if self._log.driver == "local" else json_lines.records(file.read, offset)
 
     def _prefixed(self, record: Record, data: bytes) -> bytes:
         """The same with the time, the attributes or both before each line that begins in it."""
@@ -321,54 +309,6 @@ def _local_tail(file: _File, wanted: int, streams: frozenset[int], ended: set[in
     return end, 0, wanted
 
 
-class _JsonLine(msgspec.Struct):
-    log: str = ""
-    stream: str = "stdout"
-    time: str = ""
-
-
-_json_line = msgspec.json.Decoder(_JsonLine)
-
-
-def _json_records(file: _File, offset: int) -> Iterator[tuple[int, Record]]:
-    """The offsets are those of the ends of chunks: a chunk is read whole."""
-    want = _CHUNK
-    while chunk := file.read(offset, want):
-        newline = chunk.rfind(b"\n")
-        if newline < 0:
-            if len(chunk) < want:
-                return
-            want *= 2
-            continue
-        want = _CHUNK
-        offset += newline + 1
-        lines = chunk[:newline]
-        try:
-            parsed = _json_line.decode_lines(lines)
-        except msgspec.DecodeError:  # a line in it was cut off
-            records = [_json_record(line) for line in lines.split(b"\n")]
-        else:
-            records = [_record(line) for line in parsed]
-        for record in records:
-            if record is not None:
-                yield offset, record
-
-
-def _json_record(line: bytes) -> Record | None:
-    """None for a line that is none of ours: the end of one that was cut off, say."""
-    try:
-        return _record(_json_line.decode(line))
-    except msgspec.DecodeError:
-        return None
-
-
-def _record(line: _JsonLine) -> Record | None:
-    try:
-        return Record(2 if line.stream == "stderr" else 1, parse_time(line.time), line.log.encode())
-    except ValueError:
-        return None
-
-
 def _json_tail(file: _File, wanted: int, streams: frozenset[int], ended: set[int]) -> tuple[int, int, int]:
     """As ``_local_tail``; an object counts as a line, as it does in Docker."""
     end = file.size
@@ -384,7 +324,7 @@ def _json_tail(file: _File, wanted: int, streams: frozenset[int], ended: set[int
         position = start + len(chunk)
         for line in reversed(chunk[whole:].split(b"\n")):
             position -= len(line)
-            record = _json_record(line) if line else None
+            record = json_lines.decode(line) if line else None
             if record is not None and record.stream in streams:
                 wanted -= 1
                 if wanted == 0:
@@ -392,17 +332,6 @@ def _json_tail(file: _File, wanted: int, streams: frozenset[int], ended: set[int
             position -= 1
         rest, end = chunk[:whole], start
     return end, 0, wanted
-
-
-def parse_time(text: str) -> int:
-    """RFC 3339 in UTC with up to nine digits of a fraction, in nanoseconds since the epoch. Raises ValueError."""
-    fraction = text[20:-1] if text[19:20] == "." else ""
-    return _seconds(text[:19]) * 1_000_000_000 + (int(fraction) * 10 ** (9 - len(fraction)) if fraction else 0)
-
-
-@functools.lru_cache(maxsize=16)
-def _seconds(text: str) -> int:
-    return int(datetime.fromisoformat(f"{text}+00:00").timestamp())
 
 
 def _attributes(attrs: dict[str, str]) -> bytes:

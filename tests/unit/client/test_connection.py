@@ -189,3 +189,18 @@ def test_an_engine_that_stops_reading_is_still_heard() -> None:
     connection.send_stream("POST", "/build", {}, endless(), None)
     response = connection.receive()
     assert (response.status, response.read()) == (400, b"bad")
+
+
+def test_ready_tells_whether_a_piece_would_wait() -> None:
+    """The end of one chunk may be there while the next is not, and that may be a second away."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    response, _, _ = received(head + b"3\r\none\r\n3\r\ntwo\r\n5", b"\r\nth", b"ree\r\n0\r\n\r\n")
+    seen = []
+    while True:
+        ready = response.ready
+        piece = bytes(response.piece())
+        seen.append((piece, ready))
+        if not piece:
+            break
+    assert seen == [(b"one", True), (b"two", True), (b"th", False), (b"ree", False), (b"", True)]
+    assert response.ready

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from wherry.runtime import log as writing
-from wherry.runtime.log import JSON_LINE_AT_MOST, format_time, open_writer
-from wherry.runtime.logs import Reader, parse_time
+from wherry.runtime.json_lines import LINE_AT_MOST, format_time, parse_time
+from wherry.runtime.log import open_writer
+from wherry.runtime.logs import Reader
 from wherry.runtime.spec import Log
 
 DRIVERS = ("local", "json-file")
@@ -260,7 +261,7 @@ class TestJsonFile:
         clock[0] += 120_000_000
         write(Log("json-file", f"{tmp_path}/log"), (1, b'a "b" <c> & \\ \t\x1b\xff\xe2\x80\xa8\n'))
         assert (tmp_path / "log").read_text() == (
-            '{"log":"a \\"b\\" \\u003cc\\u003e \\u0026 \\\\ \\u0009\\u001b\N{REPLACEMENT CHARACTER}\\u2028\\n",'
+            '{"log":"a \\"b\\" \\u003cc\\u003e \\u0026 \\\\ \\u0009\\u001b\\ufffd\\u2028\\n",'
             '"stream":"stdout","time":"2023-11-14T22:13:20.12Z"}\n'
         )
 
@@ -275,17 +276,15 @@ class TestJsonFile:
         assert records == [("stdout", "one\n"), ("stderr", "err\n"), ("stdout", "two")]
 
     def test_a_long_line_is_several(self, tmp_path: Path) -> None:
-        line = b"x" * (2 * JSON_LINE_AT_MOST + 5)
+        line = b"x" * (2 * LINE_AT_MOST + 5)
         write(Log("json-file", f"{tmp_path}/log"), (1, line[:20000]), (1, line[20000:] + b"\nnext\n"))
         lengths = [len(str(record["log"])) for record in self.records(tmp_path / "log")]
-        assert lengths == [JSON_LINE_AT_MOST, JSON_LINE_AT_MOST, 6, 5]
+        assert lengths == [LINE_AT_MOST, LINE_AT_MOST, 6, 5]
         assert read(Log("json-file", f"{tmp_path}/log")) == [(1, line + b"\nnext\n")]
 
     def test_a_line_of_exactly_one_piece(self, tmp_path: Path) -> None:
-        write(Log("json-file", f"{tmp_path}/log"), (1, b"x" * JSON_LINE_AT_MOST + b"\n"))
-        assert "".join(str(record["log"]) for record in self.records(tmp_path / "log")) == (
-            "x" * JSON_LINE_AT_MOST + "\n"
-        )
+        write(Log("json-file", f"{tmp_path}/log"), (1, b"x" * LINE_AT_MOST + b"\n"))
+        assert "".join(str(record["log"]) for record in self.records(tmp_path / "log")) == ("x" * LINE_AT_MOST + "\n")
 
 
 def test_no_driver_no_writer() -> None:

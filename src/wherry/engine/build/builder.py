@@ -24,6 +24,7 @@ from wherry.storage.drafts import Workspace
 from wherry.storage.store import Store
 
 _KEPT_FOR = 60.0  # seconds that what a client has handed over waits for its build
+_PATIENCE = 10.0  # seconds that builds get to end when the engine does
 _SHARE = 10  # of the file system: the part that the cache may have before what is oldest goes
 
 
@@ -36,6 +37,8 @@ class Builder:
         self._containers = containers
         self._cache_mounts = CacheMounts(store.build_cache)
         self._given: dict[str, Given] = {}
+        self._works: set[asyncio.Task[str]] = set()
+        self._underway: set[asyncio.Future[None]] = set()
 
     # --- build
 
@@ -79,7 +82,7 @@ class Builder:
         if request.platform:
             _check_platform(request.platform)
         heard = Progress()
-        async with self._store.drafts.workspace() as workspace:
+        async with self._is_underway(), self._store.drafts.workspace() as workspace:
             solver = Solver(
                 request,
                 await find(workspace),
@@ -91,6 +94,8 @@ class Builder:
                 tell=heard.tell,
             )
             work = asyncio.create_task(solver.solve())
+            self._works.add(work)
+            work.add_done_callback(self._works.discard)
             events = heard.follow(work)
             async with contextlib.aclosing(events):
                 async for event in events:
@@ -100,6 +105,23 @@ class Builder:
                 self._images.tag(image_id, name.familiar)
         yield progress.Built(image_id, [name.familiar for name in names])
         await self._collect()
+
+    @contextlib.asynccontextmanager
+    async def _is_underway(self) -> AsyncIterator[None]:
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._underway.add(ended)
+        try:
+            yield
+        finally:
+            self._underway.discard(ended)
+            ended.set_result(None)
+
+    async def close(self) -> None:
+        """Ends the builds under way, with their containers."""
+        for work in list(self._works):
+            work.cancel()
+        if self._underway:
+            await asyncio.wait(set(self._underway), timeout=_PATIENCE)
 
     def _pull(self, name: str, platform: str) -> AsyncIterator[dict[str, Any]]:
         wanted = reference.parse(name).with_default_tag()

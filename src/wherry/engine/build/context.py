@@ -1,5 +1,6 @@
 """Where a build's own files are, and its Dockerfile: however they came, they are a directory in the end."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterable
 
@@ -128,6 +129,7 @@ def resolve(directory: str, path: str) -> str | None:
 
 
 async def _read(path: str) -> AsyncIterable[bytes]:
-    with open(path, "rb") as file:
+    file = await asyncio.to_thread(open, path, "rb")
+    with file:
         while data := file.read(1 << 18):
             yield data

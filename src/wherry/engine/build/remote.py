@@ -58,7 +58,7 @@ async def clone(address: GitAddress, target: str, *, keep_git: bool = False, com
     found = (await _git(target, "rev-parse", "HEAD")).strip()
     if commit and not found.startswith(commit):
         raise InvalidParameter(f"expected checksum to match {commit}, got {found}")
-    if os.path.lexists(f"{target}/.gitmodules"):
+    if ".gitmodules" in os.listdir(target):
         await _git(target, "submodule", "--quiet", "update", "--init", "--recursive", "--depth", "1")
     if not keep_git:
         await asyncio.to_thread(shutil.rmtree, f"{target}/.git")
@@ -111,16 +111,20 @@ async def download(url: str, directory: str, *, checksum: str = "") -> Download:
     total = hashlib.sha256()
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT, sock_read=_TIMEOUT)
     try:
-        async with aiohttp.ClientSession(trust_env=True, timeout=timeout, auto_decompress=False) as session:
-            async with session.get(url) as answer:
-                if answer.status >= 400:
-                    raise EngineError(f"failed to GET {url} with status {answer.status} {answer.reason}")
-                changed = answer.headers.get("Last-Modified", "")
-                with open(path, "xb") as file:
-                    os.fchmod(file.fileno(), 0o600)
-                    async for chunk in answer.content.iter_chunked(_CHUNK):
-                        total.update(chunk)
-                        file.write(chunk)
+        async with (
+            aiohttp.ClientSession(trust_env=True, timeout=timeout, auto_decompress=False) as session,
+            session.get(url) as answer,
+        ):
+            if answer.status >= 400:
+                raise EngineError(f"failed to GET {url} with status {answer.status} {answer.reason}")
+            changed = answer.headers.get("Last-Modified", "")
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                async for chunk in answer.content.iter_chunked(_CHUNK):
+                    total.update(chunk)
+                    os.write(fd, chunk)
+            finally:
+                os.close(fd)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise EngineError(f"failed to GET {url}: {error or type(error).__name__}") from None
     digest = f"sha256:{total.hexdigest()}"

@@ -1,7 +1,6 @@
 """The image: its configuration out of what the target stage has come to."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -11,6 +10,7 @@ from wherry.engine.build.created_by import COMMENT
 from wherry.engine.build.keys import step_key
 from wherry.engine.build.stage import Outcome, Result, Step
 from wherry.model.image import History, ImageConfig, RootFS
+from wherry.storage import digests
 from wherry.storage.build_cache import BuildCache
 from wherry.storage.drafts import Tree, top_of
 from wherry.storage.store import Store
@@ -54,10 +54,11 @@ def write_image(
         rootfs=RootFS(diff_ids=[layer.diff_id for layer in store.layers.chain(top_of(tree))]),
         history=history,
     )
-    if inline is None:
-        return store.images.create(image)
-    document: dict[str, Any] = {**msgspec.to_builtins(image), INLINE_CACHE: dict(inline)}
-    return store.images.add(msgspec.json.encode(document))
+    document = msgspec.json.encode(image)
+    if inline is not None:
+        document = msgspec.json.encode({**msgspec.to_builtins(image), INLINE_CACHE: dict(inline)})
+    there = store.images.find(digests.of(document))
+    return there.id if there is not None else store.images.add(document)
 
 
 def _entry(step: Step, outcome: Outcome) -> History:

@@ -1,4 +1,4 @@
-"""Where files are taken from (a directory of the host, or a stage's or an image's tree), and what a digest of them is."""
+"""Where files are taken from: a directory of the host, or a stage's or an image's tree; and a digest of them."""
 
 import json
 from collections.abc import Sequence

@@ -1,0 +1,56 @@
+"""The cache's keys: what they depend on, and what not."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wherry.dockerfile import instructions as ins
+from wherry.dockerfile.instructions import Pair
+from wherry.engine.build import created_by
+from wherry.engine.build.keys import step_inputs, step_key
+from wherry.model.config import ContainerConfig, HealthConfig
+
+
+def test_a_key_is_the_same_everywhere() -> None:
+    """A change of this digest makes every cache there is worthless: count up the version on purpose only."""
+    assert step_key("sha256:parent", step_inputs("run", words=["/bin/sh", "-c", "true"])) == (
+        "4ebf455aefdc6eb27a4ca222a88d35cf791759c92d8ed1802c12dd16f8f92d2d"
+    )
+
+
+def test_the_order_of_a_mapping_does_not_count() -> None:
+    assert step_inputs("run", arguments={"a": "1", "b": "2"}) == step_inputs("run", arguments={"b": "2", "a": "1"})
+
+
+def test_everything_else_counts() -> None:
+    keys = {
+        step_key("", step_inputs("run", words=["a"])),
+        step_key("sha256:other", step_inputs("run", words=["a"])),
+        step_key("", step_inputs("copy", words=["a"])),
+        step_key("", step_inputs("run", words=["a", ""])),
+        step_key("", step_inputs("run", words="a")),
+        step_key("", step_inputs("run", words=["a"], user="")),
+    }
+    assert len(keys) == 6
+
+
+@given(st.lists(st.text()), st.lists(st.text()))
+def test_words_are_not_run_together(one: list[str], other: list[str]) -> None:
+    assert (step_inputs("run", words=one) == step_inputs("run", words=other)) == (one == other)
+
+
+def test_history_reads_as_buildkit_writes_it() -> None:
+    config = ContainerConfig(
+        cmd=["/bin/sh", "-c", 'echo "hi"'],
+        exposed_ports={"80/tcp": {}, "53/udp": {}},
+        healthcheck=HealthConfig(test=["CMD-SHELL", "true"], interval=90_000_000_000, retries=3),
+    )
+    assert created_by.configuration(ins.Cmd(command=ins.CommandLine(())), config) == (
+        'CMD ["/bin/sh" "-c" "echo \\"hi\\""]'
+    )
+    assert created_by.configuration(ins.Expose(ports=()), config) == "EXPOSE map[53/udp:{} 80/tcp:{}]"
+    assert created_by.configuration(ins.HealthCheck(test=()), config) == (
+        'HEALTHCHECK &{["CMD-SHELL" "true"] "1m30s" "0s" "0s" \'\\x03\'}'
+    )
+    assert created_by.configuration(ins.Env(pairs=(Pair("a", "b c"),)), config) == "ENV a=b c"
+    ran = created_by.run(["/bin/sh", "-c", "true"], {"A": "1", "B": None})
+    assert ran == "RUN |2 A=1 B= /bin/sh -c true # buildkit"
