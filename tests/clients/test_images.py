@@ -18,11 +18,8 @@ def test_commit_makes_an_image_that_runs(cli: Cli, busybox: str) -> None:
                    "-c", "ENV WHO=me", "-c", "WORKDIR /etc", "-c", "LABEL a=b", "-c", "EXPOSE 80", "source", "made:one")  # fmt: skip
     assert image.startswith("sha256:")
     assert cli.ok("run", "--rm", "made:one") == "written"
-    assert (
-        cli.ok("run", "--rm", "made:one", "sh", "-c", "echo $WHO; pwd; ls group 2>&1")
-        == ("me\n/etc\nls: group: No such file or directory")
-        or True
-    )
+    line = "echo $WHO; pwd; test -e group || echo gone"
+    assert cli.ok("run", "--rm", "made:one", "sh", "-c", line) == "me\n/etc\ngone"
     found = json.loads(cli.ok("image", "inspect", "made:one"))[0]
     assert (found["Id"], found["Comment"], found["Author"]) == (image, "a message", "An Author <a@example.org>")
     assert found["Config"]["Labels"] == {"a": "b"}
@@ -44,7 +41,8 @@ def test_save_load_run(cli: Cli, busybox: str, tmp_path: Path) -> None:
     image = cli.ok("commit", "source", "kept:1")
     cli.ok("tag", "kept:1", "kept:2")
     cli.ok("save", "-o", str(tmp_path / "kept.tar"), "kept:1", "kept:2")
-    assert json.loads(tarfile.open(tmp_path / "kept.tar").extractfile("manifest.json").read())[0]["RepoTags"]  # type: ignore[union-attr]  # it is a file
+    with tarfile.open(tmp_path / "kept.tar") as archive:
+        assert {"manifest.json", "index.json", "oci-layout"} <= set(archive.getnames())
     cli.ok("rm", "source")
     cli.ok("rmi", "kept:1", "kept:2")
     assert cli.ok("images", "-q", "kept") == ""
@@ -57,7 +55,8 @@ def test_save_load_run(cli: Cli, busybox: str, tmp_path: Path) -> None:
 def test_export_import_run(cli: Cli, busybox: str, tmp_path: Path) -> None:
     cli.ok("run", "--name", "source", busybox, "sh", "-c", "echo kept >/kept")
     cli.ok("export", "-o", str(tmp_path / "root.tar"), "source")
-    names = tarfile.open(tmp_path / "root.tar").getnames()
+    with tarfile.open(tmp_path / "root.tar") as archive:
+        names = archive.getnames()
     assert "kept" in names
     assert "bin/sh" in names
     image = cli.ok("import", "-m", "from a tar", "-c", "ENTRYPOINT cat /kept", str(tmp_path / "root.tar"), "flat:1")
@@ -112,7 +111,6 @@ def test_rmi(cli: Cli, busybox: str) -> None:
     assert "conflict: unable to remove repository reference" in said
     assert "(must force)" in said
     assert "is using its referenced image" in said
-    assert "must be forced" in cli.fails("rmi", image) or True
     cli.ok("rm", "child")
     assert cli.ok("rmi", "made:1").split("\n")[:2] == ["Untagged: made:1", f"Deleted: {image}"]
     assert "No such image: made:1" in cli.fails("rmi", "made:1")

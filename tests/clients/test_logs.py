@@ -114,9 +114,7 @@ def test_attach_shows_what_comes_from_now_on(cli: Cli, busybox: str) -> None:
     line = "echo before; while [ ! -e /go ]; do sleep 0.05; done; echo after; exit 3"
     cli.ok("run", "-d", "--name", "talker", busybox, "sh", "-c", line)
     process = cli.begin("attach", "talker")
-    while "attach" not in cli.ok(
-        "events", "--since", "1", "--until", "0s", "--filter", "container=talker", "--format", "{{.Action}}"
-    ):
+    while "attach" not in cli.past_events("type=container"):
         pass
     cli.ok("exec", "talker", "touch", "/go")
     output, _ = process.communicate(timeout=20)
@@ -140,9 +138,7 @@ def test_attach_passes_signals_on(cli: Cli, busybox: str) -> None:
     line = f"{trap}; while [ ! -e /go ]; do sleep 0.05; done; echo up; while :; do sleep 0.05; done"
     cli.ok("run", "-d", "--name", "trapper", busybox, "sh", "-c", line)
     process = cli.begin("attach", "trapper")
-    while "attach" not in cli.ok(
-        "events", "--since", "1", "--until", "0s", "--filter", "container=trapper", "--format", "{{.Action}}"
-    ):
+    while "attach" not in cli.past_events("type=container"):
         pass
     cli.ok("exec", "trapper", "touch", "/go")
     assert process.stdout is not None

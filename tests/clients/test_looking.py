@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 from tests.clients.conftest import Cli
 
@@ -98,19 +99,19 @@ def test_events_of_a_containers_life(cli: Cli, busybox: str) -> None:
     cli.ok("wait", "alive")
     cli.ok("rename", "alive", "dead")
     cli.ok("rm", "dead")
-    options = ("events", "--since", "1", "--until", "0s", "--filter", f"container={container}")
-    assert cli.ok(*options, "--format", "{{.Type}} {{.Action}}").split("\n") == [
+    of_it = f"container={container}"
+    actions = cli.past_events(of_it, template="{{.Type}} {{.Action}}")
+    assert [each for each in actions if "network" not in each] == [
         "container create", "container start", "container die", "container rename", "container destroy",
     ]  # fmt: skip
-    assert cli.ok(*options, "--filter", "event=die", "--format", "{{.Actor.Attributes.exitCode}}") == "3"
-    assert cli.ok(*options, "--filter", "label=a=b", "--filter", "event=create", "--format", "{{.Action}}") == "create"
-    assert cli.ok(*options, "--filter", "type=image") == ""
-    told = json.loads(cli.ok(*options, "--filter", "event=rename", "--format", "json"))
+    assert cli.past_events(of_it, "event=die", template="{{.Actor.Attributes.exitCode}}") == ["3"]
+    assert cli.past_events(of_it, "label=a=b", "event=create") == ["create"]
+    assert cli.past_events(of_it, "type=image") == []
+    told = json.loads(cli.past_events(of_it, "event=rename", template="json")[0])
     assert (told["Actor"]["Attributes"]["name"], told["Actor"]["Attributes"]["oldName"]) == ("dead", "/alive")
-    line = cli.ok(*options, "--filter", "event=die")
-    assert re.fullmatch(
-        rf"\S+ container die {container} \(a=b, execDuration=\d, exitCode=3, image={busybox}, name=alive\)", line
-    )
+    line = cli.ok("events", "--since", "1", "--until", f"{time.time():.6f}", "--filter", of_it, "--filter", "event=die")
+    attributes = rf"\(a=b, execDuration=\d, exitCode=3, image={busybox}, name=alive\)"
+    assert re.fullmatch(rf"\S+ container die {container} {attributes}", line)
 
 
 def test_events_as_they_happen(cli: Cli, busybox: str) -> None:

@@ -113,15 +113,9 @@ def test_detached_it_prints_the_id(cli: Cli, busybox: str) -> None:
 
 
 def test_detached_with_rm_nothing_stays(cli: Cli, busybox: str) -> None:
-    process = cli.begin("events", "--filter", "event=destroy", "--format", "{{.Actor.Attributes.name}}")
-    cli.ok("run", "-d", "--rm", "--name", "passing", busybox, "true")
-    assert process.stdout is not None
-    # The client may have begun to listen too late; then the container has gone already.
-    for _ in range(200):
-        if cli.ok("ps", "-aq") == "":
-            break
-    process.kill()
-    process.communicate()
+    container = cli.ok("run", "-d", "--rm", "--name", "passing", busybox, "true")
+    while not cli.past_events(f"container={container}", "event=destroy"):
+        pass
     assert cli.ok("ps", "-aq") == ""
 
 

@@ -141,7 +141,8 @@ class Engine:
             response = connection.getresponse()
             data = response.read()
             if data and response.headers.get_content_type() == "application/json":
-                return Response(response.status, response.headers, json.loads(data))
+                with contextlib.suppress(ValueError):  # a stream of several is given as it is
+                    return Response(response.status, response.headers, json.loads(data))
             return Response(response.status, response.headers, data)
 
     def load(self, archive: Path) -> None:

@@ -26,6 +26,7 @@ class Fault:
 
 
 HARMLESS = Fault()
+_UNKNOWN = b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}'
 
 
 class Server:

@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import crypt
 import hashlib
 import http.client
 import http.server
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 USER, PASSWORD = "captain", "s3cret:of the sea"
+_BCRYPT = "$2b$04$cSoKGGVEfv9rJhp6ftISauyO2FwoRlacRdsgzW8Xdz2F0N1YU5Jhy"  # of PASSWORD
 START_SECONDS = 15
 
 _CONFIG = """\
@@ -171,8 +171,7 @@ def with_tls(directory: Path, address: str = "127.0.0.1") -> tuple[Registry, Pat
 def with_password(directory: Path) -> Registry:
     """A registry that wants USER and PASSWORD."""
     directory.mkdir(parents=True, exist_ok=True)
-    secret = crypt.crypt(PASSWORD, crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16))
-    (directory / "htpasswd").write_text(f"{USER}:{secret}\n")
+    (directory / "htpasswd").write_text(f"{USER}:{_BCRYPT}\n")
     return Registry(directory, f"auth: {{htpasswd: {{realm: harbour, path: {directory}/htpasswd}}}}")
 
 

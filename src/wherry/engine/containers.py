@@ -112,6 +112,7 @@ class Containers:
             attachments=attachments,
             log=log,
             log_path=log_options.log_path(directory, container_id, log.type),
+            architecture=image.config.architecture,
         )
         try:
             specification.write_resources(host)
@@ -121,6 +122,7 @@ class Containers:
             except NotFound as error:  # which would tell clients that the image is missing, and make them pull it
                 raise InvalidParameter(error.message) from None
             self._store.snapshots.create(container_id, image.chain_id)
+            self._store.snapshots.mark(container_id)
             self._roster.add(record)
         except BaseException:
             self._roster.release(name)
@@ -128,7 +130,7 @@ class Containers:
             await self._store.snapshots.discard(container_id)
             raise
         self._events.container(record, "create")
-        return container_id, _warnings(host)
+        return container_id, [*platforms.warnings(image, platform or ""), *_warnings(host)]
 
     async def _mount_points(self, record: Container) -> None:
         """Settles what the container has mounted, makes its volumes, and fills the empty ones from the image."""

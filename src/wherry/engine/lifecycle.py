@@ -12,7 +12,7 @@ import signal
 from collections.abc import Coroutine
 from typing import Any
 
-from wherry.engine import clock, health, restart, specification, volume_mounts
+from wherry.engine import clock, health, platforms, restart, specification, volume_mounts
 from wherry.engine.config import EngineConfig
 from wherry.engine.connections import Connections, Wiring
 from wherry.engine.events import Events
@@ -84,6 +84,8 @@ class Lifecycle:
             self.clear_exec_directory(live.record.id)
             state = live.record.state
             message = error.message if isinstance(error, StartError | EngineError) else str(error)
+            if "exec format error" in message:
+                message += platforms.advice(live.record.architecture)
             state.exit_code = error.code if isinstance(error, StartError) else 128
             state.error = message
             state.status = Status.EXITED if state.started_at else Status.CREATED

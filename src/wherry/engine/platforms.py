@@ -1,33 +1,69 @@
-"""Platforms: "linux/arm64/v8", and whether an image is for one."""
+"""Platforms of images: whether one is what was asked for, how it runs on this machine, and what to do when it cannot."""
 
-import platform
-
-from wherry.engine.system import ARCHITECTURES
-from wherry.model.errors import InvalidParameter, NotFound
+from wherry.linux import binfmt
+from wherry.model.errors import NotFound
+from wherry.model.manifests import Platform
+from wherry.registry import platforms
 from wherry.storage.images import Image
+
+_QEMU = {"amd64": "x86_64", "386": "i386", "arm64": "aarch64", "loong64": "loongarch64", "mipsle": "mipsel"}
 
 
 def parse(text: str) -> tuple[str, str, str]:
     """(os, architecture, variant) of "linux/arm64/v8"; this machine's when empty. Raises InvalidParameter."""
-    own = ARCHITECTURES.get(platform.machine(), platform.machine())
-    if not text:
-        return "linux", own, ""
-    parts = text.lower().split("/")
-    if len(parts) > 3 or not all(parts):
-        raise InvalidParameter(f'"{text}" is an invalid OS and architecture, use "linux/amd64" or the like')
-    if len(parts) == 1:
-        return (parts[0], own, "") if parts[0] in ("linux", "windows") else ("linux", parts[0], "")
-    return parts[0], ARCHITECTURES.get(parts[1], parts[1]), parts[2] if len(parts) == 3 else ""
+    found = platforms.parse(text)
+    return found.os, found.architecture, found.variant
+
+
+def of_image(image: Image) -> Platform:
+    config = image.config
+    return platforms.normal(Platform(config.architecture, config.os or "linux", config.variant))
 
 
 def check(image: Image, name: str, wanted: str) -> None:
     """Raises NotFound for an image, found by ``name``, that is for another platform than ``wanted``; "" is any."""
     if not wanted:
         return
-    os_name, architecture, variant = parse(wanted)
-    config = image.config
-    if (config.os, config.architecture) != (os_name, architecture) or (variant and config.variant != variant):
+    asked, found = platforms.parse(wanted), of_image(image)
+    # The 32 bits of a processor are another platform here, though it would run them: the image asked for may be there.
+    if found not in platforms.accepted(asked) or found.architecture != asked.architecture:
         raise NotFound(
             f"image with reference {name} was found but does not match the specified platform: "
-            f"wanted {wanted}, actual: {config.os}/{config.architecture}"
+            f"wanted {platforms.name(asked)}, actual: {platforms.name(found)}"
         )
+
+
+def warnings(image: Image, wanted: str) -> list[str]:
+    """What a user should know who has not said which platform."""
+    found = of_image(image)
+    if wanted or not found.architecture or platforms.is_native(found):
+        return []
+    return [
+        f"The requested image's platform ({platforms.name(found)}) does not match the detected host platform "
+        f"({platforms.name(platforms.host())}) and no specific platform was requested"
+    ]
+
+
+def is_32_bit(architecture: str) -> bool:
+    """Whether programs of an image are to see a 32-bit kernel, as they would on a machine of that kind."""
+    return (platforms.host().architecture, architecture) in (("amd64", "386"), ("arm64", "arm"))
+
+
+def advice(architecture: str) -> str:
+    """Why a program for another processor does not run, and how it would; "" when that is not the reason."""
+    host = platforms.host()
+    if not architecture or platforms.is_native(Platform(architecture, "linux")):
+        return ""
+    emulator = binfmt.emulator(architecture)
+    if emulator is not None and emulator.kept_open:
+        return ""
+    if emulator is not None:
+        return (
+            f": the image is for linux/{architecture}, and the emulator {emulator.interpreter} is registered without the "
+            "flag F, so that it is looked for inside the container: register it again with that flag"
+        )
+    return (
+        f": the image is for linux/{architecture}, this machine is linux/{host.architecture}, and no emulator is "
+        f"registered for it: install one (on Debian: apt install qemu-user-static binfmt-support, which registers "
+        f"qemu-{_QEMU.get(architecture, architecture)}-static)"
+    )

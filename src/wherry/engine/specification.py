@@ -8,6 +8,7 @@ from wherry.engine.config import EngineConfig
 from wherry.engine.connections import Wiring
 from wherry.engine.devices import block_device, cgroup_rules, device_nodes, privileged_nodes
 from wherry.engine.log_options import log_of
+from wherry.engine.platforms import is_32_bit
 from wherry.linux import capabilities, seccomp
 from wherry.linux.cgroups import DeviceRule, Resources, ThrottleDevice
 from wherry.linux.mounts import Mount
@@ -96,6 +97,7 @@ def _first_process(container: Container, of_links: tuple[str, ...]) -> Process:
         seccomp=_seccomp_program(host, names),
         rlimits=tuple(Rlimit(limit.name.lower(), limit.soft, limit.hard) for limit in host.ulimits),
         oom_score_adj=host.oom_score_adj or None,
+        personality="linux32" if is_32_bit(container.architecture) else "",
     )
 
 
@@ -119,6 +121,7 @@ def exec_process(container: Container, asked: ExecConfig) -> Process:
         seccomp=b"" if asked.privileged else _seccomp_program(host, names),
         rlimits=tuple(Rlimit(limit.name.lower(), limit.soft, limit.hard) for limit in host.ulimits),
         oom_score_adj=host.oom_score_adj or None,
+        personality="linux32" if is_32_bit(container.architecture) else "",
     )
 
 

@@ -19,10 +19,12 @@ _CLOSE_RANGE_END = 0xFFFFFFFF
 _CLONE_PIDFD = 0x1000
 _CLONE_INTO_CGROUP = 0x200000000
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+_PER_LINUX32 = 8
 
 _prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _prctl_text = function("prctl", c_int, ctypes.c_char_p)
 _signal = function("signal", c_int, c_void_p)
+_personality = function("personality", c_ulong)
 _close_range = system_call("close_range", c_uint, c_uint, c_uint)
 _setdomainname = function("setdomainname", ctypes.c_char_p, ctypes.c_size_t)
 _keyctl = system_call("keyctl", c_int, ctypes.c_char_p)
@@ -104,6 +106,11 @@ def close_on_exec_from(first: int) -> None:
             if int(name) >= first:
                 with contextlib.suppress(OSError):  # the listing's own descriptor is in the list
                     os.set_inheritable(int(name), False)
+
+
+def show_32_bits() -> None:
+    """Has uname tell of a 32-bit machine, as programs for one expect, to this process and what it executes."""
+    check(_personality(_PER_LINUX32), "personality", detail="PER_LINUX32")
 
 
 def set_domain_name(name: str) -> None:

@@ -67,3 +67,4 @@ class Container(msgspec.Struct):
     user_stopped: bool = False
     log: LogConfig = msgspec.field(default_factory=LogConfig)
     log_path: str = ""
+    architecture: str = ""  # the image's, by Go's name

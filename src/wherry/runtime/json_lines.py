@@ -116,21 +116,28 @@ def _read_block(chunk: bytes, at: int, whole: int) -> tuple[int, Record | None]:
     line_end = chunk.index(b"\n", at) + 1
     text_end = chunk.find(_STREAM, at, line_end)
     ending = chunk[text_end:line_end]
-    block_end = _block_end(chunk, line_end, whole, ending) if text_end >= 0 else line_end
-    if block_end > line_end:
-        object_of_all = chunk[at : block_end - len(ending)].replace(ending + _START, b"") + ending
-        if (record := decode(object_of_all)) is not None:
-            return block_end, record
+    block_end = _last_end(chunk, line_end, whole, ending) if text_end >= 0 else line_end
+    if block_end > line_end and (record := _join(chunk[at:block_end], ending)) is not None:
+        return block_end, record
     return line_end, decode(chunk[at:line_end])
 
 
-def _block_end(chunk: bytes, at: int, whole: int, ending: bytes) -> int:
-    """Where the last line is over that has this ending, and all lines from ``at`` up to there have it."""
-    end, near = at, _NEAR
-    while (found := chunk.rfind(ending, end, min(end + near, whole))) >= 0:
-        end = found + len(ending)
+def _last_end(chunk: bytes, at: int, whole: int, ending: bytes) -> int:
+    """Where the last line is over that has this ending; ``at`` when none has it. Looks ever farther while some do."""
+    near = _NEAR
+    while (found := chunk.rfind(ending, at, min(at + near, whole))) >= 0:
+        at = found + len(ending)
         near *= 2
-    return end if chunk.count(b"\n", at, end) == chunk.count(ending, at, end) else at
+    return at
+
+
+def _join(block: bytes, ending: bytes) -> Record | None:
+    """Lines that all have this ending, as one object with all their text. None when one has another."""
+    lines = block.split(b"\n")
+    if len(lines) - 1 != block.count(ending):
+        return None
+    start, end = len(_START), 1 - len(ending)  # split has taken the newline
+    return decode(b"".join((_START, *[line[start:end] for line in lines], ending)))
 
 
 class _Line(msgspec.Struct):

@@ -78,6 +78,7 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True):
     selinux: str = ""
     rlimits: tuple[Rlimit, ...] = ()
     oom_score_adj: int | None = None
+    personality: Literal["", "linux32"] = ""
 
 
 class Log(msgspec.Struct, frozen=True, omit_defaults=True):

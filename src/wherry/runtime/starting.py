@@ -80,6 +80,8 @@ def execute(
     identity = users.look_up(wanted.user, wanted.groups)
     if not environment.get("HOME"):
         environment["HOME"] = identity.home
+    if wanted.personality == "linux32":
+        process.show_32_bits()
     credentials.set_limits(wanted, channel)
     if make_directory:
         _make_directory(wanted.cwd, identity)

@@ -7,7 +7,10 @@ Docker keeps them in a layer of their own under the container's. Here they are t
 import os
 import stat
 
-_FILES = frozenset(("etc/hostname", "etc/hosts", "etc/resolv.conf", "dev/console"))
+MARKER = ".dockerenv"
+"""The empty file in the root by which programs know that they are in a container; Docker's containers have it."""
+
+_FILES = frozenset((MARKER, "etc/hostname", "etc/hosts", "etc/resolv.conf", "dev/console"))
 _DIRECTORIES = frozenset(("dev", "dev/mqueue", "dev/pts", "dev/shm", "proc", "sys"))
 
 

@@ -28,7 +28,7 @@ import msgspec
 from wherry.linux.file_flags import spread_children
 from wherry.linux.mounts import Mount
 from wherry.model.errors import NotFound
-from wherry.storage import changes, jobs, trees
+from wherry.storage import changes, jobs, placeholders, trees
 from wherry.storage.database import Database
 from wherry.storage.layers import Layers, StagedLayer
 from wherry.storage.staging import Staging
@@ -77,6 +77,11 @@ class Snapshots:
         os.chown(f"{directory}/upper", uid, gid)
         os.chmod(f"{directory}/upper", mode)
         self._database.execute("INSERT INTO snapshots VALUES (?, ?)", (id, chain_id or ""))
+
+    def mark(self, id: str) -> None:
+        """Puts the file into the root by which programs know that they run in a container."""
+        path = f"{self._root}/{id}/upper/{placeholders.MARKER}"
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o755))
 
     def mounts(self, id: str) -> tuple[Mount, ...]:
         """What to mount, in order, to have the snapshot's root. Raises NotFound."""

@@ -1,0 +1,240 @@
+"""The same over TCP with TLS, and over ssh."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import docker
+import pytest
+from tests.clients.conftest import Cli
+from tests.support.engine import CACHE, WHERRY, Engine
+from tests.support.terminal import Terminal
+
+
+def needs(program: str) -> str:
+    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if found is None:
+        pytest.skip(f"no {program}")
+    return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ca.pem, and cert.pem and key.pem, which serve as the engine's and the client's; other-… are of another CA."""
+    directory = tmp_path_factory.mktemp("certificates")
+    openssl = needs("openssl")
+
+    def run(*arguments: str) -> None:
+        subprocess.run([openssl, *arguments], check=True, capture_output=True, cwd=directory)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    for prefix in ("", "other-"):
+        run(
+            "req",
+            "-x509",
+            *key,
+            "-keyout",
+            f"{prefix}ca-key.pem",
+            "-out",
+            f"{prefix}ca.pem",
+            "-subj",
+            f"/CN={prefix}ca",
+        )
+        run("req", *key, "-keyout", f"{prefix}key.pem", "-out", f"{prefix}request.pem", "-subj", "/CN=localhost")
+        (directory / "extensions").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        run("x509", "-req", "-in", f"{prefix}request.pem", "-CA", f"{prefix}ca.pem", "-CAkey", f"{prefix}ca-key.pem",
+            "-CAcreateserial", "-out", f"{prefix}cert.pem", "-extfile", "extensions")  # fmt: skip
+    return directory
+
+
+@pytest.fixture(scope="module")
+def tls_engine(certificates: Path, _images: None) -> Iterator[tuple[Engine, str]]:
+    """An engine that listens on TCP too, and its address there."""
+    if os.geteuid() != 0:
+        pytest.skip("containers need root")
+    address = f"tcp://127.0.0.1:{free_port()}"
+    engine = Engine(
+        ["-H", address, "--tlsverify", "--tlscacert", f"{certificates}/ca.pem", "--tlscert", f"{certificates}/cert.pem",
+         "--tlskey", f"{certificates}/key.pem"]
+    )  # fmt: skip
+    try:
+        engine.start()
+        engine.load(CACHE / "busybox.image.tar")
+        yield engine, address
+        engine.remove_containers()
+        engine.stop()
+    finally:
+        engine.discard()
+
+
+@pytest.fixture(params=["docker", "wherry"])
+def over_tls(
+    request: pytest.FixtureRequest,
+    tls_engine: tuple[Engine, str],
+    certificates: Path,
+    terminal: Callable[..., Terminal],
+) -> Iterator[Cli]:
+    if request.param == "docker":
+        needs("docker")
+    engine, address = tls_engine
+    cli = Cli(request.param, address, terminal)
+    cli.host |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(certificates)}
+    yield cli
+    engine.remove_containers()
+
+
+@pytest.fixture(scope="module")
+def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """An ssh server on loopback with keys of its own. What to set so that ``ssh engine-host`` reaches it as root."""
+    sshd, keygen = needs("sshd"), needs("ssh-keygen")
+    if os.geteuid() != 0:
+        pytest.skip("the ssh server needs root")
+    directory = tmp_path_factory.mktemp("ssh")
+    for name in ("host", "user"):
+        subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name)], check=True)
+    port = free_port()
+    (directory / "authorized").write_text((directory / "user.pub").read_text())
+    os.makedirs("/run/sshd", exist_ok=True)
+    # What a client asks for on the other side: docker, and wherry under its own name.
+    path = f"{WHERRY.parent}:{os.environ['PATH']}"
+    configuration = directory / "sshd_config"
+    configuration.write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {directory}/host\nAuthorizedKeysFile {directory}/authorized\n"
+        f"PidFile {directory}/pid\nStrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\n"
+        f"PermitUserEnvironment no\nSetEnv PATH={path}\n"
+    )
+    server = subprocess.Popen([sshd, "-D", "-e", "-f", str(configuration)], stderr=subprocess.DEVNULL)
+    client = directory / "bin"
+    client.mkdir()
+    (client / "ssh").write_text(
+        f"#!/bin/sh\nexec {needs('ssh')} -i {directory}/user -p {port} -o StrictHostKeyChecking=no "
+        f'-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes -F none "$@"\n'
+    )
+    (client / "ssh").chmod(0o755)
+    try:
+        for _ in range(100):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.05)
+        yield {"PATH": f"{client}:{path}"}
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait()
+
+
+@pytest.fixture
+def over_ssh(cli: Cli, engine: Engine, ssh_server: dict[str, str]) -> Cli:
+    """The docker CLI runs ``docker system dial-stdio`` on the other side, the wherry CLI ``wherry system dial-stdio``."""
+    address = f"ssh://root@127.0.0.1{engine.socket}"
+    cli.host = {**ssh_server, next(iter(cli.host)): address}
+    return cli
+
+
+def test_run_over_tls(over_tls: Cli) -> None:
+    assert over_tls.ok("run", "--rm", "busybox", "echo", "hello") == "hello"
+    finished = over_tls("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 7")
+    assert (finished.stdout, finished.stderr, finished.returncode) == ("out\n", "err\n", 7)
+
+
+def test_input_that_ends_over_tls(over_tls: Cli) -> None:
+    assert over_tls.ok("run", "--rm", "-i", "busybox", "wc", "-c", input="x" * 300_000) == "300000"
+    text = "".join(f"{number}\n" for number in range(100_000))
+    assert over_tls("run", "--rm", "-i", "busybox", "cat", input=text).stdout == text
+    assert over_tls.ok("run", "--rm", "-i", "busybox", "sh", "-c", "cat >/dev/null; echo after; sleep 0.2; echo end",
+                       input="x") == "after\nend"  # fmt: skip
+
+
+def test_a_terminal_over_tls(over_tls: Cli) -> None:
+    terminal = over_tls.terminal("run", "--rm", "-it", "busybox", "sh", rows=30, columns=90)
+    terminal.expect("/ # ")
+    terminal.send("stty size\r")
+    terminal.expect("30 90")
+    terminal.send("exit 4\r")
+    assert terminal.wait() == 4
+
+
+def test_exec_logs_and_images_over_tls(over_tls: Cli, tmp_path: Path) -> None:
+    over_tls.ok("run", "-d", "--name", "box", "busybox", "sh", "-c", "seq 20000; sleep 1000")
+    assert over_tls.ok("exec", "-i", "box", "cat", input="in and out") == "in and out"
+    assert over_tls("exec", "box", "sh", "-c", "exit 9").returncode == 9
+    assert over_tls.ok("logs", "--tail", "2", "box") == "19999\n20000"
+    over_tls.ok("save", "-o", str(tmp_path / "image.tar"), "busybox")
+    assert over_tls.ok("load", "-q", "-i", str(tmp_path / "image.tar")) == "Loaded image: busybox:latest"
+
+
+def test_who_has_no_certificate_is_kept_out(
+    tls_engine: tuple[Engine, str], over_tls: Cli, certificates: Path, tmp_path: Path
+) -> None:
+    strangers = tmp_path / "strangers"
+    strangers.mkdir()
+    shutil.copy(certificates / "ca.pem", strangers)
+    for name in ("cert.pem", "key.pem"):
+        shutil.copy(certificates / f"other-{name}", strangers / name)
+    finished = over_tls("ps", env={"DOCKER_CERT_PATH": str(strangers)})
+    assert finished.returncode == 1
+    assert finished.stdout == ""
+    shutil.copy(certificates / "other-ca.pem", strangers / "ca.pem")
+    finished = over_tls("ps", env={"DOCKER_CERT_PATH": str(strangers)})
+    assert finished.returncode == 1
+    assert "certificate" in finished.stderr
+
+
+def test_docker_py_over_tls(tls_engine: tuple[Engine, str], certificates: Path) -> None:
+    _, address = tls_engine
+    files = docker.tls.TLSConfig(
+        client_cert=(f"{certificates}/cert.pem", f"{certificates}/key.pem"),
+        ca_cert=f"{certificates}/ca.pem",
+        verify=True,
+    )
+    client = docker.DockerClient(base_url=address, tls=files)
+    try:
+        assert client.containers.run("busybox", "echo hello", remove=True) == b"hello\n"
+        box = client.containers.run("busybox", "sleep 1000", detach=True)
+        assert box.exec_run("echo hello") == (0, b"hello\n")
+        assert box.exec_run(["sh", "-c", "echo out; echo err >&2"], demux=True).output == (b"out\n", b"err\n")
+        box.remove(force=True)
+    finally:
+        client.close()
+
+
+def test_over_ssh(over_ssh: Cli, busybox: str) -> None:
+    assert over_ssh.ok("run", "--rm", busybox, "echo", "hello") == "hello"
+    assert over_ssh.ok("run", "--rm", "-i", busybox, "wc", "-c", input="x" * 300_000) == "300000"
+    assert over_ssh("run", "--rm", busybox, "sh", "-c", "exit 7").returncode == 7
+    terminal = over_ssh.terminal("run", "--rm", "-it", busybox, "sh", rows=30, columns=90)
+    terminal.expect("/ # ")
+    terminal.send("stty size; exit 5\r")
+    terminal.expect("30 90")
+    assert terminal.wait() == 5
+
+
+def test_a_host_that_cannot_be_reached(cli: Cli, engine: Engine, ssh_server: dict[str, str]) -> None:
+    cli.host = {next(iter(cli.host)): f"unix://{engine.root}/absent.sock"}
+    said = cli.fails("ps")
+    assert "Cannot connect to the" in said
+    assert "is the PROGRAM daemon running?" in said.lower().replace("docker", "PROGRAM").replace(
+        "wherry", "PROGRAM"
+    ).replace("program", "PROGRAM")
+
+
+def test_dial_stdio(engine: Engine) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "wherry.cli.main", "system", "dial-stdio"],
+        input=b"GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", capture_output=True, timeout=30,
+        env={**os.environ, "WHERRY_HOST": engine.host}, check=True,
+    )  # fmt: skip
+    assert finished.stdout.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert finished.stdout.endswith(b"\r\n\r\nOK")
