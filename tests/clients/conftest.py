@@ -43,6 +43,10 @@ class Cli:
     def inspect(self, name: str, template: str) -> str:
         return self.ok("inspect", "-f", template, name)
 
+    def wait_for_output(self, name: str) -> None:
+        while not self.ok("logs", name):
+            pass
+
     def past_events(self, *filters: str, template: str = "{{.Action}}") -> list[str]:
         """What has happened up to now."""
         options = [word for each in filters for word in ("--filter", each)]
@@ -78,8 +82,16 @@ def cli(request: pytest.FixtureRequest, engine: Engine, busybox: str, terminal: 
 def sleeper(cli: Cli, busybox: str) -> str:
     """The name of a container that runs until it is told to end, and then ends at once."""
     cli.ok(
-        "run", "-d", "--name", "sleeper", busybox, "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"
+        "run",
+        "-d",
+        "--name",
+        "sleeper",
+        busybox,
+        "sh",
+        "-c",
+        "trap 'exit 0' TERM; echo up; while :; do sleep 1000 & wait; done",
     )
+    cli.wait_for_output("sleeper")  # the trap is set: before that, PID 1 would not hear of a signal
     return "sleeper"
 
 

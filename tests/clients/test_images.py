@@ -14,8 +14,10 @@ pytestmark = pytest.mark.usefixtures("clean_images")
 
 def test_commit_makes_an_image_that_runs(cli: Cli, busybox: str) -> None:
     cli.ok("run", "--name", "source", busybox, "sh", "-c", "echo written >/file; rm /etc/group")
-    image = cli.ok("commit", "-m", "a message", "-a", "An Author <a@example.org>", "-c", 'CMD ["cat", "/file"]',
-                   "-c", "ENV WHO=me", "-c", "WORKDIR /etc", "-c", "LABEL a=b", "-c", "EXPOSE 80", "source", "made:one")  # fmt: skip
+    image = cli.ok(
+        "commit", "-m", "a message", "-a", "An Author <a@example.org>", "-c", 'CMD ["cat", "/file"]',
+        "-c", "ENV WHO=me", "-c", "WORKDIR /etc", "-c", "LABEL a=b", "-c", "EXPOSE 80", "source", "made:one",
+    )  # fmt: skip
     assert image.startswith("sha256:")
     assert cli.ok("run", "--rm", "made:one") == "written"
     line = "echo $WHO; pwd; test -e group || echo gone"

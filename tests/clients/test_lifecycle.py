@@ -29,8 +29,9 @@ def test_stop_ends_what_does_not_listen(cli: Cli, busybox: str) -> None:
 
 
 def test_stop_with_a_signal_of_its_own(cli: Cli, busybox: str) -> None:
-    line = "trap 'exit 4' USR2; while :; do sleep 0.05; done"
+    line = "trap 'exit 4' USR2; echo up; while :; do sleep 0.05; done"
     cli.ok("run", "-d", "--name", "own", "--stop-signal", "USR2", "--stop-timeout", "20", busybox, "sh", "-c", line)
+    cli.wait_for_output("own")
     cli.ok("stop", "own")
     assert cli.inspect("own", "{{.State.ExitCode}}") == "4"
     cli.ok("start", "own")

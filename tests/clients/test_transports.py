@@ -6,13 +6,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker
 import pytest
+
 from tests.clients.conftest import Cli
 from tests.support.engine import CACHE, WHERRY, Engine
 from tests.support.terminal import Terminal
@@ -137,7 +137,7 @@ def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, s
 
 @pytest.fixture
 def over_ssh(cli: Cli, engine: Engine, ssh_server: dict[str, str]) -> Cli:
-    """The docker CLI runs ``docker system dial-stdio`` on the other side, the wherry CLI ``wherry system dial-stdio``."""
+    """What runs on the other side is ``docker system dial-stdio``, or wherry's."""
     address = f"ssh://root@127.0.0.1{engine.socket}"
     cli.host = {**ssh_server, next(iter(cli.host)): address}
     return cli
@@ -192,8 +192,12 @@ def test_who_has_no_certificate_is_kept_out(
     assert "certificate" in finished.stderr
 
 
-def test_docker_py_over_tls(tls_engine: tuple[Engine, str], certificates: Path) -> None:
+def test_docker_py_over_tls(
+    tls_engine: tuple[Engine, str], certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, address = tls_engine
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # which requests would take instead of the one that is said
+        monkeypatch.delenv(name, raising=False)
     files = docker.tls.TLSConfig(
         client_cert=(f"{certificates}/cert.pem", f"{certificates}/key.pem"),
         ca_cert=f"{certificates}/ca.pem",
@@ -211,9 +215,8 @@ def test_docker_py_over_tls(tls_engine: tuple[Engine, str], certificates: Path) 
 
 
 def test_over_ssh(over_ssh: Cli, busybox: str) -> None:
-    assert over_ssh.ok("run", "--rm", busybox, "echo", "hello") == "hello"
-    assert over_ssh.ok("run", "--rm", "-i", busybox, "wc", "-c", input="x" * 300_000) == "300000"
-    assert over_ssh("run", "--rm", busybox, "sh", "-c", "exit 7").returncode == 7
+    finished = over_ssh("run", "--rm", "-i", busybox, "sh", "-c", "wc -c; exit 7", input="x" * 300_000)
+    assert (finished.stdout, finished.returncode) == ("300000\n", 7)
     terminal = over_ssh.terminal("run", "--rm", "-it", busybox, "sh", rows=30, columns=90)
     terminal.expect("/ # ")
     terminal.send("stty size; exit 5\r")
@@ -221,20 +224,22 @@ def test_over_ssh(over_ssh: Cli, busybox: str) -> None:
     assert terminal.wait() == 5
 
 
-def test_a_host_that_cannot_be_reached(cli: Cli, engine: Engine, ssh_server: dict[str, str]) -> None:
+def test_a_host_that_cannot_be_reached(cli: Cli, engine: Engine) -> None:
     cli.host = {next(iter(cli.host)): f"unix://{engine.root}/absent.sock"}
     said = cli.fails("ps")
-    assert "Cannot connect to the" in said
-    assert "is the PROGRAM daemon running?" in said.lower().replace("docker", "PROGRAM").replace(
-        "wherry", "PROGRAM"
-    ).replace("program", "PROGRAM")
+    assert f"unix://{engine.root}/absent.sock" in said
+    assert "daemon running?" in said
 
 
 def test_dial_stdio(engine: Engine) -> None:
-    finished = subprocess.run(
-        [sys.executable, "-m", "wherry.cli.main", "system", "dial-stdio"],
-        input=b"GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", capture_output=True, timeout=30,
-        env={**os.environ, "WHERRY_HOST": engine.host}, check=True,
-    )  # fmt: skip
-    assert finished.stdout.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert finished.stdout.endswith(b"\r\n\r\nOK")
+    with subprocess.Popen(
+        [WHERRY, "system", "dial-stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env={**os.environ, "WHERRY_HOST": engine.host},
+    ) as dialled:  # fmt: skip
+        assert dialled.stdin is not None
+        assert dialled.stdout is not None
+        dialled.stdin.write(b"GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        dialled.stdin.flush()
+        answer = dialled.stdout.read()
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\nOK")

@@ -86,7 +86,7 @@ def cached(finished: Finished) -> list[int]:
 
 
 def test_run_forms(build: Builder) -> None:
-    build("FROM busybox\nRUN echo shell $0 > /a\nRUN [\"/bin/sh\", \"-c\", \"echo exec $0 > /b\"]\n")
+    build('FROM busybox\nRUN echo shell $0 > /a\nRUN ["/bin/sh", "-c", "echo exec $0 > /b"]\n')
     assert build.shows("cat", "/a", "/b") == "shell /bin/sh\nexec /bin/sh\n"
 
 
@@ -119,8 +119,7 @@ def test_a_step_that_changes_nothing_makes_no_layer(build: Builder) -> None:
 
 def test_cache_mounts_persist_and_can_be_private(build: Builder) -> None:
     text = (
-        "FROM busybox\n"
-        "RUN --mount=type=cache,id={id},target=/c{more} echo > /c/$(ls /c | wc -l); ls /c | wc -l > /n\n"
+        "FROM busybox\nRUN --mount=type=cache,id={id},target=/c{more} echo > /c/$(ls /c | wc -l); ls /c | wc -l > /n\n"
     )
     for number in ("1", "2"):
         build(text.format(id=f"persist-{os.getpid()}", more=""), None, "--no-cache")
@@ -345,8 +344,7 @@ def test_only_what_the_target_needs(build: Builder) -> None:
 def test_stages_run_side_by_side(build: Builder) -> None:
     """Each waits for the other, so one after the other they would never end."""
     wait = (
-        "RUN --mount=type=cache,id=meet-{id},target=/m "
-        "touch /m/{own}; until test -e /m/{other}; do sleep 0.05; done\n"
+        "RUN --mount=type=cache,id=meet-{id},target=/m touch /m/{own}; until test -e /m/{other}; do sleep 0.05; done\n"
     )
     unique = f"{os.getpid()}-{time.time_ns()}"
     build(
@@ -411,7 +409,7 @@ def test_cache_from_an_image(own_engine: Engine, tmp_path: Path) -> None:
 
 
 def test_reproducible(build: Builder) -> None:
-    text = "FROM busybox\nWORKDIR /w\nCOPY f /f\nRUN date > /dev/null; mkdir /d; echo x > /d/x\nCMD [\"x\"]\n"
+    text = 'FROM busybox\nWORKDIR /w\nCOPY f /f\nRUN date > /dev/null; mkdir /d; echo x > /d/x\nCMD ["x"]\n'
     ids = set()
     for _ in range(2):
         build(text, {"f": "same"}, "--no-cache", env={"SOURCE_DATE_EPOCH": "1700000000"})
@@ -485,7 +483,7 @@ def test_nothing_half_made_is_tagged(build: Builder, engine: Engine) -> None:
         ("FROM busybox AS a\nCOPY --from=nowhere.invalid/b /x /\n", "nowhere.invalid"),
         ("FROM busybox\nCOPY --form=b /x /\n", "unknown flag: --form"),
         ("FROM busybox\nRUN <<EOF\ntrue\n", "unterminated heredoc"),
-        ("FROM busybox\nUSER nobody\nRUN [\"/nowhere\"]\n", "/nowhere"),
+        ('FROM busybox\nUSER nobody\nRUN ["/nowhere"]\n', "/nowhere"),
     ],
 )
 def test_errors_say_where(build: Builder, text: str, expected: str) -> None:

@@ -4,11 +4,13 @@ import gzip
 import io
 import json
 import os
+import struct
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import zstandard
@@ -16,6 +18,7 @@ import zstandard
 from tests.support import registry as registries
 from tests.support.engine import CACHE, Engine
 from tests.support.registry import PASSWORD, USER, Registry, TokenServer
+from wherry.linux import binfmt
 
 pytestmark = pytest.mark.skipif(not registries.installed(), reason="needs Debian's package docker-registry")
 
@@ -54,9 +57,12 @@ def pull(engine: Engine, name: str, **options: Any) -> list[dict[str, Any]]:
     """The messages of a pull over the API; an error of the stream is the last."""
     query = "&".join(f"{key}={value}" for key, value in {"fromImage": name, **options}.items())
     answer = engine.request("POST", f"/v1.51/images/create?{query}")
-    if isinstance(answer.body, dict):
-        return [answer.body]
-    return [json.loads(line) for line in answer.body.splitlines() if line.strip()]
+    return lines(answer.body)
+
+
+def lines(body: Any) -> list[Any]:
+    """The values of a stream of JSON, however many it has."""
+    return [json.loads(line) for line in body.splitlines() if line.strip()] if isinstance(body, bytes) else [body]
 
 
 def last_error(messages: list[dict[str, Any]]) -> str:
@@ -157,10 +163,9 @@ class TestRoundTrip:
     def test_events(self, registry: Registry, engine: Engine, busybox_tar: bytes) -> None:
         registry.put_image("events", "1", [(busybox_tar, registries.OCI_LAYER)])
         pull(engine, f"{registry.host}/events", tag="1")
-        answer = engine.request("GET", '/v1.51/events?since=0&until=9999999999&filters={"event":["pull"]}')
-        events = (
-            [json.loads(line) for line in answer.body.splitlines()] if isinstance(answer.body, bytes) else [answer.body]
-        )
+        filters = quote(json.dumps({"event": ["pull"]}))
+        now = engine.request("GET", "/v1.51/info").body["SystemTime"]
+        events = lines(engine.request("GET", f"/v1.51/events?since=0&until={now}&filters={filters}").body)
         assert events[-1]["Actor"]["ID"] == f"{registry.host}/events:1"
 
 
@@ -199,6 +204,19 @@ class TestPlatforms:
             "run", "--rm", "--platform", "linux/amd64", name, "sh", "-c", "cat /architecture; busybox uname -m"
         )
         assert done.stdout == "amd64x86_64\n", done.stderr
+        wherry("rmi", "-f", name, check=True)
+
+    def test_tree_of_platforms(self, registry: Registry, engine: Engine, wherry: Run, docker: Run, index: str) -> None:
+        name = f"{registry.host}/index:1"
+        wherry("pull", name, check=True)
+        [image] = [
+            each for each in engine.request("GET", "/v1.51/images/json?manifests=1").body if name in each["RepoTags"]
+        ]
+        there = {each["ImageData"]["Platform"]["architecture"]: each["Available"] for each in image["Manifests"]}
+        assert there["amd64"]
+        assert not there["arm64"]
+        tree = docker("image", "ls", "--tree", name, check=True).stdout
+        assert "linux/arm64" in tree
         wherry("rmi", "-f", name, check=True)
 
     def test_no_such_platform(self, registry: Registry, engine: Engine, index: str) -> None:
@@ -242,7 +260,8 @@ class TestErrors:
 
 class TestPassword:
     @pytest.fixture(scope="class")
-    def guarded(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    @classmethod
+    def guarded(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
         with registries.running(registries.with_password(tmp_path_factory.mktemp("guarded"))) as found:
             yield found
 
@@ -280,7 +299,7 @@ class TestPassword:
         helper.write_text(
             "#!/bin/sh\ncase $1 in\n"
             f"store) cat >{tmp_path}/kept;;\nerase) rm -f {tmp_path}/kept;;\n"
-            f"get) test -e {tmp_path}/kept && cat {tmp_path}/kept || {{ echo credentials not found; exit 1; }};;\nesac\n"
+            f"get) cat {tmp_path}/kept 2>/dev/null || {{ echo credentials not found; exit 1; }};;\nesac\n"
         )
         helper.chmod(0o755)
         environment = {**home, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
@@ -305,13 +324,15 @@ class TestPassword:
 
 class TestTokens:
     @pytest.fixture(scope="class")
-    def tokens(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenServer]:
+    @classmethod
+    def tokens(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenServer]:
         server = TokenServer(tmp_path_factory.mktemp("tokens"))
         yield server
         server.stop()
 
     @pytest.fixture(scope="class")
-    def behind(self, tokens: TokenServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    @classmethod
+    def behind(cls, tokens: TokenServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
         with registries.running(tokens.registry(tmp_path_factory.mktemp("behind"))) as found:
             yield found
 
@@ -353,16 +374,17 @@ class TestTls:
     ADDRESS = "192.0.2.77"
 
     @pytest.fixture(scope="class")
-    def secure(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Registry, Path]]:
+    @classmethod
+    def secure(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Registry, Path]]:
         if os.geteuid() != 0:
             pytest.skip("adding an address needs root")
-        subprocess.run(["ip", "address", "add", f"{self.ADDRESS}/32", "dev", "lo"], check=True)
+        subprocess.run(["ip", "address", "add", f"{cls.ADDRESS}/32", "dev", "lo"], check=True)
         try:
-            found, authority = registries.with_tls(tmp_path_factory.mktemp("secure"), self.ADDRESS)
+            found, authority = registries.with_tls(tmp_path_factory.mktemp("secure"), cls.ADDRESS)
             with registries.running(found):
                 yield found, authority
         finally:
-            subprocess.run(["ip", "address", "delete", f"{self.ADDRESS}/32", "dev", "lo"], check=True)
+            subprocess.run(["ip", "address", "delete", f"{cls.ADDRESS}/32", "dev", "lo"], check=True)
 
     def test_unknown_authority_and_certificates(
         self, engine: Engine, secure: tuple[Registry, Path], busybox: str, wherry: Run
@@ -409,3 +431,58 @@ class TestSearch:
     def test_limit(self, engine: Engine, registry: Registry, limit: int, status: int) -> None:
         answer = engine.request("GET", f"/v1.51/images/search?term={registry.host}/x&limit={limit}")
         assert answer.status == status
+
+
+class TestEmulation:
+    """A program for another processor: twelve words of machine code that print a line."""
+
+    ARM64 = struct.pack(
+        "<8I",
+        0xD2800020,  # mov x0, 1: standard output
+        0x100000E1,  # adr x1, the text
+        0xD28000C2,  # mov x2, 6: its length
+        0xD2800808,  # mov x8, 64: write
+        0xD4000001,  # svc 0
+        0xD2800000,  # mov x0, 0
+        0xD2800BA8,  # mov x8, 93: exit
+        0xD4000001,  # svc 0
+    )  # fmt: skip
+
+    def program(self, machine: int, code: bytes) -> bytes:
+        """A static executable of one segment."""
+        base, offset = 0x400000, 120
+        size = offset + len(code)
+        header = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack(
+            "<HHIQQQIHHHHHH", 2, machine, 1, base + offset, 64, 0, 0, 64, 56, 1, 0, 0, 0
+        )  # fmt: skip
+        return header + struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 0x1000) + code
+
+    def put(self, registry: Registry, architecture: str, machine: int, code: bytes) -> str:
+        layer = tar_of({"hello": self.program(machine, code)})
+        platform = {"architecture": architecture, "os": "linux"}
+        config = {"Cmd": ["/hello"]}
+        registry.put_image("emulated", architecture, [(layer, registries.OCI_LAYER)], platform=platform, config=config)
+        return f"{registry.host}/emulated:{architecture}"
+
+    def test_by_an_emulator(self, registry: Registry, wherry: Run) -> None:
+        if binfmt.emulator("arm64") is None:
+            pytest.skip("no emulator for arm64 is registered: install qemu-user-static and binfmt-support")
+        name = self.put(registry, "arm64", 183, self.ARM64 + b"afloat")
+        done = wherry("run", "--rm", "--platform", "linux/arm64", name)
+        assert done.stdout == "afloat", done.stderr
+        unasked = wherry("run", "--rm", name)
+        assert unasked.stdout == "afloat"
+        assert "does not match the detected host platform" in unasked.stderr
+        wherry("rmi", name, check=True)
+
+    def test_without_one(self, registry: Registry, wherry: Run) -> None:
+        architecture, machine = "loong64", 258
+        if binfmt.emulator(architecture) is not None:
+            architecture, machine = "wasm", 0x4157
+        name = self.put(registry, architecture, machine, bytes(32))
+        done = wherry("run", "--rm", "--platform", f"linux/{architecture}", name)
+        assert done.returncode != 0
+        assert "exec format error" in done.stderr
+        assert f"the image is for linux/{architecture}" in done.stderr
+        assert "apt install qemu-user-static" in done.stderr
+        wherry("rmi", name, check=True)

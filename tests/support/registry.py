@@ -177,7 +177,10 @@ def with_password(directory: Path) -> Registry:
 
 def make_certificates(directory: Path, address: str) -> Path:
     """server.pem and server.key for ``address``, signed by ca.pem, whose path this gives."""
-    run = lambda *words: subprocess.run(["openssl", *words], cwd=directory, check=True, capture_output=True)  # noqa: E731
+
+    def run(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=directory, check=True, capture_output=True)
+
     run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2",
         "-subj", "/CN=wherry tests", "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
     run(

@@ -19,6 +19,7 @@ from wherry.engine.build.request import BuildRequest, Given, Limits
 from wherry.engine.engine import Engine
 from wherry.model.errors import Forbidden, InvalidParameter
 from wherry.model.host import Ulimit
+from wherry.registry.credentials import from_config_header
 
 # What only wherry's own client sends.
 _DIRECTORY = "X-Wherry-Context"
@@ -131,6 +132,7 @@ def _read(request: Request, engine: Engine) -> BuildRequest:
             cgroup_parent=request.text("cgroupparent"),
         ),
         given=engine.builder.take(given) if given else Given(),
+        credentials=from_config_header(request.http.headers.get("X-Registry-Config", "")),
     )
 
 

@@ -18,6 +18,7 @@ async def list_all(request: Request, engine: Engine) -> web.Response:
         filters=filters,
         digests=request.flag("digests"),
         shared_size=request.flag("shared-size"),
+        manifests=request.flag("manifests") and request.version >= (1, 47),
     )
     return response.json(adapt_image_list(request.version, found))
 

@@ -33,6 +33,20 @@ def header(config: dict[str, Any], domain: str) -> str:
     return urlsafe_b64encode(dumps(found)).decode()
 
 
+def header_of_all(config: dict[str, Any]) -> str:
+    """The X-Registry-Config header: every log-in that is kept in the configuration, "" when there is none."""
+    servers = {*(config.get("auths") or {}), *(config.get("credHelpers") or {})}
+    found = {key_of(server): stored(config, key_of(server)) for server in servers}
+    found = {server: each for server, each in found.items() if each}
+    if not found:
+        return ""
+    from base64 import urlsafe_b64encode
+
+    from wherry.client.lean import dumps
+
+    return urlsafe_b64encode(dumps(found)).decode()
+
+
 def key_of(server: str) -> str:
     """What the log-in at a server is kept under: its name and port, without scheme and path."""
     return HUB_KEY if not server or _host(server) in _HUB_HOSTS else _host(server)

@@ -29,6 +29,7 @@ _EPOCH = "SOURCE_DATE_EPOCH"
 
 
 def run_build(session: Session, options: Options) -> int:
+    from wherry.cli.auth import header_of_all
     from wherry.cli.building import context, given
     from wherry.cli.building.output import Output
 
@@ -40,12 +41,15 @@ def run_build(session: Session, options: Options) -> int:
     token = given.hand_over(client, options["secret"], options["ssh"], options["allow"])
     if token:
         query["given"] = token
+    headers = {"Accept": _EVENTS, "Content-Type": "application/x-tar", **found.headers}
+    if auth := header_of_all(session.config):
+        headers["X-Registry-Config"] = auth
     response = client.request(
         "POST",
         "/build",
         query=query,
         data=found.data,
-        headers={"Accept": _EVENTS, "Content-Type": "application/x-tar", **found.headers},
+        headers=headers,
     )
     image = _follow(options, response.values())
     if isinstance(image, int):

@@ -38,7 +38,7 @@ PRUNE = Command(
     run_prune,
     flags=[
         flags.switch("all", "a", "Remove all unused build cache, not just dangling ones"),
-        flags.filters('Provide filter values (e.g. "until=24h")'),
+        flags.filters('Provide filter values (e.g. "until=24h")', short=""),
         flags.switch("force", "f", "Do not prompt for confirmation"),
         flags.size("keep-storage", "", "Amount of disk space to keep for cache"),
     ],

@@ -66,6 +66,7 @@ class Interaction:
         self._keys = terminal.DetachKeys(_detach_keys(streams.detach_keys)) if streams.tty else None
         self._poll = select.poll()
         self._stream: Stream | None = None
+        self._hides = False  # whether the stream may have something to read that poll does not tell of
         self._waiting: Response | None = None
         self._pending = memoryview(b"")  # read from the user, not sent yet
         self._reading = False  # whether standard input is being read
@@ -91,6 +92,7 @@ class Interaction:
     def join(self, stream: Stream, leftover: bytes) -> None:
         """Takes the container's streams; from now on the terminal is the container's."""
         self._stream = stream
+        self._hides = getattr(stream, "hides", False)
         stream.setblocking(False)
         if self._raw:
             self._raw.__enter__()
@@ -103,6 +105,8 @@ class Interaction:
             self._end_sending()
         if leftover:
             self._take_output(memoryview(leftover))
+        if self._sending_ends:
+            self._receive()  # what the end of sending has brought to light
 
     def fit(self, *, nudge: bool = False) -> None:
         """Gives the container's terminal the user's size, when that is known and has a meaning.
@@ -177,7 +181,7 @@ class Interaction:
                 self._leave_stream()
                 return
             self._take_output(self._view[:count])
-            if count < RECEIVE:
+            if count < RECEIVE and not self._hides:
                 return
 
     def _take_output(self, data: memoryview) -> None:
@@ -214,6 +218,7 @@ class Interaction:
             self._stop_reading()
             self._sending_ends = True
             self._end_sending()
+            self._receive()
             return
         if self._keys:
             data, self.detached = self._keys.feed(data)

@@ -28,6 +28,8 @@ def context(tls: TLS) -> ssl.SSLContext:
 class TLSStream:
     """Looks like a socket. Blocking until `setblocking(False)`."""
 
+    hides = True  # what has arrived, an end too, may be in here where no poll sees it: read until it would block
+
     def __init__(self, stream: sockets.socket, name: str, tls: TLS) -> None:
         """Shakes hands with the engine; `name` is what its certificate must be for. Raises OSError (ssl.SSLError)."""
         self._stream = stream
@@ -35,6 +37,7 @@ class TLSStream:
         self._buffer = bytearray(16 * RECORD)
         self._blocking = True
         self._owed = 0  # bytes of the caller's that are encrypted, but not all sent
+        self._kept = b""  # decrypted, and not asked for yet
         try:
             self._tls = context(tls).wrap_bio(self._received, self._to_send, server_hostname=name)
             while True:
@@ -75,13 +78,24 @@ class TLSStream:
 
     def recv_into(self, buffer: memoryview | bytearray, /) -> int:
         """Decrypted bytes; 0 at the end. Raises BlockingIOError when there are none yet and it does not block."""
-        while True:
+        view = memoryview(buffer)
+        count = min(len(self._kept), len(view))
+        view[:count] = self._kept[:count]
+        self._kept = self._kept[count:]
+        while count < len(view):
             try:
-                return self._tls.read(len(buffer), buffer)  # type: ignore[return-value]  # an int, as it is given a buffer
+                read = self._tls.read(len(view) - count, view[count:])
             except ssl.SSLWantReadError:
+                if count:
+                    break
                 self._fill()
+                continue
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                return 0
+                break
+            if not read:
+                break
+            count += read  # type: ignore[operator]  # an int, as it is given a buffer
+        return count
 
     def send(self, data: bytes | memoryview, /) -> int:
         """Sends up to one TLS record of `data`.
@@ -101,7 +115,14 @@ class TLSStream:
             view = view[self.send(view) :]
 
     def shutdown(self, how: int, /) -> None:
-        """Tells the engine that no more will be sent; reading goes on."""
+        """Tells the engine that no more will be sent; reading goes on.
+
+        There may be something to read then that no poll tells of: OpenSSL would throw it away in its goodbye, so it is
+        kept here.
+        """
+        with suppress(ssl.SSLError):
+            while data := self._tls.read(RECORD):
+                self._kept += data
         with suppress(ssl.SSLError):  # it wants the engine's own goodbye, which comes when the stream ends
             self._tls.unwrap()
         self._stream.setblocking(True)

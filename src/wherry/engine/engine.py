@@ -75,7 +75,14 @@ class Engine:
         self.disk_usage = DiskUsage(self._roster, self.images, self.volumes, self.builder, store)
         self.views = Views(self._roster, self.containers, self.execs, store, self.events)
         self.system = System(
-            config, self._roster, store, self.events, hierarchies, engine_id, has_firewall=fabric.rules is not None
+            config,
+            self._roster,
+            store,
+            self.events,
+            hierarchies,
+            engine_id,
+            registries,
+            has_firewall=fabric.rules is not None,
         )
 
     @classmethod

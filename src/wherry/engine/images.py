@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from wherry.dockerfile.changes import apply_changes
-from wherry.engine import clock, platforms
+from wherry.engine import clock, image_manifests, platforms
 from wherry.engine.commit import commit
 from wherry.engine.containers import Containers
 from wherry.engine.events import Events
@@ -40,7 +40,13 @@ class Images:
     # --- looking
 
     def list_all(
-        self, *, show_all: bool, filters: Filters, digests: bool = False, shared_size: bool = False
+        self,
+        *,
+        show_all: bool,
+        filters: Filters,
+        digests: bool = False,
+        shared_size: bool = False,
+        manifests: bool = False,
     ) -> list[dict[str, Any]]:
         """The API's ImageSummary of each, the youngest first; without those that are only a step to another image."""
         unknown = set(filters) - _LIST_FILTERS
@@ -51,6 +57,8 @@ class Images:
             step = summary.children and not summary.tags and not summary.digests
             if (show_all or not step) and self._passes(summary, filters):
                 found.append(self._summary(summary, filters.get("reference", ())))
+                if manifests:
+                    found[-1]["Manifests"] = image_manifests.describe(summary.image, self._store, self._roster)
         return found
 
     def _passes(self, summary: Summary, filters: Filters) -> bool:

@@ -1,4 +1,4 @@
-"""Platforms of images: whether one is what was asked for, how it runs on this machine, and what to do when it cannot."""
+"""Platforms of images: whether one is what was asked for, how it runs on this machine, and what to do if it cannot."""
 
 from wherry.linux import binfmt
 from wherry.model.errors import NotFound
@@ -59,8 +59,8 @@ def advice(architecture: str) -> str:
         return ""
     if emulator is not None:
         return (
-            f": the image is for linux/{architecture}, and the emulator {emulator.interpreter} is registered without the "
-            "flag F, so that it is looked for inside the container: register it again with that flag"
+            f": the image is for linux/{architecture}, and its emulator {emulator.interpreter} is registered without "
+            "the flag F, so that it is looked for inside the container: register it again with that flag"
         )
     return (
         f": the image is for linux/{architecture}, this machine is linux/{host.architecture}, and no emulator is "

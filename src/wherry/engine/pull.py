@@ -61,7 +61,7 @@ class Pulls:
     ) -> AsyncIterator[Message]:
         """The progress of a pull. ``name`` may have a tag of its own; without any, all tags are pulled, as in Docker.
 
-        Raises InvalidReference at once; NotFound, Unauthorized and other EngineErrors as it goes.
+        Raises InvalidReference at once; NotFound and other EngineErrors as it goes.
         """
         wanted = parse(name, tag)
         chosen = platforms.parse(platform)

@@ -15,7 +15,7 @@ from wherry.registry import hub
 from wherry.registry.credentials import NOBODY, Credentials, complete
 from wherry.registry.documents import Document
 from wherry.registry.endpoints import Registries
-from wherry.registry.errors import RegistryError
+from wherry.registry.errors import LogInRefused, RegistryError, Unauthorized
 from wherry.registry.hub import Hit
 from wherry.registry.repository import Repository
 from wherry.registry.session import Session
@@ -30,9 +30,12 @@ class Registry:
         self._registries = registries
 
     async def log_in(self, credentials: Credentials) -> dict[str, str]:
-        """The API's AuthResponse. Raises Unauthorized when the registry does not want them."""
+        """The API's AuthResponse. Raises LogInRefused."""
         async with Session(self._registries, complete(credentials)) as session:
-            token = await hub.log_in(session, hub.domain_of(credentials.serveraddress))
+            try:
+                token = await hub.log_in(session, hub.domain_of(credentials.serveraddress))
+            except Unauthorized as error:
+                raise LogInRefused(error.message) from None
         return {"Status": "Login Succeeded", "IdentityToken": token}
 
     async def search(

@@ -12,6 +12,7 @@ from wherry.engine.events import Events
 from wherry.engine.roster import Roster
 from wherry.linux.cgroups import Hierarchies
 from wherry.model.container import Status
+from wherry.registry.endpoints import Registries
 from wherry.storage.store import Store
 
 API_VERSION = "1.51"
@@ -33,6 +34,7 @@ class System:
         events: Events,
         hierarchies: Hierarchies,
         engine_id: str,
+        registries: Registries,
         *,
         has_firewall: bool,
     ) -> None:
@@ -42,6 +44,7 @@ class System:
         self._events = events
         self._hierarchies = hierarchies
         self._id = engine_id
+        self._registries = registries
         self._has_firewall = has_firewall
 
     def version(self) -> dict[str, Any]:
@@ -121,12 +124,14 @@ class System:
             "Architecture": platform.machine(),
             "IndexServerAddress": "https://index.docker.io/v1/",
             "RegistryConfig": {
-                "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+                "InsecureRegistryCIDRs": self._registries.insecure_networks,
                 "IndexConfigs": {
-                    "docker.io": {"Name": "docker.io", "Mirrors": list(self._config.registry_mirrors), "Secure": True,
+                    "docker.io": {"Name": "docker.io", "Mirrors": list(self._registries.mirrors), "Secure": True,
                                   "Official": True},
+                    **{name: {"Name": name, "Mirrors": [], "Secure": False, "Official": False}
+                       for name in self._registries.insecure_names},
                 },
-                "Mirrors": list(self._config.registry_mirrors),
+                "Mirrors": list(self._registries.mirrors),
             },
             "NCPU": os.cpu_count() or 1,
             "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),

@@ -36,7 +36,7 @@ class Transfer:
         self.listeners: list[Tell] = []
         self.task: asyncio.Task[None] | None = None
         self.left = asyncio.Event()
-        self.last: Message = step("Waiting", self.name)
+        self.last: Message | None = None
         self.area = ""
         self.again = 0
 
@@ -64,7 +64,8 @@ class Transfers:
             self._transfers[descriptor.digest] = transfer
             transfer.task = asyncio.create_task(self._run(transfer, source))
         transfer.listeners.append(tell)
-        tell(transfer.last)
+        if transfer.last is not None:
+            tell(transfer.last)
         try:
             yield transfer
         finally:
@@ -95,6 +96,8 @@ class Transfers:
 
     async def _run(self, transfer: Transfer, source: Open) -> None:
         try:
+            if self._slots.locked():
+                transfer.tell(step("Waiting", transfer.name))
             async with self._slots, self._store.staging.area() as area:
                 transfer.area = area
                 try:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from wherry.engine import inspection, listing, stats
+from wherry.engine import inspection, listing, log_options, stats
 from wherry.engine import top as processes
 from wherry.engine.containers import Containers
 from wherry.engine.events import Events
@@ -74,7 +74,7 @@ class Views:
         Raises NotSupported when the container keeps no log.
         """
         live = self._roster.get(name)
-        if live.record.log.type == "none":
+        if not log_options.is_readable(live.record.log):
             raise NotSupported("configured logging driver does not support reading")
         return read_logs(
             live,

@@ -38,6 +38,24 @@ def from_header(header: str) -> Credentials:
         return NOBODY
 
 
+def from_config_header(header: str) -> dict[str, Credentials]:
+    """Of X-Registry-Config, which builds come with: log-ins by the registry's domain, likewise."""
+    text = header.translate(str.maketrans("+/", "-_")).rstrip("=")
+    try:
+        decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        found = msgspec.json.decode(decoded, type=dict[str, Credentials]) if decoded else {}
+    except (binascii.Error, msgspec.MsgspecError, ValueError):
+        return {}
+    return {_domain(server): complete(given) for server, given in found.items()}
+
+
+def _domain(server: str) -> str:
+    """ "https://index.docker.io/v1/" is docker.io; of others it is the host and the port."""
+    host = server.partition("://")[2] or server
+    host = host.partition("/")[0]
+    return "docker.io" if host in ("index.docker.io", "registry-1.docker.io") else host
+
+
 def complete(given: Credentials) -> Credentials:
     """With name and password where ``auth`` holds both."""
     if not given.auth or given.username:

@@ -25,7 +25,14 @@ class RegistryError(EngineError):
 
 
 class Unauthorized(RegistryError):
-    """Who asks is not known, or the password is wrong."""
+    """Who asks is not known, or the password is wrong.
+
+    The API's status is not 401: the docker CLI would ask for a password whenever a pull or a push is refused.
+    """
+
+
+class LogInRefused(EngineError):
+    """The registry does not know a user that somebody wants to log in as."""
 
     status = 401
 

@@ -20,6 +20,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable
+from typing import Protocol
 
 from wherry.runtime import json_lines
 from wherry.runtime.json_lines import LINE_AT_MOST
@@ -31,6 +32,17 @@ OVERHEAD = HEADER.size + TRAILER.size
 
 _COMPRESS_AT_ONCE = 256 * 1024
 _GZIP_WINDOW = 31  # zlib's way to say: with gzip's header and trailer
+
+
+class Sink(Protocol):
+    """Where a container's output goes, for good. ``Writer`` says what each of these does."""
+
+    @property
+    def has_work(self) -> bool: ...
+    def write(self, stream: int, data: memoryview) -> None: ...
+    def end(self, stream: int) -> None: ...
+    def work(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class Writer:

@@ -276,7 +276,7 @@ def _local_records(file: _File, offset: int) -> Iterator[tuple[int, Record]]:
 def _local_tail(file: _File, wanted: int, streams: frozenset[int], ended: set[int]) -> tuple[int, int, int]:
     """Where the last ``wanted`` lines begin: the offset of a record, the bytes to skip in it, and how many are missing.
 
-    ``ended`` are the streams whose last newline was passed: that one ends a line, and begins none.
+    ``ended`` are the streams whose ends were passed. The very last newline ends a line, and begins none.
     """
     end = file.size
     window, window_at = b"", end
@@ -296,8 +296,12 @@ def _local_tail(file: _File, wanted: int, streams: frozenset[int], ended: set[in
             data_at = start - window_at + HEADER.size
             data = window[data_at : data_at + size]
             searched = len(data)
-            if stream not in ended and data.endswith(b"\n"):
+            if not ended and data.endswith(b"\n"):
                 searched -= 1
+            elif ended and stream not in ended and not data.endswith(b"\n"):  # a line of its own, if unfinished
+                wanted -= 1
+                if wanted == 0:
+                    return start, size, 0
             ended.add(stream)
             newline = data.rfind(b"\n", 0, searched)
             while newline >= 0:

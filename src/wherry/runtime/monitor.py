@@ -19,7 +19,8 @@ from wherry.linux.cgroups import Cgroup, Hierarchies
 from wherry.linux.errors import SyscallError
 from wherry.runtime import exec, init
 from wherry.runtime.errors import StartError
-from wherry.runtime.log import Writer, open_writer
+from wherry.runtime.forwarding import open_log
+from wherry.runtime.log import Sink
 from wherry.runtime.loop import HANG_UP, READ, Loop
 from wherry.runtime.plumbing import Plumbing
 from wherry.runtime.protocol import (
@@ -75,7 +76,7 @@ class Monitor:
         self._directory = -1
         self._listener: socket.socket | None = None
         self._cgroup: Cgroup | None = None
-        self._log: Writer | None = None
+        self._log: Sink | None = None
         self._first: Running | None = None
         self._plumbing: Plumbing | None = None
         self._execs: dict[str, Running] = {}
@@ -109,7 +110,7 @@ class Monitor:
             first.go()
             if spec.cgroup and not has_cgroup:
                 self._warnings.append("this machine has no cgroups: the container runs without limits")
-            first.stdio.log = self._log = open_writer(spec.log, self._warnings.append)
+            first.stdio.log = self._log = open_log(spec.log, self._loop, self._warnings.append)
             for connection, streams in order.clients:
                 first.attach(connection, streams)
             self._connect(self._daemon)

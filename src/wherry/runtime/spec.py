@@ -16,6 +16,7 @@ __all__ = [
     "Device",
     "DeviceRule",
     "Interface",
+    "Journald",
     "Log",
     "Mount",
     "Namespace",
@@ -23,6 +24,7 @@ __all__ = [
     "Resources",
     "Rlimit",
     "Spec",
+    "Syslog",
     "ThrottleDevice",
 ]
 
@@ -81,8 +83,37 @@ class Process(msgspec.Struct, frozen=True, omit_defaults=True):
     personality: Literal["", "linux32"] = ""
 
 
+class Syslog(msgspec.Struct, frozen=True, omit_defaults=True, tag="syslog"):
+    """A syslog server: ``address`` is a socket's path, or a host. ``facility`` as in a message: shifted left by 3.
+
+    For "tcp+tls", ``ca_cert``, ``cert`` and ``key`` are paths of PEM files.
+    """
+
+    protocol: Literal["unix", "unixgram", "udp", "tcp", "tcp+tls"]
+    address: str
+    port: int = 514
+    facility: int = 3 << 3
+    format: Literal["", "rfc3164", "rfc5424", "rfc5424micro"] = ""
+    tag: str = ""
+    ca_cert: str = ""
+    cert: str = ""
+    key: str = ""
+    skip_verify: bool = False
+
+
+class Journald(msgspec.Struct, frozen=True, omit_defaults=True, tag="journald"):
+    """systemd's journal: its socket, and the fields that all entries of the container have."""
+
+    address: str
+    fields: dict[str, str]
+
+
 class Log(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where the monitor writes what the container prints. ``max_size`` in bytes, 0 for no rotation."""
+    """Where the monitor writes what the container prints. ``max_size`` in bytes, 0 for no rotation.
+
+    With ``forward`` the lines are sent away besides. ``buffer`` bytes of them may wait to be sent; then, if it is
+    ``patient``, the container waits a while before more of them are dropped.
+    """
 
     driver: Literal["none", "local", "json-file"] = "local"
     path: str = ""
@@ -90,6 +121,9 @@ class Log(msgspec.Struct, frozen=True, omit_defaults=True):
     max_files: int = 1
     compress: bool = False
     attrs: dict[str, str] = {}  # json-file's "attrs"
+    forward: Syslog | Journald | None = None
+    buffer: int = 1 << 20
+    patient: bool = True
 
 
 class Interface(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Callable
 
-from wherry.runtime.log import Writer
+from wherry.runtime.log import Sink
 from wherry.runtime.loop import HANG_UP, READ, WRITE, Loop
 from wherry.runtime.protocol import Streams
 
@@ -64,7 +64,7 @@ class Stdio:
     def __init__(self, loop: Loop, buffer: Buffer, *, tty: bool, close_input: bool) -> None:
         self._loop = loop
         self._buffer = buffer
-        self.log: Writer | None = None
+        self.log: Sink | None = None
         self._tty = tty
         self._close_input = close_input and not tty
         self._outputs: dict[int, int] = {}  # descriptor: stream

@@ -205,9 +205,7 @@ class Copier:
         mode = stat.S_IMODE(facts.st_mode)
         os.chmod(
             path,
-            self._mode(mode)
-            if self._mode
-            else mode,
+            self._mode(mode) if self._mode else mode,
         )
         if later:
             self._times.append((path, facts.st_mtime_ns))

@@ -24,9 +24,7 @@ from wherry.model.volume import MountPoint
         ("/dst:ro", "volume", "", "", "/dst", False, ""),
     ],
 )
-def test_binds(
-    text: str, kind: str, source: str, name: str, destination: str, rw: bool, propagation: str
-) -> None:
+def test_binds(text: str, kind: str, source: str, name: str, destination: str, rw: bool, propagation: str) -> None:
     point = mount_points.parse_bind(text)
     assert (point.type, point.source, point.name, point.destination) == (kind, source, name, destination)
     assert (point.rw, point.propagation) == (rw, propagation)

@@ -96,6 +96,13 @@ class TestBoth:
         write(log, (1, b"one\ntwo\nthr"), (1, b"ee"))
         assert read(log, tail=2) == [(1, b"two\nthree")]
 
+    def test_tail_of_two_streams(self, tmp_path: Path, driver: str) -> None:
+        log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
+        write(log, (1, b"one\n"), (1, b"two\n"), (2, b"three\n"))
+        assert read(log, tail=1) == [(2, b"three\n")]
+        assert read(log, tail=2) == [(1, b"two\n"), (2, b"three\n")]
+        assert read(log, tail=3) == [(1, b"one\ntwo\n"), (2, b"three\n")]
+
     def test_tail_counts_the_wanted_stream_only(self, tmp_path: Path, driver: str) -> None:
         log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
         write(log, (1, b"a\nb\n"), (2, b"x\ny\nz\n"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from typing import Any
@@ -19,6 +20,7 @@ from wherry.engine.build.solve import Solver, native_platform
 from wherry.engine.images import Images
 from wherry.model import reference
 from wherry.model.errors import InvalidParameter, NotFound
+from wherry.registry.credentials import NOBODY, Credentials
 from wherry.storage.build_cache import Record
 from wherry.storage.drafts import Workspace
 from wherry.storage.store import Store
@@ -90,7 +92,7 @@ class Builder:
                 store=self._store,
                 containers=self._containers,
                 cache_mounts=self._cache_mounts,
-                pull=self._pull,
+                pull=functools.partial(self._pull, request.credentials),
                 tell=heard.tell,
             )
             work = asyncio.create_task(solver.solve())
@@ -123,10 +125,10 @@ class Builder:
         if self._underway:
             await asyncio.wait(set(self._underway), timeout=_PATIENCE)
 
-    def _pull(self, name: str, platform: str) -> AsyncIterator[dict[str, Any]]:
+    def _pull(self, credentials: Mapping[str, Credentials], name: str, platform: str) -> AsyncIterator[dict[str, Any]]:
         wanted = reference.parse(name).with_default_tag()
         tag = wanted.digest or wanted.tag
-        return self._images.pull(wanted.familiar_name, tag, platform)
+        return self._images.pull(wanted.familiar_name, tag, platform, credentials.get(wanted.domain, NOBODY))
 
     # --- the cache
 

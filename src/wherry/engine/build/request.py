@@ -3,6 +3,7 @@
 import msgspec
 
 from wherry.model.host import Ulimit
+from wherry.registry.credentials import Credentials
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -32,7 +33,10 @@ class Given(msgspec.Struct, frozen=True):
 
 
 class BuildRequest(msgspec.Struct, frozen=True):
-    """``dockerfile`` is a path in the context. ``build_args`` without a value (None) are as if not given."""
+    """``dockerfile`` is a path in the context. ``build_args`` without a value (None) are as if not given.
+
+    ``credentials`` are log-ins by the registries' domains.
+    """
 
     dockerfile: str = "Dockerfile"
     tags: tuple[str, ...] = ()
@@ -49,6 +53,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     squash: bool = False
     limits: Limits = Limits()
     given: Given = Given()
+    credentials: dict[str, Credentials] = {}
 
     @property
     def arguments(self) -> dict[str, str]:

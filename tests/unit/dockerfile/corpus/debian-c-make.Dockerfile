@@ -4,11 +4,11 @@ RUN apt-get update && apt-get install -y --no-install-recommends build-essential
 
 FROM toolchain AS build
 WORKDIR /usr/src/app
-COPY <<-"EOF" Makefile
-	app: main.o sum.o
-		$(CC) -o $@ $^
-	install: app
-		install -D -m 755 app $(DESTDIR)/usr/local/bin/app
+COPY <<"EOF" Makefile
+app: main.o sum.o
+	$(CC) -o $@ $^
+install: app
+	install -D -m 755 app $(DESTDIR)/usr/local/bin/app
 EOF
 COPY <<EOF main.c
 #include <stdio.h>

@@ -1,0 +1,135 @@
+"""Log drivers, by the docker CLI: what they write, and what ``logs`` reads back of it."""
+
+import gzip
+import json
+import re
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
+SECONDS = 20  # until a test that waits for a socket has failed
+
+
+def inspect(docker: Run, template: str) -> str:
+    return docker("inspect", "-f", template, "talker", check=True).stdout.strip()
+
+
+def logs(docker: Run, *options: str) -> str:
+    return docker("logs", *options, "talker", check=True).stdout
+
+
+def options_of(driver: str, *options: str) -> list[str]:
+    return ["--log-driver", driver, *(word for option in options for word in ("--log-opt", option))]
+
+
+def run(docker: Run, busybox: str, driver: str, line: str, *options: str) -> None:
+    arguments = ["-d", "--name", "talker", *options_of(driver, *options), "-l", "who=me", busybox, "sh", "-c", line]
+    docker("run", *arguments, check=True)
+    docker("wait", "talker", check=True)
+
+
+def test_json_file_on_disk(docker: Run, busybox: str) -> None:
+    run(docker, busybox, "json-file", "printf '<a>\\t\"b\"\\n\\377\\nend'", "labels=who", "tag={{.Name}}")
+    path = Path(inspect(docker, "{{.LogPath}}"))
+    assert path.name == f"{inspect(docker, '{{.Id}}')}-json.log"
+    texts, times = zip(*(line.split(',"time":') for line in path.read_text().splitlines()), strict=True)
+    rest = '","stream":"stdout","attrs":{"tag":"talker","who":"me"}'
+    assert texts == (
+        r'{"log":"\u003ca\u003e\u0009\"b\"\n' + rest, r'{"log":"\ufffd\n' + rest, '{"log":"end' + rest
+    )  # fmt: skip
+    assert all(re.fullmatch(r'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z"}', time) for time in times)
+    assert docker("logs", "talker", check=True).stdout == '<a>\t"b"\n\N{REPLACEMENT CHARACTER}\nend'
+
+
+def test_local_has_no_log_path(docker: Run, busybox: str) -> None:
+    run(docker, busybox, "local", "echo one")
+    assert inspect(docker, "{{.LogPath}}|{{.HostConfig.LogConfig.Type}}") == "|local"
+    assert logs(docker) == "one\n"
+
+
+@pytest.mark.parametrize("driver", ["json-file", "local"])
+def test_rotated_and_compressed(docker: Run, busybox: str, engine: object, driver: str) -> None:
+    run(docker, busybox, driver, "seq 20000", "max-size=100k", "max-file=4", "compress=true")
+    directory = Path(inspect(docker, "{{.HostsPath}}")).parent
+    stem = f"{inspect(docker, '{{.Id}}')}-json.log" if driver == "json-file" else "container.log"
+    files = {path.name.removeprefix(stem): path for path in directory.glob(f"{stem}*")}
+    expected = ["", ".1.gz", ".2.gz", ".3.gz"] if driver == "json-file" else ["", ".1.gz"]
+    assert sorted(files) == expected
+    assert files[""].stat().st_size <= 100 << 10
+    assert all(len(gzip.decompress(files[name].read_bytes())) <= 100 << 10 for name in expected[1:])
+    found = [int(line) for line in logs(docker).splitlines()]
+    assert found == list(range(found[0], 20001))
+    assert logs(docker, "--tail", str(len(found) - 5)) == "".join(f"{number}\n" for number in found[5:])
+
+
+@pytest.mark.parametrize("driver", ["json-file", "local"])
+def test_what_logs_can_choose(docker: Run, busybox: str, driver: str) -> None:
+    run(docker, busybox, driver, "echo one; sleep 0.1; echo two; sleep 0.1; echo three >&2", "labels=who")
+    finished = docker("logs", "talker", check=True)
+    assert (finished.stdout, finished.stderr) == ("one\ntwo\n", "three\n")
+    first, second = (line.split(" ") for line in logs(docker, "-t").splitlines())
+    assert _TIME.fullmatch(first[0])
+    assert _TIME.fullmatch(second[0])
+    assert logs(docker, "--since", second[0]) == "two\n"
+    assert logs(docker, "--until", first[0]) == "one\n"
+    assert logs(docker, "--tail", "2") == "two\n"
+    assert logs(docker, "--details", "--tail", "2") == "who=me two\n"
+
+
+def test_many_lines_come_back(docker: Run, busybox: str) -> None:
+    run(docker, busybox, "json-file", "seq 200000 >/dev/stdout")
+    assert logs(docker) == "".join(f"{number}\n" for number in range(1, 200001))
+    path = Path(inspect(docker, "{{.LogPath}}"))
+    with path.open() as lines:
+        assert [json.loads(line)["log"] for line in lines] == [f"{number}\n" for number in range(1, 200001)]
+
+
+def test_syslog(docker: Run, busybox: str, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(f"{tmp_path}/syslog")
+        server.settimeout(SECONDS)
+        run(
+            docker,
+            busybox,
+            "syslog",
+            "echo one; echo two",
+            f"syslog-address=unixgram://{tmp_path}/syslog",
+            "tag={{.Name}}",
+        )
+        received = [server.recv(65536) for _ in range(2)]
+    assert [re.sub(rb">.*? talker\[\d+\]", b"> talker", message) for message in received] == [
+        b"<30> talker: one\n", b"<30> talker: two\n"
+    ]  # fmt: skip
+    assert logs(docker) == "one\ntwo\n"
+
+
+def test_syslog_without_a_file_beside(docker: Run, busybox: str) -> None:
+    run(docker, busybox, "syslog", "echo one", "syslog-address=udp://127.0.0.1:9", "cache-disabled=true")
+    failed = docker("logs", "talker")
+    assert failed.stderr == "Error response from daemon: configured logging driver does not support reading\n"
+
+
+def test_nobody_to_send_to(docker: Run, busybox: str) -> None:
+    failed = docker("run", *options_of("syslog", "syslog-address=tcp://127.0.0.1:1"), busybox, "true")
+    assert "failed to initialize logging driver" in failed.stderr
+    assert "onnection refused" in failed.stderr
+
+
+def test_what_the_engine_offers(docker: Run, engine: object) -> None:
+    offered = json.loads(docker("info", "-f", "{{json .Plugins.Log}}", check=True).stdout)
+    assert offered == ["journald", "json-file", "local", "none", "syslog"]
+
+
+def test_unknown_drivers_and_options(docker: Run, busybox: str) -> None:
+    def refusal(driver: str, *options: str) -> str:
+        return docker("create", *options_of(driver, *options), busybox).stderr.split("\n")[0].partition(": ")[2]
+
+    assert refusal("nope") == 'error looking up logging plugin nope: plugin "nope" not found'
+    assert refusal("json-file", "foo=bar") == "unknown log opt 'foo' for json-file log driver"
+    assert refusal("json-file", "mode=x") == "logger: logging mode not supported: x"
