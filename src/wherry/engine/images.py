@@ -20,6 +20,7 @@ from wherry.model.config import ContainerConfig
 from wherry.model.errors import InvalidParameter, NotSupported
 from wherry.model.image import History, ImageConfig
 from wherry.registry.credentials import NOBODY, Credentials
+from wherry.storage import image_removal
 from wherry.storage.images import Image, Summary
 from wherry.storage.load import Loaded
 from wherry.storage.store import Store
@@ -139,7 +140,7 @@ class Images:
     async def remove(self, name: str, *, force: bool = False, prune: bool = True) -> list[dict[str, str]]:
         """Takes a name away, and the image with its last one; what went, in order. Raises NotFound and Conflict."""
         image = self._store.images.get(name)
-        removed = self._store.images.remove(name, force=force, prune=prune, users=self._users)
+        removed = image_removal.remove(self._store.images, name, force=force, prune=prune, users=self._users)
         for item in removed:
             if "Untagged" in item:
                 self._tell(image, "untag", item["Untagged"])

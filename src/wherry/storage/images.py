@@ -7,14 +7,14 @@ images are called (``names``: a tag or a manifest's digest each), and which mani
 
 import datetime
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
 
 from wherry.model import manifests, reference
-from wherry.model.errors import Conflict, InvalidParameter, NotFound
+from wherry.model.errors import InvalidParameter, NotFound
 from wherry.model.image import ImageConfig
 from wherry.model.manifests import Manifest
 from wherry.model.reference import Reference
@@ -56,9 +56,6 @@ _SCHEMA = (
 )
 
 MISSING = "<missing>"
-
-# Which containers use an image: (id, whether it runs).
-Users = Callable[[str], Iterable[tuple[str, bool]]]
 
 
 class Image(msgspec.Struct):
@@ -260,7 +257,7 @@ class Images:
         while wanted:
             image_id = wanted.pop()
             found.add(image_id)
-            wanted += self._children(image_id)
+            wanted += self.children(image_id)
         return found
 
     def history(self, name: str) -> list[dict[str, Any]]:
@@ -293,7 +290,8 @@ class Images:
         rows = self._database.query("SELECT image, name, tag, digest FROM names ORDER BY name, tag, digest")
         return [(image_id, _reference(name, tag, digest)) for image_id, name, tag, digest in rows]
 
-    def _children(self, image_id: str) -> list[str]:
+    def children(self, image_id: str) -> list[str]:
+        """The ids of the images that were made of this one."""
         return [row[0] for row in self._database.query("SELECT id FROM images WHERE parent = ?", (image_id,))]
 
     def _shared_sizes(self, images: Sequence[Image]) -> dict[str, int]:
@@ -367,84 +365,17 @@ class Images:
             self._database.execute("UPDATE images SET tagged = ? WHERE id = ?", (time.time_ns(), image.id))
         return row[0] if row and row[0] != image.id else None
 
-    def remove(self, name: str, *, force: bool, prune: bool, users: Users) -> list[dict[str, str]]:
-        """Takes a name from an image, and the image away with its last one. Docker's rules, errors and answer.
-
-        The answer is {"Untagged": name} and {"Deleted": id} in order. With ``prune`` unnamed parents go too, as far as
-        nobody uses them. Raises NotFound and Conflict.
-        """
-        image = self.get(name)
-        names = self.names(image.id)
-        removed: list[dict[str, str]] = []
-        if not _is_id_prefix(image.id, name):
-            used = next(iter(users(image.id)), None)
-            if not force and _is_single(names) and used is not None:
-                raise Conflict(
-                    f'conflict: unable to remove repository reference "{name}" (must force) - '
-                    f"container {used[0][:12]} is using its referenced image {_short(image.id)}"
-                )
-            gone = self._untag(image.id, reference.parse(name).with_default_tag(), removed)
-            names = self.names(image.id)
-            if not gone.digest and not any(other.tag and other.name == gone.name for other in names):
-                # The digests of a repository that has no tag left here are of no use to anybody.
-                for other in names:
-                    if other.digest and other.name == gone.name:
-                        self._untag(image.id, other, removed)
-                names = self.names(image.id)
-            if names:
-                return removed
-        elif _is_single(names):
-            self._check_removable(image.id, users, force=force, named=False)
-            for other in names:
-                self._untag(image.id, other, removed)
-        self._delete(image, removed, force=force, prune=prune, users=users)
-        return removed
-
-    def _untag(self, image_id: str, name: Reference, removed: list[dict[str, str]]) -> Reference:
+    def untag(self, image_id: str, name: Reference) -> Reference:
+        """Takes a name from an image; the name as it was kept."""
         tag = "" if name.digest else name.tag
         self._database.execute(
             "DELETE FROM names WHERE name = ? AND tag = ? AND digest = ? AND image = ?",
             (name.name, tag, name.digest, image_id),
         )
-        gone = _reference(name.name, tag, name.digest)
-        removed.append({"Untagged": gone.familiar})
-        return gone
+        return _reference(name.name, tag, name.digest)
 
-    def _delete(self, image: Image, removed: list[dict[str, str]], *, force: bool, prune: bool, users: Users) -> None:
-        self._check_removable(image.id, users, force=force, named=True)
-        for name in self.names(image.id):
-            self._untag(image.id, name, removed)
-        self._forget(image.id)
-        removed.append({"Deleted": image.id})
-        removed += [{"Deleted": chain_id} for chain_id in self.collect_layers()]
-        parent = self.find(image.parent) if prune and image.parent else None
-        if parent is not None and not self.names(parent.id):
-            try:
-                self._delete(parent, removed, force=False, prune=True, users=users)
-            except Conflict:
-                return  # somebody uses the parent: that is how it stays, and nothing to complain about
-
-    def _check_removable(self, image_id: str, users: Users, *, force: bool, named: bool) -> None:
-        """Raises Conflict. ``named``: having names is in the way, too."""
-
-        def conflict(text: str, *, hard: bool) -> Conflict:
-            how = "cannot be forced" if hard else "must be forced"
-            return Conflict(f"conflict: unable to delete {_short(image_id)} ({how}) - {text}")
-
-        if self._children(image_id):
-            raise conflict("image has dependent child images", hard=True)
-        found = list(users(image_id))
-        for container, running in found:
-            if running:
-                raise conflict(f"image is being used by running container {container[:12]}", hard=True)
-        if force:
-            return
-        if named and self.names(image_id):
-            raise conflict("image is referenced in multiple repositories", hard=False)
-        if found:
-            raise conflict(f"image is being used by stopped container {found[0][0][:12]}", hard=False)
-
-    def _forget(self, image_id: str) -> None:
+    def forget(self, image_id: str) -> None:
+        """Removes an image, its names, configuration and manifests; its layers are for ``collect_layers``."""
         gone = self._database.query("SELECT digest FROM manifests WHERE image = ?", (image_id,))
         self._database.execute("DELETE FROM images WHERE id = ?", (image_id,))
         self._configs.pop(image_id, None)
@@ -465,7 +396,7 @@ class Images:
         for image_id, chain_id, boot in self._database.query("SELECT id, chain_id, boot FROM images"):
             unsynced = boot is not None and boot != boot_id()
             if unsynced or image_id not in self._blobs or (chain_id and chain_id not in self._layers):
-                self._forget(image_id)
+                self.forget(image_id)
 
     def blobs(self) -> frozenset[str]:
         """The digests of the blobs that images need, without those of their layers."""
@@ -497,19 +428,3 @@ def seconds(created: str | None) -> int:
 def _reference(name: str, tag: str, digest: str) -> Reference:
     domain, _, path = name.partition("/")
     return Reference(domain, path, tag, digest)
-
-
-def _short(image_id: str) -> str:
-    return image_id.removeprefix("sha256:")[:12]
-
-
-def _is_id_prefix(image_id: str, name: str) -> bool:
-    return image_id.startswith(name) or image_id.removeprefix("sha256:").startswith(name)
-
-
-def _is_single(names: Sequence[Reference]) -> bool:
-    """At most one name, not counting the digests of the same repository."""
-    tagged = [name for name in names if name.tag]
-    if len(names) <= 1:
-        return True
-    return len(tagged) == 1 and all(name.name == tagged[0].name for name in names)

@@ -12,6 +12,7 @@ import pytest
 from wherry.model import reference
 from wherry.model.errors import Conflict, InvalidParameter, NotFound
 from wherry.model.image import History, ImageConfig, RootFS
+from wherry.storage import image_removal
 from wherry.storage import layers as layers_module
 from wherry.storage.database import Database
 from wherry.storage.layers import Layer, StagedLayer
@@ -62,7 +63,7 @@ class Disk:
 
     def remove(self, name: str, *, users: dict[str, bool] | None = None, **options: bool) -> list[dict[str, str]]:
         options = {"force": False, "prune": True} | options
-        return self.store.images.remove(name, users=lambda image_id: (users or {}).items(), **options)
+        return image_removal.remove(self.store.images, name, users=lambda image_id: (users or {}).items(), **options)
 
     def folders(self) -> int:
         return len(os.listdir(self.root / "layers"))
