@@ -207,8 +207,12 @@ def installed(names: Sequence[str]) -> Iterator[type[Engine]]:
 
 
 def docker_cli() -> str:
-    """The machine's docker CLI, or the one that scripts/fixtures.sh took out of Debian's package."""
-    path = shutil.which("docker") or shutil.which("docker", path=str(CACHE / "docker-cli"))
+    return find_program("docker", "docker-cli")
+
+
+def find_program(name: str, folder: str = "") -> str:
+    """The machine's own, or the one that scripts/fixtures.sh took out of Debian's package."""
+    path = shutil.which(name) or shutil.which(name, path=str(CACHE / (folder or name)))
     if path is None:
-        raise FileNotFoundError("no docker CLI: scripts/fixtures.sh fetches one")
+        raise RuntimeError(f"no {name}: scripts/fixtures.sh fetches one")
     return path

@@ -1,7 +1,7 @@
 """Pulls from a registry on this machine: Debian's docker-registry, on the loopback of each engine's own namespace.
 
-The image has ten layers with 3,000 files and 100 MB each, half of which is noise, as in a real one. The registry's
-storage is made once, and thrown away at the end.
+The image has ten layers with 3,000 files and 100 MB each, half of which is noise, as in a real one; its second tag is
+another image of the same layers. The registry's storage is made once, and thrown away at the end.
 """
 
 import atexit
@@ -20,10 +20,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.engines import Client
+from bench.engines import Client, find_program
 
 PORT = 5000
-IMAGE = f"127.0.0.1:{PORT}/bench/ten-layers:1"
+IMAGE, ANOTHER = (f"127.0.0.1:{PORT}/bench/ten-layers:{tag}" for tag in ("1", "2"))
 LAYERS, FILES, LAYER_BYTES = 10, 3_000, 100_000_000
 START_SECONDS = 10
 
@@ -35,10 +35,14 @@ http: {{addr: "127.0.0.1:{port}"}}
 """
 
 
-def pull(client: Client) -> float:
-    took = client.time("pull", IMAGE)
-    client.run("rmi", IMAGE)
+def pull(client: Client, image: str = IMAGE) -> float:
+    took = client.time("pull", image)
+    client.run("rmi", image)
     return took
+
+
+def pull_upon_the_same_layers(client: Client) -> float:
+    return pull(client, ANOTHER)
 
 
 def pull_again(client: Client) -> float:
@@ -66,7 +70,7 @@ def _serving(enter: list[str]) -> Iterator[None]:
     storage = _storage()
     probe = [*enter, "python3", "-c", f"import socket; socket.create_connection(('127.0.0.1', {PORT}), 1)"]
     process = subprocess.Popen(
-        [*enter, "docker-registry", "serve", str(storage / "config.yml")],
+        [*enter, find_program("docker-registry"), "serve", str(storage / "config.yml")],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -90,25 +94,29 @@ def _storage() -> Path:
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     (root / "config.yml").write_text(_CONFIG.format(root=root / "data", port=PORT))
     blobs = [_store(root, compressed) for compressed in _layers()]
-    config = _store_document(root, _configuration([diff_id for _, _, diff_id in blobs]))
+    for tag in ("1", "2"):
+        _store_image(root, tag, blobs)
+    return root
+
+
+def _store_image(root: Path, tag: str, layers: list[tuple[str, int, str]]) -> None:
+    config = _store_document(root, _configuration(tag, [diff_id for _, _, diff_id in layers]))
     manifest = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
         "config": {"mediaType": "application/vnd.docker.container.image.v1+json", **config},
         "layers": [
             {"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "digest": digest, "size": size}
-            for digest, size, _ in blobs
+            for digest, size, _ in layers
         ],
     }
-    stored = _store_document(root, manifest)
     repository = root / "data/docker/registry/v2/repositories/bench/ten-layers"
-    for digest in [config["digest"], *(digest for digest, _, _ in blobs)]:
-        _link(repository / "_layers" / str(digest).replace(":", "/"), str(digest))
-    digest = str(stored["digest"])
+    for each in [str(config["digest"]), *(digest for digest, _, _ in layers)]:
+        _link(repository / "_layers" / each.replace(":", "/"), each)
+    digest = str(_store_document(root, manifest)["digest"])
     _link(repository / "_manifests/revisions" / digest.replace(":", "/"), digest)
-    _link(repository / "_manifests/tags/1/current", digest)
-    _link(repository / "_manifests/tags/1/index" / digest.replace(":", "/"), digest)
-    return root
+    _link(repository / f"_manifests/tags/{tag}/current", digest)
+    _link(repository / f"_manifests/tags/{tag}/index" / digest.replace(":", "/"), digest)
 
 
 def _link(directory: Path, digest: str) -> None:
@@ -147,11 +155,11 @@ def _layers() -> Iterator[tuple[bytes, str]]:
         yield zlib.compress(data, 1, 31), f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def _configuration(diff_ids: list[str]) -> dict[str, object]:
+def _configuration(tag: str, diff_ids: list[str]) -> dict[str, object]:
     return {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Cmd": ["true"]},
+        "config": {"Cmd": ["true"], "Labels": {"tag": tag}},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
         "history": [{"created_by": f"layer {number}"} for number in range(len(diff_ids))],
     }

@@ -168,5 +168,6 @@ WORKLOADS = [
     Workload("load of a Debian image", load, 3, goal=1 / 2, goal_docker_cli=1 / 2),
     Workload("commit of 100 MB", commit, 3, filled_container, goal=1 / 2, goal_docker_cli=1 / 2),
     Workload("pull of 10 layers, 1 GB, 30,000 files", pull.pull, 3, pull.registry, 1 / 2, 1 / 2),
-    Workload("pull of the same when it is there", pull.pull_again, 5, pull.pulled, 1 / 3, 1 / 3),
+    Workload("pull of an image whose layers are there", pull.pull_upon_the_same_layers, 10, pull.pulled, 1 / 3, 1 / 3),
+    Workload("pull of an image that is there", pull.pull_again, 10, pull.pulled),
 ]  # fmt: skip

@@ -4,6 +4,8 @@
 #
 # The suite is bookworm when the machine's apt offers it, and the machine's own otherwise. The content is that of the
 # official image: the essential packages and apt, a merged /usr, and apt set up to leave nothing behind in a layer.
+#
+#   base_image.sh [ARCHITECTURE]    for another than this machine's: only a shell, dpkg and coreutils, not set up
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -57,7 +59,8 @@ rm -f "$1/etc/hostname" "$1/etc/resolv.conf"
 HOOK
 )
 
-for tar in "$PWD"/.cache/debian-*.tar; do
+folder=$PWD/.cache${1+/$1}
+for tar in "$folder"/debian-*.tar; do
     [[ -e $tar && $tar != *.image.tar ]] || continue
     printf '%s\n' "$tar"
     exit
@@ -78,11 +81,11 @@ if ! grep -q "^$suite|" <<<"$sources"; then
     say "apt on this machine has no Debian bookworm: the base image will be $suite"
 fi
 
-tar=$PWD/.cache/debian-$suite.tar
+tar=$folder/debian-$suite.tar
 [[ $(id -u) == 0 ]] || fail "making the base image needs root, once"
 scripts/packages.sh install mmdebstrap
-mkdir -p .cache
-say "making the Debian $suite base image (about a minute, once)"
+mkdir -p "$folder"
+say "making the Debian $suite base image${1+ for $1} (about a minute, once)"
 
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 [[ -e $keyring ]] && signed="[signed-by=$keyring] "
@@ -94,11 +97,15 @@ trap 'rm -rf "$work"' EXIT
 reaching_the_mirror >"$work/apt.conf"
 echo 'Dir::Cache { pkgcache ""; srcpkgcache ""; };' >>"$work/apt.conf" # 70 MB in the image otherwise
 printf '%s\n' "$customize" >"$work/customize"
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(date_of_archive)} mmdebstrap --quiet --variant=minbase --format=tar \
-    --include=usr-is-merged --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
-    --aptopt="$work/apt.conf" --customize-hook="sh $work/customize \"\$1\"" \
+if (($#)); then # what is unpacked only needs no processor that runs it
+    content=(--variant=extract --architectures="$1" --include=base-files,coreutils,dash,dpkg,libc-bin)
+else
+    content=(--variant=minbase --include=usr-is-merged --customize-hook="sh $work/customize \"\$1\"")
+fi
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(date_of_archive)} mmdebstrap --format=tar "${content[@]}" \
+    --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr --aptopt="$work/apt.conf" \
     "$suite" "$tar.part" - <<<"$lines" >"$work/log" 2>&1 || {
-    tail -20 "$work/log" >&2
+    cat "$work/log" >&2
     fail "mmdebstrap could not make the base image (above is the end of what it said)"
 }
 mv "$tar.part" "$tar"

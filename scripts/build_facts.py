@@ -16,7 +16,7 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[1]
 sys.path.insert(0, str(PROJECT))
 
-from tests.support.image_facts import facts  # noqa: E402  # the path has to be there first
+from tests.support.image_facts import facts, restore_modes  # noqa: E402  # the path has to be there first
 
 DOCKER = os.environ.get("DOCKER", "docker")
 CASES = PROJECT / "tests" / "integration" / "builds"
@@ -31,6 +31,7 @@ def main() -> None:
 
 
 def write(case: Path) -> None:
+    restore_modes(case / "context")
     arguments = json.loads((case / "arguments.json").read_text()) if (case / "arguments.json").exists() else []
     with tempfile.TemporaryDirectory() as directory:
         archive = Path(directory) / "image.tar"

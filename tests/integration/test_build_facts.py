@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.engine import CACHE
-from tests.support.image_facts import facts
+from tests.support.image_facts import facts, restore_modes
 
 # Said in the history since BuildKit 0.10; the facts are of an older one.
 _FLAGS = re.compile(r"--ch(?:own|mod)=\S+ ")
@@ -36,6 +36,7 @@ def test_same_as_docker(
 ) -> None:
     arguments = json.loads((case / "arguments.json").read_text()) if (case / "arguments.json").exists() else []
     file, context = str(case / "Dockerfile"), str(case / "context")
+    restore_modes(case / "context")
     try:
         docker("build", "--network", "none", "--tag", "facts", *arguments, "--file", file, context,
                env={"DOCKER_BUILDKIT": "0"}, check=True)  # fmt: skip

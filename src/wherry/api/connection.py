@@ -5,9 +5,12 @@ aiohttp's parser would take it for another request, so it is held back here, unt
 """
 
 import asyncio
+import contextlib
 import logging
 import re
+import select
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 from aiohttp import web
 
@@ -26,7 +29,7 @@ _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 class Connection(web.RequestHandler):
     """``held`` is what came after a request for a stream, ``held_end`` whether the client then closed its half."""
 
-    __slots__ = ("_body_left", "_head", "_idle", "held", "held_end", "streams")
+    __slots__ = ("_body_left", "_head", "_idle", "_watch", "held", "held_end", "streams")
 
     def __init__(self, server: "HttpServer", loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(server, loop=loop, access_log=_NO_ACCESS_LOG, auto_decompress=False, read_bufsize=_READ_AHEAD)
@@ -36,6 +39,7 @@ class Connection(web.RequestHandler):
         self._head = b""
         self._body_left = 0
         self._idle = True  # the next byte begins a request
+        self._watch: HangUp | None = None
 
     def data_received(self, data: bytes) -> None:
         if self._idle and data:
@@ -70,16 +74,51 @@ class Connection(web.RequestHandler):
         return body
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's signature, which aiohttp narrows
+        """A client that has closed its half of the connection still gets the answer to a request that is whole."""
         self.held_end = self.streams
-        return self.held_end
+        if not self.streams and self._is_whole() and self.transport is not None and self.transport.can_write_eof():
+            self._watch = HangUp(self.transport)
+        return self.held_end or self._watch is not None
+
+    def _is_whole(self) -> bool:
+        bodies = [body for _, body in self._messages]
+        if self._current_request is not None:
+            bodies.append(self._current_request.content)
+        return not self._idle and all(body.is_eof() for body in bodies)
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+        super().connection_lost(error)
 
     def request_ended(self, request: web.BaseRequest, answer: web.StreamResponse) -> None:
         """After a request was answered. One that asked for a stream and got none ends the connection: what the client
         has sent for the stream is no request."""
-        if self.streams:
+        if self.streams or self._watch is not None:
             answer.force_close()
         elif request.content.is_eof():
             self._idle = True
+
+
+class HangUp:
+    """Ends a connection when its client goes that has closed its writing half before, and so sends no further word:
+    only epoll's hang-up tells, and over TCP the next write."""
+
+    def __init__(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._epoll = select.epoll()
+        with contextlib.suppress(OSError):
+            self._epoll.register(transport.get_extra_info("socket").fileno(), select.EPOLLHUP)
+        asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._hung_up)
+
+    def _hung_up(self) -> None:
+        self.stop()
+        cast(asyncio.Transport, self._transport).abort()
+
+    def stop(self) -> None:
+        if not self._epoll.closed:
+            asyncio.get_running_loop().remove_reader(self._epoll.fileno())
+            self._epoll.close()
 
 
 class HttpServer(web.Server):

@@ -22,14 +22,13 @@ from typing import cast
 
 from aiohttp import web
 
-from wherry.api.connection import Connection
+from wherry.api.connection import Connection, HangUp
 from wherry.api.detach import DetachDetector
 from wherry.api.request import Request
 from wherry.api.response import HEADERS, RAW_STREAM
 
 LINGER = 10.0  # seconds that a client gets to close its side after the end of the output
 _HEAD_PATIENCE = 0.2  # seconds that a client gets to read the head of the answer before output follows it
-_HEAD_GLANCE = 0.001
 _STDOUT = 1
 
 
@@ -98,7 +97,7 @@ class ClientStream(asyncio.Protocol):
         self._output_ended = False
         self._exited: asyncio.Future[int] | None = None
         self._head_read = False
-        self._hangup: select.epoll | None = None
+        self._hang_up: HangUp | None = None
         self._linger: asyncio.TimerHandle | None = None
 
     def take_over(self, request: Request, content_type: str) -> None:
@@ -134,11 +133,26 @@ class ClientStream(asyncio.Protocol):
         if self._head_read or sock is None or sock.family != socket.AF_UNIX:
             return
         self._head_read = True
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _HEAD_PATIENCE
         await asyncio.sleep(0)  # what was written is sent at the end of the loop's round
-        while not self._gone.is_set() and _unread(sock) and loop.time() < deadline:  # noqa: ASYNC110, no event tells
-            await asyncio.sleep(_HEAD_GLANCE)
+        if sock.fileno() < 0 or not _unread(sock):
+            return
+        loop = asyncio.get_running_loop()
+        read = asyncio.Event()
+
+        def look() -> None:
+            reads.poll(0)
+            if not _unread(sock):
+                read.set()
+
+        with select.epoll() as reads:  # the kernel signals an edge each time that the other end has read
+            reads.register(sock.fileno(), select.EPOLLOUT | select.EPOLLET)
+            loop.add_reader(reads.fileno(), look)
+            try:
+                await asyncio.wait_for(read.wait(), _HEAD_PATIENCE)
+            except TimeoutError:
+                return
+            finally:
+                loop.remove_reader(reads.fileno())
 
     def _listen(self) -> None:
         """Lets the client's bytes in, those sent ahead first, now that there is somewhere for them to go."""
@@ -172,27 +186,8 @@ class ClientStream(asyncio.Protocol):
                 self._container.close()
                 return False
             self._container.end_input()
-        self._watch_hangup()
+        self._hang_up = HangUp(self._transport)
         return True
-
-    def _watch_hangup(self) -> None:
-        """A client that has closed its writing half sends no further word when it goes: only epoll's hang-up tells."""
-        sock = self._transport.get_extra_info("socket")
-        if sock is None or sock.fileno() < 0:
-            return
-        self._hangup = select.epoll()
-        self._hangup.register(sock.fileno(), select.EPOLLHUP)
-        asyncio.get_running_loop().add_reader(self._hangup.fileno(), self._hung_up)
-
-    def _hung_up(self) -> None:
-        self._stop_watching()
-        self._transport.abort()
-
-    def _stop_watching(self) -> None:
-        if self._hangup is not None:
-            asyncio.get_running_loop().remove_reader(self._hangup.fileno())
-            self._hangup.close()
-            self._hangup = None
 
     async def write(self, data: bytes) -> None:
         """Sends what goes before the socket's output."""
@@ -241,7 +236,8 @@ class ClientStream(asyncio.Protocol):
             self._transport.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._stop_watching()
+        if self._hang_up is not None:
+            self._hang_up.stop()
         if self._linger is not None:
             self._linger.cancel()
         self._output_ended = True

@@ -96,7 +96,7 @@ def adapt_container(version: Version, found: dict[str, Any]) -> dict[str, Any]:
     if version < (1, 45):
         names = [found["Id"][:12], found["Config"].get("Hostname", "")]
         for network, endpoint in found["NetworkSettings"]["Networks"].items():
-            if network not in ("bridge", "host", "none", "default"):
+            if endpoint["EndpointID"] and network not in ("bridge", "host", "none", "default"):
                 endpoint["Aliases"] = list(dict.fromkeys([*(endpoint.get("Aliases") or []), *names]))
     if version < (1, 48):
         found.pop("ImageManifestDescriptor", None)

@@ -4,7 +4,8 @@ The last events are kept in the state database, so that ``docker events --since`
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import weakref
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import msgspec
@@ -33,7 +34,7 @@ class Events:
             "events",
             ["CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, body BLOB)"],
         )
-        self._listeners: set[asyncio.Queue[Event]] = set()
+        self._listeners: weakref.WeakSet[asyncio.Queue[Event]] = weakref.WeakSet()  # the iterators hold them
         self._untrimmed = 0
         self._encode = msgspec.json.Encoder().encode
 
@@ -72,18 +73,24 @@ class Events:
             container.config.labels | {"image": container.image, "name": container.name} | attributes,
         )
 
-    async def subscribe(
+    def subscribe(
         self, filters: Filters, since: int | None = None, until: int | None = None
-    ) -> AsyncIterator[Event]:
-        """What happened from ``since`` on (nanoseconds), then what happens, up to ``until``; None is forever."""
+    ) -> AsyncGenerator[Event, None]:
+        """What happened from ``since`` on (nanoseconds), then what happens from this call on, up to ``until``; None is
+        forever."""
         unknown = set(filters) - _KNOWN_FILTERS
         if unknown:
             raise InvalidParameter(f"invalid filter '{min(unknown)}'")
         queue: asyncio.Queue[Event] = asyncio.Queue()
         if until is None or until > clock.now():
             self._listeners.add(queue)
+        return self._follow(queue, self._past(since, until), filters, until)
+
+    async def _follow(
+        self, queue: asyncio.Queue[Event], past: list[Event], filters: Filters, until: int | None
+    ) -> AsyncGenerator[Event, None]:
         try:
-            for event in self._past(since, until):
+            for event in past:
                 if matches(event, filters):
                     yield event
             while queue in self._listeners:

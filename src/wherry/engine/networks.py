@@ -17,7 +17,6 @@ from wherry.model.network import EndpointSettings, Network, NetworkCreate
 from wherry.storage.database import Database
 
 _ID = re.compile(r"[0-9a-f]{1,64}")
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _LIST_FILTERS = {"dangling", "driver", "id", "label", "name", "scope", "type"}
 _PRUNE_FILTERS = {"label", "label!", "until"}
 _DRIVER_OF = {"bridge": "bridge", "host": "host", "none": "null"}
@@ -66,12 +65,8 @@ class Networks:
         network_options.check(asked)
         if asked.name in _DRIVER_OF:
             raise Forbidden(f"operation is not permitted on predefined {asked.name} network")
-        if not _NAME.fullmatch(asked.name):
-            raise InvalidParameter(
-                f"invalid network name {asked.name!r}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-                if asked.name
-                else "invalid network name: name is empty"
-            )
+        if not asked.name.strip():
+            raise InvalidParameter("invalid network name: name is empty")
         if any(network.name == asked.name for network in self._by_id.values()):
             raise Conflict(f"network with name {asked.name} already exists")
         network = Network(

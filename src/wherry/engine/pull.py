@@ -145,7 +145,8 @@ class Pulls:
         self._needed.update(chain)
         try:
             await self._bring(repository, layers, diff_ids, chain, tell)
-            self._store.images.add(target.config, manifest=(target.document.raw, target.document.media_type))
+            documents = {each.digest: (each.raw, each.media_type) for each in (target.named, target.document)}
+            self._store.images.add(target.config, documents=[*documents.values()])
         finally:
             self._store.layers.release(chain)
             self._needed.subtract(chain)

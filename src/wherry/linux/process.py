@@ -132,9 +132,16 @@ def restore_signal(number: int) -> None:
     _signal(number, None)
 
 
+def restore_signals() -> None:
+    """Every signal's default action, whatever this process was started with: nohup and a shell's background job leave
+    some ignored, and that is inherited by every program after it."""
+    for number in range(1, signal.NSIG):  # the two that cannot be changed, and the C library's own, stay as they are
+        restore_signal(number)
+
+
 def reset_signals() -> None:
     """Every signal's default action, none blocked: what a program expects to be started with."""
-    # Those that Python ignores or handles itself; all others are as this process was started.
+    # Those that Python or the launcher changes; the launcher has seen to all others.
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         restore_signal(number)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -32,6 +32,7 @@ def serve(fd: int) -> None:
     """Starts what comes over the socket ``fd``, until the daemon at its other end is gone."""
     process.close_from(fd + 1)
     requests = socket.socket(fileno=fd)
+    process.restore_signals()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # monitors that end leave no zombies
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the daemon's terminal is the daemon's to handle
     process.set_dumpable(False)

@@ -52,11 +52,11 @@ class Blobs:
         with self.open(digest) as file:
             return file.read()
 
-    def write(self, data: bytes) -> str:
-        """Keeps ``data``; its digest."""
+    def write(self, data: bytes, *, sync: bool = True) -> str:
+        """Keeps ``data``; its digest. Without ``sync`` it is for what a foreign boot id will have dropped."""
         with self.writer() as writer:
             writer.write(data)
-            return writer.commit()
+            return writer.commit(sync=sync)
 
     def writer(self) -> "Writer":
         return Writer(self, f"{self._staging.path}/blob-{secrets.token_hex(8)}")
@@ -108,7 +108,7 @@ class Writer:
         self._hash.update(data)
         self.size += len(data)
 
-    def commit(self, *, size: int | None = None, digest: str = "") -> str:
+    def commit(self, *, size: int | None = None, digest: str = "", sync: bool = True) -> str:
         """Syncs and puts the blob to its name; its digest. Raises InvalidParameter when it is not what was expected."""
         assert self._file is not None
         found = f"sha256:{self._hash.hexdigest()}"
@@ -116,7 +116,8 @@ class Writer:
             raise InvalidParameter(f"content is {self.size} bytes long, expected {size}")
         if digest and found != digest:
             raise InvalidParameter(f"content has the digest {found}, expected {digest}")
-        os.fsync(self._file.fileno())
+        if sync:
+            os.fsync(self._file.fileno())
         self._file.close()
         self._file = None
         self._blobs.adopt(self._path, found)

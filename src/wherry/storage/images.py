@@ -314,15 +314,19 @@ class Images:
             self._layers.release([layer.chain_id])
         return image_id
 
-    def add(self, raw: bytes, *, parent: str = "", manifest: tuple[bytes, str] | None = None) -> str:
-        """The same of JSON that must stay as it is. ``manifest`` is what it came with, and its media type.
+    def add(self, raw: bytes, *, parent: str = "", documents: Sequence[tuple[bytes, str]] = ()) -> str:
+        """The same of JSON that must stay as it is. ``documents`` are the manifest that it came with and the indexes
+        that led to it, each with its media type.
 
         Raises InvalidParameter for what is no configuration, and NotFound when a layer is not there.
         """
         config = manifests.decode(raw, ImageConfig, "image configuration")
         chain = digests.chain_ids(config.rootfs.diff_ids)
         size = sum(self._layers.get(chain_id).size for chain_id in chain)
-        image_id = self._blobs.write(raw)
+        # A new image is dropped if the machine goes down before the next sync of everything: no need to wait for one.
+        known = self._database.one("SELECT 1 FROM images WHERE id = ?", (digests.of(raw),)) is not None
+        image_id = self._blobs.write(raw, sync=known)
+        kept = [(self._blobs.write(document, sync=known), media_type) for document, media_type in documents]
         with self._database.transaction():
             self._database.execute(
                 "INSERT OR IGNORE INTO images (id, parent, chain_id, size, tagged, boot) VALUES (?, ?, ?, ?, 0, ?)",
@@ -330,10 +334,9 @@ class Images:
             )
             if parent:
                 self._database.execute("UPDATE images SET parent = ? WHERE id = ? AND parent = ''", (parent, image_id))
-            if manifest is not None:
-                digest = self._blobs.write(manifest[0])
+            for digest, media_type in kept:
                 self._database.execute(
-                    "INSERT OR REPLACE INTO manifests VALUES (?, ?, ?)", (digest, image_id, manifest[1])
+                    "INSERT OR REPLACE INTO manifests VALUES (?, ?, ?)", (digest, image_id, media_type)
                 )
         self._layers.release(chain)
         return image_id

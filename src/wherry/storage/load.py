@@ -195,7 +195,7 @@ class Loader:
         loaded = []
         with self._images.transaction():
             for image in found:
-                image_id = self._images.add(image.config, manifest=image.manifest)
+                image_id = self._images.add(image.config, documents=[image.manifest] if image.manifest else [])
                 replaced = []
                 for name in image.names:
                     before = self._images.tag(image_id, name)

@@ -188,3 +188,30 @@ async def test_what_is_not_http_is_refused(client: Any) -> None:
     assert (await reader.readline()).split()[1] == b"400"
     writer.close()
     assert (await client("GET", "/_ping")).status == 200
+
+
+async def test_a_client_that_closes_its_half_at_once_is_answered(client: Any, engine: SimpleNamespace) -> None:
+    reader, writer = await client.send("GET", "/_ping")
+    writer.write_eof()
+    status, _ = await client.head(reader)
+    assert (status, await reader.read()) == (200, b"OK")
+    writer.close()
+
+
+async def test_a_client_that_goes_after_closing_its_half_ends_its_request(client: Any, engine: SimpleNamespace) -> None:
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def top(name: str, options: str) -> None:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    engine.views.top = top
+    _, writer = await client.send("GET", "/containers/x/top")
+    writer.write_eof()
+    await asked.wait()
+    assert not ended.is_set()
+    writer.close()
+    await ended.wait()

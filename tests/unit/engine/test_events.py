@@ -1,8 +1,11 @@
 """Event filters: every one must be met, by any of its values; of labels by all."""
 
+from pathlib import Path
+
 import pytest
 
-from wherry.engine.events import matches
+from wherry.engine.events import Events, matches
+from wherry.storage.database import Database
 
 EVENT = {
     "Type": "container",
@@ -35,3 +38,15 @@ EVENT = {
 )
 def test_filters(filters: dict[str, list[str]], expected: bool) -> None:
     assert matches(EVENT, filters) is expected
+
+
+async def test_who_subscribes_misses_nothing_from_the_call_on(tmp_path: Path) -> None:
+    events = Events(Database(str(tmp_path / "state.db")))
+    events.publish("volume", "create", "before", {})
+    found = events.subscribe({})
+    events.publish("volume", "create", "after", {})
+    assert (await anext(found))["Actor"]["ID"] == "after"
+    assert events.listeners == 1
+    await found.aclose()
+    events.subscribe({})  # and is never listened to
+    assert events.listeners == 0
