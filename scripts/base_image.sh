@@ -89,8 +89,10 @@ say "making the Debian $suite base image${1+ for $1} (about a minute, once)"
 
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 [[ -e $keyring ]] && signed="[signed-by=$keyring] "
-lines=$(awk -F'|' -v suite="$suite" -v signed="${signed-}" '
-    $1 == suite || index($1, suite "-") == 1 { print "deb " signed $2 " " $3 " " $4 }' <<<"$sources" | sort -u)
+updates=$suite-
+(($# == 0)) || updates=/ # no suite's name: the first release will do
+lines=$(awk -F'|' -v suite="$suite" -v updates="$updates" -v signed="${signed-}" '
+    $1 == suite || index($1, updates) == 1 { print "deb " signed $2 " " $3 " " $4 }' <<<"$sources" | sort -u)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -98,14 +100,14 @@ reaching_the_mirror >"$work/apt.conf"
 echo 'Dir::Cache { pkgcache ""; srcpkgcache ""; };' >>"$work/apt.conf" # 70 MB in the image otherwise
 printf '%s\n' "$customize" >"$work/customize"
 if (($#)); then # what is unpacked only needs no processor that runs it
-    content=(--variant=extract --architectures="$1" --include=base-files,coreutils,dash,dpkg,libc-bin)
+    content=(--variant=extract --architectures="$1" "--include=base-files,coreutils,dash,dpkg,libc-bin")
 else
     content=(--variant=minbase --include=usr-is-merged --customize-hook="sh $work/customize \"\$1\"")
 fi
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(date_of_archive)} mmdebstrap --format=tar "${content[@]}" \
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(date_of_archive)} mmdebstrap --quiet --format=tar "${content[@]}" \
     --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr --aptopt="$work/apt.conf" \
     "$suite" "$tar.part" - <<<"$lines" >"$work/log" 2>&1 || {
-    cat "$work/log" >&2
+    tail -20 "$work/log" >&2
     fail "mmdebstrap could not make the base image (above is the end of what it said)"
 }
 mv "$tar.part" "$tar"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes what the tests and the benchmark use beside Python, below .cache, once: two base images, each as the tar of a root
-# file system and as an archive that every engine can load, and the docker CLI when the machine has none.
+# file system and as an archive that every engine can load; the root file systems of two other architectures; and the
+# docker CLI, a registry and an emulator when the machine has none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
@@ -28,3 +29,21 @@ if ! command -v docker >/dev/null; then
         scripts/packages.sh extract docker.io /usr/bin/docker .cache/docker-cli/docker ||
         echo "going on without a docker CLI: the tests that need it are skipped" >&2
 fi
+
+if ! command -v docker-registry >/dev/null; then
+    scripts/packages.sh extract docker-registry /usr/bin/docker-registry .cache/docker-registry/docker-registry ||
+        echo "going on without a registry: the tests that need one are skipped" >&2
+fi
+
+emulator=qemu-aarch64-static
+if ! command -v $emulator >/dev/null; then
+    # from trixie on qemu-user has it, under another name
+    scripts/packages.sh extract qemu-user-static /usr/bin/$emulator .cache/$emulator/$emulator 2>/dev/null ||
+        scripts/packages.sh extract qemu-user /usr/bin/qemu-aarch64 .cache/$emulator/$emulator ||
+        echo "going on without an emulator of arm64: the tests that need one are skipped" >&2
+fi
+
+for architecture in i386 arm64; do
+    scripts/base_image.sh $architecture >/dev/null ||
+        echo "going on without a Debian for $architecture: the tests that need it are skipped" >&2
+done

@@ -3,13 +3,21 @@
 The same for every engine, so that what one builds can be compared with what another one does.
 """
 
+import functools
 import hashlib
 import json
 import tarfile
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-Files = dict[str, list[Any]]
+Entry = list[Any]
+"""Kind, mode, owner, group, and the content's digest, the link's target or the device; extended attributes, if any.
+
+Names of one file (hard links) have the very same list.
+"""
+
+Files = dict[str, Entry]
 
 # Of the configuration: what a Dockerfile can say.
 CONFIG = (
@@ -17,44 +25,45 @@ CONFIG = (
     "Healthcheck", "OnBuild",
 )  # fmt: skip
 
-# What the contexts' files of these names are to have: git keeps no more of a mode than whether a file is executable.
-_MODES = {"a.txt": 0o640, "c.txt": 0o600}
-
-
-def restore_modes(context: Path) -> None:
-    """Gives a checked-out context the modes that the facts were made with."""
-    for path in context.rglob("*"):
-        if path.is_dir():
-            path.chmod(0o755)
-        elif not path.is_symlink():
-            path.chmod(_MODES.get(path.name, 0o755 if path.stat().st_mode & 0o100 else 0o644))
+_XATTR = "SCHILY.xattr."
 
 
 def facts(archive: Path, base: Path) -> dict[str, Any]:
-    """What the image in ``archive`` has over that in ``base``: configuration, history and files (None is gone)."""
-    image, start = _Saved(archive), _Saved(base)
-    before, after = start.files(), image.files()
-    changed: dict[str, Any] = {name: value for name, value in after.items() if before.get(name) != value}
-    changed |= {name: None for name in before if name not in after}
-    own = image.config.get("history", [])[len(start.config.get("history", [])) :]
-    return {
-        "config": {name: image.config["config"].get(name) or None for name in CONFIG},
-        "author": image.config.get("author", ""),
-        "history": [step.get("created_by", "") for step in own],
-        "files": dict(sorted(changed.items())),
-    }
+    """What the image in ``archive`` is, and has over that in ``base``: None is a file that is gone.
+
+    An image that does not stand upon ``base`` is told of whole.
+    """
+    with _Saved(archive) as image:
+        start, own = _upon(base, image.config)
+        before = start[0]
+        after = image.files(dict(before), own)
+        changed: dict[str, Any] = {name: value for name, value in after.items() if before.get(name) != value}
+        changed |= {name: None for name in before if name not in after}
+        return {
+            "platform": [image.config["os"], image.config["architecture"], image.config.get("variant", "")],
+            "config": {name: image.config["config"].get(name) or None for name in CONFIG},
+            "author": image.config.get("author", ""),
+            "history": [step.get("created_by", "") for step in image.config.get("history", [])[start[1] :]],
+            "files": dict(sorted(changed.items())),
+            "hard links": _hard_links(after, changed),
+        }
 
 
 class _Saved:
     def __init__(self, archive: Path) -> None:
-        self._tar = tarfile.open(archive)  # noqa: SIM115  # it lives as long as this
+        self._tar = tarfile.open(archive)  # noqa: SIM115  # __exit__ closes it
         (self._image,) = json.loads(self._read("manifest.json"))
         self.config = json.loads(self._read(self._image["Config"]))
 
-    def files(self) -> Files:
-        """Each path's kind, mode, owner, group, and its content's digest, its target or its device."""
-        found: Files = {}
-        for layer in self._image["Layers"]:
+    def __enter__(self) -> "_Saved":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tar.close()
+
+    def files(self, found: Files, first: int = 0) -> Files:
+        """``found``, and upon it the layers from number ``first`` on."""
+        for layer in self._image["Layers"][first:]:
             opened = self._tar.extractfile(self._follow(layer))
             assert opened is not None
             with tarfile.open(fileobj=opened) as tar:
@@ -78,10 +87,24 @@ class _Saved:
         return member
 
 
+def _upon(base: Path, config: dict[str, Any]) -> tuple[tuple[Files, int], int]:
+    """What an image begins with, files and lines of history, and the number of its first own layer."""
+    files, layers, lines = _base(base)
+    if config["rootfs"]["diff_ids"][: len(layers)] != list(layers):
+        return ({}, 0), 0
+    return (files, lines), len(layers)
+
+
+@functools.cache
+def _base(archive: Path) -> tuple[Files, tuple[str, ...], int]:
+    with _Saved(archive) as image:
+        return image.files({}), tuple(image.config["rootfs"]["diff_ids"]), len(image.config.get("history", []))
+
+
 def _apply(found: Files, tar: tarfile.TarFile) -> None:
     new: Files = {}
     for member in tar:
-        name = member.name.strip("/").removeprefix("./").strip("/")
+        name = _name(member.name)
         parent, _, base = name.rpartition("/")
         if base == ".wh..wh..opq":
             _remove_below(found, parent)
@@ -90,11 +113,15 @@ def _apply(found: Files, tar: tarfile.TarFile) -> None:
             found.pop(gone, None)
             _remove_below(found, gone)
         elif name not in ("", "."):
-            new[name] = _describe(tar, member, new)
+            new[name] = new[_name(member.linkname)] if member.islnk() else _describe(tar, member)
     for name, value in new.items():
-        if value[0] != "directory":
+        if value[0] != "directory" and found.get(name, value)[0] == "directory":
             _remove_below(found, name)
     found |= new
+
+
+def _name(written: str) -> str:
+    return written.strip("/").removeprefix("./").strip("/")
 
 
 def _remove_below(found: Files, directory: str) -> None:
@@ -102,16 +129,31 @@ def _remove_below(found: Files, directory: str) -> None:
         del found[name]
 
 
-def _describe(tar: tarfile.TarFile, member: tarfile.TarInfo, new: Files) -> list[Any]:
+def _describe(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
     owner = [f"{member.mode & 0o7777:o}", member.uid, member.gid]
-    if member.islnk():
-        return new[member.linkname.strip("/").removeprefix("./")]
+    entry: Entry
     if member.isdir():
-        return ["directory", *owner, ""]
-    if member.issym():
-        return ["link", "777", member.uid, member.gid, member.linkname]
-    if member.isreg():
+        entry = ["directory", *owner, ""]
+    elif member.issym():
+        entry = ["link", "777", member.uid, member.gid, member.linkname]
+    elif member.isreg():
         opened = tar.extractfile(member)
         assert opened is not None
-        return ["file", *owner, hashlib.sha256(opened.read()).hexdigest()[:16]]
-    return [f"type {member.type.decode()}", *owner, f"{member.devmajor}:{member.devminor}"]
+        entry = ["file", *owner, hashlib.file_digest(opened, "sha256").hexdigest()[:16]]
+    else:
+        entry = [f"type {member.type.decode()}", *owner, f"{member.devmajor}:{member.devminor}"]
+    attributes = {
+        name.removeprefix(_XATTR): value.encode(errors="surrogateescape").hex()
+        for name, value in sorted(member.pax_headers.items())
+        if name.startswith(_XATTR)
+    }
+    return [*entry, attributes] if attributes else entry
+
+
+def _hard_links(files: Files, changed: dict[str, Any]) -> list[list[str]]:
+    """The names of each changed file that has several."""
+    names = defaultdict(list)
+    for name, entry in files.items():
+        if name in changed:
+            names[id(entry)].append(name)
+    return sorted(sorted(each) for each in names.values() if len(each) > 1)

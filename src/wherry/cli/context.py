@@ -110,9 +110,9 @@ def run_inspect(session: Session, options: Options) -> None:
     from wherry.cli.inspect import show
     from wherry.client.lean import dumps
 
-    def find(name: str) -> tuple[bytes, str]:
+    def find(name: str) -> bytes:
         # As Go writes JSON, which scripts may compare.
-        return dumps(_described(session, name)).replace(b"<", b"\\u003c").replace(b">", b"\\u003e"), ""
+        return dumps(_described(session, name)).replace(b"<", b"\\u003c").replace(b">", b"\\u003e")
 
     show(options.arguments or [current_name(session)], options["format"], find)
 

@@ -150,7 +150,7 @@ def _verbose(usage: Usage, format: str) -> str:
 
     found = VerboseUsage(usage, truncates=format.startswith(TABLE))
     if format == JSON:
-        from wherry.cli.templates.gojson import encode
+        from wherry.cli.templates.functions import encode
 
         sections = ("Images", "Containers", "Volumes", "BuildCache")  # in this order, where a row's are sorted
         return "{" + ",".join(f'"{name}":{encode(getattr(found, name)())}' for name in sections) + "}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wherry.cli import flags
 from wherry.cli.command import NONE, Command, CommandError
-from wherry.cli.formatting import rfc3339
+from wherry.cli.formatting import TEMPLATE_ERROR, executed, rfc3339, template_of
 from wherry.cli.texts import INSPECT_FORMAT
 
 TYPE_CHECKING = False
@@ -15,14 +15,19 @@ if TYPE_CHECKING:
     from wherry.cli.flags import Options
     from wherry.cli.templates import Template
 
-TEMPLATE_ERROR = 64
-SHAPE = "events.Message"
+NO_EVENT = {
+    **dict.fromkeys(("status", "id", "from", "Type", "Action", "scope"), ""),
+    "Actor": {"ID": "", "Attributes": {}},
+    "time": 0,
+    "timeNano": 0,
+}
 
 
 def run_events(session: Session, options: Options) -> None:
     from wherry.cli.moments import timestamp
 
-    template = _template(options["format"]) if options["format"] else None
+    format = options["format"]
+    template = _template(format) if format else None
     try:
         since, until = timestamp(options["since"]), timestamp(options["until"])
     except ValueError as error:
@@ -33,31 +38,21 @@ def run_events(session: Session, options: Options) -> None:
         "filters": options["filter"] or None,
     }
     for event in session.client.request("GET", "/events", query=query).values():
-        print(_formatted(template, event) if template else line_of(event), flush=True)
+        whole = event if format == "json" else {**NO_EVENT, **event}
+        print(executed(template, whole) if template else line_of(event), flush=True)
 
 
 def _template(format: str) -> Template:
     """The template, tried on an event without anything in it: a field that no event has is told before any comes."""
-    from wherry.cli.templates import TemplateError, parse
-    from wherry.cli.templates.shapes import typed
+    from wherry.cli.templates import TemplateError
+    from wherry.cli.templates.values import shaped
 
+    template = template_of(format, failure="Error parsing format")
     try:
-        template = parse("{{json .}}" if format == "json" else format)
-        template.execute(typed({}, f"*{SHAPE}"))
+        template.execute(shaped(NO_EVENT))
     except TemplateError as error:
         raise CommandError(f"Error parsing format: {error}", TEMPLATE_ERROR) from None
     return template
-
-
-def _formatted(template: Template, event: dict[str, Any]) -> str:
-    from wherry.cli.templates import TemplateError
-    from wherry.cli.templates.shapes import typed
-
-    try:
-        return template.execute(typed(event, SHAPE))
-    except TemplateError as error:
-        print(error.output)
-        raise CommandError(str(error)) from None
 
 
 def line_of(event: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # The columns of docker's tables: at least ten characters, three of them blank before the next.
 MIN_WIDTH, PADDING = 10, 3
 
+TEMPLATE_ERROR = 64  # the exit code for one that does not parse
 TABLE, JSON, RAW = "table", "json", "raw"
 QUIET = "{{.ID}}"
 
@@ -32,6 +33,19 @@ class Row:
     headers: dict[str, str] = {}  # noqa: RUF012 - each subclass has its own, never changed
     methods: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
     go_type = ""
+
+    def field(self, name: str, *arguments: str) -> Any:
+        return getattr(self, name)(*arguments)
+
+
+class _Titles(Row):
+    """The first line of a table: instead of its fields, the titles of their columns."""
+
+    def __init__(self, kind: type[Row]) -> None:
+        self.headers, self.methods = kind.headers, kind.methods
+
+    def field(self, name: str, *arguments: str) -> str:
+        return arguments[0].rpartition(".")[2].replace("-", " ").replace("_", " ") if arguments else self.headers[name]
 
 
 def listing(kind: type[Row], rows: Sequence[Row], format: str, columns: Sequence[str]) -> str:
@@ -67,12 +81,35 @@ def _titles(template: Template, kind: type[Row]) -> str:
     """The first line of a table: its template run over the titles. What does not work on a title is left out."""
     from wherry.cli.templates import TemplateError
     from wherry.cli.templates.functions import HEADER_FUNCTIONS
-    from wherry.cli.templates.values import STRING_MAP, Headers
 
     try:
-        return template.execute(Headers(STRING_MAP, kind.headers), functions=HEADER_FUNCTIONS)
+        return template.execute(_Titles(kind), HEADER_FUNCTIONS)
     except TemplateError as error:
         return error.output
+
+
+def template_of(format: str, name: str = "", failure: str = "template parsing error") -> Template:
+    """The template of a --format for one thing. Raises CommandError when it cannot be parsed."""
+    from wherry.cli.command import CommandError
+    from wherry.cli.templates import TemplateError, parse
+
+    try:
+        return parse("{{json .}}" if format == JSON else format, name)
+    except TemplateError as error:
+        raise CommandError(f"{failure}: {error}", TEMPLATE_ERROR) from None
+
+
+def executed(template: Template, value: Any) -> str:
+    """The template over the API's JSON; where it does not fit, what it wrote until then is shown: CommandError."""
+    from wherry.cli.command import CommandError
+    from wherry.cli.templates import TemplateError
+    from wherry.cli.templates.values import shaped
+
+    try:
+        return template.execute(shaped(value))
+    except TemplateError as error:
+        print(error.output, flush=True)
+        raise CommandError(str(error)) from None
 
 
 def table(text: str, min_width: int = MIN_WIDTH, padding: int = PADDING) -> str:

@@ -6,7 +6,7 @@ import sys
 
 from wherry.cli import flags
 from wherry.cli.command import NONE, Command, CommandError
-from wherry.cli.formatting import binary_size
+from wherry.cli.formatting import binary_size, executed, template_of
 from wherry.cli.texts import INSPECT_FORMAT
 from wherry.cli.version import client_info
 from wherry.client.errors import APIError, ClientError, ConnectionFailed
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from wherry.cli.flags import Options
     from wherry.cli.templates import Template
 
-TEMPLATE_ERROR = 64
-SHAPE = "system.dockerInfo"
-CLIENT_SHAPE = "system.sparseInfo"
 # The answers of an engine that have a line each, in this order, where they say anything.
 ENGINE = (
     ("Server Version", "ServerVersion"),
@@ -41,7 +38,7 @@ PROXIES = (("HTTP Proxy", "HttpProxy"), ("HTTPS Proxy", "HttpsProxy"), ("No Prox
 def run_info(session: Session, options: Options) -> None:
     format = options["format"]
     if format:
-        _formatted(session, "{{json .}}" if format == "json" else format)
+        _formatted(session, format)
         return
     client = client_info(session)
     print(f"Client:\n Version:    {client['Version']}\n Context:    {client['Context']}")
@@ -60,15 +57,10 @@ def run_info(session: Session, options: Options) -> None:
 
 
 def _formatted(session: Session, format: str) -> None:
-    from wherry.cli.templates import TemplateError, parse
-
-    client = {"ClientInfo": {**client_info(session), "Debug": session.debug, "Plugins": []}}
-    try:
-        template = parse(format)
-    except TemplateError as error:
-        raise CommandError(f"template parsing error: {error}", TEMPLATE_ERROR) from None
+    client = {"ClientInfo": {**client_info(session), "Debug": session.debug, "Plugins": [], "Warnings": None}}
+    template = template_of(format)
     if _is_about_client(template, format, client):
-        _print(template, client)
+        print(executed(template, client))
         return
     try:
         info = session.client.get("/info")
@@ -78,32 +70,20 @@ def _formatted(session: Session, format: str) -> None:
     except APIError as error:
         print(error, file=sys.stderr)
         info = {"ServerErrors": [str(error)]}
-    _print(template, {**info, **client})
+    print(executed(template, {**info, **client}))
 
 
 def _is_about_client(template: Template, format: str, client: dict[str, Any]) -> bool:
     """Whether a template shows nothing that the engine would have to be asked for."""
     from wherry.cli.templates import TemplateError
-    from wherry.cli.templates.shapes import typed
 
     if "ClientInfo" not in format and "ClientErrors" not in format:
         return False
     try:
-        template.execute(typed(client, CLIENT_SHAPE))
+        template.execute(client)
     except TemplateError:
         return False
     return True
-
-
-def _print(template: Template, info: dict[str, Any]) -> None:
-    from wherry.cli.templates import TemplateError
-    from wherry.cli.templates.shapes import typed
-
-    try:
-        print(template.execute(typed(info, SHAPE)))
-    except TemplateError as error:
-        print(error.output, flush=True)
-        raise CommandError(str(error)) from None
 
 
 def lines_of(info: dict[str, Any], debug: bool) -> Iterator[str]:

@@ -6,6 +6,7 @@ import sys
 
 from wherry.cli import flags
 from wherry.cli.command import Command, CommandError, at_least
+from wherry.cli.formatting import template_of
 from wherry.cli.texts import INSPECT_FORMAT
 from wherry.cli.values import quoted
 from wherry.client.client import quote
@@ -19,11 +20,8 @@ if TYPE_CHECKING:
     from wherry.cli.flags import Options
     from wherry.cli.templates import Template
 
-    # Gives the JSON of something, and the Go type that Docker's client reads it into.
-    Find = Callable[[str], tuple[bytes, str]]
-
-# A template that does not parse.
-TEMPLATE_ERROR = 64
+    # Gives the JSON of something.
+    Find = Callable[[str], bytes]
 
 PATHS = {
     "config": "/configs/{}",
@@ -37,28 +35,22 @@ PATHS = {
     "task": "/tasks/{}",
     "volume": "/volumes/{}",
 }
-SHAPES = {
-    "container": "container.InspectResponse",
-    "image": "image.InspectResponse",
-    "network": "network.Inspect",
-    "volume": "volume.Volume",
-}
 # Where `inspect NAME` looks, in this order. What belongs to a swarm is not here: wherry has none.
 SEARCHED = ("container", "image", "network", "volume", "plugin")
 # What docker calls them when their name is empty.
 EMPTY_NAMES = {"container": "container name or ID", "image": "image", "network": "network", "volume": "volume"}
 
 
-def find_one(session: Session, kind: str, name: str, size: bool) -> tuple[bytes, str]:
+def find_one(session: Session, kind: str, name: str, size: bool) -> bytes:
     """The JSON of one thing of a kind. Raises CommandError, APIError."""
     if not name:
         raise CommandError(f"invalid {EMPTY_NAMES.get(kind, kind)}: value is empty")
     query = {"size": 1} if size and kind == "container" else {}
     path = PATHS[kind].format(quote(name, "/:@" if kind == "image" else ""))
-    return session.client.request("GET", path, query=query).read(), SHAPES.get(kind, "")
+    return session.client.request("GET", path, query=query).read()
 
 
-def find_any(session: Session, name: str, size: bool) -> tuple[bytes, str]:
+def find_any(session: Session, name: str, size: bool) -> bytes:
     """The first of all kinds of things that has the name."""
     for kind in SEARCHED:
         try:
@@ -80,15 +72,13 @@ def _warn_of_size(size: bool, kind: str) -> None:
 
 def show(names: Sequence[str], format: str, find: Find) -> None:
     """Prints what `find` gives for each of the names; the errors come at the end. Raises CommandError for them."""
-    template = None if format in ("", "json") else _template(format)
+    template = None if format in ("", "json") else template_of(format)
     errors: list[str] = []
     shown: list[str] = []
     for name in names:
         try:
-            body, shape = find(name)
-            shown.append(
-                _templated(template, body, shape) + "\n" if template else body.decode("utf-8", "surrogateescape")
-            )
+            body = find(name)
+            shown.append(_templated(template, body) + "\n" if template else body.decode("utf-8", "surrogateescape"))
         except (ClientError, CommandError) as error:
             errors.append(str(error))
     if template:
@@ -103,30 +93,16 @@ def show(names: Sequence[str], format: str, find: Find) -> None:
         raise CommandError("\n".join(errors))
 
 
-def _template(format: str) -> Template:
-    from wherry.cli.templates import TemplateError, parse
-
-    try:
-        return parse(format)
-    except TemplateError as error:
-        raise CommandError(f"template parsing error: {error}", TEMPLATE_ERROR) from None
-
-
-def _templated(template: Template, body: bytes, shape: str) -> str:
-    """The template run over the struct that Docker's client has for it; where it does not fit, over the plain JSON."""
+def _templated(template: Template, body: bytes) -> str:
     from wherry.cli.templates import TemplateError
-    from wherry.cli.templates.shapes import ShapeError, typed
-    from wherry.cli.templates.values import raw
+    from wherry.cli.templates.values import Time, shaped
     from wherry.client.lean import loads
 
-    value = loads(body)
-    if shape:
-        try:
-            return template.execute(typed(value, shape))
-        except (TemplateError, ShapeError):
-            pass  # the plain JSON may have what the struct has not, and its error is the one to show
+    value = shaped(loads(body))
+    if "IPAM" in value and "Created" in value:
+        value["Created"] = Time(value["Created"])  # of a network; what else has one has it as text
     try:
-        return template.execute(raw(value), missing_key_fails=True)
+        return template.execute(value)
     except TemplateError as error:
         raise CommandError(f"template parsing error: {error}") from None
 
@@ -190,7 +166,7 @@ def run_inspect(session: Session, options: Options) -> None:
     if kind and kind not in PATHS:
         raise CommandError(f'unknown type: {quoted(kind)}: must be one of "{kinds}"')
 
-    def find(name: str) -> tuple[bytes, str]:
+    def find(name: str) -> bytes:
         if not kind:
             return find_any(session, name, size)
         found = find_one(session, kind, name, size)

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
 BAR = 50
-# The widths from which on there is room for the bar and for the time that is left.
-ROOM_FOR_BAR, ROOM_FOR_TIME = 110, 50
+# The widths from which on there is room for the bar, and for the speed and the time that is left.
+ROOM_FOR_BAR, ROOM_FOR_TIME = 115, 50
+SOONEST = 0.5  # seconds after which a speed means something
 
 
 class WorkFailed(ClientError):
@@ -47,6 +48,7 @@ class _Drawer:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._lines: dict[str, int] = {}  # the line of each thing that is worked on, from the first
+        self._begun: dict[str, tuple[float, int]] = {}  # by the text of each step: since when, and the bytes then
         try:
             descriptor = out.fileno()
         except (OSError, ValueError):
@@ -74,7 +76,7 @@ class _Drawer:
         self._out.flush()
 
     def _plain(self, message: dict[str, Any], name: str, detail: dict[str, Any] | None) -> None:
-        if detail and self._bar(detail):
+        if detail and (detail.get("current", 0) > 0 or detail.get("total", 0) > 0):
             return  # only a terminal can show how far it is
         self._write(self._text(message, name, None))
 
@@ -84,9 +86,9 @@ class _Drawer:
         text = (f"{name}: " if name else "") + str(message.get("status", ""))
         if detail is None:
             return text + "\n"
-        return f"\x1b[2K\r{text} {self._bar(detail)}\r"
+        return f"\x1b[2K\r{text} {self._bar(text, detail)}\r"
 
-    def _bar(self, detail: dict[str, Any]) -> str:
+    def _bar(self, text: str, detail: dict[str, Any]) -> str:
         from wherry.cli.formatting import human_size
 
         current, total, units = detail.get("current", 0), detail.get("total", 0), detail.get("units", "")
@@ -95,16 +97,23 @@ class _Drawer:
         shown = f"{current} {units}" if units else f"{human_size(current):>8}"
         if total <= 0:
             return shown
-        width = os.get_terminal_size(self._descriptor).columns if self._terminal else 200
+        width = os.get_terminal_size(self._descriptor).columns
         filled = min(BAR, int(current / total * BAR))
         bar = f"[{'=' * filled}>{' ' * (BAR - filled)}] " if width > ROOM_FOR_BAR else ""
         if current <= total:
             shown = f"{current}/{total} {units}" if units else f"{human_size(current):>8}/{human_size(total)}"
-        left = ""
-        if width > ROOM_FOR_TIME and current > 0 and detail.get("start") and filled < BAR:
-            rest = (time.time() - detail["start"]) / current * (total - current)
-            left = f" {round(rest)}s"
-        return bar + ("" if detail.get("hidecounts") else shown) + left
+        speed = 0.0 if units else self._speed(text, current)
+        if width > ROOM_FOR_TIME and speed and current < total:
+            shown += f" {human_size(int(speed))}/s {round((total - current) / speed)}s"
+        return bar + ("" if detail.get("hidecounts") else shown)
+
+    def _speed(self, what: str, current: int) -> float:
+        """Bytes a second since this step of this thing began, or began anew; 0 while there is none to tell."""
+        now = time.monotonic()
+        since, at_first = self._begun.setdefault(what, (now, current))
+        if current < at_first:
+            self._begun[what] = now, current
+        return (current - at_first) / (now - since) if now - since >= SOONEST else 0.0
 
     def _write(self, text: str) -> None:
         if text:

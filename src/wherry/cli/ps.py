@@ -131,8 +131,9 @@ class ContainerRow(Row):
     def Networks(self) -> str:
         return ",".join((self.container.get("NetworkSettings") or {}).get("Networks") or {})
 
-    def Platform(self) -> Any:
-        return _platform(self.container.get("ImageManifestDescriptor"))
+    def Platform(self) -> str | None:
+        found = (self.container.get("ImageManifestDescriptor") or {}).get("platform") or {}
+        return "/".join(found[key] for key in ("os", "architecture", "variant") if found.get(key)) or None
 
 
 def _without_digest(image: str) -> str:
@@ -146,15 +147,6 @@ def _without_digest(image: str) -> str:
         return image
     found.digest = ""
     return found.familiar
-
-
-def _platform(descriptor: dict[str, Any] | None) -> Any:
-    """The platform of a container's image, which prints as linux/amd64; nil where the engine does not tell."""
-    from wherry.cli.templates.shapes import type_of, typed
-    from wherry.cli.templates.values import Pointer
-
-    platform = (descriptor or {}).get("platform")
-    return typed(platform, "*v1.Platform") if platform else Pointer(type_of("*v1.Platform"), None)
 
 
 def displayed_ports(ports: list[dict[str, Any]]) -> str:

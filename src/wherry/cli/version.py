@@ -7,7 +7,7 @@ import sys
 
 from wherry.cli import flags
 from wherry.cli.command import NONE, Command, CommandError
-from wherry.cli.formatting import table
+from wherry.cli.formatting import executed, table, template_of
 from wherry.cli.texts import INSPECT_FORMAT
 from wherry.client.client import API_VERSION
 from wherry.client.errors import ClientError
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from wherry.cli.command import Session
     from wherry.cli.flags import Options
 
-TEMPLATE_ERROR = 64
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}  # Go's names
 DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -63,7 +62,7 @@ def context_name(session: Session) -> str:
 
 def run_version(session: Session, options: Options) -> None:
     format = options["format"]
-    template = _parsed("{{json .}}" if format == "json" else format) if format else None
+    template = template_of(format, "version") if format else None
     server: dict[str, Any] | None = None
     failure: ClientError | None = None
     try:
@@ -75,31 +74,10 @@ def run_version(session: Session, options: Options) -> None:
     if template is None:
         sys.stdout.write(table(_text(client, server), 20, 1))
     else:
-        _execute(template, {"Client": client, "Server": server})
+        sys.stdout.write(table(executed(template, {"Client": client, "Server": server}) + "\n", 20, 1))
     sys.stdout.flush()
     if failure is not None:
         raise CommandError(str(failure))
-
-
-def _parsed(format: str) -> Any:
-    from wherry.cli.templates import TemplateError, parse
-
-    try:
-        return parse(format, "version")
-    except TemplateError as error:
-        raise CommandError(f"template parsing error: {error}", TEMPLATE_ERROR) from None
-
-
-def _execute(template: Any, versions: dict[str, Any]) -> None:
-    from wherry.cli.templates import TemplateError
-    from wherry.cli.templates.shapes import typed
-
-    try:
-        output = template.execute(typed(versions, "system.versionInfo"))
-    except TemplateError as error:
-        print(error.output, flush=True)
-        raise CommandError(str(error)) from None
-    sys.stdout.write(table(output + "\n", 20, 1))
 
 
 def _complete(server: dict[str, Any]) -> None:

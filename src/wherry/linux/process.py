@@ -133,10 +133,12 @@ def restore_signal(number: int) -> None:
 
 
 def restore_signals() -> None:
-    """Every signal's default action, whatever this process was started with: nohup and a shell's background job leave
-    some ignored, and that is inherited by every program after it."""
+    """Every signal as Python starts with it, whatever this process was started with: nohup and a shell's background job
+    leave some ignored, and that is inherited by every program after it."""
     for number in range(1, signal.NSIG):  # the two that cannot be changed, and the C library's own, stay as they are
         restore_signal(number)
+    ignore_signal(signal.SIGPIPE)  # a reader that is gone is an error of the write, not the end of the process
+    ignore_signal(signal.SIGXFSZ)
 
 
 def reset_signals() -> None:

@@ -2,7 +2,7 @@
 
 The life of one:
 
-1. ``Workspace.begin`` makes two empty directories in the build's staging area, upper and work.
+1. ``Workspace.begin`` makes an empty directory in the build's staging area.
 2. ``mounts`` says how to make a root of it: an overlay upon all drafts before it and upon the image's layers. A step
    runs in that root, or a worker copies files into it. Places that a step needs something mounted at, and that the
    image lacks, come from a directory at the very bottom, so that nothing of them is left behind.
@@ -98,7 +98,6 @@ class Workspace:
         """A new draft upon a tree. Its root directory is like the tree's."""
         draft = Draft(self.directory("draft"))
         os.mkdir(f"{draft.directory}/layer", 0o700)
-        os.mkdir(f"{draft.directory}/work", 0o700)
         os.mkdir(draft.upper, 0o755)
         below = self._folders(tree)
         if below:
@@ -112,7 +111,8 @@ class Workspace:
         """What to mount to have the root of a draft upon a tree.
 
         ``places`` are paths and their kinds ("dir", "file") that are there though the tree lacks them, and that leave
-        no trace in the draft.
+        no trace in the draft. To be mounted once: "volatile" saves waiting for the disk when the root is unmounted, as
+        layers are synced later, and marks its work directory so that no second mount can take it.
         """
         lower = self._folders(tree)
         wanted = list(places)
@@ -121,7 +121,8 @@ class Workspace:
         options = (
             f"lowerdir={join(lower or [f'{self.path}/none/a'])}",
             f"upperdir={draft.upper}",
-            f"workdir={draft.directory}/work",
+            f"workdir={self.directory('work')}",
+            "volatile",
             *self._options,
         )
         return (Mount("overlay", "overlay", "", options),)
@@ -146,12 +147,12 @@ class Workspace:
         """A mount of a directory that can be written to; what is written is nobody's afterwards."""
         lower = mount.source if mount.type == "bind" else ""
         place = self.directory("scratch")
-        os.mkdir(f"{place}/upper", 0o755)
-        os.mkdir(f"{place}/work", 0o700)
+        for name in ("upper", "work"):
+            os.mkdir(f"{place}/{name}", 0o755)
         kept = [option for option in mount.options if option not in ("ro", "bind", "rbind", "rprivate")]
         if lower:
             kept = [f"lowerdir={join([lower])}", *self._options]
-        options = (*kept, f"upperdir={place}/upper", f"workdir={place}/work")
+        options = (*kept, f"upperdir={place}/upper", f"workdir={place}/work", "volatile")
         return Mount("overlay", "overlay", mount.target, options)
 
     async def set_latest(self, draft: Draft, latest: int) -> None:

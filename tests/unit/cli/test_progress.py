@@ -39,22 +39,44 @@ def test_a_failure(error: dict[str, object]) -> None:
     assert out.getvalue() == "a\n"
 
 
-def test_on_a_terminal_each_thing_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """A terminal of 120 columns."""
     out = io.StringIO()
     monkeypatch.setattr(out, "fileno", lambda: 1)
     monkeypatch.setattr("wherry.cli.terminal.is_terminal", lambda _: True)
     monkeypatch.setattr("os.get_terminal_size", lambda _: type("Size", (), {"columns": 120}))
+    return out
+
+
+def test_on_a_terminal_each_thing_has_its_line(screen: io.StringIO) -> None:
     show(
         [
             {"status": "Waiting", "progressDetail": {}, "id": "a"},
             {"status": "Waiting", "progressDetail": {}, "id": "b"},
             {"status": "Downloading", "progressDetail": {"current": 500, "total": 1000}, "id": "a"},
         ],
-        out,
+        screen,
     )
-    assert out.getvalue().split("\x1b[2K\r") == [
+    assert screen.getvalue().split("\x1b[2K\r") == [
         "\n\x1b[1A",
         "a: Waiting \r\x1b[1B\n\x1b[1A",
         "b: Waiting \r\x1b[1B\x1b[2A",
         f"a: Downloading [{'=' * 25}>{' ' * 25}]     500B/1kB\r\x1b[2B",
     ]
+
+
+def test_speed_and_what_is_left(screen: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer of 30 MB, 10 MB of which were there when its download was joined."""
+    seconds = iter((100.0, 100.1, 102.0, 103.0))
+    monkeypatch.setattr("time.monotonic", lambda: next(seconds))
+    sizes = [10_000_000, 11_000_000, 20_000_000, 30_000_000]
+    show(
+        [
+            {"status": "Downloading", "progressDetail": {"current": size, "total": 30_000_000}, "id": "abc"}
+            for size in sizes
+        ],
+        screen,
+    )
+    shown = [line.partition("] ")[2].partition("\r")[0] for line in screen.getvalue().split("\x1b[2K\r")[1:]]
+    assert shown == ["    10MB/30MB", "    11MB/30MB", "    20MB/30MB 5MB/s 2s", "    30MB/30MB"]

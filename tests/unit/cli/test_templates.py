@@ -11,16 +11,10 @@ from hypothesis import strategies as st
 from wherry.cli import inspect
 from wherry.cli.command import CommandError
 from wherry.cli.templates import TemplateError, parse
-from wherry.cli.templates.shapes import STRUCTS, ShapeError, type_of, typed
-from wherry.cli.templates.values import Duration, Time, duration_text, raw
+from wherry.cli.templates.values import Duration, Map, Time, shaped
 
 # Recorded with Docker's client 28.2.2: objects as the API gave them, and for each template what was printed.
 RECORDED = json.loads((Path(__file__).parent / "docker_templates.json").read_text())
-SHAPES = {
-    "container": "container.InspectResponse",
-    "created": "container.InspectResponse",
-    "image": "image.InspectResponse",
-}
 
 
 @pytest.mark.parametrize(
@@ -34,20 +28,20 @@ def test_a_template_prints_what_docker_prints(
     body = json.dumps(RECORDED["objects"][kind]).encode()
     failure: CommandError | None = None
     try:
-        inspect.show(["it"], template, lambda name: (body, SHAPES[kind]))
+        inspect.show(["it"], template, lambda name: body)
     except CommandError as caught:
         failure = caught
     assert capsys.readouterr().out == output
     assert (f"{failure.text}\n" if failure else "", failure.code if failure else 0) == (error, code)
 
 
-DATA: dict[str, Any] = {"A": 1, "B": True, "L": ["a", "b"], "M": {"k": "v"}, "S": "text", "N": None, "F": 1.5}
+DATA = Map({"A": 1, "B": True, "L": ["a", "b"], "M": Map(k="v"), "S": "text", "N": None, "F": 1.5})
 
 
 @pytest.mark.parametrize(
     ("template", "output"),
     [
-        ("{{.N}}", "<no value>"),
+        ("{{.N}} {{.Missing}}", "<nil> <no value>"),
         ("{{range $i, $x := .L}}{{if $i}}, {{end}}{{$x}}{{end}}", "a, b"),
         ("{{$last := ``}}{{range .L}}{{$last = .}}{{end}}{{$last}}", "b"),
         ("{{range .L}}{{range $.L}}{{.}}{{break}}{{end}}{{end}}", "aa"),
@@ -66,7 +60,6 @@ DATA: dict[str, Any] = {"A": 1, "B": True, "L": ["a", "b"], "M": {"k": "v"}, "S"
         ("{{slice .S 1 3}}", "ex"),
         ("{{if eq .S `a` `text`}}yes{{end}}", "yes"),
         ("{{println .F .B}}", "1.5 true\n"),
-        ("{{html .L}}|{{js `<'>`}}|{{urlquery `a b/ü`}}", r"[a b]|\u003C\'\u003E|a+b%2F%C3%BC"),
         ("{{printf `%-6s|%6s|%06.2f|%x|%t|%v` .S .S .F 255 .B .M}}", "text  |  text|001.50|ff|true|map[k:v]"),
     ],
 )
@@ -89,27 +82,13 @@ def test_an_error_keeps_what_was_written_before_it() -> None:
     assert caught.value.output == "before"
 
 
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{{range 1000000000}}x{{end}}",
-        "{{range 1000000000}}{{end}}",
+def test_a_template_that_nests_without_end_is_an_error() -> None:
+    for template in (
         "{{define `a`}}{{template `a`}}{{end}}{{template `a`}}",
-        "{{define `a`}}{{template `b`}}{{template `b`}}{{end}}{{define `b`}}{{template `a`}}{{template `a`}}{{end}}"
-        "{{template `a`}}",
-        "{{$x := `ab`}}{{range 100}}{{$x = print $x $x}}{{end}}",
-        "{{$x := `ab`}}{{range 100}}{{$x = printf `%s%s` $x $x}}{{end}}",
-        "{{$x := `ab`}}{{range 100}}{{$x = json $x}}{{end}}{{range 100}}{{$x = html (js $x)}}{{end}}",
-        "{{pad `x` 1000000000000 1}}",
-        "{{(" * 2 + "(" * 5000 + "1" + ")" * 5002 + "}}",
-        "{{if true}}" * 5000 + "{{end}}" * 5000,
-        "{{if true}}x" + "{{else if true}}y" * 5000 + "{{end}}",
-    ],
-    ids=range(11),
-)
-def test_a_template_that_would_never_end_is_stopped(template: str) -> None:
-    with pytest.raises(TemplateError):
-        parse(template).execute(DATA)
+        "{{" + "(" * 5000 + "1" + ")" * 5000 + "}}",
+    ):
+        with pytest.raises(TemplateError, match=r"too deep|maximum template depth"):
+            parse(template).execute(DATA)
 
 
 def test_deep_data_is_an_error_and_no_crash() -> None:
@@ -117,7 +96,7 @@ def test_deep_data_is_an_error_and_no_crash() -> None:
     for _ in range(100_000):
         deep = [deep]
     for template in ("{{.}}", "{{json .}}", "{{print .}}"):
-        with pytest.raises(TemplateError, match="nested too deep"):
+        with pytest.raises(TemplateError, match=r"too deep|maximum template depth"):
             parse(template).execute(deep)
 
 
@@ -137,7 +116,7 @@ def test_no_template_fails_but_with_a_template_error(source: str) -> None:
     try:
         template = parse(source)
         template.execute(DATA)
-        template.execute(typed(RECORDED["objects"]["container"], SHAPES["container"]))
+        template.execute(shaped(RECORDED["objects"]["container"]))
     except TemplateError:
         pass
 
@@ -153,21 +132,26 @@ def test_printf_takes_any_format(source: str, number: int, real: float, text: st
         assert "longer than" in str(error)
 
 
-def test_every_shape_can_be_read() -> None:
-    for name in STRUCTS:
-        assert type_of(name).kind == "struct"
-        typed({}, name)
-
-
-def test_json_of_another_shape_is_refused() -> None:
-    with pytest.raises(ShapeError):
-        typed({"Containers": "three"}, "system.Info")
-
-
-def test_numbers_of_plain_json_keep_their_text() -> None:
-    assert parse("{{.a}} {{.b}} {{json .}}").execute(raw({"a": 12345678901234567890, "b": 1.5})) == (
-        '12345678901234567890 1.5 {"a":12345678901234567890,"b":1.5}'
-    )
+@pytest.mark.parametrize(
+    ("template", "output"),
+    [
+        ("{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}", "none"),
+        ("{{.ID}} {{.HostConfig.NanoCPUs}}", "1 5"),
+        ("{{len .HostConfig.Binds}}{{.HostConfig.Binds}}{{json .HostConfig.Binds}}", "0[]null"),
+        ("{{index .Config.Labels `x`}}{{json .Config.Labels}}", "null"),
+        ("{{.Config.Healthcheck.Interval}}", "30s"),
+        ("{{.Mounts}}", "[{bind /a /b true}]"),
+    ],
+)
+def test_what_the_api_leaves_out(template: str, output: str) -> None:
+    container = {
+        "Id": "1",
+        "State": {"Status": "running"},
+        "HostConfig": {"NanoCpus": 5, "Binds": None},
+        "Config": {"Labels": None, "Healthcheck": {"Interval": 30 * 10**9}},
+        "Mounts": [{"Type": "bind", "Source": "/a", "Destination": "/b", "RW": True}],
+    }
+    assert parse(template).execute(shaped(container)) == output
 
 
 @pytest.mark.parametrize(
@@ -184,7 +168,7 @@ def test_numbers_of_plain_json_keep_their_text() -> None:
     ],
 )
 def test_durations_print_as_in_go(nanoseconds: int, text: str) -> None:
-    assert duration_text(nanoseconds) == str(Duration(nanoseconds)) == text
+    assert str(Duration(nanoseconds)) == text
 
 
 def test_times_print_as_in_go() -> None:

@@ -1,9 +1,7 @@
-"""Go's text/template language, as far as `--format` uses it, over Go-like values.
+"""Go's text/template language, as far as people use it for `--format`, over what the API's JSON holds.
 
-The way of a template: `lexer` cuts the text into tokens, `parser` makes `nodes` of them, `evaluator` walks the nodes
-over a value and writes the output. `values` are what Go would hold (typed structs, slices, maps, nil pointers),
-`printing` writes them as Go's fmt does, `functions` are those that a template may call, `shapes` turns the API's JSON
-into the structs that Docker's client has.
+The way of a template: `parser` makes a tree of its text, `evaluator` walks the tree over a value, `functions` are those
+that a template may call, `printing` writes values as Go's fmt does, `values` says what the API leaves out of its JSON.
 """
 
 from wherry.cli.templates.errors import TemplateError

@@ -2,189 +2,134 @@
 
 from __future__ import annotations
 
-from wherry.cli.templates import nodes
+from wherry.cli.formatting import Row
 from wherry.cli.templates.errors import CallError, TemplateError
-from wherry.cli.templates.functions import FUNCTIONS, Function, method_of
-from wherry.cli.templates.parser import parse_trees
-from wherry.cli.templates.printing import MAX_TEXT, display
-from wherry.cli.templates.quoting import quote
-from wherry.cli.templates.values import (
-    STRING,
-    Pointer,
-    Struct,
-    indirect,
-    key_type,
-    kind,
-    truth,
-    type_name,
-)
+from wherry.cli.templates.functions import FUNCTIONS
+from wherry.cli.templates.parser import Parser
+from wherry.cli.templates.printing import display
+from wherry.cli.templates.values import ABSENT, Map, find, truth, type_name
+from wherry.cli.values import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
+    from wherry.cli.templates.functions import Function
+    from wherry.cli.templates.parser import Body, Node
     from wherry.cli.templates.values import Value
 
-# How deep {{template}} may nest. Go allows 100,000; each level costs a few Python frames.
-MAX_DEPTH = 40
-# How many elements a template may execute: a second of work, far more than any listing needs.
-MAX_STEPS = 1_000_000
+_TYPES = {"s": (str, "string"), "i": (int, "int")}
 
 
-class _Absent:
-    """No value at all: a key that a map does not have. Not the same as a null that is there."""
-
-    def __bool__(self) -> bool:
-        return False
-
-
-class _Break(Exception):
-    pass
-
-
-class _Continue(Exception):
-    pass
-
-
-ABSENT = _Absent()
-# Stands for "no argument comes through the pipe".
-NOTHING = _Absent()
+class _Leave(Exception):
+    """{{break}} and {{continue}}; the text says which."""
 
 
 class Template:
     """A parsed template."""
 
-    def __init__(self, name: str, text: str, functions: Mapping[str, Function]) -> None:
-        self.name, self.text, self.functions = name, text, functions
-        self.trees = parse_trees(name, text, functions)
-
-    def execute(
-        self, data: Value, *, missing_key_fails: bool = False, functions: Mapping[str, Function] | None = None
-    ) -> str:
-        """The output for a value. `functions` replaces those that it was parsed with, name by name.
-
-        Raises TemplateError; what was written until then is in its `output`.
-        """
-        run = _Run(self, functions or self.functions, missing_key_fails)
+    def __init__(self, name: str, text: str) -> None:
+        self.name, self.text = name, text
         try:
-            run.frame(self.name, data)
+            self.trees = Parser(name, text, FUNCTIONS).trees
+        except RecursionError:
+            raise TemplateError(f"template: {name}: nested too deep") from None
+
+    def execute(self, data: Value, functions: dict[str, Function] = FUNCTIONS) -> str:
+        """The output for a value. Raises TemplateError; what was written until then is in its `output`."""
+        run = _Run(self, functions)
+        try:
+            run.tree(self.name, data)
         except TemplateError as error:
             error.output = "".join(run.output)
             raise
+        except RecursionError:
+            raise TemplateError(f"template: {self.name}: exceeded maximum template depth") from None
         return "".join(run.output)
 
 
-def parse(text: str, name: str = "", functions: Mapping[str, Function] = FUNCTIONS) -> Template:
+def parse(text: str, name: str = "") -> Template:
     """Raises TemplateError: "template: NAME:LINE: what is wrong"."""
-    return Template(name, text, functions)
+    return Template(name, text)
 
 
 class _Run:
-    """One execution: the variables, the output, and the node that an error would be blamed on."""
+    """One execution: the variables and the output."""
 
-    def __init__(self, template: Template, functions: Mapping[str, Function], missing_key_fails: bool) -> None:
-        self.template, self.functions, self.missing_key_fails = template, functions, missing_key_fails
+    def __init__(self, template: Template, functions: dict[str, Function]) -> None:
+        self.template, self.functions = template, functions
         self.name = template.name
-        self.node: nodes.Node | None = None
         self.variables: list[tuple[str, Value]] = []
         self.output: list[str] = []
-        self.size = 0
-        self.depth = 0
-        self.steps = 0
 
-    def error(self, message: str) -> TemplateError:
-        name = self.template.name
-        if self.node is None:
-            return TemplateError(f"template: {name}: {message}")
-        before = self.template.text[: self.node.position]
-        line = 1 + before.count("\n")
+    def error(self, node: Node, message: str) -> TemplateError:
+        before = self.template.text[: node.at]
         column = len(before[before.rfind("\n") + 1 :].encode("utf-8", "surrogateescape"))
-        where = f"{name}:{line}:{column}"
-        return TemplateError(f"template: {where}: executing {quote(self.name)} at <{self.node}>: {message}")
+        where = f"{self.template.name}:{1 + before.count(chr(10))}:{column}"
+        return TemplateError(f"template: {where}: executing {quoted(self.name)} at <{node.text}>: {message}")
 
-    # Elements
+    # Text and actions
 
-    def frame(self, name: str, data: Value) -> None:
+    def tree(self, name: str, data: Value) -> None:
         """Runs one of the template's trees, with variables of its own."""
         outer = self.name, self.variables
         self.name, self.variables = name, [("$", data)]
         self.walk(data, self.template.trees[name])
         self.name, self.variables = outer
 
-    def walk(self, dot: Value, body: nodes.Nodes) -> None:
+    def walk(self, dot: Value, body: Body) -> None:
         for node in body:
-            self.step()
-            self.node = node
-            match node:
-                case nodes.Text():
-                    self.write(node.text)
-                case nodes.Action():
-                    value = self.pipeline(dot, node.pipe)
-                    if not node.pipe.declared:
-                        self.print(node, value)
-                case nodes.Branch():
-                    if node.word == "range":
-                        self.range(dot, node)
-                    else:
-                        self.condition(dot, node)
-                case nodes.Invocation():
-                    self.invoke(dot, node)
-                case nodes.Break():
-                    raise _Break
-                case nodes.Continue():
-                    raise _Continue
+            match node.kind:
+                case "text":
+                    self.output.append(node.text)
+                case "pipe":
+                    value = self.pipe(dot, node)
+                    if not node.value[0]:
+                        self.output.append(display(value))
+                case "range":
+                    self.loop(dot, node)
+                case "if" | "with":
+                    self.condition(dot, node)
+                case "template":
+                    if node.value not in self.template.trees:
+                        raise self.error(node, f"template {quoted(node.value)} not defined")
+                    self.tree(node.value, self.pipe(dot, node.parts[0]) if node.parts else ABSENT)
+                case _:
+                    raise _Leave(node.kind)
 
-    def step(self) -> None:
-        self.steps += 1
-        if self.steps > MAX_STEPS:
-            raise self.error(f"stopped after {MAX_STEPS} steps")
-
-    def write(self, text: str) -> None:
-        self.size += len(text)
-        if self.size > MAX_TEXT:
-            raise self.error(f"stopped after {MAX_TEXT} characters of output")
-        self.output.append(text)
-
-    def print(self, node: nodes.Node, value: Value) -> None:
-        self.node = node
-        value = _indirect_text(value)
-        try:
-            self.write("<no value>" if value is ABSENT or value is None else display(value))
-        except RecursionError:
-            raise self.error("the value is nested too deep to be printed") from None
-
-    def condition(self, dot: Value, node: nodes.Branch) -> None:
+    def condition(self, dot: Value, node: Node) -> None:
         mark = len(self.variables)
-        value = self.pipeline(dot, node.pipe)
+        value = self.pipe(dot, node.parts[0])
+        body, otherwise = node.value
         if truth(value):
-            self.walk(value if node.word == "with" else dot, node.body)
-        elif node.otherwise is not None:
-            self.walk(dot, node.otherwise)
+            self.walk(value if node.kind == "with" else dot, body)
+        else:
+            self.walk(dot, otherwise)
         del self.variables[mark:]
 
-    def range(self, dot: Value, node: nodes.Branch) -> None:
+    def loop(self, dot: Value, node: Node) -> None:
         outer = len(self.variables)
-        value = indirect(self.pipeline(dot, node.pipe))
-        mark = len(self.variables)
-        any_done = False
+        pipe = node.parts[0]
+        items = list(self.items(pipe, self.pipe(dot, pipe)))
+        names, assigns = pipe.value
+        mark = len(self.variables) - (0 if assigns else len(names))
+        body, otherwise = node.value
         try:
-            for index, element in self.items(node, value):
-                any_done = True
-                self.step()
-                self.set_loop_variables(node.pipe, index, element)
+            for index, element in items:
+                del self.variables[mark:]
+                for name, value in zip(names, (index, element)[-len(names) :], strict=False):
+                    self.set(name, value, assigns)
                 try:
-                    self.walk(element, node.body)
-                except _Continue:
-                    pass
-                finally:
-                    del self.variables[mark:]
-        except _Break:
-            pass
-        if not any_done and node.otherwise is not None:
-            self.walk(dot, node.otherwise)
-        del self.variables[outer:]
+                    self.walk(element, body)
+                except _Leave as left:
+                    if str(left) == "break":
+                        break
+            if not items:
+                self.walk(dot, otherwise)
+        finally:
+            del self.variables[outer:]
 
-    def items(self, node: nodes.Branch, value: Value) -> Iterable[tuple[Value, Value]]:
+    def items(self, node: Node, value: Value) -> Iterable[tuple[Value, Value]]:
         if value is ABSENT or value is None:
             return ()
         if isinstance(value, list):
@@ -192,242 +137,121 @@ class _Run:
         if isinstance(value, dict):
             return ((key, value[key]) for key in sorted(value))
         if isinstance(value, int) and not isinstance(value, bool):
-            if len(node.pipe.declared) > 1:
-                raise self.error(f"can't use {display(value)} to iterate over more than one variable")
             return ((number, number) for number in range(value))
-        raise self.error(f"range can't iterate over {display(value)}")
-
-    def set_loop_variables(self, pipe: nodes.Pipe, index: Value, element: Value) -> None:
-        names = [variable.name for variable in pipe.declared]
-        values = [element] if len(names) == 1 else [index, element]
-        if pipe.assigns:
-            for name, value in zip(names, values, strict=False):
-                self.set_variable(name, value)
-        elif names:
-            self.variables[-len(names) :] = list(zip(names, values, strict=True))
-
-    def invoke(self, dot: Value, node: nodes.Invocation) -> None:
-        if node.name not in self.template.trees:
-            raise self.error(f"template {quote(node.name)} not defined")
-        if self.depth >= MAX_DEPTH:
-            raise self.error(f"exceeded maximum template depth ({MAX_DEPTH})")
-        value = self.pipeline(dot, node.pipe) if node.pipe else ABSENT
-        self.depth += 1
-        self.frame(node.name, value)
-        self.depth -= 1
+        raise self.error(node, f"range can't iterate over {display(value)}")
 
     # Pipelines
 
-    def set_variable(self, name: str, value: Value) -> None:
-        for place in range(len(self.variables) - 1, -1, -1):
-            if self.variables[place][0] == name:
-                self.variables[place] = (name, value)
-                return
-        raise self.error(f"undefined variable: {name}")
+    def set(self, name: str, value: Value, assigns: bool) -> None:
+        place = next((at for at in range(len(self.variables) - 1, -1, -1) if self.variables[at][0] == name), None)
+        if assigns and place is not None:
+            self.variables[place] = (name, value)
+        else:
+            self.variables.append((name, value))
 
-    def variable(self, name: str) -> Value:
-        for known, value in reversed(self.variables):
-            if known == name:
-                return value
-        raise self.error(f"undefined variable: {name}")
+    def pipe(self, dot: Value, pipe: Node) -> Value:
+        piped: list[Value] = []
+        for command in pipe.parts:
+            piped = [self.command(dot, command, piped)]
+        names, assigns = pipe.value
+        for name in names:
+            self.set(name, piped[0], assigns)
+        return piped[0]
 
-    def pipeline(self, dot: Value, pipe: nodes.Pipe) -> Value:
-        self.node = pipe
-        value: Value = NOTHING
-        for command in pipe.commands:
-            value = self.command(dot, command, value)
+    def command(self, dot: Value, command: Node, piped: list[Value]) -> Value:
+        """`piped` is what the previous command of the pipeline gave, the last argument of this one."""
+        first, *rest = command.parts
+        if first.kind == "function":
+            return self.call(dot, first.value, first, command, rest, piped)
+        if (rest or piped) and first.kind not in ("field", "variable", "chain"):
+            shown = f"({first.text})" if first.kind == "pipe" else first.text
+            raise self.error(first, f"can't give argument to non-function {shown}")
+        if first.kind == "nil":
+            raise self.error(first, "nil is not a command")
+        return self.operand(dot, first, [*(self.operand(dot, each) for each in rest), *piped])
+
+    def operand(self, dot: Value, node: Node, arguments: list[Value] | None = None) -> Value:
+        """`arguments` are those of a method."""
+        given = arguments or []
+        match node.kind:
+            case "constant":
+                return node.value
+            case "dot":
+                return dot
+            case "nil":
+                return None
+            case "pipe":
+                return self.pipe(dot, node)
+            case "function":
+                return self.call(dot, node.value, node, node, [], [])
+            case "field":
+                return self.fields(node, dot, node.value, given)
+            case "chain":
+                return self.fields(node, self.pipe(dot, node.parts[0]), node.value, given)
+        name, *names = node.value
+        value = next(value for known, value in reversed(self.variables) if known == name)
+        return self.fields(node, value, names, given)
+
+    def fields(self, node: Node, value: Value, names: list[str], arguments: list[Value]) -> Value:
+        """.A.B of a value; the last may be a method of a row, which gets the arguments."""
+        before = ""
+        for name in names:
+            if value is ABSENT:
+                return ABSENT
             if value is None:
-                value = ABSENT
-        for variable in pipe.declared:
-            if pipe.assigns:
-                self.set_variable(variable.name, value)
-            else:
-                self.variables.append((variable.name, value))
+                missing = f"map has no entry for key {quoted(before)}"
+                raise self.error(node, missing if before else f"nil pointer evaluating interface {{}}.{name}")
+            value = self.field(node, value, name, arguments if name is names[-1] else [])
+            before = name
         return value
 
-    def command(self, dot: Value, command: nodes.Command, piped: Value) -> Value:
-        """`piped` is what the previous command of the pipeline gave, the last argument of this one."""
-        arguments = command.arguments
-        first = arguments[0]
-        match first:
-            case nodes.Field() | nodes.Chain():
-                return self.operand_fields(dot, first, arguments, piped)
-            case nodes.Variable() if first.fields:
-                return self.operand_fields(dot, first, arguments, piped)
-            case nodes.Identifier():
-                self.node = first
-                return self.call(dot, self.functions[first.name], command, first.name, arguments, piped)
-        if not isinstance(first, nodes.Pipe):
-            self.node = first
-        if len(arguments) > 1 or piped is not NOTHING:
-            shown = f"({first})" if isinstance(first, nodes.Pipe) else str(first)
-            raise self.error(f"can't give argument to non-function {shown}")
-        match first:
-            case nodes.Pipe():
-                return self.pipeline(dot, first)
-            case nodes.Variable():
-                return self.variable(first.name)
-            case nodes.Dot():
-                return dot
-            case nodes.Nil():
-                raise self.error("nil is not a command")
-        return self.constant(first)
-
-    def constant(self, node: nodes.Operand) -> Value:
-        if isinstance(node, nodes.Number):
-            self.node = node
-            if isinstance(node.value, int) and node.value >= 1 << 63:
-                raise self.error(f"{node.text} overflows int")
-            return node.value
-        if isinstance(node, (nodes.Bool, nodes.String)):
-            return node.value
-        raise self.error(f"can't handle assignment of {node} to empty interface argument")
-
-    def operand_fields(
-        self, dot: Value, node: nodes.Field | nodes.Chain | nodes.Variable, arguments: list[nodes.Operand], piped: Value
-    ) -> Value:
-        """.A.B, $x.A.B and (…).A.B; the last field may be a method, which gets the arguments."""
-        self.node = node
-        if isinstance(node, nodes.Field):
-            receiver, names = dot, node.names
-        elif isinstance(node, nodes.Variable):
-            receiver, names = self.variable(node.name), node.fields
-        else:
-            receiver, names = self.argument(dot, "any", node.operand), node.fields
-        type = type_name(receiver)
-        for name in names[:-1]:
-            outer = receiver
-            receiver = self.field(dot, name, node, [], NOTHING, receiver, type)
-            type = "interface {}" if outer.__class__ is dict else type_name(receiver)
-        return self.field(dot, names[-1], node, arguments, piped, receiver, type)
-
-    def field(
-        self,
-        dot: Value,
-        name: str,
-        node: nodes.Node,
-        arguments: list[nodes.Operand],
-        piped: Value,
-        receiver: Value,
-        type: str,
-    ) -> Value:
-        """One field of a receiver, whose static `type` errors name."""
-        if receiver is ABSENT:
-            if self.missing_key_fails:
-                raise self.error(f"nil data; no entry for key {quote(name)}")
-            return ABSENT
-        if receiver is None:
-            raise self.error(f"nil pointer evaluating interface {{}}.{name}")
-        receiver = indirect(receiver)
-        method = method_of(receiver, name)
-        if method is not None:
-            return self.call(dot, method, node, name, arguments, piped)
-        has_arguments = len(arguments) > 1 or piped is not NOTHING
-        if isinstance(receiver, Struct):
-            found, value = receiver.find(name)
-            if found:
-                if has_arguments:
-                    raise self.error(f"{name} has arguments but cannot be invoked as function")
-                return value
-        elif isinstance(receiver, dict):
-            if key_type(receiver) is STRING:
-                if has_arguments:
-                    raise self.error(f"{name} is not a method but has arguments")
-                if name in receiver:
-                    return receiver[name]
-                if self.missing_key_fails:
-                    raise self.error(f"map has no entry for key {quote(name)}")
-                return ABSENT
-        elif isinstance(receiver, Pointer):
-            pointed = receiver.type.element
-            if pointed is None or pointed.kind != "struct" or any(f.name == name for f in pointed.fields):
-                raise self.error(f"nil pointer evaluating {type}.{name}")
-        raise self.error(f"can't evaluate field {name} in type {type}")
+    def field(self, node: Node, value: Value, name: str, arguments: list[Value]) -> Value:
+        if isinstance(value, Row):
+            parameters = value.methods.get(name, () if name in value.headers else None)
+            if parameters is None:
+                raise self.error(node, f"can't evaluate field {name} in type {type_name(value)}")
+            if len(arguments) != len(parameters):
+                raise self.error(node, f"wrong number of args for {name}: want {len(parameters)} got {len(arguments)}")
+            return value.field(name, *arguments)
+        if not isinstance(value, dict):
+            raise self.error(node, f"can't evaluate field {name} in type {type_name(value)}")
+        if arguments:
+            raise self.error(node, f"{name} is not a method but has arguments")
+        if isinstance(value, Map):
+            return value.get(name, ABSENT)
+        try:
+            return find(value, name)
+        except KeyError:
+            raise self.error(node, f"map has no entry for key {quoted(name)}") from None
 
     # Calls
 
-    def call(
-        self, dot: Value, function: Function, node: nodes.Node, name: str, arguments: list[nodes.Operand], piped: Value
-    ) -> Value:
-        """`arguments` starts with the function itself, when it is not empty; `node` is what an error is blamed on."""
-        given = arguments[1:]
-        count = len(given) + (piped is not NOTHING)
-        parameters = function.parameters
-        if function.rest:
-            if count < len(parameters):
-                raise self.error(f"wrong number of args for {name}: want at least {len(parameters)} got {len(given)}")
-        elif count != len(parameters):
-            raise self.error(f"wrong number of args for {name}: want {len(parameters)} got {count}")
-        if function is FUNCTIONS["and"] or function is FUNCTIONS["or"]:
-            return self.short_circuit(dot, name == "or", given, piped)
-        types = (*parameters, *([function.rest] * (count - len(parameters))))
-        values = [self.argument(dot, type, argument) for type, argument in zip(types, given, strict=False)]
-        if piped is not NOTHING:
-            values.append(self.checked(piped, types[-1]))
+    def call(self, dot: Value, name: str, function: Node, command: Node, given: Body, piped: list[Value]) -> Value:
+        call, signature = self.functions[name]
+        letters, count = signature.rstrip("*"), len(given) + len(piped)
+        if count < len(letters) or (count > len(letters) and letters == signature):
+            want = f"{'at least ' if letters != signature else ''}{len(letters)}"
+            raise self.error(function, f"wrong number of args for {name}: want {want} got {count}")
+        if name in ("and", "or"):
+            value: Value = None
+            for each in given:
+                value = self.operand(dot, each)
+                if truth(value) == (name == "or"):
+                    return value
+            return piped[0] if piped else value
+        values = [self.operand(dot, each) for each in given] + piped
+        for letter, value, each in zip(letters, values, [*given, command], strict=False):
+            if letter in _TYPES and (not isinstance(value, _TYPES[letter][0]) or isinstance(value, bool)):
+                raise self.error(each, self.mismatch(each, value, _TYPES[letter][1]))
         try:
-            return function.call(*(None if value is ABSENT else value for value in values))
+            return call(*(None if value is ABSENT else value for value in values))
         except CallError as error:
-            self.node = node
-            raise self.error(f"error calling {name}: {error}") from None
-        except RecursionError:
-            self.node = node
-            raise self.error(f"error calling {name}: the value is nested too deep") from None
+            raise self.error(command, f"error calling {name}: {error}") from None
 
-    def short_circuit(self, dot: Value, wanted: bool, given: list[nodes.Operand], piped: Value) -> Value:
-        value: Value = ABSENT
-        for argument in given:
-            value = self.argument(dot, "any", argument)
-            if truth(value) == wanted:
-                return value
-        return value if piped is NOTHING else piped
-
-    def argument(self, dot: Value, type: str, node: nodes.Operand) -> Value:
-        """An argument's value; `type` is the parameter's."""
-        self.node = node
-        match node:
-            case nodes.Dot():
-                return self.checked(dot, type)
-            case nodes.Nil():
-                if type == "any":
-                    return None
-                raise self.error(f"cannot assign nil to {type}")
-            case nodes.Field() | nodes.Chain():
-                return self.checked(self.operand_fields(dot, node, [], NOTHING), type)
-            case nodes.Variable():
-                value = self.operand_fields(dot, node, [], NOTHING) if node.fields else self.variable(node.name)
-                return self.checked(value, type)
-            case nodes.Pipe():
-                return self.checked(self.pipeline(dot, node), type)
-            case nodes.Identifier():
-                function = self.functions[node.name]
-                return self.checked(self.call(dot, function, node, node.name, [], NOTHING), type)
-        if type == "string":
-            if isinstance(node, nodes.String):
-                return node.value
-            raise self.error(f"expected string; found {node}")
-        if type == "int":
-            if isinstance(node, nodes.Number) and node.integer is not None:
-                return node.integer
-            raise self.error(f"expected integer; found {node}")
-        return self.constant(node)
-
-    def checked(self, value: Value, type: str) -> Value:
-        """The value, when a parameter of the type takes it."""
-        if type == "any":
-            return value
-        if value is ABSENT:
-            raise self.error(f"invalid value; expected {type}")
-        if isinstance(value, Pointer) and type_name(value.target) == type:
-            return value.target
-        found = "interface {}" if value is None else type_name(value)
-        if found != type:
-            raise self.error(f"wrong type for value; expected {type}; got {found}")
-        return value
-
-
-def _indirect_text(value: Value) -> Value:
-    """What a pointer leads to, unless the pointer itself knows how to print."""
-    target = indirect(value)
-    if isinstance(value, Pointer) and isinstance(target, Struct) and target.type.stringer:
-        return value
-    return target if kind(target) != "pointer" else value
+    @staticmethod
+    def mismatch(node: Node, value: Value, wanted: str) -> str:
+        if node.kind == "nil":
+            return f"cannot assign nil to {wanted}"
+        if node.kind == "constant":
+            return f"expected {'integer' if wanted == 'int' else wanted}; found {node.text}"
+        return f"wrong type for value; expected {wanted}; got {type_name(value)}"

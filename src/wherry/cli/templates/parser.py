@@ -1,420 +1,360 @@
-"""Makes a tree of a template's tokens. Errors carry Go's wording and the line."""
+"""Text to a tree. Errors carry Go's wording and the line."""
 
 from __future__ import annotations
 
-from wherry.cli.templates import lexer, nodes
 from wherry.cli.templates.errors import TemplateError
-from wherry.cli.templates.lexer import RIGHT, Token
-from wherry.cli.templates.quoting import quote, unquote
+from wherry.cli.values import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container
+    from typing import Any
 
-# Each level costs a few Python frames, of which there are a thousand; nobody writes twenty by hand.
-MAX_DEPTH = 60
+    Body = list["Node"]
 
-OPERANDS = frozenset(
-    (
-        lexer.BOOL,
-        lexer.CHARACTER,
-        ".",
-        lexer.FIELD,
-        lexer.IDENTIFIER,
-        lexer.NUMBER,
-        "nil",
-        lexer.RAW_STRING,
-        lexer.STRING,
-        lexer.VARIABLE,
-        "(",
-    )
-)
+SPACES = " \t\r\n"
+KEYWORDS = frozenset(("block", "break", "continue", "define", "else", "end", "if", "range", "template", "with"))
+_ENDS = ("|", ")", "}}")
 
 
-def parse_trees(name: str, text: str, functions: Container[str]) -> dict[str, nodes.Nodes]:
-    """The template's own tree, under its name, and those that it defines. Raises TemplateError."""
-    return _Parser(name, text, functions).run()
+class Node:
+    """A piece of a template: `text` is its source, which errors quote, `at` where it stands.
+
+    By `kind`: text · pipe (`value`: the variables that it declares, and whether it only assigns; `parts`: commands) ·
+    command (`parts`: operands) · constant · dot · nil · function (`value`: its name) · field, variable and chain
+    (`value`: names; `parts` of a chain: what is in its parentheses) · if, with and range (`parts`: pipe; `value`: body
+    and otherwise) · template (`value`: its name; `parts`: pipe) · break · continue.
+    """
+
+    __slots__ = ("at", "kind", "parts", "text", "value")
+
+    def __init__(self, kind: str, at: int, text: str, value: Any = None, parts: Body | None = None) -> None:
+        self.kind, self.at, self.text, self.value, self.parts = kind, at, text, value, parts or []
 
 
-class _Parser:
-    def __init__(self, name: str, text: str, functions: Container[str]) -> None:
-        self.name = name
-        self.functions = functions
-        self.tokens = lexer.tokenize(text)
-        self.next_index = 0
-        self.line = 1  # of the token that was looked at last, for errors
-        self.variables = ["$"]
-        self.ranges = 0  # how many {{range}} are open
-        self.depth = 0
-        self.action_line = 0
-        self.trees: dict[str, nodes.Nodes] = {}
+class Token:
+    """`kind`: text, word, field, variable, number, string, or a mark, which is its own kind; "" is the end."""
 
-    def run(self) -> dict[str, nodes.Nodes]:
-        root: nodes.Nodes = []
-        while self.peek().kind != lexer.EOF:
-            if self.at_definition():
-                self.definition()
+    __slots__ = ("at", "kind", "spaced", "text")
+
+    def __init__(self, kind: str, text: str, at: int, spaced: bool = False) -> None:
+        self.kind, self.text, self.at, self.spaced = kind, text, at, spaced
+
+    @property
+    def end(self) -> int:
+        return self.at + len(self.text)
+
+
+class _Lexer:
+    def __init__(self, name: str, text: str) -> None:
+        self.name, self.text = name, text
+        self.tokens: list[Token] = []
+        at = 0
+        while (start := text.find("{{", at)) >= 0:
+            body = start + 2
+            trims = text[body : body + 1] == "-" and text[body + 1 : body + 2] in (*SPACES,)
+            self._plain(text[at:start].rstrip(SPACES) if trims else text[at:start], at)
+            at = self._action(start, body + 2 if trims else body)
+        self._plain(text[at:], at)
+        self.tokens.append(Token("", "", len(text)))
+
+    def error(self, message: str, at: int) -> TemplateError:
+        return TemplateError(f"template: {self.name}:{1 + self.text.count(chr(10), 0, at)}: {message}")
+
+    def _plain(self, text: str, at: int) -> None:
+        if text:
+            self.tokens.append(Token("text", text, at))
+
+    def _action(self, start: int, at: int) -> int:
+        """Cuts what follows a {{; where the text goes on."""
+        text = self.text
+        if text.startswith("/*", at):
+            end = text.find("*/", at)
+            if end < 0:
+                raise self.error("unclosed comment", at)
+            after = self._right(end + 2)
+            if not after:
+                raise self.error("comment ends before closing delimiter", at)
+            return after
+        self.tokens.append(Token("{{", "{{", start))
+        spaced = False
+        while not (after := self._right(at)):
+            char = text[at : at + 1]
+            if not char:
+                raise self.error("unclosed action", at)
+            if char in SPACES:
+                at, spaced = at + 1, True
                 continue
-            node = self.text_or_action()
-            if isinstance(node, (nodes.Else, nodes.End)):
-                raise self.error(f"unexpected {node}")
-            root.append(node)
-        self.define(self.name, root)
-        return self.trees
+            token = self._token(char, at, spaced)
+            self.tokens.append(token)
+            at, spaced = token.end, False
+        self.tokens.append(Token("}}", "", at))
+        return after
 
-    # Tokens
+    def _right(self, at: int) -> int:
+        """Where the text goes on behind a right delimiter; 0 when there is none."""
+        text = self.text
+        if text.startswith("}}", at):
+            return at + 2
+        if text[at : at + 1] in (*SPACES,) and text.startswith("-}}", at + 1):
+            at += 4
+            while text[at : at + 1] in (*SPACES,):
+                at += 1
+            return at
+        return 0
 
-    def next(self) -> Token:
-        token = self.peek()
-        self.next_index += 1
+    def _token(self, char: str, at: int, spaced: bool) -> Token:
+        text = self.text
+        if char in "()|,=":
+            return Token(char, char, at, spaced)
+        if text.startswith(":=", at):
+            return Token(":=", ":=", at, spaced)
+        if char in '"`':
+            return Token("string", text[at : self._end_of_string(char, at)], at, spaced)
+        if char.isdigit() or (char in "+-." and text[at + 1 : at + 2].isdigit()):
+            end = at + 1
+            while _is_word(more := text[end : end + 1]) or more == "." or text[end - 1 : end + 1] in _EXPONENTS:
+                end += 1
+            return Token("number", text[at:end], at, spaced)
+        end = at + 1 if char in ".$" else at
+        while _is_word(text[end : end + 1]):
+            end += 1
+        if end == at:
+            raise self.error(f"unexpected {quoted(char)} in action", at)
+        after = text[end : end + 1]
+        if after and after not in SPACES + ".,|:)(=" and not text.startswith("}}", end):
+            raise self.error(f"bad character U+{ord(after):04X} '{after}'", end)
+        kind = {".": "field", "$": "variable"}.get(char, "word")
+        return Token(kind, text[at:end], at, spaced)
+
+    def _end_of_string(self, mark: str, at: int) -> int:
+        escape, kind, forbidden = ("\\", "quoted", ("", "\n")) if mark == '"' else ("", "raw quoted", ("",))
+        end = at + 1
+        while (char := self.text[end : end + 1]) != mark:
+            if char in forbidden:
+                raise self.error(f"unterminated {kind} string", at)
+            end += 2 if char == escape else 1
+        return end + 1
+
+
+_EXPONENTS = ("e+", "e-", "E+", "E-")
+
+
+def _is_word(char: str) -> bool:
+    """Whether it is a letter, a digit or an underscore; there is none at the end of the text."""
+    return char == "_" or char.isalnum()
+
+
+class Parser(_Lexer):
+    """`trees`: the template's own, under its name, and those that it defines."""
+
+    def __init__(self, name: str, text: str, functions: Container[str]) -> None:
+        """Raises TemplateError."""
+        super().__init__(name, text)
+        self._functions = functions
+        self._next = 0
+        self._variables = ["$"]
+        self._loops = 0
+        self.trees: dict[str, Body] = {}
+        body, end = self._body()
+        if end:
+            raise self.error(f"unexpected {{{{{end}}}}}", self._peek().at)
+        self.trees[name] = body
+
+    def _peek(self) -> Token:
+        return self.tokens[min(self._next, len(self.tokens) - 1)]
+
+    def _take(self) -> Token:
+        token = self._peek()
+        self._next += 1
         return token
 
-    def peek(self) -> Token:
-        """The token that comes next: the last one over and over at the end, so that back() works there too."""
-        token = self.tokens[min(self.next_index, len(self.tokens) - 1)]
-        self.line = token.line
-        return token
+    def _takes(self, *kinds: str) -> bool:
+        """Takes the next token if it is one of these."""
+        found = self._peek().kind in kinds
+        self._next += found
+        return found
 
-    def skip_space(self) -> None:
-        while self.peek().kind == lexer.SPACE:
-            self.next_index += 1
-
-    def next_solid(self) -> Token:
-        """The next token that is not a space."""
-        self.skip_space()
-        return self.next()
-
-    def peek_solid(self) -> Token:
-        self.skip_space()
-        return self.peek()
-
-    def back(self) -> None:
-        self.next_index -= 1
-
-    def expect(self, kind: str, context: str) -> Token:
-        token = self.next_solid()
+    def _expect(self, kind: str, context: str) -> Token:
+        token = self._take()
         if token.kind != kind:
-            raise self.unexpected(token, context)
+            raise self._unexpected(token, context)
         return token
 
-    def error(self, message: str) -> TemplateError:
-        return TemplateError(f"template: {self.name}:{self.line}: {message}")
-
-    def unexpected(self, token: Token, context: str) -> TemplateError:
-        if token.kind != lexer.ERROR:
-            return self.error(f"unexpected {token} in {context}")
-        extra = ""
-        if self.action_line not in (0, token.line):
-            extra = f" in action started at {self.name}:{self.action_line}"
-            if token.text.endswith(" action"):
-                extra = extra.removeprefix(" in action")
-        return self.error(f"{token}{extra}")
-
-    def deeper(self) -> None:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise self.error(f"nested more than {MAX_DEPTH} levels deep")
+    def _unexpected(self, token: Token, context: str) -> TemplateError:
+        shown = quoted(token.text or token.kind) if token.kind else "EOF"
+        return self.error(f"unexpected {shown}" + (f" in {context}" if token.kind else ""), token.at)
 
     # Text and actions
 
-    def define(self, name: str, body: nodes.Nodes) -> None:
-        if name not in self.trees or _is_empty(self.trees[name]):
-            self.trees[name] = body
-        elif not _is_empty(body):
-            raise self.error(f"template: multiple definition of template {quote(name)}")
-
-    def at_definition(self) -> bool:
-        """Whether {{define comes next; when it does, takes it."""
-        start = self.next_index
-        if self.next().kind == lexer.LEFT and self.next_solid().kind == "define":
-            return True
-        self.next_index = start
-        return False
-
-    def definition(self) -> None:
-        context = "define clause"
-        token = self.next_solid()
-        if token.kind not in (lexer.STRING, lexer.RAW_STRING):
-            raise self.unexpected(token, context)
-        name = self.unquoted(token)
-        self.expect(RIGHT, context)
-        self.define(name, self.own_body(context))
-
-    def own_body(self, context: str) -> nodes.Nodes:
-        """The body of a define or a block: it sees no variables but $, and no range around it."""
-        outer = self.variables, self.ranges
-        self.variables, self.ranges = ["$"], 0
-        body, end = self.body()
-        if not isinstance(end, nodes.End):
-            raise self.error(f"unexpected {end} in {context}")
-        self.variables, self.ranges = outer
-        return body
-
-    def body(self) -> tuple[nodes.Nodes, nodes.Else | nodes.End]:
-        found: nodes.Nodes = []
-        self.deeper()
-        while self.peek_solid().kind != lexer.EOF:
-            node = self.text_or_action()
-            if isinstance(node, (nodes.Else, nodes.End)):
-                self.depth -= 1
-                return found, node
-            found.append(node)
-        raise self.error("unexpected EOF")
-
-    def text_or_action(self) -> nodes.Element | nodes.Else | nodes.End:
-        token = self.next_solid()
-        if token.kind == lexer.TEXT:
-            return nodes.Text(token.position, token.text)
-        if token.kind == lexer.LEFT:
-            self.action_line = token.line
-            node = self.action()
-            self.action_line = 0
-            return node
-        raise self.unexpected(token, "input")
-
-    def action(self) -> nodes.Element | nodes.Else | nodes.End:
-        token = self.next_solid()
-        match token.kind:
-            case "if" | "with" | "range":
-                return self.branch(token.kind)
-            case "end":
-                return nodes.End(self.expect(RIGHT, "end").position)
-            case "else":
-                return self.else_action()
-            case "template":
-                return self.template_action()
-            case "block":
-                return self.block_action()
-            case "break":
-                return nodes.Break(self.loop_word(token))
-            case "continue":
-                return nodes.Continue(self.loop_word(token))
-        self.back()
-        # Variables declared here stay known until the enclosing {{end}}.
-        return nodes.Action(self.peek().position, self.pipeline("command", RIGHT))
-
-    def loop_word(self, word: Token) -> int:
-        shown = f"{{{{{word.text}}}}}"
-        token = self.next_solid()
-        if token.kind != RIGHT:
-            raise self.unexpected(token, shown)
-        if not self.ranges:
-            raise self.error(f"{shown} outside {{{{range}}}}")
-        return word.position
-
-    def else_action(self) -> nodes.Else:
-        token = self.peek_solid()
-        if token.kind in ("if", "with"):
-            return nodes.Else(token.position, token.kind)
-        return nodes.Else(self.expect(RIGHT, "else").position, "")
-
-    def branch(self, word: str) -> nodes.Branch:
-        known = len(self.variables)
-        pipe = self.pipeline(word, RIGHT)
-        self.ranges += word == "range"
-        body, end = self.body()
-        self.ranges -= word == "range"
-        otherwise: nodes.Nodes | None = None
-        if isinstance(end, nodes.Else):
-            if end.follows == word and word != "range":
-                # {{else if}} is {{else}}{{if}} with one {{end}} for both.
-                self.next_solid()
-                self.deeper()
-                otherwise = [self.branch(word)]
-                self.depth -= 1
+    def _body(self) -> tuple[Body, str]:
+        """Up to the {{end}} or {{else}} that ends it, or to the end of the text; and which it was."""
+        body: Body = []
+        while token := self._take():
+            if token.kind != "{{":
+                if not token.kind:
+                    break
+                body.append(Node("text", token.at, token.text))
+                continue
+            word = self._peek()
+            if word.kind != "word" or word.text not in KEYWORDS:
+                body.append(self._pipe("command", "}}"))
+                continue
+            self._next += 1
+            if word.text == "end":
+                self._expect("}}", "end")
+                return body, "end"
+            if word.text == "else":
+                return body, "else"
+            if word.text != "define":
+                body.append(self._action_of(word))
             else:
-                otherwise, end = self.body()
-                if not isinstance(end, nodes.End):
-                    raise self.error(f"expected end; found {end}")
-        del self.variables[known:]
-        return nodes.Branch(word, pipe, body, otherwise)
+                name = self._name("define clause")
+                self._expect("}}", "define clause")
+                self._define(name)
+        return body, ""
 
-    def template_action(self) -> nodes.Invocation:
-        context = "template clause"
-        token = self.next_solid()
-        name = self.template_name(token, context)
-        pipe = None
-        if self.next_solid().kind != RIGHT:
-            self.back()
-            pipe = self.pipeline(context, RIGHT)
-        return nodes.Invocation(token.position, name, quote(name), pipe)
+    def _action_of(self, word: Token) -> Node:
+        if word.text in ("if", "with", "range"):
+            return self._branch(word)
+        if word.text in ("break", "continue"):
+            self._expect("}}", f"{{{{{word.text}}}}}")
+            if not self._loops:
+                raise self.error(f"{{{{{word.text}}}}} outside {{{{range}}}}", word.at)
+            return Node(word.text, word.at, f"{{{{{word.text}}}}}")
+        name = self._name(f"{word.text} clause")
+        pipe = [] if word.text == "template" and self._takes("}}") else [self._pipe(f"{word.text} clause", "}}")]
+        if word.text == "block":
+            self._define(name)
+        return Node("template", word.at, f"{{{{template {quoted(name)}}}}}", name, pipe)
 
-    def block_action(self) -> nodes.Invocation:
-        context = "block clause"
-        token = self.next_solid()
-        name = self.template_name(token, context)
-        pipe = self.pipeline(context, RIGHT)
-        self.define(name, self.own_body(context))
-        return nodes.Invocation(token.position, name, quote(name), pipe)
+    def _name(self, context: str) -> str:
+        return _unquoted(self._expect("string", context).text)
 
-    def template_name(self, token: Token, context: str) -> str:
-        if token.kind not in (lexer.STRING, lexer.RAW_STRING):
-            raise self.unexpected(token, context)
-        return self.unquoted(token)
+    def _define(self, name: str) -> None:
+        """A body of its own: it sees no variables but $, and no range around it."""
+        outer = self._variables, self._loops
+        self._variables, self._loops = ["$"], 0
+        body, end = self._body()
+        if end != "end":
+            raise self.error(f"unexpected {(end and f'{{{{{end}}}}}') or 'EOF'}", self._peek().at)
+        self._variables, self._loops = outer
+        self.trees[name] = body
+
+    def _branch(self, word: Token) -> Node:
+        known = len(self._variables)
+        pipe = self._pipe(word.text, "}}")
+        self._loops += word.text == "range"
+        body, end = self._body()
+        self._loops -= word.text == "range"
+        otherwise: Body = []
+        if end == "else":
+            following = self._peek()
+            if following.text == word.text != "range":
+                self._next += 1  # {{else if}} is {{else}}{{if}} with one {{end}} for both
+                otherwise, end = [self._branch(following)], "end"
+            else:
+                self._expect("}}", "else")
+                otherwise, end = self._body()
+        if end != "end":
+            raise self.error(f"expected end; found {{{{{end}}}}}" if end else "unexpected EOF", self._peek().at)
+        del self._variables[known:]
+        return Node(word.text, pipe.at, pipe.text, (body, otherwise), [pipe])
 
     # Pipelines
 
-    def pipeline(self, context: str, end: str) -> nodes.Pipe:
-        self.deeper()
-        pipe = nodes.Pipe(self.peek_solid().position)
-        self.declarations(pipe, context)
-        while True:
-            token = self.next_solid()
-            if token.kind == end:
-                self.check(pipe, context)
-                self.depth -= 1
-                return pipe
-            if token.kind not in OPERANDS:
-                raise self.unexpected(token, context)
-            self.back()
-            pipe.commands.append(self.command())
+    def _pipe(self, context: str, end: str) -> Node:
+        start = self._peek().at
+        declared, assigns = self._declared(context)
+        commands = [self._command(context)]
+        while self._takes("|"):
+            commands.append(self._command(context))
+        stop = self._expect(end, context).at
+        return Node("pipe", start, self.text[start:stop].strip(SPACES), (declared, assigns), commands)
 
-    def declarations(self, pipe: nodes.Pipe, context: str) -> None:
+    def _declared(self, context: str) -> tuple[list[str], bool]:
         """`$x :=`, `$x =`, and in a range `$i, $x :=`."""
-        while self.peek_solid().kind == lexer.VARIABLE:
-            start = self.next_index
-            variable = self.next()
-            token = self.next_solid()
-            if token.kind in ("=", ":="):
-                pipe.assigns = token.kind == "="
-                pipe.declared.append(nodes.Variable(variable.position, variable.text))
-                self.variables.append(variable.text)
-                return
-            if token.kind != lexer.OTHER or token.text != ",":
-                self.next_index = start
-                return
-            pipe.declared.append(nodes.Variable(variable.position, variable.text))
-            self.variables.append(variable.text)
-            if context != "range" or len(pipe.declared) >= 2:
-                raise self.error(f"too many declarations in {context}")
-            if self.peek_solid().kind not in (lexer.VARIABLE, RIGHT, ")"):
-                raise self.error("range can only initialize variables")
+        start, names = self._next, []
+        while self._peek().kind == "variable":
+            names.append(self._take().text)
+            if self._takes(":=", "="):
+                assigns = self.tokens[self._next - 1].kind == "="
+                if not assigns:
+                    self._variables += names
+                return names, assigns
+            if not self._takes(","):
+                break
+            if context != "range" or len(names) == 2:
+                raise self.error(f"too many declarations in {context}", self._peek().at)
+        self._next = start
+        return [], False
 
-    def check(self, pipe: nodes.Pipe, context: str) -> None:
-        if not pipe.commands:
-            raise self.error(f"missing value for {context}")
-        for stage, command in enumerate(pipe.commands[1:], 2):
-            if isinstance(command.arguments[0], (nodes.Bool, nodes.Dot, nodes.Nil, nodes.Number, nodes.String)):
-                raise self.error(f"non executable command in pipeline stage {stage}")
+    def _command(self, context: str) -> Node:
+        start = self._peek().at
+        operands: Body = []
+        while self._peek().kind not in _ENDS:
+            if operands and not self._peek().spaced:
+                raise self._unexpected(self._peek(), "operand")
+            operands.append(self._operand())
+        if not operands:
+            raise self.error(f"missing value for {context}", start)
+        end = self.tokens[self._next - 1]
+        return Node("command", start, self.text[start : end.end], None, operands)
 
-    def command(self) -> nodes.Command:
-        command = nodes.Command(self.peek_solid().position, [])
-        while True:
-            self.skip_space()
-            operand = self.operand()
-            if operand is not None:
-                command.arguments.append(operand)
-            token = self.next()
-            if token.kind == lexer.SPACE:
-                continue
-            if token.kind in (RIGHT, ")"):
-                self.back()
-            elif token.kind != "|":
-                raise self.unexpected(token, "operand")
-            break
-        if not command.arguments:
-            raise self.error("empty command")
-        return command
+    def _operand(self) -> Node:
+        token = self._take()
+        start, text = token.at, token.text
+        if token.kind == "(":
+            inner = self._pipe("parenthesized pipeline", ")")
+            names, at = self._fields()
+            return (
+                Node("chain", at, self.text[start : self.tokens[self._next - 1].end], names, [inner])
+                if names
+                else inner
+            )
+        if token.kind == "string":
+            return Node("constant", start, text, _unquoted(text))
+        if token.kind == "number":
+            return Node("constant", start, text, self._number(token))
+        if token.kind == "field" and text == ".":
+            return Node("dot", start, text)
+        if token.kind in ("field", "variable"):
+            if token.kind == "variable" and text not in self._variables:
+                raise self.error(f"undefined variable {quoted(text)}", start)
+            names, at = self._fields()
+            whole = self.text[start : self.tokens[self._next - 1].end]
+            return Node(token.kind, at if names else start, whole, [text.lstrip("."), *names])
+        if text in ("true", "false"):
+            return Node("constant", start, text, text == "true")
+        if text == "nil":
+            return Node("nil", start, text)
+        if token.kind != "word":
+            raise self._unexpected(token, "operand")
+        if text not in self._functions:
+            raise self.error(f"function {quoted(text)} not defined", start)
+        return Node("function", start, text, text)
 
-    def operand(self) -> nodes.Operand | None:
-        node = self.term()
-        if node is None or self.peek().kind != lexer.FIELD:
-            return node
-        position = self.peek().position
-        fields = []
-        while self.peek().kind == lexer.FIELD:
-            fields.append(self.next().text[1:])
-        if isinstance(node, nodes.Field):
-            return nodes.Field(position, (*node.names, *fields))
-        if isinstance(node, nodes.Variable):
-            return nodes.Variable(position, node.name, tuple(fields))
-        if isinstance(node, (nodes.Bool, nodes.String, nodes.Number, nodes.Nil, nodes.Dot)):
-            raise self.error(f"unexpected . after term {quote(str(node))}")
-        return nodes.Chain(position, node, tuple(fields))
+    def _fields(self) -> tuple[list[str], int]:
+        """The fields that follow at once, and where the first of them is."""
+        at, names = self._peek().at, []
+        while self._peek().kind == "field" and not self._peek().spaced and len(self._peek().text) > 1:
+            names.append(self._take().text[1:])
+        return names, at
 
-    def term(self) -> nodes.Operand | None:
-        token = self.next_solid()
-        match token.kind:
-            case lexer.IDENTIFIER:
-                if token.text not in self.functions:
-                    raise self.error(f"function {quote(token.text)} not defined")
-                return nodes.Identifier(token.position, token.text)
-            case ".":
-                return nodes.Dot(token.position)
-            case "nil":
-                return nodes.Nil(token.position)
-            case lexer.VARIABLE:
-                if token.text not in self.variables:
-                    raise self.error(f"undefined variable {quote(token.text)}")
-                return nodes.Variable(token.position, token.text)
-            case lexer.FIELD:
-                return nodes.Field(token.position, (token.text[1:],))
-            case lexer.BOOL:
-                return nodes.Bool(token.position, token.text == "true")
-            case lexer.NUMBER | lexer.CHARACTER:
-                return self.number(token)
-            case lexer.STRING | lexer.RAW_STRING:
-                return nodes.String(token.position, token.text, self.unquoted(token))
-            case "(":
-                return self.pipeline("parenthesized pipeline", ")")
-        self.back()
-        return None
-
-    def unquoted(self, token: Token) -> str:
+    def _number(self, token: Token) -> int | float:
         try:
-            return unquote(token.text)
-        except TemplateError as error:
-            raise self.error(str(error)) from None
-
-    def number(self, token: Token) -> nodes.Number:
-        text = token.text
-        if token.kind == lexer.CHARACTER:
-            try:
-                character = unquote(text)
-            except TemplateError:
-                character = ""
-            if len(character) != 1:
-                raise self.error(f"malformed character constant: {text}") from None
-            return nodes.Number(token.position, text, ord(character), ord(character))
-        try:
-            value = _number(text)
-        except OverflowError:
-            raise self.error(f"integer overflow: {quote(text)}") from None
+            return int(token.text, 0)
         except ValueError:
-            raise self.error(f"illegal number syntax: {quote(text)}") from None
-        if isinstance(value, int):
-            return nodes.Number(token.position, text, value, value)
-        whole = isinstance(value, float) and value.is_integer() and abs(value) < 1 << 63
-        return nodes.Number(token.position, text, value, int(value) if whole else None)  # type: ignore[arg-type]
+            pass
+        try:
+            return float(token.text)
+        except ValueError:
+            raise self.error(f"illegal number syntax: {quoted(token.text)}", token.at) from None
 
 
-def _number(text: str) -> int | float | complex:
-    """A Go number. The lexer lets through more than there is: raises ValueError for what is none.
-
-    Raises OverflowError for an integer of more than 64 bits, and, as Go does, for digits that its base does not have.
-    """
-    digits = text.lstrip("+-")
-    if text.endswith("i"):
-        return complex(text[:-1].replace("_", "") + "j")
-    prefix = digits[:2].lower()
-    if prefix == "0x" and ("." in text or "p" in text.lower()):
-        if "p" not in text.lower():
-            raise ValueError(text)
-        return float.fromhex(text.replace("_", ""))
-    if "." in text or ("e" in text.lower() and prefix != "0x"):
-        return float(text)
-    if prefix in ("0x", "0o", "0b"):
-        value = int(text, 0)
-    elif len(digits) > 1 and digits.startswith("0"):  # Go's old octal
-        if "8" in digits or "9" in digits:
-            raise OverflowError(text)
-        value = int(text, 8)
-    else:
-        value = int(text)
-    if not -(1 << 63) <= value < 1 << 64:
-        raise OverflowError(text)
-    return value
-
-
-def _is_empty(body: nodes.Nodes) -> bool:
-    return all(isinstance(node, nodes.Text) and not node.text.strip() for node in body)
+def _unquoted(literal: str) -> str:
+    """What a string, or a raw one in backquotes, stands for."""
+    body = literal[1:-1]
+    if literal[0] == "`" or "\\" not in body:
+        return body
+    return body.encode("latin-1", "backslashreplace").decode("unicode_escape")

@@ -96,7 +96,6 @@ class Copies:
         below = Tree() if files.link else tree
         job = {
             "kind": "copy files",
-            "root": mounts_of(self._workspace.mounts(below, draft)),
             "excluded": excluded,
             "destination": destination,
             "chown": files.chown,

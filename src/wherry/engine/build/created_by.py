@@ -74,7 +74,7 @@ def _health(check: object) -> str:
     """As Go prints the struct."""
     if not isinstance(check, HealthConfig):
         return "NONE"
-    times = " ".join(f'"{_duration(each)}"' for each in (check.interval, check.timeout, check.start_period))
+    times = " ".join(f'"{_duration(each)}"' for each in (check.interval, check.timeout, check.start_period, check.start_interval))
     return f"&{{{_words(check.test)} {times} '\\x{check.retries:02x}'}}"
 
 
