@@ -8,6 +8,7 @@ BuildKit is used, whose rules are today's: DOCKER names a command line that has 
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,8 @@ from tests.support.image_facts import facts, restore_modes  # noqa: E402  # the 
 DOCKER = os.environ.get("DOCKER", "docker")
 CASES = PROJECT / "tests" / "integration" / "builds"
 BASE = PROJECT / ".cache" / "busybox.image.tar"
+
+_LIST = re.compile(r"\[\n[^][{}]*\]")
 
 
 def main() -> None:
@@ -48,8 +51,12 @@ def write(case: Path) -> None:
             return
         subprocess.run([DOCKER, "save", "--output", archive, "build-facts"], check=True)
         text = json.dumps(facts(archive, BASE), indent=1, ensure_ascii=False)
-        (case / "facts.json").write_text(text + "\n")
+        (case / "facts.json").write_text(_LIST.sub(_on_one_line, text) + "\n")
         print(case.name)
+
+
+def _on_one_line(found: re.Match[str]) -> str:
+    return json.dumps(json.loads(found[0]), ensure_ascii=False)
 
 
 if __name__ == "__main__":

@@ -47,3 +47,8 @@ for architecture in i386 arm64; do
     scripts/base_image.sh $architecture >/dev/null ||
         echo "going on without a Debian for $architecture: the tests that need it are skipped" >&2
 done
+
+if ! command -v docker-compose >/dev/null; then
+    scripts/packages.sh install docker-compose ||
+        echo "going on without docker-compose: the tests that need it are skipped" >&2
+fi

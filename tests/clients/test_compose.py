@@ -61,7 +61,13 @@ def compose(engine: Engine, busybox: str, tmp_path: Path, port: int) -> Iterator
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "Dockerfile").write_text(_DOCKERFILE)
     (tmp_path / "docker-compose.yml").write_text(_PROJECT % port)
-    environment = {**os.environ, "DOCKER_HOST": engine.host, "COMPOSE_PROJECT_NAME": "harbour", "DOCKER_BUILDKIT": "0"}
+    environment = {
+        **os.environ,
+        "DOCKER_HOST": engine.host,
+        "COMPOSE_PROJECT_NAME": "harbour",
+        "DOCKER_BUILDKIT": "0",
+        "COMPOSE_API_VERSION": "1.44",  # the last one whose images have a ContainerConfig, which this Compose looks into
+    }
 
     def run(*arguments: str) -> str:
         finished = subprocess.run(

@@ -25,7 +25,19 @@ CONFIG = (
     "Healthcheck", "OnBuild",
 )  # fmt: skip
 
+# What the contexts' files of these names are to have: git keeps no more of a mode than whether a file is executable.
+_MODES = {"a.txt": 0o640, "c.txt": 0o600}
+
 _XATTR = "SCHILY.xattr."
+
+
+def restore_modes(context: Path) -> None:
+    """Gives a checked-out context the modes that the facts were made with."""
+    for path in context.rglob("*"):
+        if path.is_dir():
+            path.chmod(0o755)
+        elif not path.is_symlink():
+            path.chmod(_MODES.get(path.name, 0o755 if path.stat().st_mode & 0o100 else 0o644))
 
 
 def facts(archive: Path, base: Path) -> dict[str, Any]:

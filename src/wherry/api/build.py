@@ -34,7 +34,7 @@ async def build(request: Request, engine: Engine) -> web.StreamResponse:
     """POST /build. The body is a tar, unless ``remote`` says where the context is."""
     asked = _read(request, engine)
     events = _events(request, engine, asked)
-    if request.http.headers.get("Accept") == _OWN_EVENTS:
+    if _is_own(request):
         return await response.stream(request, build_stream.own(events), response.JSON)
     return await response.stream(request, build_stream.classic(events, quiet=request.flag("q")), response.JSON)
 
@@ -72,6 +72,11 @@ def _events(request: Request, engine: Engine, asked: BuildRequest) -> AsyncItera
     return engine.builder.from_stream(asked, request.body())
 
 
+def _is_own(request: Request) -> bool:
+    """Whether wherry's own client asks."""
+    return request.http.headers.get("Accept") == _OWN_EVENTS
+
+
 def _check_directory(request: Request, directory: str) -> str:
     """Only who could read it anyway may name a directory of this machine, and it must be the one that was meant."""
     if not _is_trusted(request):
@@ -105,6 +110,7 @@ def _is_trusted(request: Request) -> bool:
 def _read(request: Request, engine: Engine) -> BuildRequest:
     """The query. Raises InvalidParameter."""
     given = request.text("given")
+    cache_from = tuple(_json(request, "cachefrom", list[str], []))
     return BuildRequest(
         dockerfile=request.text("dockerfile"),
         tags=tuple(tag for tag in request.texts("t") if tag),
@@ -114,7 +120,8 @@ def _read(request: Request, engine: Engine) -> BuildRequest:
         build_args=_json(request, "buildargs", dict[str, str | None], {}),
         labels=_json(request, "labels", dict[str, str], {}),
         extra_hosts=_extra_hosts(request),
-        cache_from=tuple(_json(request, "cachefrom", list[str], [])),
+        cache_from=cache_from,
+        only_cache_from=bool(cache_from) and not _is_own(request),
         security=tuple(_json(request, "securityopt", list[str], [])),
         no_cache=request.flag("nocache"),
         pull=request.flag("pull"),

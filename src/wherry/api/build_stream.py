@@ -12,6 +12,7 @@ from wherry.model.errors import EngineError
 
 _encode = msgspec.json.Encoder().encode
 _SHORT = 12
+_BRIGHT_RED, _PLAIN = "\x1b[91m", "\x1b[0m"  # how the classic builder marks what a step says on standard error
 
 
 async def own(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
@@ -110,6 +111,8 @@ class _Classic:
             case progress.Running():
                 self._container = event.container[:_SHORT]
                 return self._say(f" ---> Running in {self._container}\n")
+            case progress.Printed(stream=2):
+                return self._say(f"{_BRIGHT_RED}{event.text}{_PLAIN}")
             case progress.Printed():
                 return self._say(event.text)
             case progress.Pulled():

@@ -44,6 +44,15 @@ class CommandError(Exception):
         self.text, self.code = text, code
 
 
+def refuse_content_trust(options: Options) -> None:
+    """Raises CommandError for somebody who relies on docker's signatures of images."""
+    if not options["disable-content-trust"]:
+        raise CommandError(
+            "content trust is not supported: wherry cannot check or make the signatures of images "
+            "(--disable-content-trust does without them)"
+        )
+
+
 class Arguments:
     """How many arguments a command takes; `most` None is any number."""
 

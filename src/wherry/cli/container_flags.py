@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from wherry.cli import values
-from wherry.cli.flags import Flag, duration, integer, pairs, size, string, strings, switch, unsigned
+from wherry.cli.flags import Flag, content_trust, duration, integer, pairs, size, string, strings, switch, unsigned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def container_flags() -> list[Flag]:
             "devices.operations_per_second",
             show="[]",
         ),
-        switch("disable-content-trust", "", "Skip image verification", True),
+        content_trust("Skip image verification"),
         strings("dns", "", "Set custom DNS servers", _syntax("networks.ip_address")),
         strings("dns-opt", "", "Set DNS options", hidden=True, store="dns-option"),
         strings("dns-option", "", "Set DNS options"),

@@ -14,6 +14,8 @@ and is given an `Options`: `options["force"]`, `options.changed("signal")`, `opt
 
 from __future__ import annotations
 
+import os
+
 from wherry.cli import values
 
 TYPE_CHECKING = False
@@ -61,6 +63,12 @@ class Flag:
 def switch(name: str, short: str, usage: str, default: bool = False, **more: Any) -> Flag:
     """True or false; given alone it is true."""
     return Flag(name, short, usage, "", default, _boolean, show="true" if default else "", **more)
+
+
+def content_trust(usage: str) -> Flag:
+    """--disable-content-trust: on, unless docker's variable asks for the signatures of images to be checked."""
+    wanted = os.environ.get("DOCKER_CONTENT_TRUST", "") not in ("", "0", "f", "F", "false", "False", "FALSE")
+    return switch("disable-content-trust", "", usage, not wanted)
 
 
 def string(name: str, short: str, usage: str, default: str = "", **more: Any) -> Flag:

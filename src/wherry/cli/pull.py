@@ -6,7 +6,7 @@ import os
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import Command, CommandError, exactly
+from wherry.cli.command import Command, CommandError, exactly, refuse_content_trust
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ DEFAULT_TAG = "latest"
 def run_pull(session: Session, options: Options) -> None:
     from wherry.cli.auth import header
 
+    refuse_content_trust(options)
     reference = _name(options.arguments[0])
     every, quiet = options["all-tags"], options["quiet"]
     if every and (reference.tag or reference.digest):
@@ -44,6 +45,7 @@ def run_pull(session: Session, options: Options) -> None:
 def run_push(session: Session, options: Options) -> None:
     from wherry.cli.auth import header
 
+    refuse_content_trust(options)
     reference = _name(options.arguments[0])
     every, quiet = options["all-tags"], options["quiet"]
     if every and reference.tag:
@@ -57,12 +59,18 @@ def run_push(session: Session, options: Options) -> None:
     messages = session.client.images.push(
         reference.repository,
         "" if every else reference.tag,
-        platform=options["platform"],
+        platform=_platform(options["platform"]),
         auth=header(session.config, reference.domain),
     )
     _show(messages, quiet)
     if quiet:
         print(_whole(reference))
+
+
+def _platform(text: str) -> dict[str, str]:
+    """{"os": "linux", "architecture": "arm", "variant": "v7"} of "linux/arm/v7"; {} of nothing."""
+    parts = text.split("/") if "/" in text or not text else ["linux", text]
+    return dict(zip(("os", "architecture", "variant"), filter(None, parts), strict=False))
 
 
 def _show(messages: Iterable[dict[str, Any]], quiet: bool) -> None:
@@ -99,7 +107,7 @@ PULL = Command(
     run_pull,
     flags=[
         flags.switch("all-tags", "a", "Download all tagged images in the repository"),
-        flags.switch("disable-content-trust", "", "Skip image verification", True),
+        flags.content_trust("Skip image verification"),
         flags.string("platform", "", "Set platform if server is multi-platform capable"),
         flags.switch("quiet", "q", "Suppress verbose output"),
     ],
@@ -112,7 +120,7 @@ PUSH = Command(
     run_push,
     flags=[
         flags.switch("all-tags", "a", "Push all tags of an image to the repository"),
-        flags.switch("disable-content-trust", "", "Skip image signing", True),
+        flags.content_trust("Skip image signing"),
         flags.string(
             "platform",
             "",

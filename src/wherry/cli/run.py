@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.cli.command import Command, CommandError, at_least
+from wherry.cli.command import Command, CommandError, at_least, refuse_content_trust
 from wherry.cli.container_config import build
 from wherry.cli.container_flags import container_flags
 from wherry.cli.flags import string, switch
@@ -137,8 +137,7 @@ def _configure(session: Session, options: Options, command: str) -> Body:
                 f'"--{name}" is only supported on a Docker daemon running on windows, '
                 "but the Docker daemon is running on linux"
             )
-    if not options["disable-content-trust"]:
-        raise CommandError("content trust is not supported: images are not signed in a way that wherry can verify")
+    refuse_content_trust(options)
     if options["kernel-memory"]:
         print("WARNING: --kernel-memory has no effect: kernels no longer have that limit", file=sys.stderr)
     image, *words = options.arguments

@@ -436,7 +436,9 @@ class Images:
         headers = {"X-Registry-Auth": auth} if auth else {}
         return self._client.request("POST", "/images/create", query=query, headers=headers).values()
 
-    def push(self, repository: str, tag: str, *, platform: str = "", auth: str = "") -> Iterator[dict[str, Any]]:
+    def push(
+        self, repository: str, tag: str, *, platform: dict[str, str] | None = None, auth: str = ""
+    ) -> Iterator[dict[str, Any]]:
         """POST /images/NAME/push: the progress, message by message. Without a tag, all are pushed."""
         query = {"tag": tag or None, "platform": platform or None}
         # Docker's engine wants the header even when it is empty.

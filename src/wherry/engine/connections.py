@@ -23,7 +23,7 @@ from wherry.model.network import Attachment, EndpointSettings, Network, Networki
 from wherry.network import bridges, upstream
 from wherry.network.directory import Directory
 from wherry.network.names import Asker, NameService
-from wherry.network.rules import Link
+from wherry.network.ruleset import Link
 from wherry.runtime.monitors import Monitor, StartError
 from wherry.runtime.spec import Interface
 

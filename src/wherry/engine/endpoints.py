@@ -52,7 +52,7 @@ def connect(container: Container, network: Network, fabric: Fabric) -> None:
     settings.network_id, settings.endpoint_id = network.id, os.urandom(32).hex()
     settings.mac_address = attachment.asked_mac or _mac(network, settings)
     settings.dns_names = names(container, settings) if not network.is_predefined else None
-    attachment.host_interface = f"veth{settings.endpoint_id[:7]}" if network.driver == "bridge" else ""
+    attachment.host_interface = fabric.host_interface(settings.endpoint_id) if network.driver == "bridge" else ""
     attachment.interface = (settings.driver_opts or {}).get(options.ENDPOINT_INTERFACE) or _free_name(
         container, network
     )

@@ -20,7 +20,8 @@ from wherry.network import addresses, bridges
 from wherry.network.addresses import AddressError, IpNetwork, Pool
 from wherry.network.bridges import BridgeError, Device
 from wherry.network.neighbours import Neighbours
-from wherry.network.rules import BridgeRules, Rules
+from wherry.network.rules import Rules
+from wherry.network.ruleset import BridgeRules, Subnet
 
 log = logging.getLogger("wherry.network")
 
@@ -34,7 +35,7 @@ class Fabric:
 
     def __init__(self, engine_id: str, data_root: str, exec_root: str) -> None:
         self._engine_id = engine_id
-        instance = "" if data_root == DEFAULT_ROOT else hashlib.sha256(data_root.encode()).hexdigest()[:6]
+        self._instance = instance = "" if data_root == DEFAULT_ROOT else hashlib.sha256(data_root.encode()).hexdigest()[:6]
         self._default_bridge = f"wherry{instance}" if instance else _DEFAULT_BRIDGE
         self._forwarding_mark = f"{exec_root}/forwarding"
         self._pools: dict[str, list[Pool]] = {}
@@ -102,6 +103,10 @@ class Fabric:
             return named
         return self._default_bridge if network.name == "bridge" else f"br-{network.id[:12]}"
 
+    def host_interface(self, endpoint_id: str) -> str:
+        """What the host's end of a container's interface is called."""
+        return f"veth{self._instance[:4]}{endpoint_id[:7]}"
+
     def parent(self, network: Network) -> tuple[str, bool]:
         """The host's interface that a macvlan or ipvlan network is on, and whether it is made for it."""
         named = network.options.get("parent", "")
@@ -148,8 +153,13 @@ class Fabric:
             self.rules.add_bridge(
                 BridgeRules(
                     name,
-                    tuple(str(pool.subnet) for pool in pools),
-                    masquerade=options.truth(network.options, options.MASQUERADE, default=True),
+                    tuple(
+                        Subnet(
+                            str(pool.subnet),
+                            masquerade=options.truth(network.options, options.MASQUERADE, default=True),
+                        )
+                        for pool in pools
+                    ),
                     internal=network.internal,
                     icc=options.truth(network.options, options.ICC, default=True),
                 )

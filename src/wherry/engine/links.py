@@ -9,7 +9,7 @@ from wherry.engine.port_bindings import parse_port
 from wherry.engine.roster import Live, Roster
 from wherry.model.container import Container
 from wherry.model.errors import InvalidParameter, NotFound
-from wherry.network.rules import Link
+from wherry.network.ruleset import Link
 
 _DEFAULT = ("bridge", "default")
 _NOT_PASSED_ON = ("PATH", "HOME", "HOSTNAME", "TERM")

@@ -12,7 +12,7 @@ from wherry.model.network import EndpointSettings, Network
 from wherry.network import bridges
 from wherry.network.forwarder import Forwarder
 from wherry.network.ports import Held, Ports, PortTaken
-from wherry.network.rules import Published
+from wherry.network.ruleset import Published
 
 log = logging.getLogger("wherry.network")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from wherry.engine import progress
+from wherry.engine import platforms, progress
 from wherry.engine.events import Events
 from wherry.engine.progress import Message, Meter, Tell, status, step
 from wherry.engine.transfers import short
@@ -51,29 +51,28 @@ class Pushes:
         self._events = events
         self._registries = registries
 
-    def push(self, name: str, tag: str = "", credentials: Credentials = NOBODY) -> AsyncIterator[Message]:
+    def push(
+        self, name: str, tag: str = "", platform: str = "", credentials: Credentials = NOBODY
+    ) -> AsyncIterator[Message]:
         """The progress of a push. Without a tag, all tags that the repository has here are pushed.
 
-        Raises NotFound at once for an image that is not here; EngineErrors as it goes.
+        Raises InvalidReference at once; NotFound for an image that is not here, or is for another ``platform``, and
+        other EngineErrors as it goes, since that is where clients expect them.
         """
         wanted = reference.parse(name)
         if wanted.digest:
             raise InvalidParameter("cannot push a digest reference")
         if tag:
             wanted = reference.tagged(wanted.name, tag)
-        jobs = [self._job(found, image_id) for found, image_id in self._meant(wanted)]
-        return progress.stream(lambda tell: self._push(wanted, jobs, credentials, tell))
+        return progress.stream(lambda tell: self._push(wanted, platform, credentials, tell))
 
     def _meant(self, wanted: Reference) -> list[tuple[Reference, str]]:
-        images = self._store.images
-        if wanted.tag:
-            image_id = images.resolve(wanted)
-            if image_id is None:
-                raise NotFound(f"tag does not exist: {wanted.familiar}")
-            return [(wanted, image_id)]
-        found = images.tags(wanted.name)
-        if not found:
+        tags = self._store.images.tags(wanted.name)
+        if not tags:
             raise NotFound(f"An image does not exist locally with the tag: {wanted.familiar_name}")
+        found = [each for each in tags if wanted.tag in ("", each[0].tag)]
+        if not found:
+            raise NotFound(f"tag does not exist: {wanted.familiar}")
         return found
 
     def _job(self, name: Reference, image_id: str) -> _Job:
@@ -95,8 +94,11 @@ class Pushes:
         written = msgspec.json.encode(Manifest(config=config, layers=layers))
         return images.keep_document(image.id, written, manifests.MANIFEST), manifests.MANIFEST
 
-    async def _push(self, wanted: Reference, jobs: list[_Job], credentials: Credentials, tell: Tell) -> None:
+    async def _push(self, wanted: Reference, platform: str, credentials: Credentials, tell: Tell) -> None:
         tell(status(f"The push refers to repository [{wanted.name}]"))
+        jobs = [self._job(found, image_id) for found, image_id in self._meant(wanted)]
+        for job in jobs:
+            platforms.check(job.image, job.name.familiar, platform)
         async with Session(self._registries, credentials) as session:
             repository = Repository(session, wanted.domain, wanted.path, pushing=True)
             sent: set[str] = set()

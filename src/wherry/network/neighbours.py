@@ -9,21 +9,9 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
-from wherry.linux import nftables
 from wherry.linux.errors import SyscallError
-from wherry.linux.nftables import (
-    ACCEPT,
-    BRIDGE,
-    DROP,
-    FORWARD,
-    Nftables,
-    compare,
-    counter,
-    input_interface,
-    interface_name,
-    output_interface,
-    verdict,
-)
+from wherry.linux.nft_expressions import ACCEPT, DROP, comes_by, counter, leaves_by, verdict
+from wherry.linux.nftables import BRIDGE, FORWARD, Nftables, Table
 
 _DOCKER_USER = "DOCKER-USER"
 _LEGACY = (("iptables-legacy", "/proc/net/ip_tables_names"), ("ip6tables-legacy", "/proc/net/ip6_tables_names"))
@@ -56,35 +44,33 @@ class Neighbours:
 
     def _update(self, bridges: Sequence[str]) -> None:
         requests = []
-        wanted = {f"{self._mark}:{bridge}": interface_name(bridge) for bridge in bridges}
-        for family, table, chain in self._places():
+        wanted = {f"{self._mark}:{bridge}": bridge for bridge in bridges}
+        for table, chain in self._places():
             missing = dict(wanted)
-            for rule in self._firewall.rules(family, table):
+            for rule in self._firewall.rules(table):
                 if rule.comment.startswith(f"{self._mark}:"):
                     if rule.chain == chain and rule.comment in wanted:
                         missing.pop(rule.comment, None)
                     else:
-                        requests.append(nftables.delete_rule(family, table, rule.chain, rule.handle))
-            for comment, name in missing.items():
-                for interface in (input_interface, output_interface):
-                    match = (interface(), compare(name), counter(), verdict(ACCEPT))
-                    requests.append(nftables.rule(family, table, chain, *match, comment=comment, at_the_top=True))
+                        requests.append(table.delete_rule(rule.chain, rule.handle))
+            for comment, bridge in missing.items():
+                for match in (comes_by(bridge), leaves_by(bridge)):
+                    expressions = (match, counter(), verdict(ACCEPT))
+                    requests.append(table.rule(chain, *expressions, comment=comment, at_the_top=True))
         if requests:
             self._firewall.commit(*requests)
 
-    def _places(self) -> list[tuple[int, str, str]]:
-        """(family, table, chain) of where to insert: the chains that would drop, or have our rules already."""
+    def _places(self) -> list[tuple[Table, str]]:
+        """Where to insert, the table and the chain: those that would drop, or have our rules already."""
         found = []
         for base in self._firewall.base_chains():
-            if base.hook != FORWARD or base.family == BRIDGE:
+            if base.hook != FORWARD or base.table.family == BRIDGE:
                 continue
-            ours = any(
-                rule.comment.startswith(f"{self._mark}:") for rule in self._firewall.rules(base.family, base.table)
-            )
+            ours = any(rule.comment.startswith(f"{self._mark}:") for rule in self._firewall.rules(base.table))
             if base.policy != DROP and not ours:
                 continue
-            chains = self._firewall.chains(base.family, base.table)
-            found.append((base.family, base.table, _DOCKER_USER if _DOCKER_USER in chains else base.name))
+            chains = self._firewall.chains(base.table)
+            found.append((base.table, _DOCKER_USER if _DOCKER_USER in chains else base.name))
         return found
 
 

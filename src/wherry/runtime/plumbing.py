@@ -10,10 +10,11 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 
-from wherry.linux import namespaces, nftables, rtnetlink
+from wherry.linux import namespaces, rtnetlink
+from wherry.linux import nft_expressions as nft
 from wherry.linux.errors import SyscallError
 from wherry.linux.netlink import Request
-from wherry.linux.nftables import IPV4, Hook, Nftables
+from wherry.linux.nftables import IPV4, OUTPUT, Hook, Nftables, Table
 from wherry.linux.rtnetlink import Route
 from wherry.runtime.errors import StartError
 from wherry.runtime.spec import Interface
@@ -22,7 +23,7 @@ RESOLVER = "127.0.0.11"
 """Where containers find the name service, as with Docker."""
 
 _RESOLVER_PORT = 53
-_TABLE = "wherry"
+_TABLE = Table(IPV4, "wherry")
 _EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
 
 
@@ -172,28 +173,15 @@ def _bind_resolver(port: int) -> tuple[socket.socket, socket.socket]:
 def _redirect(udp: int, tcp: int) -> None:
     """What the namespace's processes send to 127.0.0.11:53 goes to these ports."""
     address = socket.inet_aton(RESOLVER)
+    requests = [_TABLE.create(), _TABLE.chain("resolver", Hook("nat", OUTPUT, -100))]
+    for protocol, port in ((socket.IPPROTO_UDP, udp), (socket.IPPROTO_TCP, tcp)):
+        asked = nft.load_destination(4) + nft.compare(address) + nft.is_protocol(protocol)
+        asked += nft.load_destination_port() + nft.compare(nft.be(_RESOLVER_PORT, 2))
+        target = nft.load_constant(address) + nft.load_constant(nft.be(port, 2), nft.FIRST + 1)
+        translate = nft.translate_destination(4, nft.FIRST, nft.FIRST + 1)
+        requests.append(_TABLE.rule("resolver", asked, target, translate))
     with Nftables() as firewall:
-        firewall.commit(
-            nftables.table(IPV4, _TABLE),
-            nftables.chain(IPV4, _TABLE, "resolver", Hook("nat", nftables.OUTPUT, -100)),
-            *(
-                nftables.rule(
-                    IPV4,
-                    _TABLE,
-                    "resolver",
-                    nftables.load_destination(4),
-                    nftables.compare(address),
-                    nftables.load_protocol(),
-                    nftables.compare(bytes([protocol])),
-                    nftables.load_destination_port(),
-                    nftables.compare(nftables.be(_RESOLVER_PORT, 2)),
-                    nftables.load_constant(address, nftables.FIRST),
-                    nftables.load_constant(nftables.be(port, 2), nftables.FIRST + 1),
-                    nftables.translate_destination(4, nftables.FIRST, nftables.FIRST + 1),
-                )
-                for protocol, port in ((socket.IPPROTO_UDP, udp), (socket.IPPROTO_TCP, tcp))
-            ),
-        )
+        firewall.commit(*requests)
 
 
 def _write_sysctl(name: str, value: str, *, optional: bool) -> None:

@@ -7,7 +7,7 @@ or made one. What the root holds is its builder's business; nothing in it is run
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from wherry.linux import paths
@@ -99,26 +99,25 @@ def copy(
     report: Report,
     *,
     root: Mounts,
-    source: dict[str, Any] | None,
-    patterns: list[str],
-    ignored: Patterns,
-    excluded: Patterns,
-    files: list[tuple[str, str]],
     destination: str,
     chown: str,
     chmod: str,
-    keep_owners: bool,
     parents: bool,
-    unpack: bool,
-) -> int:
-    """Copies sources, and ``files`` (name, content), into a root; how many there were."""
+    excluded: Patterns,
+    source: dict[str, Any] | None = None,
+    patterns: Iterable[str] = (),
+    ignored: Patterns = (),
+    keep_owners: bool = False,
+    unpack: bool = False,
+    files: Collection[tuple[str, str]] = (),
+) -> None:
+    """Copies what ``patterns`` mean in a source, or ``files`` (name, content), into a root."""
     for kind in ("gzip", "zstd") if unpack else ():
         compression.prepare(kind)
     tree = Tree(_open_source(source), Exclusions(ignored), Exclusions(excluded)) if source else None
     inside = enter(root)
     os.umask(0)
     owner: Owner | None = look_up_owner(inside, chown) if chown else None if keep_owners else (0, 0)
-    count = 0
     found = [each for pattern in patterns for each in tree.find(pattern)] if tree else []
     if len(found) + len(files) > 1 and not destination.endswith("/") and not os.path.isdir(destination):
         destination += "/"
@@ -126,14 +125,11 @@ def copy(
         copier = Copier(tree, owner=owner, mode=parse_mode(chmod), parents=parents, unpack=unpack)
         for each in found:
             copier.copy(each, destination)
-            count += 1
     if files:
         # Their owner is root, not the owner that unpacking keeps: they come from no archive.
         writer = Copier(tree or Tree(inside, Exclusions(), Exclusions()), owner=owner or (0, 0), mode=parse_mode(chmod))
         for name, content in files:
             writer.write(name, content.encode("utf-8", "surrogateescape"), destination)
-            count += 1
-    return count
 
 
 def make_directory(report: Report, *, root: Mounts, path: str, user: str) -> None:

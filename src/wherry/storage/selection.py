@@ -24,7 +24,7 @@ _CHUNK = 1 << 20
 _WILD = re.compile(r"[*?\[\\]")
 
 # [[negated, regular expression], …]: the last that matches a path decides.
-Patterns = list[tuple[bool, str]]
+Patterns = Iterable[tuple[bool, str]]
 
 
 class Exclusions:

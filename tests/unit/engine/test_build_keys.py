@@ -49,7 +49,7 @@ def test_history_reads_as_buildkit_writes_it() -> None:
     )
     assert created_by.configuration(ins.Expose(ports=()), config) == "EXPOSE map[53/udp:{} 80/tcp:{}]"
     assert created_by.configuration(ins.HealthCheck(test=()), config) == (
-        'HEALTHCHECK &{["CMD-SHELL" "true"] "1m30s" "0s" "0s" \'\\x03\'}'
+        'HEALTHCHECK &{["CMD-SHELL" "true"] "1m30s" "0s" "0s" "0s" \'\\x03\'}'
     )
     assert created_by.configuration(ins.Env(pairs=(Pair("a", "b c"),)), config) == "ENV a=b c"
     ran = created_by.run(["/bin/sh", "-c", "true"], {"A": "1", "B": None})

@@ -41,6 +41,7 @@ class Builder:
         self._given: dict[str, Given] = {}
         self._works: set[asyncio.Task[str]] = set()
         self._underway: set[asyncio.Future[None]] = set()
+        self._collecting: asyncio.Task[None] | None = None
 
     # --- build
 
@@ -106,7 +107,8 @@ class Builder:
             for name in names:
                 self._images.tag(image_id, name.familiar)
         yield progress.Built(image_id, [name.familiar for name in names])
-        await self._collect()
+        if self._collecting is None or self._collecting.done():
+            self._collecting = asyncio.create_task(self._collect())
 
     @contextlib.asynccontextmanager
     async def _is_underway(self) -> AsyncIterator[None]:
@@ -122,6 +124,8 @@ class Builder:
         """Ends the builds under way, with their containers."""
         for work in list(self._works):
             work.cancel()
+        if self._collecting is not None:
+            self._collecting.cancel()
         if self._underway:
             await asyncio.wait(set(self._underway), timeout=_PATIENCE)
 

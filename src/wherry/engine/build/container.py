@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from wherry.engine import clock, configuration, specification
+from wherry.engine import clock, configuration, platforms, specification
 from wherry.engine.build.request import Limits
 from wherry.engine.config import EngineConfig
 from wherry.engine.connections import Connections
@@ -41,6 +41,7 @@ class Command(msgspec.Struct, frozen=True):
     environment: tuple[str, ...]
     directory: str
     user: str
+    architecture: str
     network: str = ""
     insecure: bool = False
     extra_hosts: tuple[str, ...] = ()
@@ -84,7 +85,8 @@ class Containers:
             finally:
                 self._connections.ended(live)
         except StartError as error:
-            raise EngineError(f"failed to create task for container: {error.message}") from None
+            reason = f"{error.message}{platforms.advice(command.architecture)}"
+            raise EngineError(f"failed to create task for container: {reason}") from None
         finally:
             shutil.rmtree(f"{self._config.exec_root}/{container_id}", ignore_errors=True)
             self._staging.throw_away(files)
@@ -127,6 +129,7 @@ class Containers:
             image="",
             image_id="",
             chain_id="",
+            architecture=command.architecture,
             path=path,
             args=arguments,
             config=config,

@@ -102,27 +102,20 @@ class Copies:
             "chmod": files.chmod,
             "parents": isinstance(files, ins.Copy) and files.parents,
         }
-        for group in groups:
-            asked = {
+        parts: list[dict[str, object]] = [
+            {
                 "source": group.origin.describe(self._workspace),
                 "patterns": group.patterns,
                 "ignored": group.origin.ignored,
-                "files": [],
                 "keep_owners": group.origin.is_tree,
                 "unpack": group.unpack,
             }
-            await jobs.run(job | asked)
+            for group in groups
+        ]
         if files.heredocs:
-            written = [(heredoc.name, heredoc.content) for heredoc in files.heredocs]
-            asked = {
-                "source": None,
-                "patterns": [],
-                "ignored": [],
-                "files": written,
-                "keep_owners": False,
-                "unpack": False,
-            }
-            await jobs.run(job | asked)
+            parts.append({"files": [(heredoc.name, heredoc.content) for heredoc in files.heredocs]})
+        for part in parts:
+            await jobs.run(job | part | {"root": mounts_of(self._workspace.mounts(below, draft))})
         return draft
 
 

@@ -74,7 +74,8 @@ def _health(check: object) -> str:
     """As Go prints the struct."""
     if not isinstance(check, HealthConfig):
         return "NONE"
-    times = " ".join(f'"{_duration(each)}"' for each in (check.interval, check.timeout, check.start_period, check.start_interval))
+    durations = (check.interval, check.timeout, check.start_period, check.start_interval)
+    times = " ".join(f'"{_duration(each)}"' for each in durations)
     return f"&{{{_words(check.test)} {times} '\\x{check.retries:02x}'}}"
 
 

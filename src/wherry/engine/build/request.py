@@ -35,7 +35,8 @@ class Given(msgspec.Struct, frozen=True):
 class BuildRequest(msgspec.Struct, frozen=True):
     """``dockerfile`` is a path in the context. ``build_args`` without a value (None) are as if not given.
 
-    ``credentials`` are log-ins by the registries' domains.
+    ``credentials`` are log-ins by the registries' domains. ``cache_from`` are images that bring their cache along;
+    with ``only_cache_from`` a step must have been a step of one of them, as in Docker's classic builder.
     """
 
     dockerfile: str = "Dockerfile"
@@ -47,6 +48,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     labels: dict[str, str] = {}
     extra_hosts: tuple[str, ...] = ()
     cache_from: tuple[str, ...] = ()
+    only_cache_from: bool = False
     security: tuple[str, ...] = ()
     no_cache: bool = False
     pull: bool = False

@@ -56,6 +56,7 @@ class Runs:
             tuple(walker.arguments.run_environment(walker.config.env or ())),
             walker.working_directory,
             walker.config.user,
+            walker.outcome.platform[1],
             "" if network == "default" else network,
             run.security == "insecure",
             self._request.extra_hosts,

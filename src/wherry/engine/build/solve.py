@@ -16,7 +16,7 @@ from wherry.dockerfile.arguments import Platform
 from wherry.dockerfile.errors import DockerfileError
 from wherry.dockerfile.parser import Dockerfile, parse
 from wherry.dockerfile.stages import SCRATCH, Graph, Source, Stage, build_graph
-from wherry.engine import specification
+from wherry.engine import clock, specification
 from wherry.engine.build import progress, result
 from wherry.engine.build.cache_mounts import CacheMounts
 from wherry.engine.build.container import Containers
@@ -32,6 +32,7 @@ from wherry.engine.build.stage import Outcome, Plan, Walker
 from wherry.engine.system import ARCHITECTURES
 from wherry.model.config import ContainerConfig
 from wherry.model.errors import EngineError, InvalidParameter, NotFound
+from wherry.storage.build_cache import Record
 from wherry.storage.drafts import Tree, Workspace, top_of
 from wherry.storage.images import Image
 from wherry.storage.store import Store
@@ -68,6 +69,7 @@ class Solver:
         self._images: dict[tuple[str, str], asyncio.Future[Image]] = {}
         self._walks: dict[int, asyncio.Task[Outcome]] = {}
         self._walkers: list[Walker] = []
+        self._steps_allowed: set[tuple[str, str]] = set()  # of the images of --cache-from: created_by and created
         self._sources = Sources(workspace, store.build_cache)
         self._copies = Copies(workspace, self._sources, self._epoch)
         self._containers = containers
@@ -92,7 +94,7 @@ class Solver:
         if self._graph.unused:
             names = " ".join(self._graph.unused)
             self._tell(progress.Warned(f"One or more build-args [{names}] were not consumed"))
-        self._import_cache()
+        self._import_caches()
         self._tell(progress.Planned(self._count()))
         try:
             outcome = await self._walk_all()
@@ -150,7 +152,7 @@ class Solver:
             self._graph.arguments,
             escape=self._graph.escape,
             workspace=self._workspace,
-            cache=None if self._request.no_cache else self._store.build_cache,
+            find=self._find_step,
             epoch=self._epoch,
             tell=self._tell,
             plan=self._plan_step,
@@ -247,13 +249,24 @@ class Solver:
             raise (type(error)(f"{error.message}{hint}") if hint else error) from None
         return self._store.images.get(source.image)
 
-    def _import_cache(self) -> None:
+    # --- the cache
+
+    def _find_step(self, key: str) -> Record | None:
+        if self._request.no_cache:
+            return None
+        found = self._store.build_cache.find(key)
+        if found is not None and self._request.only_cache_from:
+            return found if (found.description, clock.rfc3339(found.created)) in self._steps_allowed else None
+        return found
+
+    def _import_caches(self) -> None:
         """What images brought along for --cache-from; those that are not here are as if not named."""
         for name in self._request.cache_from:
             try:
                 image = self._store.images.get(name)
             except (NotFound, InvalidParameter):
                 continue
+            self._steps_allowed |= {(entry.created_by, entry.created or "") for entry in image.config.history}
             document = msgspec.json.decode(self._store.images.raw(image.id))
             inline = document.get(result.INLINE_CACHE)
             if isinstance(inline, dict):

@@ -22,7 +22,7 @@ from wherry.engine.build.progress import Tell
 from wherry.model.config import ContainerConfig
 from wherry.model.image import History
 from wherry.storage import jobs
-from wherry.storage.build_cache import BuildCache, Record
+from wherry.storage.build_cache import Record
 from wherry.storage.drafts import Draft, Tree, Workspace
 
 
@@ -80,12 +80,12 @@ class Walker:
         *,
         escape: str,
         workspace: Workspace,
-        cache: BuildCache | None,
+        find: Callable[[str], Record | None],
         epoch: int | None,
         tell: Tell,
         plan: "Callable[[Walker, ins.Run | ins.Copy | ins.Add], Awaitable[Plan]]",
     ) -> None:
-        """``cache`` None looks nothing up. ``epoch`` is SOURCE_DATE_EPOCH, in nanoseconds."""
+        """``find`` looks a step's key up in the cache. ``epoch`` is SOURCE_DATE_EPOCH, in nanoseconds."""
         self.stage = stage
         self.outcome = outcome
         self.arguments = arguments
@@ -93,7 +93,7 @@ class Walker:
         self.step = first_step
         self._escape = escape
         self._workspace = workspace
-        self._cache = cache
+        self._look_up = find
         self._epoch = epoch
         self._tell = tell
         self._plan = plan
@@ -199,9 +199,7 @@ class Walker:
 
     def _find(self, inputs: str) -> Record | None:
         known = self.outcome.tree.known
-        if self._cache is None or known is None:
-            return None
-        found = self._cache.find(step_key(known, inputs))
+        found = self._look_up(step_key(known, inputs)) if known is not None else None
         if found is not None:
             self._workspace.hold(found.chain_id)
         return found

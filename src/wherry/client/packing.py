@@ -1,0 +1,92 @@
+"""A build's context as a tar, piece by piece as it is read: a folder without what its .dockerignore leaves out."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+
+from wherry.client.errors import ClientError
+from wherry.client.ignore import Ignore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PIECE = 1 << 20
+_IGNORE_FILE = ".dockerignore"
+_DEFAULT = "Dockerfile"
+
+
+def pack(directory: str, dockerfile: str = "", text: bytes | None = None) -> Iterator[bytes]:
+    """The Dockerfile ("" for the usual names) and .dockerignore are always in it: the engine needs them.
+
+    `text` is a Dockerfile from elsewhere, to be found under that name. Raises ClientError for what cannot be read.
+    """
+    name = dockerfile or _DEFAULT
+    ignore = _ignore_rules(directory, name)
+    needed = (name, _DEFAULT.lower(), _IGNORE_FILE, f"{name}{_IGNORE_FILE}")
+    try:
+        for path, member, facts in _walk(directory, "", ignore, needed):
+            yield from _member(path, member, facts)
+    except OSError as error:
+        raise ClientError(f"error reading the context: {error.filename}: {error.strerror}") from None
+    if text is not None:
+        header = tarfile.TarInfo(name)
+        header.size = len(text)
+        yield header.tobuf(tarfile.PAX_FORMAT) + text + bytes(-len(text) % tarfile.BLOCKSIZE)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _ignore_rules(directory: str, dockerfile: str) -> Ignore:
+    for name in (f"{dockerfile}{_IGNORE_FILE}", _IGNORE_FILE):
+        try:
+            with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as file:
+                return Ignore(file.read())
+        except OSError:
+            continue
+        except ValueError as error:
+            raise ClientError(f"{name}: {error}") from None
+    return Ignore("")
+
+
+def _walk(
+    directory: str, below: str, ignore: Ignore, needed: tuple[str, ...]
+) -> Iterator[tuple[str, str, os.stat_result]]:
+    with os.scandir(directory) as scanned:
+        entries = sorted(scanned, key=lambda entry: entry.name)
+    for entry in entries:
+        name = f"{below}{entry.name}"
+        facts = entry.stat(follow_symlinks=False)
+        left_out = ignore.leave_out(name) and name not in needed
+        if stat.S_ISSOCK(facts.st_mode) or (left_out and not stat.S_ISDIR(facts.st_mode)):
+            continue
+        if not left_out:
+            yield entry.path, name, facts
+        if stat.S_ISDIR(facts.st_mode) and not (left_out and ignore.leave_out_all(name)):
+            yield from _walk(entry.path, f"{name}/", ignore, needed)
+
+
+def _member(path: str, name: str, facts: os.stat_result) -> Iterator[bytes]:
+    header = tarfile.TarInfo(name)
+    header.mode, header.mtime = stat.S_IMODE(facts.st_mode), int(facts.st_mtime)
+    if stat.S_ISDIR(facts.st_mode):
+        header.type = tarfile.DIRTYPE
+    elif stat.S_ISLNK(facts.st_mode):
+        header.type, header.linkname = tarfile.SYMTYPE, os.readlink(path)
+    elif not stat.S_ISREG(facts.st_mode):
+        return  # devices and pipes are of no use in a context
+    else:
+        header.size = facts.st_size
+    yield header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    if not header.size:
+        return
+    with open(path, "rb", buffering=0) as file:
+        left = header.size
+        while left:
+            piece = file.read(min(left, _PIECE))
+            if not piece:
+                raise ClientError(f"{path}: became shorter while it was read")
+            left -= len(piece)
+            yield piece
+    yield bytes(-header.size % tarfile.BLOCKSIZE)
