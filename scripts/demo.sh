@@ -145,4 +145,34 @@ expect '^started$'
 expect '^bye$'
 run wherry rm painter clock
 
+title "Build an image from a Dockerfile, and publish its port"
+mkdir "$directory/harbour"
+cat >"$directory/harbour/Dockerfile" <<END
+FROM $image
+RUN echo "Ahoy from a published port" >/etc/motd
+COPY serve /usr/local/bin/serve
+EXPOSE 80
+CMD ["serve"]
+END
+cat >"$directory/harbour/serve" <<'END'
+#!/usr/bin/perl
+use IO::Socket::INET;
+my $listener = IO::Socket::INET->new(LocalPort => 80, Listen => 5) or die;
+syswrite STDOUT, "listening\n";
+while (my $client = $listener->accept) { open my $file, "<", "/etc/motd"; print {$client} <$file>; close $client }
+END
+chmod 755 "$directory/harbour/serve"
+run cat "$directory/harbour/Dockerfile"
+run wherry build --tag harbour "$directory/harbour"
+run wherry build --quiet --tag harbour "$directory/harbour" # all of it is in the cache
+note "$milliseconds ms"
+run wherry run --detach --name harbour --publish 127.0.0.1::80 harbour
+run wherry port harbour 80
+expect '^127.0.0.1:[0-9]+$'
+address=${output/://}
+grep -q listening < <(wherry logs --follow harbour) || fail "the container does not listen"
+run bash -c "cat </dev/tcp/$address"
+expect '^Ahoy from a published port$'
+run wherry rm --force harbour
+
 printf '\n%sAll of it worked.%s Next: wherry --help, or README.md\n' "$green" "$plain"

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 __all__ = [
     "TLS",
     "APIError",
+    "BuildFailed",
     "ClientError",
     "CommandFailed",
     "ConnectionFailed",
@@ -23,6 +24,7 @@ __all__ = [
 _PLACES = {
     "TLS": "host",
     "APIError": "errors",
+    "BuildFailed": "building",
     "ClientError": "errors",
     "CommandFailed": "containers",
     "ConnectionFailed": "errors",

@@ -68,6 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--log-driver", default=defaults.log_driver, help="how containers' output is kept unless they say otherwise")
     add("--log-opt", action="append", default=[], metavar="KEY=VALUE", help="an option of the log driver")
     add("--init", action="store_true", help="run an init in every container")
+    add("--icc", nargs="?", const=True, default=True, type=_boolean, metavar="BOOL",
+        help="--icc=false keeps containers on the default network apart, but for links")  # fmt: skip
+    add("--iptables", nargs="?", const=True, default=True, type=_boolean, metavar="BOOL",
+        help="--iptables=false makes no rules of the firewall: ports are forwarded by the engine")  # fmt: skip
     add("--insecure-registry", action="append", default=[], metavar="HOST", help="reach this registry without TLS")
     add("--registry-mirror", action="append", default=[], metavar="URL", help="ask here before Docker Hub")
     add("--tls", nargs="?", const=True, type=_boolean, metavar="BOOL",
@@ -128,6 +132,8 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _config(options: argparse.Namespace) -> EngineConfig:
+    if not options.icc and not options.iptables:
+        raise StartupError("--icc=false needs the firewall: leave out --iptables=false")
     defaults = EngineConfig()
     log_options = dict(_pair("log-opt", option).split("=", 1) for option in options.log_opt)
     if options.log_driver == defaults.log_driver:
@@ -142,6 +148,8 @@ def _config(options: argparse.Namespace) -> EngineConfig:
         log_driver=options.log_driver,
         log_options=log_options,
         init=options.init,
+        icc=options.icc,
+        iptables=options.iptables,
         debug=options.debug,
         insecure_registries=tuple(options.insecure_registry),
         registry_mirrors=tuple(options.registry_mirror),

@@ -1,15 +1,30 @@
 """Networks when the engine is killed, stopped, started again, and when somebody flushes the firewall."""
 
-import os
+import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+import pytest
 
 from tests.support.engine import Engine
-from tests.support.networks import instance
+from tests.support.networks import instance, interfaces, own_network
+from tests.support.outside import Outside, outside
 from tests.support.talking import address_of, connect, execute, free_port, inspect, listen, reach
 
 PATIENCE = 5.0
+
+
+@pytest.fixture(autouse=True)
+def _own_network() -> Iterator[None]:
+    with own_network():
+        yield
+
+
+@pytest.fixture
+def world() -> Iterator[Outside]:
+    with outside() as made:
+        yield made
 
 
 def until(holds: Callable[[], bool]) -> bool:
@@ -21,9 +36,8 @@ def until(holds: Callable[[], bool]) -> bool:
     return True
 
 
-def tables(engine: Engine) -> list[str]:
-    shown = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
-    return [line.split()[2] for line in shown.splitlines() if line.split()[2].startswith("wherry-")]
+def nft(*arguments: str) -> str:
+    return subprocess.run(["nft", *arguments], capture_output=True, text=True, check=True).stdout
 
 
 def test_after_a_kill_everything_goes_on_and_is_as_before(own_engine: Engine) -> None:
@@ -51,45 +65,75 @@ def test_after_a_kill_everything_goes_on_and_is_as_before(own_engine: Engine) ->
 
 def test_what_was_made_is_removed_when_nothing_runs(own_engine: Engine) -> None:
     engine = own_engine
-    before = set(os.listdir("/sys/class/net"))
-    known = set(tables(engine))
     engine.docker("network", "create", "net", check=True)
     engine.docker("run", "--rm", "--network", "net", "-p", "80", "busybox", "true", check=True)
-    assert set(tables(engine)) - known
+    assert f"wherry-{instance(engine.data_root)}" in nft("list", "tables")
     engine.stop()
-    assert not set(tables(engine)) - known
-    assert not [name for name in set(os.listdir("/sys/class/net")) - before if name.startswith("br-")]
+    assert nft("list", "tables") == ""
+    assert interfaces(engine.data_root) == []
     engine.start()
     engine.docker("run", "--rm", "--network", "net", "busybox", "true", check=True)
 
 
-def test_flushed_rules_are_put_back(own_engine: Engine) -> None:
+def test_flushed_rules_are_put_back(own_engine: Engine, world: Outside) -> None:
     engine, port = own_engine, free_port()
-    known = set(tables(engine))
     listen(engine, "server", "-p", f"{port}:80")
-    (table,) = set(tables(engine)) - known
-    subprocess.run(["nft", "flush", "table", "inet", table], check=True)
-    assert until(lambda: connect("127.0.0.1", port) == "server")
-    subprocess.run(["nft", "delete", "table", "inet", table], check=True)
-    assert until(lambda: connect("127.0.0.1", port) == "server")
+    table = f"wherry-{instance(engine.data_root)}"
+    for command in (("flush", "table", "inet", table), ("delete", "table", "inet", table), ("flush", "ruleset")):
+        nft(*command)
+        assert until(lambda: world.connect(world.host, port) == "server"), command
+    assert connect("127.0.0.1", port) == "server"
 
 
-def test_beside_a_firewall_that_drops_what_is_forwarded(own_engine: Engine) -> None:
-    engine, port = own_engine, free_port()
-    rules = "table inet wh-test-wall { chain forward { type filter hook forward priority 0; policy drop; }; }"
+UFW = """
+table ip filter {
+    chain ufw-before-forward { ct state established,related accept; icmp type echo-request accept; }
+    chain FORWARD { type filter hook forward priority 0; policy drop; jump ufw-before-forward; }
+}"""
+DOCKER = """
+table ip filter {
+    chain DOCKER-USER { counter return; }
+    chain DOCKER-FORWARD { iifname "docker0" accept; }
+    chain FORWARD { type filter hook forward priority 0; policy drop; jump DOCKER-USER; jump DOCKER-FORWARD; }
+}"""
+OWN = "table inet wall { chain forward { type filter hook forward priority 5; policy drop; }; }"
+
+
+def _raise_wall(kind: str) -> None:
+    if kind.startswith("iptables"):
+        if shutil.which(kind) is None:
+            pytest.skip(f"no {kind}")
+        subprocess.run([kind, "-w", "-P", "FORWARD", "DROP"], check=True)
+    else:
+        nft({"ufw": UFW, "docker": DOCKER, "own": OWN}[kind])
+
+
+def _wall(kind: str) -> str:
+    """The whole of the other firewall, as text."""
+    if kind.startswith("iptables"):
+        return subprocess.run([kind, "-S"], capture_output=True, text=True, check=True).stdout
+    return nft("list", "table", "inet" if kind == "own" else "ip", "wall" if kind == "own" else "filter")
+
+
+@pytest.mark.parametrize("kind", ["own", "ufw", "docker", "iptables-nft", "iptables-legacy"])
+def test_beside_a_firewall_that_drops_what_is_forwarded(own_engine: Engine, world: Outside, kind: str) -> None:
+    """Containers reach the outside, and are reached at their published ports, whoever comes first."""
+    engine, port, mark = own_engine, free_port(), f"wherry-{instance(own_engine.data_root)}:"
+    _raise_wall(kind)
     listen(engine, "server", "-p", f"{port}:80")
-    engine.docker("run", "-d", "--name", "client", "busybox", "sleep", "1000", check=True)
-    host = engine.request("GET", "/networks/bridge").body["IPAM"]["Config"][0]["Gateway"]
-    assert reach(engine, "client", host, port) == "server"
-    subprocess.run(["nft", rules], check=True)
-    try:
-        assert until(lambda: reach(engine, "client", host, port) == "server")
-        shown = subprocess.run(["nft", "list", "table", "inet", "wh-test-wall"], capture_output=True, text=True).stdout
-        assert f"wherry{instance(engine.data_root)}" in shown
-        engine.remove_containers()
-        engine.stop()
-        shown = subprocess.run(["nft", "list", "table", "inet", "wh-test-wall"], capture_output=True, text=True).stdout
-        assert f"wherry{instance(engine.data_root)}" not in shown
-        engine.start()
-    finally:
-        subprocess.run(["nft", "delete", "table", "inet", "wh-test-wall"], check=True)
+    assert world.connect(world.host, port) == "server"
+    assert reach(engine, "server", world.address, world.serve()) == world.host
+    if kind != "iptables-legacy":  # which tells nobody of changes
+        nft("flush", "ruleset")
+        _raise_wall(kind)
+        assert until(lambda: world.connect(world.host, port) == "server")
+    engine.docker("network", "create", "net", check=True)
+    listen(engine, "second", "--network", "net", "-p", "80")
+    second = int(inspect(engine, "second")["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"])
+    assert world.connect(world.host, second) == "second"
+    assert mark in _wall(kind)
+    engine.remove_containers()
+    engine.stop()
+    assert mark not in _wall(kind)
+    assert "DROP" in _wall(kind).upper()
+    engine.start()

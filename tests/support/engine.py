@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tests.support.networks import remove_networks
@@ -41,7 +42,7 @@ class Response(NamedTuple):
 class Engine:
     """A wherry daemon that belongs to the tests. ``host`` is what DOCKER_HOST would hold."""
 
-    def __init__(self, arguments: Sequence[str] = ()) -> None:
+    def __init__(self, arguments: Sequence[str] = (), environment: Mapping[str, str] = MappingProxyType({})) -> None:
         # /var/tmp, since an overlay's upper directory cannot be on every tmpfs, and a short path, since a unix socket's
         # path is at most 107 bytes.
         self.root = Path(tempfile.mkdtemp(prefix="wherry-", dir="/var/tmp"))
@@ -52,6 +53,7 @@ class Engine:
         self.host = f"unix://{self.socket}"
         self.log = self.root / "daemon.log"
         self._arguments = list(arguments)
+        self._environment = dict(environment)
         self._daemon: subprocess.Popen[bytes] | None = None
 
     @property
@@ -72,7 +74,7 @@ class Engine:
                 [sys.executable, "-m", "wherry.daemon", "-H", self.host, "--data-root", str(self.data_root),
                  "--exec-root", str(self.exec_root), "--ready-fd", str(ready_by_daemon), *self._arguments],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[ready_by_daemon],
-                env={**os.environ, MARK: self.mark}, start_new_session=True,
+                env={**os.environ, **self._environment, MARK: self.mark}, start_new_session=True,
             )  # fmt: skip
             os.close(ready_by_daemon)
             readable, _, _ = select.select([ready_file], [], [], START_SECONDS)

@@ -5,17 +5,20 @@ import contextlib
 import hashlib
 import http.client
 import http.server
+import io
 import json
-import shutil
 import socket
 import ssl
 import subprocess
+import tarfile
 import threading
 import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from tests.support import programs
 
 USER, PASSWORD = "captain", "s3cret:of the sea"
 _BCRYPT = "$2b$04$cSoKGGVEfv9rJhp6ftISauyO2FwoRlacRdsgzW8Xdz2F0N1YU5Jhy"  # of PASSWORD
@@ -47,7 +50,7 @@ class Registry:
         config.write_text(_CONFIG.format(root=directory, address=self.host, rest=rest))
         self._log = (directory / "log").open("wb")
         self._process = subprocess.Popen(
-            ["docker-registry", "serve", str(config)], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
+            [_program(), "serve", str(config)], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
         )
         self._wait()
 
@@ -146,7 +149,24 @@ DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
 def installed() -> bool:
-    return shutil.which("docker-registry") is not None
+    return programs.find("docker-registry") is not None
+
+
+def _program() -> str:
+    found = programs.find("docker-registry")
+    assert found is not None, "no docker-registry: scripts/fixtures.sh fetches one"
+    return found
+
+
+def tar_of(files: Mapping[str, bytes]) -> bytes:
+    """A layer of these files, which anybody may run."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o755
+            tar.addfile(entry, io.BytesIO(content))
+    return data.getvalue()
 
 
 def digest_of(data: bytes) -> str:
@@ -160,11 +180,14 @@ def free_port(address: str = "127.0.0.1") -> int:
         return port
 
 
-def with_tls(directory: Path, address: str = "127.0.0.1") -> tuple[Registry, Path]:
-    """A registry with TLS, and the authority that its certificate is from."""
+def with_tls(
+    directory: Path, address: str = "127.0.0.1", *, wants_certificates: bool = False
+) -> tuple[Registry, Path]:
+    """A registry with TLS, and the authority that its certificate is from, and those of its clients are to be."""
     directory.mkdir(parents=True, exist_ok=True)
     authority = make_certificates(directory, address)
-    rest = f"  tls: {{certificate: {directory}/server.pem, key: {directory}/server.key}}"
+    clients = f", clientcas: [{authority}]" if wants_certificates else ""
+    rest = f"  tls: {{certificate: {directory}/server.pem, key: {directory}/server.key{clients}}}"
     return Registry(directory, rest, address=address, tls=ssl.create_default_context(cafile=str(authority))), authority
 
 

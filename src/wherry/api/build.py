@@ -39,6 +39,11 @@ async def build(request: Request, engine: Engine) -> web.StreamResponse:
     return await response.stream(request, build_stream.classic(events, quiet=request.flag("q")), response.JSON)
 
 
+async def files(request: Request, engine: Engine) -> web.StreamResponse:
+    """GET /build/files, for wherry's own client: a tar of the files of ``image``, without what a container adds."""
+    return await response.stream(request, engine.builder.files(request.text("image")), response.TAR)
+
+
 class _GivenBody(msgspec.Struct):
     """``secrets`` are base64."""
 

@@ -37,7 +37,8 @@ async def distribution(request: Request, engine: Engine) -> web.Response:
 
 async def manifest(request: Request, engine: Engine) -> web.Response:
     """GET /distribution/{name}/manifest: wherry's own, for ``manifest inspect``"""
-    return response.json(await engine.registry.manifest(request.name, credentials(request)))
+    found = await engine.registry.manifest(request.name, credentials(request), insecure=request.flag("insecure"))
+    return response.json(found)
 
 
 async def push(request: Request, engine: Engine) -> web.StreamResponse:

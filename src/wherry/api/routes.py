@@ -101,6 +101,7 @@ ROUTES: dict[str, Handler] = {
     "POST /networks/{name}/disconnect": networks.disconnect,
     "GET /system/df": prune.disk_usage,
     "POST /build": build.build,
+    "GET /build/files": build.files,
     "POST /build/given": build.hold,
     "POST /build/prune": prune.build_cache,
     "GET /plugins": system.plugins,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import Command, between
+from wherry.cli.command import Command, CommandError, between
 from wherry.cli.formatting import (
     QUIET,
     RAW,
@@ -144,15 +144,18 @@ def _by_repository(names: list[str] | None) -> dict[str, list[str]]:
 
 def list_images(session: Session, options: Options) -> bool:
     """Prints the images, and says whether there were any."""
-    if options["tree"]:
-        from wherry.cli import image_tree
-
-        image_tree.show(session, options.arguments, all=options["all"], truncates=not options["no-trunc"])
-        return True
     filters: dict[str, list[str]] = options["filter"]
     if options.arguments:
         filters = {**filters, "reference": [*filters.get("reference", []), options.arguments[0]]}
-    found = session.client.images.list(all=options["all"], filters=filters)
+    found = session.client.images.list(all=options["all"], filters=filters, manifests=options["tree"])
+    if options["tree"]:
+        for other in ("digests", "format", "quiet"):
+            if options.changed(other):
+                raise CommandError(f"--{other} and --tree cannot be used together")
+        from wherry.cli import image_platforms
+
+        image_platforms.show(found, truncates=not options["no-trunc"])
+        return bool(found)
     quiet, digests = options["quiet"], options["digests"]
     format: str = options["format"] or ("" if quiet else str(session.config.get("imagesFormat") or "")) or TABLE
     format = _template(format, quiet, digests)
@@ -193,7 +196,7 @@ FLAGS = [
     flags.string("format", "", LISTING_FORMAT),
     flags.switch("no-trunc", "", "Don't truncate output"),
     flags.switch("quiet", "q", "Only show image IDs"),
-    flags.switch("tree", "", "Draw the images as the layers they share"),
+    flags.switch("tree", "", "List multi-platform images as a tree"),
 ]
 ALIASES = "wherry image ls, wherry image list, wherry images"
 

@@ -22,7 +22,9 @@ def run_inspect(session: Session, options: Options) -> None:
     from wherry.cli.reference import parse, tagged
     from wherry.client.client import quote
 
-    text = options.arguments[-1]
+    if len(options.arguments) > 1:
+        raise CommandError("wherry keeps no manifest lists of its own: name the manifest alone")
+    text = options.arguments[0]
     try:
         reference = parse(text)
     except ValueError as error:
@@ -33,7 +35,10 @@ def run_inspect(session: Session, options: Options) -> None:
     path = name.repository + (f"@{name.digest}" if name.digest else f":{name.tag}")
     auth = header(session.config, name.domain)
     found: dict[str, Any] = session.client.request(
-        "GET", f"/distribution/{quote(path, '/:@')}/manifest", headers={"X-Registry-Auth": auth} if auth else {}
+        "GET",
+        f"/distribution/{quote(path, '/:@')}/manifest",
+        query={"insecure": options["insecure"] or None},
+        headers={"X-Registry-Auth": auth} if auth else {},
     ).json()
     sys.stdout.write(_indented(_described(found) if options["verbose"] else found["Raw"]) + "\n")
 

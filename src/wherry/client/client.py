@@ -422,8 +422,13 @@ class Images:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def list(self, *, all: bool = False, filters: dict[str, list[str]] | None = None) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._client.get("/images/json", all=all or None, filters=filters or None)
+    def list(
+        self, *, all: bool = False, filters: dict[str, list[str]] | None = None, manifests: bool = False
+    ) -> list[dict[str, Any]]:
+        """GET /images/json; with `manifests`, what each image is for which platform."""
+        found: list[dict[str, Any]] = self._client.get(
+            "/images/json", all=all or None, filters=filters or None, manifests=manifests or None
+        )
         return found
 
     def inspect(self, image: str) -> dict[str, Any]:

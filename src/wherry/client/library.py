@@ -22,10 +22,13 @@ from wherry.client.images import Images
 from wherry.client.local import default_socket, named_by_environment, start_engine
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Self, Unpack
 
     from wherry.client.containers import Options
+    from wherry.client.images import Image
 
 __all__ = ["TLS", "Engine", "connect"]
 
@@ -136,6 +139,52 @@ class Engine:
             container.remove(force=True, volumes=True)
             raise
         return container
+
+    def build(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        tag: str | Sequence[str] = (),
+        *,
+        text: str | None = None,
+        dockerfile: str | os.PathLike[str] = "",
+        args: Mapping[str, str] | None = None,
+        target: str = "",
+        labels: Mapping[str, str] | None = None,
+        platform: str = "",
+        network: str = "",
+        cache_from: Sequence[str] = (),
+        no_cache: bool = False,
+        pull: bool = False,
+        output: Callable[[str], None] | None = None,
+    ) -> Image:
+        """Builds an image from the folder `path`, and from its Dockerfile, or from one that is given as a `text`.
+
+        `dockerfile` names another one than `path`/Dockerfile, also outside of the folder. `tag` is a name or several,
+        `args` are the build arguments. `output` is given what the build says, as it comes. Raises BuildFailed, whose
+        `exit_code` is that of the command which failed, and APIError; OSError for files that cannot be read.
+
+        >>> import wherry
+        >>> with wherry.connect() as engine:
+        ...     image = engine.build(text="FROM busybox\\nARG WHO\\nRUN echo hello $WHO > /hello", args={"WHO": "you"})
+        ...     engine.run(image.id, ["cat", "/hello"]).output
+        ...     image.remove()
+        'hello you\\n'
+        """
+        from wherry.client.building import build
+        from wherry.client.lean import dumps
+
+        query = {
+            "t": [tag] if isinstance(tag, str) else [*tag],
+            "buildargs": dict(args) if args else None,
+            "target": target or None,
+            "labels": dict(labels) if labels else None,
+            "platform": platform or None,
+            "networkmode": network or None,
+            "cachefrom": dumps([*cache_from]).decode() if cache_from else None,
+            "nocache": no_cache or None,
+            "pull": pull or None,
+        }
+        return build(self.client, path, text, dockerfile, query, output)
 
     def version(self) -> dict[str, Any]:
         """What the engine says of itself: `Version`, `ApiVersion`, `KernelVersion`…"""

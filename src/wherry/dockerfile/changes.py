@@ -24,12 +24,15 @@ def apply_changes(config: ContainerConfig, changes: Iterable[str]) -> ContainerC
     Raises DockerfileError, for an instruction that is not allowed with Docker's text: ``RUN is not a valid change
     command``.
     """
+    changes = list(changes)
     lexer = Lexer("\n".join(changes), "")
     instructions = []
     for statement in read_statements(lexer):
         if statement.keyword not in _ALLOWED:
             raise DockerfileError(f"{statement.written} is not a valid change command", statement.position)
         instructions.append(parse_statement(statement))
+    if changes and not instructions:
+        raise DockerfileError("file with no instructions", 1)
     command_set = False
     for instruction in instructions:
         variables = dict(variable.partition("=")[::2] for variable in config.env or ())

@@ -14,6 +14,8 @@ class EngineConfig(msgspec.Struct, frozen=True):
     log_options: dict[str, str] = msgspec.field(default_factory=lambda: {"max-size": "-1"})  # keep all, as Docker does
     stop_timeout: int = 10  # seconds between the stop signal and SIGKILL, Docker's figure
     init: bool = False
+    icc: bool = True  # containers on the default network reach each other
+    iptables: bool = True  # the firewall is used; the name is Docker's
     debug: bool = False
     insecure_registries: tuple[str, ...] = ()
     registry_mirrors: tuple[str, ...] = ()

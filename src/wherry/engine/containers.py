@@ -285,7 +285,10 @@ class Containers:
             raise InvalidParameter("Neither old nor new names may be empty")
         if names.check(new) == old:
             raise InvalidParameter("Renaming a container with the same name as its current name")
-        live.record.name = self._roster.reserve(new, live.record.id)
+        try:
+            live.record.name = self._roster.reserve(new, live.record.id)
+        except Conflict as error:
+            raise Conflict(f"Error when allocating new name: {error.message}") from None
         self._roster.release(old)
         self._connections.renamed(live)
         self._roster.save(live)

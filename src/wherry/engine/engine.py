@@ -51,8 +51,8 @@ class Engine:
         self.events = Events(database)
         self.volumes = Volumes(self._roster, store, self.events)
         engine_id = _engine_id(config.data_root)
-        fabric = Fabric(engine_id, config.data_root, config.exec_root)
-        self.networks = Networks(self._roster, database, fabric, self.events)
+        fabric = Fabric(engine_id, config)
+        self.networks = Networks(self._roster, database, fabric, self.events, icc=config.icc)
         self.connections = Connections(self._roster, self.networks, fabric, self.events, config.data_root)
         self._lifecycle = Lifecycle(
             config, self._roster, store, self.volumes, self.events, launcher, hierarchies, self.connections

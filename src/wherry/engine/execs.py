@@ -36,7 +36,7 @@ class Execs:
         record = ExecRecord(os.urandom(32).hex(), live, config)
         self._forget(live)
         self._execs[record.id] = live.execs[record.id] = record
-        self._tell(record, f"exec_create: {' '.join(config.cmd)}")
+        self._tell(record, f"exec_create: {config.cmd[0]} {' '.join(config.cmd[1:])}")
         return record.id
 
     def get(self, exec_id: str) -> ExecRecord:
@@ -62,7 +62,7 @@ class Execs:
             config = msgspec.structs.replace(config, console_size=console_size)
         record.started = True
         streams = None if detach else (config.attach_stdin, config.attach_stdout, config.attach_stderr)
-        self._tell(record, f"exec_start: {' '.join(config.cmd)}")
+        self._tell(record, f"exec_start: {config.cmd[0]} {' '.join(config.cmd[1:])}")
         process = specification.exec_process(live.record, config)
         try:
             started, sock = await self._containers.monitor(live).exec(exec_id, process, streams)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 
 from wherry.engine import network_options as options
+from wherry.engine.config import EngineConfig
 from wherry.linux import nftables
 from wherry.linux.errors import SyscallError
 from wherry.linux.nftables import NEWGEN, Nftables, table_name
@@ -21,11 +22,11 @@ from wherry.network.addresses import AddressError, IpNetwork, Pool
 from wherry.network.bridges import BridgeError, Device
 from wherry.network.neighbours import Neighbours
 from wherry.network.rules import Rules
-from wherry.network.ruleset import BridgeRules, Subnet
+from wherry.network.ruleset import BridgeRules
 
 log = logging.getLogger("wherry.network")
 
-DEFAULT_ROOT = "/var/lib/wherry"
+_DEFAULT_ROOT = EngineConfig().data_root
 _DEFAULT_BRIDGE = "wherry0"
 _CALM = 0.05  # seconds without a change by others before their changes are looked at
 
@@ -33,23 +34,25 @@ _CALM = 0.05  # seconds without a change by others before their changes are look
 class Fabric:
     """``instance`` tells engines of one machine from each other: "" for the one with the default data root."""
 
-    def __init__(self, engine_id: str, data_root: str, exec_root: str) -> None:
+    def __init__(self, engine_id: str, config: EngineConfig) -> None:
         self._engine_id = engine_id
-        self._instance = instance = "" if data_root == DEFAULT_ROOT else hashlib.sha256(data_root.encode()).hexdigest()[:6]
+        self._instance = instance = (
+            "" if config.data_root == _DEFAULT_ROOT else hashlib.sha256(config.data_root.encode()).hexdigest()[:6]
+        )
         self._default_bridge = f"wherry{instance}" if instance else _DEFAULT_BRIDGE
-        self._forwarding_mark = f"{exec_root}/forwarding"
+        self._forwarding_mark = f"{config.exec_root}/forwarding"
         self._pools: dict[str, list[Pool]] = {}
         self._networks: dict[str, Network] = {}
         self._made: set[str] = set()
         self._mtus: dict[str, int] = {}
         self.on_settled: Callable[[Network], None] = lambda network: None
         table = f"wherry-{instance}" if instance else "wherry"
-        self.rules: Rules | None = Rules(table)
-        if not self.rules.is_supported():
+        self.rules = Rules(table) if config.iptables else None
+        if self.rules is not None and not self.rules.is_supported():
             self.rules.close()
             self.rules = None
-            log.warning("this kernel has no nftables: published ports are forwarded by the engine itself, and networks "
-                        "are neither kept apart nor masqueraded")  # fmt: skip
+            log.warning("this kernel has no nftables, so no firewall rules are made: published ports are forwarded by "
+                        "the engine itself, and containers reach nothing outside")  # fmt: skip
         self._neighbours = Neighbours(table)
         self._watch: Nftables | None = None
         self._calm: asyncio.TimerHandle | None = None
@@ -123,6 +126,10 @@ class Fabric:
         """Has everything that a container on the network needs be there. Raises EngineError."""
         if network.id in self._made:
             return
+        if self.rules is None and not options.truth(network.options, options.ICC, default=True):
+            raise EngineError(
+                f"network {network.name} cannot keep its containers apart: no firewall rules are made here"
+            )
         try:
             if network.driver == "bridge":
                 self._make_bridge(network)
@@ -141,27 +148,22 @@ class Fabric:
         if network.name == "bridge" and not bridges.exists(name):
             self._settle_default(network)
         pools = self.pools(network)
-        inhibited = options.truth(network.options, options.INHIBIT_IPV4, default=False)
-        own = tuple(
-            f"{pool.gateway}/{pool.length}" for pool in pools if not (inhibited and pool.subnet.version == 4)
-        )  # fmt: skip
-        for version in sorted({pool.subnet.version for pool in pools}):
-            self._forward(version)
+        without = {version for version in (4, 6) if options.gateway_mode(network, version) == "isolated"}
+        if options.truth(network.options, options.INHIBIT_IPV4, default=False):
+            without.add(4)
+        own = tuple(f"{pool.gateway}/{pool.length}" for pool in pools if pool.subnet.version not in without)
         self._mtus[network.id] = options.mtu(network) or bridges.host_mtu()
         bridges.make(Device(name, network.id, self._mtus[network.id], own))
         if self.rules is not None:
+            for version in sorted({pool.subnet.version for pool in pools}):
+                self._forward(version, self.rules)
             self.rules.add_bridge(
                 BridgeRules(
                     name,
-                    tuple(
-                        Subnet(
-                            str(pool.subnet),
-                            masquerade=options.truth(network.options, options.MASQUERADE, default=True),
-                        )
-                        for pool in pools
-                    ),
+                    tuple(options.subnet(network, pool.subnet) for pool in pools),
                     internal=network.internal,
                     icc=options.truth(network.options, options.ICC, default=True),
+                    trusted=options.trusted(network),
                 )
             )
             if not network.internal:
@@ -213,14 +215,14 @@ class Fabric:
 
     # --- forwarding
 
-    def _forward(self, version: int) -> None:
+    def _forward(self, version: int, rules: Rules) -> None:
         """Makes this host a router. One that was none before goes on being none between its other interfaces."""
         if not bridges.forwards(version):
             with open(self._forwarding_mark, "a", encoding="ascii") as file:
                 file.write(f"{version} {' '.join(bridges.interfaces())}\n")
             bridges.set_forwarding(version, on=True)
-        if self.rules is not None and version in self._switched_on():
-            self.rules.keep_apart(version, self._switched_on()[version])
+        if version in self._switched_on():
+            rules.keep_apart(version, self._switched_on()[version])
 
     def _stop_forwarding(self) -> None:
         for version in self._switched_on():

@@ -210,7 +210,7 @@ class Lifecycle:
         resolve(live.exit_waiters, (ended.code, ended.error))
 
     def _release_volumes(self, live: Live) -> None:
-        if self._volumes.uses_plugins(live.record.mounts):
+        if any(point.type == "volume" for point in live.record.mounts):
             self.spawn(self._volumes.unmount(live.record.id, live.record.mounts))
 
     async def restart_later(self, live: Live) -> None:

@@ -153,8 +153,9 @@ def _test(roster: Roster, store: Store, name: str, values: list[str]) -> Callabl
                 for network, settings in record.networks.items()
             )
         case "publish" | "expose":
-            ports = [_ports(value) for value in values]
-            return lambda record: any(wanted & _ports_of(record, name) for wanted in ports)
+            wanted = set().union(*map(_ports, values))
+            side = "PublicPort" if name == "publish" else "PrivatePort"
+            return lambda record: any(f"{port.get(side)}/{port['Type']}" in wanted for port in _published(record))
         case "volume":
             return lambda record: any(
                 value in (point.name, point.destination) for value in values for point in record.mounts
@@ -163,9 +164,6 @@ def _test(roster: Roster, store: Store, name: str, values: list[str]) -> Callabl
             for value in values:
                 if value != "none" and value not in list(HealthStatus):
                     raise InvalidParameter(f"unrecognized filter value for health: {value}")
-            for value in values:
-                if value not in ("none", *HealthStatus):
-                    raise InvalidParameter(f"Unrecognised filter value for health: {value}")
             return lambda record: (record.state.health.status if record.state.health else "none") in values
         case "is-task":
             return lambda record: not boolean(name, values)
@@ -201,9 +199,3 @@ def _ports(value: str) -> set[str]:
     if not first.isdigit() or (last and not last.isdigit()):
         raise InvalidParameter(f"invalid port: {value}")
     return {f"{port}/{protocol or 'tcp'}" for port in range(int(first), min(int(last or first), 65535) + 1)}
-
-
-def _ports_of(record: Container, name: str) -> set[str]:
-    if name == "publish":
-        return set(record.host_config.port_bindings)
-    return set(record.config.exposed_ports or {})

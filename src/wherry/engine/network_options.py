@@ -6,6 +6,7 @@ from wherry.linux.rtnetlink import IPVLAN_MODES, MACVLAN_MODES
 from wherry.model.errors import InvalidParameter, NotFound, NotSupported
 from wherry.model.network import Network, NetworkCreate
 from wherry.network.addresses import AddressError, IpNetwork, address_of, network_of, overlap
+from wherry.network.ruleset import Subnet
 
 _PREFIX = "com.docker.network."
 NAME = f"{_PREFIX}bridge.name"
@@ -18,12 +19,16 @@ INTERFACE_PREFIX = f"{_PREFIX}container_iface_prefix"
 ENDPOINT_INTERFACE = f"{_PREFIX}endpoint.ifname"
 ENDPOINT_SYSCTLS = f"{_PREFIX}endpoint.sysctls"
 
-OF_THE_DEFAULT_BRIDGE = {
-    f"{_PREFIX}bridge.default_bridge": "true",
-    ICC: "true",
-    MASQUERADE: "true",
-    HOST_BINDING: "0.0.0.0",
+_GATEWAY_MODE = {4: f"{_PREFIX}bridge.gateway_mode_ipv4", 6: f"{_PREFIX}bridge.gateway_mode_ipv6"}
+_HOST_ADDRESS = {4: f"{_PREFIX}host_ipv4", 6: f"{_PREFIX}host_ipv6"}
+_TRUSTED = f"{_PREFIX}bridge.trusted_host_interfaces"
+_OF_BRIDGES = {
+    *(NAME, MTU, MASQUERADE, ICC, HOST_BINDING, INHIBIT_IPV4, INTERFACE_PREFIX, _TRUSTED),
+    *_GATEWAY_MODE.values(),
+    *_HOST_ADDRESS.values(),
 }
+_MODES = ("nat", "nat-unprotected", "routed", "isolated")
+
 _DRIVERS = ("bridge", "macvlan", "ipvlan")
 _INTERFACE_NAME_AT_MOST = 15
 _MTU_AT_LEAST, _MTU_AT_MOST = 68, 65535
@@ -44,11 +49,23 @@ def check(asked: NetworkCreate) -> None:
         raise NotFound(f'error looking up IPAM plugin {asked.ipam.driver}: plugin "{asked.ipam.driver}" not found')
     if asked.enable_ipv4 is False and not asked.enable_ipv6:
         raise InvalidParameter("IPv4 or IPv6 must be enabled")
-    _check_options(driver, asked.options)
+    _check_options(driver, asked.options, internal=asked.internal)
     _check_subnets(asked)
 
 
-def _check_options(driver: str, options: Mapping[str, str]) -> None:
+def of_the_default_bridge(*, icc: bool) -> dict[str, str]:
+    return {
+        f"{_PREFIX}bridge.default_bridge": "true",
+        ICC: "true" if icc else "false",
+        MASQUERADE: "true",
+        HOST_BINDING: "0.0.0.0",
+    }
+
+
+def _check_options(driver: str, options: Mapping[str, str], *, internal: bool) -> None:
+    unknown = {name for name in options if name.startswith(_PREFIX)} - _OF_BRIDGES
+    if unknown:
+        raise InvalidParameter(f"invalid network option {min(unknown)}: this engine does not know it")
     for name in (MASQUERADE, ICC, INHIBIT_IPV4):
         if name in options:
             truth(options, name, default=False)
@@ -60,11 +77,18 @@ def _check_options(driver: str, options: Mapping[str, str]) -> None:
         raise InvalidParameter(
             f"invalid bridge name {name!r}: at most {_INTERFACE_NAME_AT_MOST} characters, no / or space"
         )
-    if HOST_BINDING in options:
+    for name, version in ((HOST_BINDING, 4), (_HOST_ADDRESS[4], 4), (_HOST_ADDRESS[6], 6)):
         try:
-            address_of(options[HOST_BINDING])
+            if name in options and address_of(options[name]).version != version:
+                raise AddressError(f"invalid {name}: {options[name]} is no IPv{version} address")
         except AddressError as error:
             raise InvalidParameter(str(error)) from None
+    for name in _GATEWAY_MODE.values():
+        mode = options.get(name, "nat")
+        if mode not in _MODES:
+            raise InvalidParameter(f"unknown gateway mode {mode}: it is one of {', '.join(_MODES)}")
+        if mode == "isolated" and not internal:
+            raise InvalidParameter("gateway mode 'isolated' can only be used for an internal network")
     if driver == "macvlan" and macvlan_mode(options) not in MACVLAN_MODES:
         raise InvalidParameter(
             f'requested macvlan mode "{macvlan_mode(options)}" is not valid, "bridge" mode is the default'
@@ -116,6 +140,35 @@ def truth(options: Mapping[str, str], name: str, *, default: bool) -> bool:
 def mtu(network: Network) -> int:
     """0 is as the host's."""
     return int(network.options.get(MTU) or network.options.get("mtu") or 0)
+
+
+def gateway_mode(network: Network, version: int) -> str:
+    """How IPv4 or 6 of a bridge is reached: see ``ruleset.Subnet``. "isolated": the host has no address there."""
+    return network.options.get(_GATEWAY_MODE[version], "nat")
+
+
+def is_routed(network: Network, version: int) -> bool:
+    """Whether a port published for IPv4 or 6 is reached at the container's own address, and none of the host's. A
+    network without IPv6 has what is published for it led to IPv4."""
+    has_it = network.enable_ipv6 if version == 6 else network.enable_ipv4
+    return gateway_mode(network, version if has_it else 10 - version) == "routed"
+
+
+def subnet(network: Network, subnet: IpNetwork) -> Subnet:
+    """What the firewall is to know of it."""
+    mode = gateway_mode(network, subnet.version)
+    return Subnet(
+        str(subnet),
+        masquerade=mode != "routed" and truth(network.options, MASQUERADE, default=True),
+        source=network.options.get(_HOST_ADDRESS[subnet.version], ""),
+        routed=mode == "routed",
+        unprotected=mode == "nat-unprotected",
+    )
+
+
+def trusted(network: Network) -> tuple[str, ...]:
+    """The host's interfaces from which all of the network is reached: separated by colons."""
+    return tuple(filter(None, network.options.get(_TRUSTED, "").split(":")))
 
 
 def macvlan_mode(options: Mapping[str, str]) -> str:

@@ -23,7 +23,7 @@ _DRIVER_OF = {"bridge": "bridge", "host": "host", "none": "null"}
 
 
 class Networks:
-    def __init__(self, roster: Roster, database: Database, fabric: Fabric, events: Events) -> None:
+    def __init__(self, roster: Roster, database: Database, fabric: Fabric, events: Events, *, icc: bool) -> None:
         self._roster = roster
         self._database = database
         self._fabric = fabric
@@ -34,6 +34,8 @@ class Networks:
         decoder = msgspec.json.Decoder(Network)
         for (body,) in database.query("SELECT body FROM networks"):
             network = decoder.decode(body)
+            if network.name == "bridge":
+                network.options = network_options.of_the_default_bridge(icc=icc)
             self._by_id[network.id] = network
             fabric.register(network)
         fabric.on_settled = self._save
@@ -41,7 +43,7 @@ class Networks:
             if not any(network.name == name for network in self._by_id.values()):
                 network = Network(os.urandom(32).hex(), name, clock.now(), driver)
                 if name == "bridge":
-                    network.options = dict(network_options.OF_THE_DEFAULT_BRIDGE)
+                    network.options = network_options.of_the_default_bridge(icc=icc)
                 fabric.register(network)
                 self._save(network)
 

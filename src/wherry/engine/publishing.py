@@ -45,8 +45,14 @@ class Publishing:
         if not wanted:
             return None
         endpoint = record.networks[network.name]
+        mapped, held = [], []
+        for each in wanted:
+            addresses = [a for a in each.addresses if not options.is_routed(network, _version(a))]
+            if addresses:
+                mapped.append(each._replace(addresses=tuple(addresses)))
+            held += [Held(each.port, each.protocol, a, 0, None) for a in each.addresses if a not in addresses]
         try:
-            held = self._ports.hold(wanted, listening=self._listening)
+            held += self._ports.hold(mapped, listening=self._listening)
         except PortTaken as error:
             raise EngineError(
                 "failed to set up container networking: driver failed programming external connectivity on endpoint "
@@ -60,6 +66,9 @@ class Publishing:
         lead to the container all the same."""
         held = []
         for wanted in port_bindings.of_record(record):
+            if not wanted.first:  # reached at the container's own address
+                held.append(Held(wanted.port, wanted.protocol, wanted.addresses[0], 0, None))
+                continue
             try:
                 held += self._ports.hold([wanted], listening=self._listening)
             except PortTaken as error:
@@ -89,7 +98,7 @@ class Publishing:
         rules = self._fabric.rules
         published, forwarders = [], []
         for each in held:
-            version = 6 if ":" in each.host_address else 4
+            version = _version(each.host_address)
             target = endpoint.global_ipv6_address if version == 6 else endpoint.ip_address
             if rules is not None and target:
                 published.append(Published(each.protocol, each.host_address, each.host_port, target, each.port))
@@ -99,3 +108,7 @@ class Publishing:
         if rules is not None:
             rules.publish(published)
         return Publications(network.id, held, published, forwarders)
+
+
+def _version(address: str) -> int:
+    return 6 if ":" in address else 4

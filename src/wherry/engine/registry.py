@@ -65,13 +65,15 @@ class Registry:
             "Platforms": [_platform(each) for each in repository_platforms],
         }
 
-    async def manifest(self, name: str, credentials: Credentials = NOBODY) -> dict[str, Any]:
+    async def manifest(self, name: str, credentials: Credentials = NOBODY, *, insecure: bool = False) -> dict[str, Any]:
         """The document that a name leads to, and those that it names in turn: {"Ref", "Descriptor", "Raw"} of each.
 
-        An extension of Docker's API, whose own command line asks the registry itself.
+        An extension of Docker's API, whose own command line asks the registry itself. ``insecure`` asks it even if it
+        cannot prove who it is.
         """
         wanted = reference.parse(name).with_default_tag()
-        async with Session(self._registries, credentials) as session:
+        registries = self._registries.also_insecure(wanted.domain) if insecure else self._registries
+        async with Session(registries, credentials) as session:
             repository = Repository(session, wanted.domain, wanted.path)
             with translated(wanted):
                 named = await repository.manifest(wanted.digest or wanted.tag)
@@ -83,7 +85,7 @@ class Registry:
             "Raw": named.raw.decode("utf-8", "replace"),
             "Manifests": [
                 {
-                    "Ref": f"{wanted.name}@{document.digest}",
+                    "Ref": f"{wanted}@{document.digest}",
                     "Descriptor": msgspec.to_builtins(_with_platform(document, entry)),
                     "Raw": document.raw.decode("utf-8", "replace"),
                 }

@@ -12,6 +12,7 @@ from wherry.engine.events import Events
 from wherry.engine.roster import Roster
 from wherry.linux.cgroups import Hierarchies
 from wherry.model.container import Status
+from wherry.registry import proxies
 from wherry.registry.endpoints import Registries
 from wherry.storage.store import Store
 
@@ -21,7 +22,8 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686":
 
 
 _NO_FIREWALL = (
-    "WARNING: No nftables support: published ports are forwarded by the engine itself, and networks are not kept apart"
+    "WARNING: No firewall rules are made: published ports are forwarded by the engine itself, and containers reach "
+    "nothing outside unless this host routes and masquerades for them"
 )
 
 
@@ -137,9 +139,7 @@ class System:
             "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "GenericResources": None,
             "DockerRootDir": self._config.data_root,
-            "HttpProxy": os.environ.get("HTTP_PROXY", ""),
-            "HttpsProxy": os.environ.get("HTTPS_PROXY", ""),
-            "NoProxy": os.environ.get("NO_PROXY", ""),
+            **dict(zip(("HttpProxy", "HttpsProxy", "NoProxy"), proxies.shown(os.environ), strict=True)),
             "Name": os.uname().nodename,
             "Labels": list(self._config.labels),
             "ExperimentalBuild": False,

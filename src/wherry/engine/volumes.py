@@ -142,23 +142,31 @@ class Volumes:
         point.driver = volume.driver
         point.source = self._volumes.path(volume.name) if volume.driver == "local" else ""
 
-    def uses_plugins(self, points: list[MountPoint]) -> bool:
-        return any(_is_plugged(point) for point in points)
-
     async def mount(self, container_id: str, points: list[MountPoint]) -> None:
-        """Has plug-ins make a container's volumes ready; where they are is noted in the mount points."""
+        """Before a container starts: has plug-ins make its volumes ready, and notes in the mount points where."""
         for point in points:
+            if point.type != "volume":
+                continue
             if _is_plugged(point):
                 point.source = await self._plugins.get(point.driver).mount(point.name, container_id)
+            how = {"destination": point.destination, "propagation": point.propagation}
+            how["read/write"] = str(point.rw).lower()
+            self._tell(point, "mount", container_id, how)
 
     async def unmount(self, container_id: str, points: list[MountPoint]) -> None:
-        """Tells plug-ins that a container needs its volumes no more. One that does not answer is only logged."""
+        """After its end: tells plug-ins that it needs its volumes no more. One that does not answer is only logged."""
         for point in points:
+            if point.type != "volume":
+                continue
             if _is_plugged(point):
                 try:
                     await self._plugins.get(point.driver).unmount(point.name, container_id)
                 except EngineError as error:
                     log.warning("volume %s: %s", point.name, error.message)
+            self._tell(point, "unmount", container_id, {})
+
+    def _tell(self, point: MountPoint, action: str, container_id: str, how: Mapping[str, str]) -> None:
+        self._events.publish("volume", action, point.name, {"driver": point.driver, "container": container_id, **how})
 
     def is_fresh(self, name: str) -> bool:
         """Whether a volume is to be filled from an image: the engine's own folder, and nothing in it yet."""
@@ -193,4 +201,4 @@ class Volumes:
 
 
 def _is_plugged(point: MountPoint) -> bool:
-    return point.type == "volume" and point.driver not in ("", "local")
+    return point.driver not in ("", "local")

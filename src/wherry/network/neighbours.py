@@ -5,6 +5,7 @@ drop (Docker's, ufw's, an administrator's). What wherry would not have it has dr
 bridges they may accept everything. In Docker's firewall there is a chain for such rules; elsewhere they go to the top.
 """
 
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -83,19 +84,23 @@ def _update_legacy(program: str, tables: str, mark: str, bridges: Sequence[str])
         return
     if not in_use or shutil.which(program) is None:
         return
-    lines = _run(program, "-S").splitlines()
-    chain = _DOCKER_USER if f"-N {_DOCKER_USER}" in lines else "FORWARD"
-    ours = [line for line in lines if f"--comment {mark}:" in line]
-    if "-P FORWARD DROP" not in lines and not ours:
+    lines = [shlex.split(line) for line in _run(program, "-S").splitlines()]
+    chain = _DOCKER_USER if ["-N", _DOCKER_USER] in lines else "FORWARD"
+    ours = [words for words in lines if any(word.startswith(f"{mark}:") for word in words)]
+    if ["-P", "FORWARD", "DROP"] not in lines and not ours:
         return
-    for line in ours:
-        if not any(f"{mark}:{bridge} " in line for bridge in bridges):
-            _run(program, "-D", *line.split()[1:])
-    for bridge in bridges:
-        if not any(f"{mark}:{bridge} " in line for line in ours):
-            for direction in ("-i", "-o"):
-                comment = ("-m", "comment", "--comment", f"{mark}:{bridge}")
-                _run(program, "-I", chain, direction, bridge, *comment, "-j", "ACCEPT")
+    wanted = [
+        [chain, direction, bridge, "-m", "comment", "--comment", f"{mark}:{bridge}", "-j", "ACCEPT"]
+        for bridge in bridges
+        for direction in ("-i", "-o")
+    ]
+    there = [words[1:] for words in ours]
+    for rule in there:
+        if rule not in wanted:
+            _run(program, "-D", *rule)
+    for rule in wanted:
+        if rule not in there:
+            _run(program, "-I", *rule)
 
 
 def _run(program: str, *arguments: str) -> str:

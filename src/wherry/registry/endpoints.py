@@ -6,6 +6,7 @@ user calls insecure, or that is on this machine, by TLS with any certificate, or
 
 import asyncio
 import contextlib
+import copy
 import ipaddress
 import os
 import socket
@@ -62,6 +63,12 @@ class Registries:
     @property
     def insecure_names(self) -> list[str]:
         return sorted(self._names)
+
+    def also_insecure(self, domain: str) -> "Registries":
+        """The same settings, but for one registry that need not prove who it is."""
+        found = copy.copy(self)
+        found._names = self._names | {domain.lower()}
+        return found
 
     async def endpoints(self, domain: str, *, mirrors: bool = False) -> list[Endpoint]:
         """Those of a registry, by the name that references have. ``mirrors`` of Docker Hub go first."""

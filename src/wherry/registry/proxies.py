@@ -18,6 +18,18 @@ def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
+def shown(environment: Mapping[str, str]) -> tuple[str, str, str]:
+    """HTTP_PROXY, HTTPS_PROXY and NO_PROXY as people may see them: without a name and a password."""
+    http, https = (_masked(_variable(environment, name)) for name in ("http_proxy", "https_proxy"))
+    return http, https, _variable(environment, "no_proxy")
+
+
+def _masked(proxy: str) -> str:
+    scheme, separator, rest = proxy.rpartition("://")
+    log_in, _, host = rest.rpartition("@")
+    return f"{scheme}{separator}xxxxx:xxxxx@{host}" if log_in else proxy
+
+
 def _variable(environment: Mapping[str, str], name: str) -> str:
     return environment.get(name.upper()) or environment.get(name, "")
 

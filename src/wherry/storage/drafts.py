@@ -111,11 +111,18 @@ class Workspace:
         """What to mount to have the root of a draft upon a tree.
 
         ``places`` are paths and their kinds ("dir", "file") that are there though the tree lacks them, and that leave
-        no trace in the draft. To be mounted once: "volatile" saves waiting for the disk when the root is unmounted, as
-        layers are synced later, and marks its work directory so that no second mount can take it.
+        no trace in the draft; but for "kept" directories, which come to be in it.
+
+        To be mounted once: "volatile" saves waiting for the disk at the unmounting (layers are synced later), and marks
+        its work directory so that no second mount can take it.
         """
         lower = self._folders(tree)
-        wanted = list(places)
+        wanted = []
+        for path, kind in places:
+            if kind != "kept":
+                wanted.append((path, kind))
+            elif not merged.find(lower, path):
+                os.mkdir(draft.upper + path, 0o755)
         if wanted:
             lower.append(self._make_places(wanted))
         options = (

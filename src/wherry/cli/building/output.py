@@ -48,15 +48,11 @@ class Output:
         if self.kind in ("oci", "docker"):
             self._save(client.request("GET", "/images/get", query={"names": names or [image]}))
             return
-        made = client.containers.create({"Image": image, "Cmd": ["none"], "Entrypoint": []})
-        try:
-            exported = client.request("GET", f"/containers/{made['Id']}/export")
-            if self.kind == "tar":
-                self._save(exported)
-            else:
-                _unpack(exported, self.path)
-        finally:
-            client.containers.remove(made["Id"])
+        files = client.request("GET", "/build/files", query={"image": image})
+        if self.kind == "tar":
+            self._save(files)
+        else:
+            _unpack(files, self.path)
 
     def _save(self, response: Response) -> None:
         if self.path == "-":

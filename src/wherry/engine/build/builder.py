@@ -134,6 +134,12 @@ class Builder:
         tag = wanted.digest or wanted.tag
         return self._images.pull(wanted.familiar_name, tag, platform, credentials.get(wanted.domain, NOBODY))
 
+    async def files(self, name: str) -> AsyncIterator[bytes]:
+        """A tar of all files of an image. Raises NotFound."""
+        image = self._store.images.get(name)
+        async for chunk in self._store.files.export((self._store.snapshots.view(image.chain_id, ""),)):
+            yield chunk
+
     # --- the cache
 
     def usage(self) -> list[dict[str, Any]]:

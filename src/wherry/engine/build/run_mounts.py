@@ -23,11 +23,11 @@ from wherry.storage.files import Files
 OriginOf = Callable[[str], Awaitable[Origin]]
 _PIECE = 1 << 16
 
-# Where every container has something mounted.
+# Where every container has something mounted. The directories stay in the image, as they do when Docker builds it.
 USUAL_PLACES = (
-    ("/proc", "dir"),
-    ("/sys", "dir"),
-    ("/dev", "dir"),
+    ("/proc", "kept"),
+    ("/sys", "kept"),
+    ("/dev", "kept"),
     ("/etc/hostname", "file"),
     ("/etc/hosts", "file"),
     ("/etc/resolv.conf", "file"),

@@ -69,7 +69,9 @@ class Solver:
         self._images: dict[tuple[str, str], asyncio.Future[Image]] = {}
         self._walks: dict[int, asyncio.Task[Outcome]] = {}
         self._walkers: list[Walker] = []
-        self._steps_allowed: set[tuple[str, str]] = set()  # of the images of --cache-from: created_by and created
+        # Of the images of --cache-from: created_by and created in their histories, and the keys that they bring.
+        self._steps_of_images: set[tuple[str, str]] = set()
+        self._imported: set[str] = set()
         self._sources = Sources(workspace, store.build_cache)
         self._copies = Copies(workspace, self._sources, self._epoch)
         self._containers = containers
@@ -255,9 +257,10 @@ class Solver:
         if self._request.no_cache:
             return None
         found = self._store.build_cache.find(key)
-        if found is not None and self._request.only_cache_from:
-            return found if (found.description, clock.rfc3339(found.created)) in self._steps_allowed else None
-        return found
+        if found is None or not self._request.only_cache_from:
+            return found
+        said = (found.description, clock.rfc3339(found.created))
+        return found if key in self._imported or said in self._steps_of_images else None
 
     def _import_caches(self) -> None:
         """What images brought along for --cache-from; those that are not here are as if not named."""
@@ -266,10 +269,11 @@ class Solver:
                 image = self._store.images.get(name)
             except (NotFound, InvalidParameter):
                 continue
-            self._steps_allowed |= {(entry.created_by, entry.created or "") for entry in image.config.history}
+            self._steps_of_images |= {(entry.created_by, entry.created or "") for entry in image.config.history}
             document = msgspec.json.decode(self._store.images.raw(image.id))
             inline = document.get(result.INLINE_CACHE)
             if isinstance(inline, dict):
+                self._imported |= set(inline)
                 self._take_inline(inline, image)
 
     def _take_inline(self, inline: Mapping[str, Any], image: Image) -> None:
