@@ -46,6 +46,15 @@ def test_ps_filters(cli: Cli, busybox: str, sleeper: str) -> None:
     assert "invalid filter" in cli.fails("ps", "--filter", "status=nosuch").lower()
 
 
+def test_ps_filters_by_ports(cli: Cli, busybox: str) -> None:
+    cli.ok("run", "-d", "-p", "18099:80", "--expose", "82", "--name", "open", busybox, "sleep", "60")
+    for wanted, found in [
+        ("publish=18099", "open"), ("publish=18090-18100/tcp", "open"), ("publish=80", ""), ("publish=18099/udp", ""),
+        ("expose=80", "open"), ("expose=82/tcp", "open"), ("expose=18099", ""),
+    ]:  # fmt: skip
+        assert cli.ok("ps", "--filter", wanted, "--format", "{{.Names}}") == found, wanted
+
+
 def test_ps_as_json_and_with_sizes(cli: Cli, sleeper: str) -> None:
     listed = json.loads(cli.ok("ps", "--format", "json"))
     assert (listed["Names"], listed["State"], listed["Image"]) == ("sleeper", "running", "busybox:latest")
@@ -112,6 +121,19 @@ def test_events_of_a_containers_life(cli: Cli, busybox: str) -> None:
     line = cli.ok("events", "--since", "1", "--until", f"{time.time():.6f}", "--filter", of_it, "--filter", "event=die")
     attributes = rf"\(a=b, execDuration=\d, exitCode=3, image={busybox}, name=alive\)"
     assert re.fullmatch(rf"\S+ container die {container} {attributes}", line)
+
+
+def test_events_of_a_volume(cli: Cli, busybox: str) -> None:
+    volume = f"told-{cli.name}"
+    container = cli.ok("run", "-d", "-v", f"{volume}:/v:ro", busybox, "true")
+    cli.ok("wait", container)
+    cli.ok("rm", container)
+    cli.ok("volume", "rm", volume)
+    told = '{{.Action}} {{.Actor.Attributes.driver}} {{index .Actor.Attributes "read/write"}}'
+    assert cli.past_events(f"volume={volume}", template=told) == [
+        "create local ", "mount local false", "unmount local ", "destroy local ",
+    ]  # fmt: skip
+    assert cli.past_events(f"volume={volume}", "event=mount", template="{{.Actor.Attributes.container}}") == [container]
 
 
 def test_events_as_they_happen(cli: Cli, busybox: str) -> None:

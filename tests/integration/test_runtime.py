@@ -18,7 +18,7 @@ from wherry.linux.mounts import Mount
 from wherry.runtime import protocol
 from wherry.runtime.launching import Launcher
 from wherry.runtime.logs import Reader
-from wherry.runtime.monitors import Exit, Monitor, StartError, connect
+from wherry.runtime.monitors import Exit, Monitor, MonitorGone, StartError, connect
 from wherry.runtime.spec import Log, Namespace, Rlimit
 
 NODES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -651,6 +651,29 @@ class TestSurvival:
         assert isinstance(await connect(str(directory)), Monitor)
         monitor.kill()
         await monitor.exited
+
+
+async def test_a_monitor_that_dies_before_it_has_told_of_the_start(
+    launcher: Launcher, bundles: Bundles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The container starts all the same, and there is one of it."""
+    started = Monitor.started
+    killed: list[Monitor] = []
+
+    async def once_killed(monitor: Monitor) -> None:
+        await started(monitor)
+        if not killed:
+            killed.append(monitor)
+            os.kill(monitor.monitor_pid, signal.SIGKILL)
+            await until_gone(monitor.monitor_pid)
+            raise MonitorGone
+
+    monkeypatch.setattr(Monitor, "started", once_killed)
+    monitor = await launcher.start(bundles.spec("sh", "-c", "sleep 1000 & sleep 1000 & wait"))
+    assert killed and killed[0].pid != monitor.pid
+    await until_gone(killed[0].pid)
+    monitor.kill()
+    assert (await monitor.exited).code == 137
 
 
 class TestLeaks:

@@ -180,9 +180,7 @@ def free_port(address: str = "127.0.0.1") -> int:
         return port
 
 
-def with_tls(
-    directory: Path, address: str = "127.0.0.1", *, wants_certificates: bool = False
-) -> tuple[Registry, Path]:
+def with_tls(directory: Path, address: str = "127.0.0.1", *, wants_certificates: bool = False) -> tuple[Registry, Path]:
     """A registry with TLS, and the authority that its certificate is from, and those of its clients are to be."""
     directory.mkdir(parents=True, exist_ok=True)
     authority = make_certificates(directory, address)

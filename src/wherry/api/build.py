@@ -127,7 +127,7 @@ def _read(request: Request, engine: Engine) -> BuildRequest:
         extra_hosts=_extra_hosts(request),
         cache_from=cache_from,
         only_cache_from=bool(cache_from) and not _is_own(request),
-        security=tuple(_json(request, "securityopt", list[str], [])),
+        security=tuple(request.texts("securityopt")),
         no_cache=request.flag("nocache"),
         pull=request.flag("pull"),
         squash=request.flag("squash"),

@@ -79,7 +79,7 @@ def _query(session: Session, options: Options) -> dict[str, Any]:
         "labels": _pairs(options["label"]) or None,
         "extrahosts": options["add-host"],
         "cachefrom": _json(_cache_sources(options["cache-from"])),
-        "securityopt": _json(options["security-opt"]),
+        "securityopt": options["security-opt"],
         "nocache": options["no-cache"] or None,
         "pull": options["pull"] or None,
         "squash": options["squash"] or None,

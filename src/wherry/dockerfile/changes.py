@@ -32,7 +32,7 @@ def apply_changes(config: ContainerConfig, changes: Iterable[str]) -> ContainerC
             raise DockerfileError(f"{statement.written} is not a valid change command", statement.position)
         instructions.append(parse_statement(statement))
     if changes and not instructions:
-        raise DockerfileError("file with no instructions", 1)
+        raise DockerfileError("file with no instructions")
     command_set = False
     for instruction in instructions:
         variables = dict(variable.partition("=")[::2] for variable in config.env or ())

@@ -4,23 +4,19 @@ A bridge is made when its network is; the default one when a container first nee
 uses leaves the host as it is. What is there of an earlier engine is found by its name and used on.
 """
 
-import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from wherry.engine import network_options as options
 from wherry.engine.config import EngineConfig
-from wherry.linux import nftables
-from wherry.linux.errors import SyscallError
-from wherry.linux.nftables import NEWGEN, Nftables, table_name
 from wherry.model.errors import EngineError, Forbidden, InvalidParameter
 from wherry.model.network import IpamPool, Network
 from wherry.network import addresses, bridges
 from wherry.network.addresses import AddressError, IpNetwork, Pool
 from wherry.network.bridges import BridgeError, Device
-from wherry.network.neighbours import Neighbours
+from wherry.network.keeping import Keeper
 from wherry.network.rules import Rules
 from wherry.network.ruleset import BridgeRules
 
@@ -28,7 +24,6 @@ log = logging.getLogger("wherry.network")
 
 _DEFAULT_ROOT = EngineConfig().data_root
 _DEFAULT_BRIDGE = "wherry0"
-_CALM = 0.05  # seconds without a change by others before their changes are looked at
 
 
 class Fabric:
@@ -47,15 +42,16 @@ class Fabric:
         self._mtus: dict[str, int] = {}
         self.on_settled: Callable[[Network], None] = lambda network: None
         table = f"wherry-{instance}" if instance else "wherry"
-        self.rules = Rules(table) if config.iptables else None
-        if self.rules is not None and not self.rules.is_supported():
-            self.rules.close()
-            self.rules = None
+        rules = Rules.open(table) if config.iptables else None
+        self._keeper = Keeper(rules) if rules is not None else None
+        if config.iptables and rules is None:
             log.warning("this kernel has no nftables, so no firewall rules are made: published ports are forwarded by "
                         "the engine itself, and containers reach nothing outside")  # fmt: skip
-        self._neighbours = Neighbours(table)
-        self._watch: Nftables | None = None
-        self._calm: asyncio.TimerHandle | None = None
+
+    @property
+    def rules(self) -> Rules | None:
+        """None where no firewall rules are made."""
+        return self._keeper.rules if self._keeper is not None else None
 
     # --- networks
 
@@ -154,10 +150,10 @@ class Fabric:
         own = tuple(f"{pool.gateway}/{pool.length}" for pool in pools if pool.subnet.version not in without)
         self._mtus[network.id] = options.mtu(network) or bridges.host_mtu()
         bridges.make(Device(name, network.id, self._mtus[network.id], own))
-        if self.rules is not None:
-            for version in sorted({pool.subnet.version for pool in pools}):
-                self._forward(version, self.rules)
-            self.rules.add_bridge(
+        if self._keeper is not None:
+            versions = sorted({pool.subnet.version for pool in pools})
+            self._prepare_forwarding(versions, self._keeper.rules)
+            self._keeper.rules.add_bridge(
                 BridgeRules(
                     name,
                     tuple(options.subnet(network, pool.subnet) for pool in pools),
@@ -166,10 +162,11 @@ class Fabric:
                     trusted=options.trusted(network),
                 )
             )
+            for version in versions:
+                bridges.set_forwarding(version, on=True)
             if not network.internal:
                 bridges.allow_localhost(name)
-            self._let_through()
-            self._listen()
+            self._keeper.update()
 
     def _settle_default(self, network: Network) -> None:
         """The host may have got routes since the default network's subnet was chosen."""
@@ -189,9 +186,9 @@ class Fabric:
         self._made.discard(network.id)
         if network.driver == "bridge":
             name = self.bridge_name(network)
-            if self.rules is not None:
-                self.rules.remove_bridge(name)
-                self._let_through()
+            if self._keeper is not None:
+                self._keeper.rules.remove_bridge(name)
+                self._keeper.update()
             bridges.remove(name, network.id)
         elif network.driver in ("macvlan", "ipvlan"):
             name, is_ours = self.parent(network)
@@ -200,29 +197,23 @@ class Fabric:
 
     def close(self, in_use: set[str]) -> None:
         """Lets go. While containers run their networks stay, ``in_use`` by name; otherwise nothing does."""
-        if self._watch is not None:
-            asyncio.get_running_loop().remove_reader(self._watch)
-            self._watch.close()
-        if self._calm is not None:
-            self._calm.cancel()
         if not in_use:
             for network in list(self._networks.values()):
                 self._unmake(network)
             self._stop_forwarding()
-        if self.rules is not None:
-            self.rules.close()
-        self._neighbours.close()
+        if self._keeper is not None:
+            self._keeper.close()
 
     # --- forwarding
 
-    def _forward(self, version: int, rules: Rules) -> None:
-        """Makes this host a router. One that was none before goes on being none between its other interfaces."""
-        if not bridges.forwards(version):
-            with open(self._forwarding_mark, "a", encoding="ascii") as file:
-                file.write(f"{version} {' '.join(bridges.interfaces())}\n")
-            bridges.set_forwarding(version, on=True)
-        if version in self._switched_on():
-            rules.keep_apart(version, self._switched_on()[version])
+    def _prepare_forwarding(self, versions: Iterable[int], rules: Rules) -> None:
+        """This host is to become a router. One that was none goes on being none between its other interfaces."""
+        for version in versions:
+            if not bridges.forwards(version):
+                with open(self._forwarding_mark, "a", encoding="ascii") as file:
+                    file.write(f"{version} {' '.join(bridges.interfaces())}\n")
+        for version, names in self._switched_on().items():
+            rules.keep_apart(version, names)
 
     def _stop_forwarding(self) -> None:
         for version in self._switched_on():
@@ -238,50 +229,3 @@ class Fabric:
         except FileNotFoundError:
             return {}
         return {int(version): names for version, *names in lines}
-
-    # --- other firewalls
-
-    def _let_through(self) -> None:
-        assert self.rules is not None
-        try:
-            self._neighbours.let_through(self.rules.bridges)
-        except (SyscallError, OSError) as error:
-            log.warning("another firewall on this host could not be told to let containers through: %s", error)
-
-    def _listen(self) -> None:
-        """From now on, what others do to the firewall is looked at, and put right."""
-        if self._watch is None:
-            self._watch = Nftables(groups=[nftables.GROUP])
-            asyncio.get_running_loop().add_reader(self._watch, self._hear)
-
-    def _hear(self) -> None:
-        assert self._watch is not None and self.rules is not None
-        try:
-            told = self._watch.notifications()
-        except OSError:  # too much at once: some of it is lost
-            self._wait_for_calm()
-            return
-        own = (self.rules.port, self._neighbours.port)
-        for message in told:
-            if message.kind != NEWGEN and message.port not in own and self._concerns_us(table_name(message)):
-                self._wait_for_calm()
-                return
-
-    def _concerns_us(self, table: str) -> bool:
-        """Tables of other engines of this kind are their business."""
-        return not table.startswith("wherry") or (self.rules is not None and table == self.rules.table)
-
-    def _wait_for_calm(self) -> None:
-        if self._calm is not None:
-            self._calm.cancel()
-        self._calm = asyncio.get_running_loop().call_later(_CALM, self._put_right)
-
-    def _put_right(self) -> None:
-        self._calm = None
-        if self.rules is None or not self.rules.bridges:
-            return
-        try:
-            self.rules.write()
-        except SyscallError as error:
-            log.warning("the firewall's rules could not be put back: %s", error)
-        self._let_through()

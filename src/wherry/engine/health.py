@@ -81,8 +81,8 @@ async def _probe(live: Live, monitor: Monitor, events: Events, arguments: list[s
     start = clock.now()
     exec_id = os.urandom(32).hex()
     process = specification.exec_process(live.record, ExecConfig(cmd=arguments))
-    events.container(live.record, f"exec_create: {' '.join(arguments)}", execID=exec_id)
-    events.container(live.record, f"exec_start: {' '.join(arguments)}", execID=exec_id)
+    events.container(live.record, f"exec_create: {arguments[0]} {' '.join(arguments[1:])}", execID=exec_id)
+    events.container(live.record, f"exec_start: {arguments[0]} {' '.join(arguments[1:])}", execID=exec_id)
     try:
         started, sock = await monitor.exec(exec_id, process, (False, True, True))
     except StartError as error:

@@ -145,6 +145,8 @@ def forwards(version: int) -> bool:
 def set_forwarding(version: int, on: bool) -> None:
     """For all interfaces. The kernel of a router of IPv6 does not listen to routers, unless it is told to; this host
     keeps what it has learned from them."""
+    if forwards(version) == on:
+        return
     if version == 6 and on:
         for name in os.listdir("/proc/sys/net/ipv6/conf"):
             if _read(f"/proc/sys/net/ipv6/conf/{name}/accept_ra").strip() == "1":

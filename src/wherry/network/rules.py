@@ -1,5 +1,6 @@
 """The firewall's rules in the kernel: one transaction a change. What they are is in ``ruleset``."""
 
+import contextlib
 import errno
 from collections.abc import Iterable
 
@@ -26,6 +27,19 @@ class Rules:
         self._firewall = Nftables()
         self._made = False
 
+    @classmethod
+    def open(cls, table: str) -> "Rules | None":
+        """None where the kernel has not all that is needed: tried in a transaction that is taken back."""
+        with contextlib.suppress(OSError):
+            rules = cls(table)
+            try:
+                rules._firewall.commit(*rules._ruleset.everything(), *rules._ruleset.nothing())
+            except SyscallError:
+                rules.close()
+                raise
+            return rules
+        return None
+
     @property
     def port(self) -> int:
         """The address of the socket by which changes are made."""
@@ -34,14 +48,6 @@ class Rules:
     @property
     def bridges(self) -> list[str]:
         return list(self._ruleset.bridges)
-
-    def is_supported(self) -> bool:
-        """Whether the kernel has all that is needed: tried in a transaction that is taken back."""
-        try:
-            self._firewall.commit(*self._ruleset.everything(), *self._ruleset.nothing())
-        except SyscallError:
-            return False
-        return True
 
     def close(self) -> None:
         self._firewall.close()

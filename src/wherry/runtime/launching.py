@@ -16,7 +16,7 @@ import msgspec
 import wherry
 from wherry.runtime import protocol
 from wherry.runtime.errors import StartError
-from wherry.runtime.monitors import Monitor, MonitorGone
+from wherry.runtime.monitors import Monitor, MonitorGone, end_cgroup
 from wherry.runtime.protocol import Start, Streams
 from wherry.runtime.sealing import open_interpreter
 from wherry.runtime.spec import Spec
@@ -66,7 +66,9 @@ class Launcher:
         try:
             return await self._start(spec, clients)
         except MonitorGone:
-            # The launcher, or the spare monitor, died with the request in its hands, and nothing was started.
+            # The launcher, or the spare monitor, died with the request in its hands. The first process dies with its
+            # monitor, but may have children.
+            await asyncio.to_thread(end_cgroup, spec.cgroup)
             try:
                 return await self._start(spec, clients)
             except MonitorGone as error:

@@ -284,7 +284,7 @@ class Monitor(_Target):
             self._end(recorded)
             return
         self.kill()
-        task = self._loop.create_task(asyncio.to_thread(_end_cgroup, self._cgroup))
+        task = self._loop.create_task(asyncio.to_thread(end_cgroup, self._cgroup))
         task.add_done_callback(lambda done: self._end(Exit(_KILLED, time.time_ns(), error="monitor died")))
 
     def _disconnect(self, reason: MonitorGone) -> None:
@@ -334,8 +334,8 @@ def _read_exit(exec_dir: str) -> Exit | None:
     return Exit(exited.code, exited.at, exited.oom, exited.error or "", exited.signal)
 
 
-def _end_cgroup(path: str) -> None:
-    """Ends what the monitor's container has left."""
+def end_cgroup(path: str) -> None:
+    """Ends what a monitor that is gone has left of its container."""
     if not path:
         return
     with contextlib.suppress(OSError):

@@ -87,7 +87,7 @@ class Plumbing:
             sockets = _bind_resolver(0)
             try:
                 _redirect(*(each.getsockname()[1] for each in sockets))
-            except SyscallError:
+            except OSError:
                 sockets = _bind_resolver(_RESOLVER_PORT)
         sockets[1].listen()
         self._resolver = sockets

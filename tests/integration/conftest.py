@@ -1,0 +1,31 @@
+"""What several files of these tests need of registries."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import registry as registries
+from tests.support.engine import CACHE
+from tests.support.registry import Registry, tar_of
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    if not registries.installed():
+        pytest.skip("needs Debian's package docker-registry")
+    with registries.running(Registry(tmp_path_factory.mktemp("registry"))) as found:
+        yield found
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    """A client's environment with a configuration of its own."""
+    return {"DOCKER_CONFIG": str(tmp_path / "docker"), "HOME": str(tmp_path)}
+
+
+@pytest.fixture(scope="session")
+def busybox_tar(_images: None) -> bytes:
+    """A layer with a shell, cat and uname."""
+    content = (CACHE / "busybox").read_bytes()
+    return tar_of({"bin/busybox": content, "bin/sh": content, "bin/cat": content, "bin/uname": content})
