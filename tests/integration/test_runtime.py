@@ -665,7 +665,6 @@ async def test_a_monitor_that_dies_before_it_has_told_of_the_start(
         if not killed:
             killed.append(monitor)
             os.kill(monitor.monitor_pid, signal.SIGKILL)
-            await until_gone(monitor.monitor_pid)
             raise MonitorGone
 
     monkeypatch.setattr(Monitor, "started", once_killed)

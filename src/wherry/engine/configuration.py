@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 from collections.abc import Set
+from typing import TypeVar
 
 import msgspec
 
@@ -19,6 +20,7 @@ MASKED_PATHS = (
 )  # fmt: skip
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 SHM_SIZE = 64 << 20
+_T = TypeVar("_T")
 _MINIMUM_MEMORY = 6 << 20
 _MILLISECOND = 1_000_000
 _SAID_DRIVER = "json-file"
@@ -34,11 +36,11 @@ def merge(asked: ContainerConfig, image: ContainerConfig) -> ContainerConfig:
     config.user = asked.user or image.user
     config.working_dir = asked.working_dir or image.working_dir
     config.env = _merge_environment(asked.env or [], image.env or [])
-    config.labels = image.labels | asked.labels
+    config.labels = _sorted(image.labels | asked.labels)
     if asked.exposed_ports or image.exposed_ports:
-        config.exposed_ports = (image.exposed_ports or {}) | (asked.exposed_ports or {})
+        config.exposed_ports = _sorted((image.exposed_ports or {}) | (asked.exposed_ports or {}))
     if asked.volumes or image.volumes:
-        config.volumes = (image.volumes or {}) | (asked.volumes or {})
+        config.volumes = _sorted((image.volumes or {}) | (asked.volumes or {}))
     if not asked.entrypoint:
         config.cmd = asked.cmd or image.cmd
         if asked.entrypoint is None:
@@ -50,6 +52,11 @@ def merge(asked: ContainerConfig, image: ContainerConfig) -> ContainerConfig:
     config.shell = asked.shell or image.shell
     config.healthcheck = _merge_health(asked.healthcheck, image.healthcheck)
     return config
+
+
+def _sorted(names: dict[str, _T]) -> dict[str, _T]:
+    """As Go's JSON has them, which is what ``inspect`` shows."""
+    return dict(sorted(names.items()))
 
 
 def _merge_environment(asked: list[str], image: list[str]) -> list[str]:

@@ -112,3 +112,8 @@ def test_signals(name: str, number: int) -> None:
 def test_bad_signals(name: str) -> None:
     with pytest.raises(InvalidParameter, match="invalid signal"):
         configuration.parse_signal(name)
+
+
+def test_labels_are_sorted() -> None:
+    merged = configuration.merge(ContainerConfig(labels={"c": "", "a": "mine"}), IMAGE)
+    assert list(merged.labels.items()) == [("a", "mine"), ("b", "image"), ("c", "")]
