@@ -50,13 +50,13 @@ def write(case: Path) -> None:
             print(f"{case.name}: {built.stderr.strip()[-600:]}")
             return
         subprocess.run([DOCKER, "save", "--output", archive, "build-facts"], check=True)
-        text = json.dumps(facts(archive, BASE), indent=1, ensure_ascii=False)
+        text = json.dumps(facts(archive, BASE), indent=1)
         (case / "facts.json").write_text(_LIST.sub(_on_one_line, text) + "\n")
         print(case.name)
 
 
 def _on_one_line(found: re.Match[str]) -> str:
-    return json.dumps(json.loads(found[0]), ensure_ascii=False)
+    return json.dumps(json.loads(found[0]))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.api_definition import ApiDefinition
+from tests.support.builds import Builder
 from tests.support.engine import CACHE, PROJECT, WHERRY, Engine, docker_cli, wait_until_gone
 from tests.support.footprint import footprint
 from tests.support.terminal import Terminal
@@ -114,6 +115,13 @@ def docker(engine: Engine) -> Callable[..., subprocess.CompletedProcess[str]]:
     if not shutil.which("docker", path=f"{os.environ['PATH']}:{CACHE / 'docker-cli'}"):
         pytest.skip("no docker CLI")
     return engine.docker
+
+
+@pytest.fixture
+def build(engine: Engine, busybox: str, tmp_path: Path) -> Iterator[Builder]:
+    """Builds the image "built" with the wherry CLI: ``build("FROM busybox…", {"file": "content"}, "--no-cache")``."""
+    yield Builder(engine, tmp_path)
+    engine.wherry("rmi", "--force", "built")
 
 
 @pytest.fixture

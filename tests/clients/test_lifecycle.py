@@ -103,8 +103,8 @@ def test_rename(cli: Cli, busybox: str, sleeper: str) -> None:
     holder = cli.ok("create", "--name", "taken", busybox, "true")
     said = cli.fails("rename", "other", "taken")
     assert said.startswith(
-        f'Error response from daemon: Conflict. The container name "/taken" is already in use by container "{holder}". '
-        "You have to remove (or rename) that container to be able to reuse that name."
+        'Error response from daemon: Error when allocating new name: Conflict. The container name "/taken" is already in '
+        f'use by container "{holder}". You have to remove (or rename) that container to be able to reuse that name.'
     )
     assert cli.inspect("other", "{{.Name}}") == "/other"
 

@@ -121,16 +121,25 @@ def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, s
     client.mkdir()
     (client / "ssh").write_text(
         f"#!/bin/sh\nexec {needs('ssh')} -i {directory}/user -p {port} -o StrictHostKeyChecking=no "
-        f'-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes -F none "$@"\n'
+        f'-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes -F none -S {directory}/shared "$@"\n'
     )
     (client / "ssh").chmod(0o755)
+    shared = None
     try:
         for _ in range(100):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 break
             time.sleep(0.05)
+        # One connection for all that follow: clients open several, and what they cost is sshd's.
+        shared = subprocess.Popen([client / "ssh", "-M", "-N", "root@127.0.0.1"])
+        while not (directory / "shared").exists():
+            assert shared.poll() is None, "ssh does not get in"
+            time.sleep(0.01)
         yield {"PATH": f"{client}:{path}"}
     finally:
+        if shared is not None:
+            shared.terminate()
+            shared.wait()
         server.send_signal(signal.SIGTERM)
         server.wait()
 

@@ -1,5 +1,6 @@
 """The API of a real engine: every answer is checked against the API's own definition."""
 
+import base64
 import json
 import socket
 import struct
@@ -268,7 +269,7 @@ def test_export_is_a_tar(engine: Engine, make: Callable[..., str]) -> None:
     assert exported.body[257:262] == b"ustar"
 
 
-def test_events_of_the_past(ask: Ask, engine: Engine, make: Callable[..., str]) -> None:
+def test_events_of_the_past(ask: Ask, engine: Engine, make: Callable[..., str], api_definition: ApiDefinition) -> None:
     container_id = make("true")
     ask("POST", f"/containers/{container_id}/start", status=204)
     wait(ask, container_id)
@@ -281,8 +282,11 @@ def test_events_of_the_past(ask: Ask, engine: Engine, make: Callable[..., str]) 
         data = b""
         while b'"die"' not in data:
             data += sock.recv(65536)
-    actions = [json.loads(line)["Action"] for line in data.split(b"\r\n") if line.startswith(b"{")]
-    assert actions == ["create", "start", "die"]
+    events = [json.loads(line) for line in data.split(b"\r\n") if line.startswith(b"{")]
+    assert [event["Action"] for event in events] == ["create", "start", "die"]
+    for event in events:
+        told = {name: value for name, value in event.items() if name not in ("status", "id", "from")}  # of API 1.21
+        api_definition.check("GET", "/events", 200, told)
 
 
 def test_volumes(ask: Ask) -> None:
@@ -292,6 +296,96 @@ def test_volumes(ask: Ask) -> None:
     ask("DELETE", "/volumes/data", status=204)
     ask("GET", "/volumes/data", status=404)
     ask("POST", "/volumes/prune")
+
+
+def test_a_container_with_everything(ask: Ask, busybox: str) -> None:
+    """What is asked for is what is told of it, in the shape that the API defines."""
+    host = {
+        "Memory": 64 << 20, "NanoCpus": 500_000_000, "PidsLimit": 20, "CpusetCpus": "0", "ShmSize": 1 << 20,
+        "Ulimits": [{"Name": "nofile", "Soft": 100, "Hard": 200}], "Sysctls": {"net.ipv4.ip_forward": "1"},
+        "CapAdd": ["NET_ADMIN"], "CapDrop": ["CHOWN"], "SecurityOpt": ["no-new-privileges"], "ReadonlyRootfs": True,
+        "Tmpfs": {"/t": "size=1m"}, "Binds": ["told:/data:ro"], "ExtraHosts": ["db:10.0.0.1"], "Dns": ["9.9.9.9"],
+        "Mounts": [{"Type": "volume", "Target": "/other", "VolumeOptions": {"Labels": {"a": "b"}}}],
+        "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}, "Init": True, "OomScoreAdj": 5,
+        "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2}, "LogConfig": {"Type": "json-file"},
+        "Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/x", "CgroupPermissions": "rwm"}],
+        "Annotations": {"k": "v"},
+    }  # fmt: skip
+    config = {
+        "Image": busybox, "Cmd": ["sleep", "1000"], "Env": ["A=1"], "Labels": {"l": ""}, "User": "1:2",
+        "WorkingDir": "/w", "Hostname": "h", "Domainname": "d", "ExposedPorts": {"80/tcp": {}}, "StopSignal": "SIGINT",
+        "StopTimeout": 3, "Healthcheck": {"Test": ["CMD", "true"], "Interval": 50_000_000}, "HostConfig": host,
+    }  # fmt: skip
+    container_id = ask("POST", "/containers/create?name=full", config, status=201).body["Id"]
+    ask("POST", "/containers/full/start", status=204)
+    found = ask("GET", "/containers/full/json?size=1").body
+    for name, value in host.items():
+        if name not in ("Mounts", "LogConfig", "CapAdd", "CapDrop"):
+            assert found["HostConfig"][name] == value, name
+    for name in config.keys() - {"HostConfig", "Image"}:
+        assert found["Config"][name] == config[name], name
+    while found["State"]["Health"]["Status"] == "starting":
+        found = ask("GET", "/containers/full/json").body
+    assert found["State"]["Health"]["Log"][0]["ExitCode"] == 0
+    listed = ask("GET", "/containers/json?size=1").body[0]
+    assert {port["PrivatePort"] for port in listed["Ports"]} == {80}
+    changed = {"Memory": 32 << 20, "MemorySwap": 64 << 20, "RestartPolicy": {"Name": "no"}}
+    assert ask("POST", "/containers/full/update", changed).body == {"Warnings": []}
+    assert ask("GET", f"/containers/{container_id}/json").body["HostConfig"]["Memory"] == 32 << 20
+    ask("GET", "/containers/full/stats?stream=0")
+    ask("DELETE", "/containers/full?force=1&v=1", status=204)
+    ask("DELETE", "/volumes/told", status=204)
+
+
+def test_files_of_a_container(ask: Ask, engine: Engine, make: Callable[..., str]) -> None:
+    path = f"/v1.51/containers/{make('true')}/archive?path=/etc/passwd"
+    stat = json.loads(base64.b64decode(engine.request("HEAD", path).headers["X-Docker-Container-Path-Stat"]))
+    assert set(stat) == {"name", "size", "mode", "mtime", "linkTarget"}
+    got = engine.request("GET", path)
+    assert got.headers["Content-Type"] == "application/x-tar"
+    put = engine.request("PUT", path.replace("/etc/passwd", "/tmp"), got.body)
+    assert (put.status, put.body) == (200, b"")
+    ask("GET", path.replace("/v1.51", "").replace("passwd", "nothing"), status=404)
+    ask("PUT", path.replace("/v1.51", "").replace("/etc/passwd", "/none"), b"", status=404)
+
+
+def test_networks(ask: Ask, running: str) -> None:
+    config = {"Name": "made", "Labels": {"a": "b"}, "IPAM": {"Config": [{"Subnet": "10.199.7.0/24"}]}}
+    made = ask("POST", "/networks/create", config, status=201).body["Id"]
+    ask("POST", "/networks/create", config, status=409)
+    assert {"bridge", "host", "none", "made"} <= {each["Name"] for each in ask("GET", "/networks").body}
+    wanted = {"Container": running, "EndpointConfig": {"IPAMConfig": {"IPv4Address": "10.199.7.9"}}}
+    ask("POST", "/networks/made/connect", wanted)
+    assert ask("GET", "/networks/made").body["Containers"][running]["IPv4Address"] == "10.199.7.9/24"
+    assert ask("GET", f"/containers/{running}/json").body["NetworkSettings"]["Networks"]["made"]["NetworkID"] == made
+    ask("DELETE", "/networks/made", status=403)
+    ask("POST", "/networks/made/disconnect", {"Container": running})
+    ask("DELETE", "/networks/made", status=204)
+    ask("GET", "/networks/made", status=404)
+    assert ask("POST", '/networks/prune?filters={"label":["a"]}').body == {"NetworksDeleted": None}
+
+
+def test_what_the_disk_holds_and_what_is_taken_away(ask: Ask, make: Callable[..., str]) -> None:
+    container_id = make("echo 123 > /f", Labels={"pruned": ""})
+    ask("POST", f"/containers/{container_id}/start", status=204)
+    wait(ask, container_id)
+    image_id = ask("POST", f"/commit?container={container_id}&changes=LABEL+pruned=1", status=201).body["Id"]
+    used = ask("GET", "/system/df").body
+    assert [each["SizeRw"] for each in used["Containers"]] == [4]
+    assert image_id in [each["Id"] for each in used["Images"]]
+    only = '?filters={"label":["pruned"]}'
+    assert ask("POST", f"/containers/prune{only}").body == {"ContainersDeleted": [container_id], "SpaceReclaimed": 4}
+    assert {"Deleted": image_id} in ask("POST", f"/images/prune{only}").body["ImagesDeleted"]
+    ask("POST", f"/volumes/prune{only}")
+    ask("POST", "/build/prune")
+
+
+def test_images_in_every_form(ask: Ask, busybox: str) -> None:
+    for query in ("all=1", "digests=1", "shared-size=1", "manifests=1"):
+        assert busybox in [tag for each in ask("GET", f"/images/json?{query}").body for tag in each["RepoTags"]]
+    ask("GET", f"/images/{busybox}/json?manifests=1")
+    ask("GET", "/plugins")
+    ask("GET", "/containers/none/json", status=404)
 
 
 def test_there_is_no_swarm(ask: Ask) -> None:

@@ -17,20 +17,17 @@ CASES = sorted(path.parent for path in (Path(__file__).parent / "builds").glob("
 
 
 def test_there_are_enough() -> None:
-    assert len(CASES) >= 20
+    assert len(CASES) >= 31
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_same_as_docker(
-    case: Path, docker: Callable[..., CompletedProcess[str]], busybox: str, tmp_path: Path
-) -> None:
+def test_same_as_docker(case: Path, wherry: Callable[..., CompletedProcess[str]], busybox: str, tmp_path: Path) -> None:
     arguments = json.loads((case / "arguments.json").read_text()) if (case / "arguments.json").exists() else []
     file, context = str(case / "Dockerfile"), str(case / "context")
     restore_modes(case / "context")
     try:
-        docker("build", "--network", "none", "--tag", "facts", *arguments, "--file", file, context,
-               env={"DOCKER_BUILDKIT": "0"}, check=True)  # fmt: skip
-        docker("save", "--output", str(tmp_path / "image.tar"), "facts", check=True)
+        wherry("build", "--network", "none", "--tag", "facts", *arguments, "--file", file, context, check=True)
+        wherry("save", "--output", str(tmp_path / "image.tar"), "facts", check=True)
     finally:
-        docker("rmi", "--force", "facts")
+        wherry("rmi", "--force", "facts")
     assert facts(tmp_path / "image.tar", CACHE / "busybox.image.tar") == json.loads((case / "facts.json").read_text())

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import pytest
 
@@ -61,6 +62,35 @@ def test_after_a_kill_everything_goes_on_and_is_as_before(own_engine: Engine) ->
     assert "server" in execute(engine, "new", "nslookup", "server")
     engine.docker("stop", "-t", "0", "server", check=True)
     assert connect("127.0.0.1", port) == ""
+
+
+def test_addresses_and_ports_are_never_handed_out_twice(own_engine: Engine) -> None:
+    """Also by an engine that comes after one that was killed while it started containers."""
+    engine = own_engine
+    engine.docker("network", "create", "--subnet", "10.236.0.0/27", "net", check=True)
+    options = ("--network", "net", "--expose", "80", "-p", "20000-20040:80")
+    for number in range(3):
+        with ThreadPoolExecutor(6) as pool:
+            runs = [
+                pool.submit(
+                    engine.docker, "run", "-d", "--name", f"box{number}-{each}", *options, "busybox", "sleep", "1000"
+                )
+                for each in range(6)
+            ]
+            wait(runs, return_when=FIRST_COMPLETED)
+            engine.kill()
+        engine.start()
+    engine.docker("run", "-d", "--name", "last", *options, "busybox", "sleep", "1000", check=True)
+    addresses, ports = [], []
+    for each in engine.request("GET", "/containers/json").body:
+        found = inspect(engine, each["Id"])["NetworkSettings"]
+        ports.append(found["Ports"]["80/tcp"][0]["HostPort"])
+        addresses.append(found["Networks"]["net"]["IPAddress"])
+        assert f"inet {addresses[-1]}/" in execute(engine, each["Id"], "ip", "-o", "-4", "address")
+    assert len(addresses) > 3
+    assert len(set(addresses)) == len(addresses)
+    assert len(set(ports)) == len(ports)
+    assert len(interfaces(engine.data_root)) == len(addresses) + 1  # and the bridge
 
 
 def test_what_was_made_is_removed_when_nothing_runs(own_engine: Engine) -> None:

@@ -2,6 +2,8 @@
 
 import ipaddress
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -45,6 +47,22 @@ def look_up(engine: Engine, name: str, wanted: str) -> list[str]:
     return [line.split()[1] for line in shown[2:] if line.startswith("Address")]
 
 
+_ASK_BY_TCP = """
+import socket, struct
+question = struct.pack(">HHHHHH", 7, 0x0100, 1, 0, 0, 0) + %r + struct.pack(">HH", 1, 1)
+with socket.create_connection(("127.0.0.11", 53), 5) as asking:
+    asking.sendall(struct.pack(">H", len(question)) + question)
+    print(socket.inet_ntoa(asking.recv(512)[-4:]))
+"""
+
+
+def ask_by_tcp(pid: int, name: str) -> str:
+    """The address that a question over TCP has for an answer, in the network namespace of ``pid``."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+    command = ["nsenter", "--net", "--target", str(pid), sys.executable, "-c", _ASK_BY_TCP % labels]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+
+
 def test_names_aliases_short_ids_and_reverse(engine: Engine, net: str) -> None:
     server = listen(engine, "server", "--network", net, "--network-alias", "alias", "--hostname", "host")
     box(engine, "asker", "--network", net)
@@ -61,6 +79,28 @@ def test_names_aliases_short_ids_and_reverse(engine: Engine, net: str) -> None:
     resolv = execute(engine, "asker", "cat", "/etc/resolv.conf").splitlines()
     assert "nameserver 127.0.0.11" in resolv
     assert "options ndots:0" in resolv
+
+
+def test_servers_and_search_lists_of_ones_own(engine: Engine, net: str, world: Outside) -> None:
+    """Names that are not of the network are asked for where the container was told to, by UDP and by TCP."""
+    with world.name_server("outside.example", "192.0.2.7"):
+        own = (
+            "--dns",
+            world.address,
+            "--dns-search",
+            "example",
+            "--dns-option",
+            "ndots:2",
+            "--dns-option",
+            "timeout:3",
+        )
+        box(engine, "asker", "--network", net, *own)
+        assert look_up(engine, "asker", "outside.example") == ["192.0.2.7"]
+        assert look_up(engine, "asker", "nobody.example") == []
+        resolv = execute(engine, "asker", "cat", "/etc/resolv.conf").splitlines()
+        assert resolv[-3:] == ["nameserver 127.0.0.11", "search example", "options timeout:3 ndots:2"]
+        pid = inspect(engine, "asker")["State"]["Pid"]
+        assert ask_by_tcp(pid, "outside.example") == "192.0.2.7"
 
 
 def test_an_alias_of_several_goes_round(engine: Engine, net: str) -> None:
@@ -118,6 +158,23 @@ def test_the_default_route_and_ports_follow(engine: Engine, net: str, other: str
     gateway = address_of(engine, "server", net, "Gateway")
     assert f"default via {gateway} " in execute(engine, "server", "ip", "route")
     assert connect("127.0.0.1", port) == "server"
+
+
+def test_what_is_asked_for_is_told_before_the_start_and_had_after_it(engine: Engine, net: str) -> None:
+    engine.docker("create", "--name", "made", "busybox", "sleep", "1000", check=True)
+    mac = "02:42:ac:11:00:02"
+    asked = {"MacAddress": mac, "IPAMConfig": {"LinkLocalIPs": ["169.254.8.8", "fe80::8:8"]}}
+    response = engine.request("POST", f"/networks/{net}/connect", {"Container": "made", "EndpointConfig": asked})
+    assert response.status == 200
+    assert inspect(engine, "made")["NetworkSettings"]["Networks"][net]["MacAddress"] == mac
+    engine.docker("start", "made", check=True)
+    shown = execute(engine, "made", "sh", "-c", "ip -o address; ip -o link")
+    assert mac in shown
+    assert "169.254.8.8/16" in shown
+    assert "fe80::8:8/64" in shown
+    for wrong in ({"MacAddress": "02:42"}, {"IPAMConfig": {"LinkLocalIPs": ["here"]}}):
+        refused = engine.request("POST", "/networks/bridge/connect", {"Container": "made", "EndpointConfig": wrong})
+        assert refused.status == 400
 
 
 def test_from_the_default_network_to_one_with_names(engine: Engine, net: str) -> None:
@@ -199,13 +256,17 @@ def test_ipv6(engine: Engine, busybox: str) -> None:
         engine.docker("network", "rm", "six", check=True)
 
 
-def test_macvlan(engine: Engine, busybox: str, world: Outside) -> None:
-    parent = f"parent={world.port}"
-    engine.docker("network", "create", "-d", "macvlan", "-o", parent, "--subnet", "10.233.0.0/24", "lan", check=True)
+@pytest.mark.parametrize("has_parent", [True, False])
+def test_macvlan(engine: Engine, busybox: str, world: Outside, has_parent: bool) -> None:
+    parent = ("-o", f"parent={world.port}") if has_parent else ("--internal",)
+    engine.docker("network", "create", "-d", "macvlan", *parent, "--subnet", "10.233.0.0/24", "lan", check=True)
     try:
         listen(engine, "server", "--network", "lan")
         box(engine, "client", "--network", "lan")
         assert reach(engine, "client", "server") == "server"
+        if has_parent:  # on the same cable as the outside, with no host in between
+            world.run("ip", "address", "add", "10.233.0.200/24", "dev", "eth0")
+            assert world.connect(address_of(engine, "server", "lan"), 80) == "server"
     finally:
         engine.remove_containers()
         engine.docker("network", "rm", "lan", check=True)

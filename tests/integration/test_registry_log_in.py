@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import docker.errors
 import pytest
 
 from tests.support import registry as registries
@@ -30,7 +31,7 @@ class Chest:
         helper.write_text(
             "#!/bin/sh\ncase $1 in\n"
             f"store) cat >{self.kept};;\nerase) rm -f {self.kept};;\n"
-            f"get) cat {self.kept} 2>/dev/null || {{ echo credentials not found in native keychain; exit 1; }};;\nesac\n"
+            f"get) cat {self.kept} 2>/dev/null || {{ echo credentials not found; exit 1; }};;\nesac\n"
         )
         helper.chmod(0o755)
 
@@ -103,6 +104,23 @@ class TestPassword:
         other("logout", guarded.host, env=home, check=True)
         assert one("push", name, env=home).returncode == 1
         one("rmi", name, check=True)
+
+    def test_docker_py(self, docker_client: Any, guarded: Registry, busybox: str) -> None:
+        name = f"{guarded.host}/by/docker-py"
+        docker_client.images.get(busybox).tag(name, "1")
+        log_in = {"username": USER, "password": PASSWORD}
+        with pytest.raises(docker.errors.APIError, match="unauthorized"):
+            docker_client.login(USER, "wrong", registry=guarded.host)
+        assert docker_client.login(USER, PASSWORD, registry=guarded.host)["Status"] == "Login Succeeded"
+        *_, last = docker_client.images.push(name, "1", auth_config=log_in, stream=True, decode=True)
+        assert last["aux"]["Tag"] == "1"
+        assert docker_client.images.get_registry_data(name + ":1", auth_config=log_in).id == last["aux"]["Digest"]
+        docker_client.images.remove(f"{name}:1")
+        [pulled] = docker_client.images.pull(name, all_tags=True, auth_config=log_in)
+        assert {busybox, f"{name}:1"} <= set(pulled.tags)
+        with pytest.raises(docker.errors.NotFound):
+            docker_client.images.pull(name, "2", auth_config=log_in)
+        docker_client.images.remove(f"{name}:1")
 
     def test_over_the_api(self, engine: Engine, guarded: Registry, api_definition: ApiDefinition) -> None:
         right = {"username": USER, "password": PASSWORD, "serveraddress": guarded.host}

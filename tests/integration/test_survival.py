@@ -4,8 +4,11 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -159,3 +162,98 @@ def test_the_daemon_killed_while_containers_are_made(own_engine: Engine, moment:
     known = {container["Id"] for container in own_engine.request("GET", "/containers/json?all=1").body}
     assert set(os.listdir(own_engine.data_root / "containers")) == known
     assert own_engine.docker("run", "--rm", "busybox", "echo", "works", check=True).stdout == "works\n"
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_events_health_checks_and_restart_policies_go_on(own_engine: Engine, end: str) -> None:
+    checked = ["--health-cmd", "test -e /fine", "--health-interval", "100ms", "--health-retries", "1"]
+    own_engine.docker("run", "-d", "--name", "checked", *checked, "busybox", "sleep", "1000", check=True)
+    for name in ("kept", "fallen"):
+        own_engine.docker("run", "-d", "--name", name, "--restart", "always", "busybox", "sleep", "1000", check=True)
+    fallen = int(str(_state(own_engine, "fallen")["Pid"]))
+    _wait_for_health(own_engine, "checked", "unhealthy")
+    told = _events(own_engine)
+    getattr(own_engine, end)()
+    os.kill(fallen, signal.SIGKILL)
+    own_engine.start()
+
+    assert _events(own_engine)[: len(told)] == told
+    assert _wait_for(own_engine, "fallen", "running")["Pid"] != fallen
+    own_engine.docker("exec", "checked", "touch", "/fine", check=True)
+    _wait_for_health(own_engine, "checked", "healthy")
+    own_engine.docker("exec", "checked", "rm", "/fine", check=True)
+    _wait_for_health(own_engine, "checked", "unhealthy")
+    before = int(str(_state(own_engine, "kept")["Pid"]))
+    os.kill(before, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while (state := _state(own_engine, "kept"))["Pid"] in (0, before):
+        assert time.monotonic() < deadline, state
+        time.sleep(0.02)
+    actions = _events(own_engine)[len(told) :]
+    assert [action for action in actions if action.startswith("health")] == [
+        "health_status: healthy",
+        "health_status: unhealthy",
+    ]
+    assert (actions.count("die"), actions.count("start")) == (2, 2)
+
+
+def _events(engine: Engine) -> list[str]:
+    """What has happened to containers, but for the health checks, of which there are as many as there is time."""
+    template = ["--format", "{{.Action}}", "--filter", "type=container"]
+    listed = engine.docker("events", "--since", "1", "--until", f"{time.time():.6f}", *template, check=True)
+    return [action for action in listed.stdout.splitlines() if not action.startswith("exec_")]
+
+
+def _wait_for_health(engine: Engine, name: str, status: str) -> None:
+    deadline = time.monotonic() + 10
+    while (health := _state(engine, name)["Health"])["Status"] != status:  # type: ignore[index]  # decoded JSON
+        assert time.monotonic() < deadline, health
+        time.sleep(0.02)
+
+
+def test_two_hundred_started_twenty_at_a_time_and_the_daemon_killed_in_the_middle(own_engine: Engine) -> None:
+    """Each is as it was told to be; of those that nobody was told of, some came into being and some did not."""
+    told: dict[str, str] = {}
+
+    def start(name: str) -> None:
+        with contextlib.suppress(OSError, HTTPException):
+            made = own_engine.request(
+                "POST", f"/containers/create?name={name}", {"Image": "busybox", "Cmd": ["sleep", "1000"]}
+            )
+            assert made.status == 201, made
+            told[name] = "created"
+            started = own_engine.request("POST", f"/containers/{name}/start")
+            assert started.status == 204, started
+            told[name] = "running"
+        if len(told) >= 100:
+            half.set()
+
+    half = threading.Event()
+    names = [f"many{number}" for number in range(200)]
+    with ThreadPoolExecutor(20) as pool:
+        started = [pool.submit(start, name) for name in names[:180]]
+        assert half.wait(60)
+        own_engine.kill()
+        for each in started:
+            each.result()
+        own_engine.start()
+        for each in [pool.submit(start, name) for name in names if told.get(name) is None]:
+            with contextlib.suppress(AssertionError):  # the name is taken: it had come into being
+                each.result()
+
+    found = {each["Names"][0][1:]: each for each in own_engine.request("GET", "/containers/json?all=1").body}
+    assert set(found) == set(names)
+    assert len([name for name in names if told.get(name) == "running"]) > 100
+    for name, state in told.items():
+        assert state == "created" or found[name]["State"] == "running", (name, state, found[name])
+    pids = {int(str(_state(own_engine, name)["Pid"])) for name in names if found[name]["State"] == "running"}
+    assert all(_runs(pid) for pid in pids)
+    sleeping = {pid for pid in own_engine.processes() if _command(pid) == b"sleep\0001000\0"}
+    assert sleeping == pids  # and no container runs that the engine does not know
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -19,6 +19,9 @@ FILE = Path(__file__).parents[1] / "specs" / "docker-engine-api-v1.51.yaml"
 # Docker sends null for these, though its definition asks for a number.
 NULL_IN_DOCKER = {"MemorySwappiness"}
 
+# Required by the definition, which gives its place to another ("Size.Unpacked"), and sent by nobody.
+NOT_SENT = {"UnpackedSize"}
+
 Schema = dict[str, Any]
 
 
@@ -98,7 +101,9 @@ class ApiDefinition:
                     result[key] = self._translate(value)
                 case "allOf":
                     result[key] = [self._translate(each, closed=False) for each in value]
-                case "type" | "enum" | "required" | "minimum" | "maximum" | "additionalProperties" | "$ref":
+                case "required":
+                    result[key] = [name for name in value if name not in NOT_SENT]
+                case "type" | "enum" | "minimum" | "maximum" | "additionalProperties" | "$ref":
                     result[key] = value
         if closed and ("$ref" in schema or _has_fields(schema)) and "additionalProperties" not in schema:
             result |= {"unevaluatedProperties": False}

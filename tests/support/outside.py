@@ -41,6 +41,34 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
 """
 
 
+_NAME_SERVER = """
+import socket, struct, threading
+ADDRESS, NAME, ANSWER = %r, %r, %r
+WANTED = b"".join(bytes([len(label)]) + label.encode() for label in NAME.split(".")) + b"\\0"
+def answer(packet):
+    end = packet.index(0, 12) + 5
+    is_it = packet[12:end - 4].lower() == WANTED
+    known = is_it and packet[end - 4:end - 2] == b"\\0\\1"
+    head = packet[:2] + struct.pack(">HHHHH", 0x8180 if is_it else 0x8183, 1, known, 0, 0)
+    record = b"\\xc0\\x0c" + struct.pack(">HHIH", 1, 1, 60, 4) + socket.inet_aton(ANSWER)
+    return head + packet[12:end] + (record if known else b"")
+def by_tcp(server):
+    while True:
+        client, _ = server.accept()
+        with client:
+            packet = client.recv(2000)
+            found = answer(packet[2:])
+            client.sendall(struct.pack(">H", len(found)) + found)
+threading.Thread(target=by_tcp, args=(socket.create_server((ADDRESS, 53)),), daemon=True).start()
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind((ADDRESS, 53))
+print("ready", flush=True)
+while True:
+    packet, sender = udp.recvfrom(2000)
+    udp.sendto(answer(packet), sender)
+"""
+
+
 class Outside:
     """``address`` is its own, ``host`` this host's on the cable, which is plugged into the bridge ``port`` here.
 
@@ -100,6 +128,19 @@ class Outside:
         self._started.append(server)
         assert server.stdout is not None
         return int(server.stdout.readline())
+
+    @contextlib.contextmanager
+    def name_server(self, name: str, address: str) -> Iterator[None]:
+        """A name server, by UDP and TCP, that knows this one name."""
+        inside = ["nsenter", "--net", "--target", str(self._holder.pid)]
+        command = [*inside, sys.executable, "-c", _NAME_SERVER % (self.address, name, address)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout is not None
+                assert server.stdout.readline() == "ready\n"
+                yield
+            finally:
+                server.kill()
 
     def close(self) -> None:
         for server in self._started:

@@ -14,7 +14,7 @@ _PIECE = 64 << 10
 
 
 class Proxy:
-    """``hosts`` says where names lead ("harbour.test:443" to "127.0.0.1:40000"); all others are taken as they are.
+    """``hosts`` says where names lead ("harbour.test:443" to "127.0.0.1:40000"); it knows no others.
 
     With a ``log_in`` ("name:password") it answers 407 to those who do not show it. ``asked`` has the method and the
     host of every request that was passed on.
@@ -35,7 +35,7 @@ class Proxy:
 
     def target(self, method: str, host: str) -> tuple[str, int]:
         self.asked.append((method, host))
-        address, _, port = self._hosts.get(host, host).rpartition(":")
+        address, _, port = self._hosts[host].rpartition(":")
         return address, int(port)
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
@@ -43,18 +43,21 @@ class Proxy:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_CONNECT(self) -> None:
-                if not self._may_pass():
+                if not self._may_pass(self.path):
                     return
-                with socket.create_connection(proxy.target("CONNECT", self.path)) as upstream:
+                with (
+                    socket.create_connection(proxy.target("CONNECT", self.path)) as upstream,
+                    contextlib.suppress(ConnectionError),  # of a client that has what it wanted
+                ):
                     self.send_response(200)
                     self.end_headers()
                     _tunnel(self.connection, upstream)
 
             def pass_on(self) -> None:
-                if not self._may_pass():
-                    return
                 url = urlsplit(self.path)
                 host = url.netloc if url.port else f"{url.netloc}:80"
+                if not self._may_pass(host):
+                    return
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 upstream = http.client.HTTPConnection(*proxy.target(self.command, host), timeout=30)
                 with contextlib.closing(upstream):
@@ -70,10 +73,11 @@ class Proxy:
 
             do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = pass_on
 
-            def _may_pass(self) -> bool:
-                if proxy._expected is None or self.headers.get("Proxy-Authorization") == proxy._expected:
+            def _may_pass(self, host: str) -> bool:
+                knows = proxy._expected in (None, self.headers.get("Proxy-Authorization"))
+                if knows and host in proxy._hosts:
                     return True
-                self.send_response(407)
+                self.send_response(502 if knows else 407)
                 self.send_header("Proxy-Authenticate", 'Basic realm="lock"')
                 self.send_header("Content-Length", "0")
                 self.end_headers()

@@ -24,7 +24,6 @@ from wherry.registry.credentials import from_config_header
 # What only wherry's own client sends.
 _DIRECTORY = "X-Wherry-Context"
 _IDENTITY = "X-Wherry-Context-Identity"  # "device:inode": both sides mean the same directory
-_DOCKERFILE = "X-Wherry-Dockerfile"  # one from outside of the context, base64
 _OWN_EVENTS = "application/vnd.wherry.build+json"
 
 _PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
@@ -33,7 +32,7 @@ _PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
 async def build(request: Request, engine: Engine) -> web.StreamResponse:
     """POST /build. The body is a tar, unless ``remote`` says where the context is."""
     asked = _read(request, engine)
-    events = _events(request, engine, asked)
+    events = await _events(request, engine, asked)
     if _is_own(request):
         return await response.stream(request, build_stream.own(events), response.JSON)
     return await response.stream(request, build_stream.classic(events, quiet=request.flag("q")), response.JSON)
@@ -68,10 +67,19 @@ async def hold(request: Request, engine: Engine) -> web.Response:
     return response.json({"Id": token}, 201)
 
 
-def _events(request: Request, engine: Engine, asked: BuildRequest) -> AsyncIterator[Event]:
-    directory = request.http.headers.get(_DIRECTORY)
-    if directory:
-        return engine.builder.from_directory(asked, _check_directory(request, directory), _dockerfile(request))
+class _Outside(msgspec.Struct):
+    """A Dockerfile that is not in the directory, and the .dockerignore beside it; both base64."""
+
+    dockerfile: str | None = None
+    ignore: str | None = None
+
+
+async def _events(request: Request, engine: Engine, asked: BuildRequest) -> AsyncIterator[Event]:
+    named = request.http.headers.get(_DIRECTORY)
+    if named:
+        directory = _check_directory(request, named)
+        body = await request.json(_Outside)
+        return engine.builder.from_directory(asked, directory, _decode(body.dockerfile), _decode(body.ignore))
     if remote := request.text("remote"):
         return engine.builder.from_remote(asked, remote)
     return engine.builder.from_stream(asked, request.body())
@@ -96,9 +104,11 @@ def _check_directory(request: Request, directory: str) -> str:
     return path
 
 
-def _dockerfile(request: Request) -> bytes | None:
-    text = request.http.headers.get(_DOCKERFILE)
-    return None if text is None else base64.b64decode(text)
+def _decode(text: str | None) -> bytes | None:
+    try:
+        return None if text is None else base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise InvalidParameter("the Dockerfile is not base64") from None
 
 
 def _is_trusted(request: Request) -> bool:

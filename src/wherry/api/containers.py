@@ -104,7 +104,8 @@ async def resize(request: Request, engine: Engine) -> web.Response:
 
 async def remove(request: Request, engine: Engine) -> web.Response:
     if request.flag("link"):
-        raise NotSupported("wherry has no links between containers that could be removed")
+        engine.connections.unlink(request.name)
+        return response.empty()
     await engine.containers.remove(request.name, force=request.flag("force"), volumes=request.flag("v"))
     return response.empty()
 

@@ -23,28 +23,24 @@ class HelperError(Exception):
 
 def header(config: dict[str, Any], domain: str) -> str:
     """The X-Registry-Auth header for the registry at `domain`, "" when nothing is known of it."""
-    found = stored(config, key_of(domain))
-    if not found:
-        return ""
-    from base64 import urlsafe_b64encode
-
-    from wherry.client.lean import dumps
-
-    return urlsafe_b64encode(dumps(found)).decode()
+    return _encoded(stored(config, key_of(domain)))
 
 
 def header_of_all(config: dict[str, Any]) -> str:
     """The X-Registry-Config header: every log-in that is kept in the configuration, "" when there is none."""
     servers = {*(config.get("auths") or {}), *(config.get("credHelpers") or {})}
     found = {key_of(server): stored(config, key_of(server)) for server in servers}
-    found = {server: each for server, each in found.items() if each}
-    if not found:
+    return _encoded({server: each for server, each in found.items() if each})
+
+
+def _encoded(value: dict[str, Any]) -> str:
+    if not value:
         return ""
     from base64 import urlsafe_b64encode
 
     from wherry.client.lean import dumps
 
-    return urlsafe_b64encode(dumps(found)).decode()
+    return urlsafe_b64encode(dumps(value)).decode()
 
 
 def key_of(server: str) -> str:
@@ -131,35 +127,18 @@ def _encode(name: str, password: str) -> str:
 
 
 def _change(directory: str, key: str, entry: dict[str, str] | None) -> str:
-    """Writes or removes an entry of config.json, and leaves the rest of it as it is; the file's path.
+    """Keeps an entry of config.json, or removes it; the file's path."""
+    from wherry.cli import config_file
 
-    It is written beside and renamed, readable by its owner alone. What is there is read anew: it may have changed.
-    """
-    import json
-    import os
-
-    path = os.path.realpath(os.path.join(directory, "config.json"))
-    try:
-        with open(path, "rb") as file:
-            config = json.load(file)
-    except FileNotFoundError:
-        config = {}
-    except ValueError as error:
-        raise OSError(f"{path} is no valid JSON, and is left alone: {error}") from None
-    auths = config.setdefault("auths", {})
-    if entry is None:
+    def alter(config: dict[str, Any]) -> None:
+        auths = config.setdefault("auths", {})
+        if entry is not None:
+            auths[key] = entry
+            return
         for name in [name for name in auths if name == key or _host(name) == _host(key)]:
             del auths[name]
-    else:
-        auths[key] = entry
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    beside = f"{path}.{os.getpid()}"
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-        json.dump(config, file, indent="\t")
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(beside, path)
-    return path
+
+    return config_file.change(directory, alter)
 
 
 def _ask_helper(helper: str, key: str) -> Credentials:

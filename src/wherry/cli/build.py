@@ -6,9 +6,8 @@ import os
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import Command, CommandError, exactly
-from wherry.cli.container_flags import ulimits
-from wherry.cli.flags import Flag, Options
+from wherry.cli.command import CommandError, command
+from wherry.cli.container_flags import ULIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,18 +15,52 @@ if TYPE_CHECKING:
 
     from wherry.cli.building.output import Output
     from wherry.cli.command import Session
+    from wherry.cli.flags import Options
 
 _EVENTS = "application/vnd.wherry.build+json"
-_PROXIES = {
-    "httpProxy": "HTTP_PROXY",
-    "httpsProxy": "HTTPS_PROXY",
-    "ftpProxy": "FTP_PROXY",
-    "noProxy": "NO_PROXY",
-    "allProxy": "ALL_PROXY",
-}
 _EPOCH = "SOURCE_DATE_EPOCH"
 
 
+@command(
+    flags.strings("add-host", "", "Add a custom host-to-IP mapping (\"host:ip\")"),
+    flags.strings("allow", "", "Allow extra privileged entitlement (e.g., \"security.insecure\")"),
+    flags.strings("build-arg", "", "Set build-time variables"),
+    flags.strings("cache-from", "", "Images to consider as cache sources"),
+    flags.strings("cache-to", "", "Cache export destinations (\"inline\")"),
+    flags.string("cgroup-parent", "", "Set the parent cgroup for the \"RUN\" instructions during build"),
+    flags.switch("compress", "", "Compress the build context using gzip", hidden=True),
+    flags.integer("cpu-period", "", "Limit the CPU CFS (Completely Fair Scheduler) period"),
+    flags.integer("cpu-quota", "", "Limit the CPU CFS (Completely Fair Scheduler) quota"),
+    flags.integer("cpu-shares", "c", "CPU shares (relative weight)"),
+    flags.string("cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)"),
+    flags.string("cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)"),
+    flags.string("file", "f", "Name of the Dockerfile (default: \"PATH/Dockerfile\")"),
+    flags.switch("force-rm", "", "Always remove intermediate containers", hidden=True),
+    flags.string("iidfile", "", "Write the image ID to a file"),
+    flags.string("isolation", "", "Container isolation technology", hidden=True),
+    flags.strings("label", "", "Set metadata for an image"),
+    flags.size("memory", "m", "Memory limit"),
+    flags.swap("Swap limit equal to memory plus swap: -1 to enable unlimited swap"),
+    flags.string("network", "", "Set the networking mode for the \"RUN\" instructions during build"),
+    flags.switch("no-cache", "", "Do not use cache when building the image"),
+    flags.strings("output", "o", "Output destination (format: \"type=local,dest=path\")"),
+    flags.string("platform", "", "Set target platform for build"),
+    flags.string("progress", "",
+                 "Set type of progress output (\"auto\", \"plain\", \"tty\", \"rawjson\", \"quiet\")", "auto"),
+    flags.switch("pull", "", "Always attempt to pull all referenced images"),
+    flags.switch("quiet", "q", "Suppress the build output and print image ID on success"),
+    flags.switch("rm", "", "Remove intermediate containers after a successful build", default=True, hidden=True),
+    flags.strings("secret", "", "Secret to expose to the build (format: \"id=mysecret[,src=/local/secret]\")"),
+    flags.strings("security-opt", "", "Security options"),
+    flags.size("shm-size", "", "Shared memory size for build containers"),
+    flags.switch("squash", "", "Squash newly built layers into a single new layer"),
+    flags.strings("ssh", "",
+                  "SSH agent socket to expose to the build (format: \"default|<id>[=<socket>]\")"),
+    flags.strings("tag", "t", "Image identifier (format: \"[registry/]repository[:tag]\")"),
+    flags.string("target", "", "Set the target build stage to build"),
+    ULIMIT,
+    arguments=(1, 1),
+)  # fmt: skip
 def run_build(session: Session, options: Options) -> int:
     from wherry.cli.auth import header_of_all
     from wherry.cli.building import context, given
@@ -44,13 +77,7 @@ def run_build(session: Session, options: Options) -> int:
     headers = {"Accept": _EVENTS, "Content-Type": "application/x-tar", **found.headers}
     if auth := header_of_all(session.config):
         headers["X-Registry-Config"] = auth
-    response = client.request(
-        "POST",
-        "/build",
-        query=query,
-        data=found.data,
-        headers=headers,
-    )
+    response = client.request("POST", "/build", query=query, data=found.data, headers=headers)
     image = _follow(options, response.values())
     if isinstance(image, int):
         return image
@@ -68,31 +95,32 @@ def _check_tags(tags: list[str]) -> None:
             raise CommandError(f'invalid tag "{tag}": {error}') from None
 
 
+# What the API calls what the flags say; left out where that is nothing.
+_QUERY = {
+    "target": "target",
+    "platform": "platform",
+    "networkmode": "network",
+    "nocache": "no-cache",
+    "pull": "pull",
+    "squash": "squash",
+    "memory": "memory",
+    "memswap": "memory-swap",
+    "shmsize": "shm-size",
+    **{name.replace("-", ""): name for name in ("cpu-shares", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems")},
+    "cgroupparent": "cgroup-parent",
+}
+
+
 def _query(session: Session, options: Options) -> dict[str, Any]:
-    arguments = _arguments(session, options)
     return {
+        **{field: options[flag] or None for field, flag in _QUERY.items()},
         "t": options["tag"],
-        "target": options["target"] or None,
-        "platform": options["platform"] or None,
-        "networkmode": options["network"] or None,
-        "buildargs": arguments or None,
-        "labels": _pairs(options["label"]) or None,
+        "buildargs": _arguments(session, options) or None,
+        "labels": dict(text.partition("=")[::2] for text in options["label"]) or None,
         "extrahosts": options["add-host"],
         "cachefrom": _json(_cache_sources(options["cache-from"])),
         "securityopt": options["security-opt"],
-        "nocache": options["no-cache"] or None,
-        "pull": options["pull"] or None,
-        "squash": options["squash"] or None,
-        "memory": options["memory"] or None,
-        "memswap": options["memory-swap"] or None,
-        "cpushares": options["cpu-shares"] or None,
-        "cpuperiod": options["cpu-period"] or None,
-        "cpuquota": options["cpu-quota"] or None,
-        "cpusetcpus": options["cpuset-cpus"] or None,
-        "cpusetmems": options["cpuset-mems"] or None,
-        "shmsize": options["shm-size"] or None,
         "ulimits": _json(options["ulimit"]),
-        "cgroupparent": options["cgroup-parent"] or None,
     }
 
 
@@ -104,9 +132,7 @@ def _json(values: list[Any]) -> str | None:
 
 def _arguments(session: Session, options: Options) -> dict[str, str | None]:
     """--build-arg, whose values come from the environment where they are not given; and docker's proxies."""
-    found: dict[str, str | None] = {}
-    for name, value in _proxies(session).items():
-        found[name] = found[name.lower()] = value
+    found: dict[str, str | None] = {**session.proxies()}
     for text in options["build-arg"]:
         name, equals, value = text.partition("=")
         found[name] = value if equals else os.environ.get(name)
@@ -123,15 +149,6 @@ def _is_inline(text: str) -> bool:
     return True
 
 
-def _proxies(session: Session) -> dict[str, str]:
-    """Those that docker's configuration names for every engine."""
-    proxies = session.config.get("proxies")
-    chosen = proxies.get("default") if isinstance(proxies, dict) else None
-    if not isinstance(chosen, dict):
-        return {}
-    return {variable: str(chosen[name]) for name, variable in _PROXIES.items() if chosen.get(name)}
-
-
 def _cache_sources(texts: list[str]) -> list[str]:
     """Images by name, or as `type=registry,ref=name`."""
     names = []
@@ -141,10 +158,6 @@ def _cache_sources(texts: list[str]) -> list[str]:
             raise CommandError(f"--cache-from {text}: expected the name of an image, or type=registry,ref=NAME")
         names.append(fields["ref"])
     return names
-
-
-def _pairs(texts: list[str]) -> dict[str, str]:
-    return dict(text.partition("=")[::2] for text in texts)
 
 
 def _follow(options: Options, events: Any) -> dict[str, Any] | int:
@@ -199,58 +212,3 @@ def _finish(session: Session, options: Options, built: dict[str, Any], outputs: 
             sys.stderr.write(f"Built {name}\n")
         if not names:
             sys.stderr.write(f"Built {image}\n")
-
-
-BUILD = Command(
-    "build [OPTIONS] PATH | URL | -",
-    "Build an image from a Dockerfile",
-    run_build,
-    flags=[
-        flags.strings("add-host", "", "Add a custom host-to-IP mapping (\"host:ip\")"),
-        flags.strings("allow", "", "Allow extra privileged entitlement (e.g., \"security.insecure\")"),
-        flags.strings("build-arg", "", "Set build-time variables"),
-        flags.strings("cache-from", "", "Images to consider as cache sources"),
-        flags.strings("cache-to", "", "Cache export destinations (\"inline\")"),
-        flags.string("cgroup-parent", "", "Set the parent cgroup for the \"RUN\" instructions during build"),
-        flags.switch("compress", "", "Compress the build context using gzip", hidden=True),
-        flags.integer("cpu-period", "", "Limit the CPU CFS (Completely Fair Scheduler) period"),
-        flags.integer("cpu-quota", "", "Limit the CPU CFS (Completely Fair Scheduler) quota"),
-        flags.integer("cpu-shares", "c", "CPU shares (relative weight)"),
-        flags.string("cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)"),
-        flags.string("cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)"),
-        flags.string("file", "f", "Name of the Dockerfile (default: \"PATH/Dockerfile\")"),
-        flags.switch("force-rm", "", "Always remove intermediate containers", hidden=True),
-        flags.string("iidfile", "", "Write the image ID to a file"),
-        flags.string("isolation", "", "Container isolation technology", hidden=True),
-        flags.strings("label", "", "Set metadata for an image"),
-        flags.size("memory", "m", "Memory limit"),
-        Flag("memory-swap", "", "Swap limit equal to memory plus swap: -1 to enable unlimited swap", "bytes", 0,
-             lambda text, _: _swap(text)),
-        flags.string("network", "", "Set the networking mode for the \"RUN\" instructions during build"),
-        flags.switch("no-cache", "", "Do not use cache when building the image"),
-        flags.strings("output", "o", "Output destination (format: \"type=local,dest=path\")"),
-        flags.string("platform", "", "Set target platform for build"),
-        flags.string("progress", "",
-                     "Set type of progress output (\"auto\", \"plain\", \"tty\", \"rawjson\", \"quiet\")", "auto"),
-        flags.switch("pull", "", "Always attempt to pull all referenced images"),
-        flags.switch("quiet", "q", "Suppress the build output and print image ID on success"),
-        flags.switch("rm", "", "Remove intermediate containers after a successful build", default=True, hidden=True),
-        flags.strings("secret", "", "Secret to expose to the build (format: \"id=mysecret[,src=/local/secret]\")"),
-        flags.strings("security-opt", "", "Security options"),
-        flags.size("shm-size", "", "Shared memory size for build containers"),
-        flags.switch("squash", "", "Squash newly built layers into a single new layer"),
-        flags.strings("ssh", "",
-                      "SSH agent socket to expose to the build (format: \"default|<id>[=<socket>]\")"),
-        flags.strings("tag", "t", "Image identifier (format: \"[registry/]repository[:tag]\")"),
-        flags.string("target", "", "Set the target build stage to build"),
-        Flag("ulimit", "", "Ulimit options", "ulimit", [], ulimits, show="[]"),
-    ],
-    arguments=exactly(1),
-    aliases="wherry image build, wherry build, wherry builder build",
-)  # fmt: skip
-
-
-def _swap(text: str) -> int:
-    from wherry.cli.values import parse_swap
-
-    return parse_swap(text)

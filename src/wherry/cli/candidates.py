@@ -14,8 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from wherry.cli.command import Command
-    from wherry.cli.flags import Flag, Options
+    from wherry.cli.flags import Flag
 
     Word = tuple[str, str]
     Names = Callable[[Session], Iterable[Word]]
@@ -144,7 +143,7 @@ def complete(session: Session, words: Sequence[str]) -> Candidates:
         if found is None:
             return Candidates()
         if isinstance(found, Entry):
-            return _of_command(session, rest[depth], found.load(), rest[depth + 1 :], last)
+            return _of_command(session, rest[depth], found, rest[depth + 1 :], last)
     if last.startswith("-"):
         return _flag(session, known if found is None else [], last)
     table = found.commands if isinstance(found, Group) else TOP
@@ -152,7 +151,8 @@ def complete(session: Session, words: Sequence[str]) -> Candidates:
     return Candidates(visible).beginning(last)
 
 
-def _of_command(session: Session, name: str, command: Command, before: Sequence[str], last: str) -> Candidates:
+def _of_command(session: Session, name: str, entry: Entry, before: Sequence[str], last: str) -> Candidates:
+    command = entry.load()
     try:
         options = flags.parse(command.flags, before, interspersed=command.interspersed)
     except (flags.FlagError, flags.HelpRequested):
@@ -160,7 +160,7 @@ def _of_command(session: Session, name: str, command: Command, before: Sequence[
     only_arguments = "--" in before or (options.arguments and not command.interspersed)
     if last.startswith("-") and not only_arguments:
         return _flag(session, command.flags, last)
-    return _argument(session, name, command, options, last)
+    return _argument(session, name, entry.usage, len(options.arguments), last)
 
 
 def _flag(session: Session, known: Iterable[Flag], last: str) -> Candidates:
@@ -188,12 +188,13 @@ def _values(session: Session, flag: Flag) -> Candidates:
     return Candidates(_asked(session, VALUES[flag.name])) if flag.name in VALUES else Candidates()
 
 
-def _argument(session: Session, name: str, command: Command, options: Options, last: str) -> Candidates:
+def _argument(session: Session, name: str, usage: str, at: int, last: str) -> Candidates:
+    """`at`: how many arguments are there before it."""
     if name == "cp":
         return _path(session, last)
-    nouns = [word.strip("[]").removesuffix("...") for word in command.usage.split()[1:] if word != "[OPTIONS]"]
-    at = len(options.arguments)
-    repeats = "..." in command.usage.split()[-1]
+    words = [word for word in usage.split() if word != "[OPTIONS]"]
+    nouns = [word.strip("[]").removesuffix("...") for word in words]
+    repeats = "..." in usage.rpartition(" ")[2]
     noun = nouns[at] if at < len(nouns) else nouns[-1] if nouns and repeats else ""
     if noun.startswith("REPOSITORY"):
         noun = "REPOSITORY[:TAG]"

@@ -1,18 +1,14 @@
 """What a command is, and what it is given to work with.
 
-A module of this package declares its commands as constants, which the table in commands.py names:
+commands.py has the table of all commands; a function of a module does the work, below the flags that it takes:
 
-    STOP = Command(
-        "stop [OPTIONS] CONTAINER [CONTAINER...]",
-        "Stop one or more running containers",
-        run_stop,
-        flags=[flags.string("signal", "s", "Signal to send to the container")],
-        arguments=at_least(1),
-        aliases="wherry container stop, wherry stop",
+    @command(
+        flags.string("signal", "s", "Signal to send to the container"),
     )
+    def run_stop(session: Session, options: Options) -> None:
 
-`run_stop(session, options)` does the work; it prints, returns an exit code (None is 0) and raises what
-`wherry.client` raises, or a CommandError for an error of its own.
+It prints, returns an exit code (None is 0) and raises what `wherry.client` raises, or a CommandError for an error of
+its own. One without flags needs no decorator.
 """
 
 from __future__ import annotations
@@ -53,73 +49,56 @@ def refuse_content_trust(options: Options) -> None:
         )
 
 
-class Arguments:
-    """How many arguments a command takes; `most` None is any number."""
-
-    __slots__ = ("least", "most")
-
-    def __init__(self, least: int, most: int | None) -> None:
-        self.least, self.most = least, most
-
-    def complaint(self, count: int) -> str:
-        """What is wrong with that many, in docker's words; "" when nothing is."""
-        if self.least <= count and (self.most is None or count <= self.most):
-            return ""
-        if self.most == 0:
-            return "accepts no arguments"
-        plural = "argument" if (self.most or self.least) == 1 else "arguments"
-        if self.most is None:
-            return f"requires at least {self.least} {plural}"
-        if self.most == self.least:
-            return f"requires {self.least} {plural}"
-        if self.least == 0:
-            return f"requires at most {self.most} {plural}"
-        return f"requires at least {self.least} and at most {self.most} {plural}"
-
-
-def exactly(count: int) -> Arguments:
-    return Arguments(count, count)
-
-
-def at_least(count: int) -> Arguments:
-    return Arguments(count, None)
-
-
-def between(least: int, most: int) -> Arguments:
-    return Arguments(least, most)
-
-
-NONE = Arguments(0, 0)
-ANY = Arguments(0, None)
-
-
 class Command:
-    """`usage` is what follows the program's or the group's name; `aliases` all of its names, as help shows them."""
+    """What a command's function takes.
 
-    __slots__ = ("aliases", "arguments", "description", "flags", "interspersed", "run", "short", "usage")
+    `arguments`: the least and the most of them, where its usage does not say; None is any number.
+    `also` is a second usage.
+    """
+
+    __slots__ = ("also", "arguments", "description", "flags", "interspersed", "run")
 
     def __init__(
         self,
-        usage: str,
-        short: str,
         run: Run,
-        *,
         flags: Sequence[Flag] = (),
-        arguments: Arguments = NONE,
-        aliases: str = "",
+        *,
+        arguments: tuple[int, int | None] | None = None,
         interspersed: bool = True,
         description: str = "",
+        also: str = "",
     ) -> None:
-        self.usage, self.short, self.run = usage, short, run
-        self.flags, self.arguments, self.aliases = flags, arguments, aliases
-        self.interspersed, self.description = interspersed, description
+        self.run, self.flags, self.arguments = run, flags, arguments
+        self.interspersed, self.description, self.also = interspersed, description, also
+
+
+def command(*flags: Flag, **more: Any) -> Callable[[Run], Command]:
+    """Declares what the command line of a function may hold; `more` as for Command."""
+    return lambda run: Command(run, flags, **more)
+
+
+def complaint(count: int, least: int, most: int | None) -> str:
+    """What is wrong with that many arguments, in docker's words; "" when nothing is."""
+    if least <= count and (most is None or count <= most):
+        return ""
+    if most == 0:
+        return "accepts no arguments"
+    plural = "argument" if (most or least) == 1 else "arguments"
+    if most is None:
+        return f"requires at least {least} {plural}"
+    if most == least:
+        return f"requires {least} {plural}"
+    if least == 0:
+        return f"requires at most {most} {plural}"
+    return f"requires at least {least} and at most {most} {plural}"
 
 
 class Session:
     """One call of wherry: its global options, the configuration, and the engine, connected to when first used."""
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    def __init__(self, options: Options, path: str = "") -> None:
+        """`path` is the command's name: "wherry image ls"."""
+        self.options, self.path = options, path
         self._config: dict[str, Any] | None = None
         self._client: Client | None = None
         self._endpoint: Endpoint | None = None
@@ -127,8 +106,7 @@ class Session:
     @property
     def config_directory(self) -> str:
         """--config, DOCKER_CONFIG or ~/.docker."""
-        chosen: str = self.options["config"]
-        return chosen
+        return str(self.options["config"])
 
     @property
     def config(self) -> dict[str, Any]:
@@ -179,6 +157,19 @@ class Session:
     def debug(self) -> bool:
         return bool(self.options["debug"]) or self.options["log-level"] == "debug"
 
+    def proxies(self) -> dict[str, str]:
+        """The proxies that docker's configuration names for this engine or for all, as environment variables."""
+        known = self.config.get("proxies")
+        if not isinstance(known, dict):
+            return {}
+        chosen = known.get(self.endpoint.address) or known.get("default") or {}
+        found = {}
+        for field in ("httpProxy", "httpsProxy", "noProxy", "ftpProxy", "allProxy"):
+            if chosen.get(field):
+                name = field.removesuffix("Proxy") + "_proxy"
+                found[name.upper()] = found[name] = str(chosen[field])
+        return found
+
     def detach_keys(self, chosen: str) -> str:
         """The keys that detach: --detach-keys, or the configuration's; "" is the engine's ctrl-p,ctrl-q."""
         return chosen or str(self.config.get("detachKeys", ""))
@@ -189,18 +180,18 @@ AT_ONCE = 50
 
 
 def for_each(names: Sequence[str], do: Callable[[str], object]) -> None:
-    """Does something to each of the names, and prints those it worked for; the errors are told at the end, in order.
+    """Does something to each of the names, and prints those it worked for, or the text that it gave; errors come last.
 
     Raises CommandError when any failed.
     """
     errors = []
     for name in names:
         try:
-            do(name)
-        except ClientError as error:
+            done = do(name)
+        except (ClientError, CommandError) as error:
             errors.append(str(error))
         else:
-            print(name, flush=True)
+            print(done if isinstance(done, str) else name, flush=True)
     if errors:
         raise CommandError("\n".join(errors))
 

@@ -1,7 +1,7 @@
 """Every command, with the module that holds it: a name leads to its code without loading any other.
 
-`TOP` is the table of `wherry NAME`; a `Group` is one more table (`wherry container NAME`). The short texts are here
-once more, so that help can list them; a test holds them to what the commands themselves say.
+A command's lines in the table: its names, as its help shows them; its place, `module:function` (less the function's
+`run_`); its usage; and what it is for. The first name that a group has for it is the one that the group lists.
 """
 
 from __future__ import annotations
@@ -10,20 +10,191 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Command
 
+GROUPS = {
+    "builder": "Manage builds",
+    "container": "Manage containers",
+    "context": "Manage contexts",
+    "image": "Manage images",
+    "manifest": "Manage image manifests and manifest lists",
+    "network": "Manage networks",
+    "system": "Manage wherry",
+    "volume": "Manage volumes",
+}
+# In the order in which help shows them.
+COMMON = ("run", "exec", "ps", "build", "images", "version", "info")
+HIDDEN = ("__complete", "system dial-stdio")
+
+_TABLE = """
+container attach, attach | run:attach | [OPTIONS] CONTAINER
+    Attach local standard input, output, and error streams to a running container
+container commit, commit | image:commit | [OPTIONS] CONTAINER [REPOSITORY[:TAG]]
+    Create a new image from a container's changes
+container cp, cp | cp:cp | [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-
+    Copy files/folders between a container and the local filesystem
+container create, create | create:create | [OPTIONS] IMAGE [COMMAND] [ARG...]
+    Create a new container
+container diff, diff | containers:diff | CONTAINER
+    Inspect changes to files or directories on a container's filesystem
+container exec, exec | exec:exec | [OPTIONS] CONTAINER COMMAND [ARG...]
+    Execute a command in a running container
+container export, export | tars:export | [OPTIONS] CONTAINER
+    Export a container's filesystem as a tar archive
+container inspect | inspect:container | [OPTIONS] CONTAINER [CONTAINER...]
+    Display detailed information on one or more containers
+container kill, kill | containers:kill | [OPTIONS] CONTAINER [CONTAINER...]
+    Kill one or more running containers
+container logs, logs | logs:logs | [OPTIONS] CONTAINER
+    Fetch the logs of a container
+container ls, container list, container ps, ps | ps:ps | [OPTIONS]
+    List containers
+container pause, pause | containers:pause | CONTAINER [CONTAINER...]
+    Pause all processes within one or more containers
+container port, port | containers:port | CONTAINER [PRIVATE_PORT[/PROTO]]
+    List port mappings or a specific mapping for the container
+container prune | prune:containers | [OPTIONS]
+    Remove all stopped containers
+container rename, rename | containers:rename | CONTAINER NEW_NAME
+    Rename a container
+container restart, restart | containers:restart | [OPTIONS] CONTAINER [CONTAINER...]
+    Restart one or more containers
+container rm, container remove, rm | containers:rm | [OPTIONS] CONTAINER [CONTAINER...]
+    Remove one or more containers
+container run, run | run:run | [OPTIONS] IMAGE [COMMAND] [ARG...]
+    Create and run a new container from an image
+container start, start | run:start | [OPTIONS] CONTAINER [CONTAINER...]
+    Start one or more stopped containers
+container stats, stats | stats:stats | [OPTIONS] [CONTAINER...]
+    Display a live stream of container(s) resource usage statistics
+container stop, stop | containers:stop | [OPTIONS] CONTAINER [CONTAINER...]
+    Stop one or more running containers
+container top, top | containers:top | CONTAINER [ps OPTIONS]
+    Display the running processes of a container
+container unpause, unpause | containers:unpause | CONTAINER [CONTAINER...]
+    Unpause all processes within one or more containers
+container update, update | update:update | [OPTIONS] CONTAINER [CONTAINER...]
+    Update configuration of one or more containers
+container wait, wait | containers:wait | CONTAINER [CONTAINER...]
+    Block until one or more containers stop, then print their exit codes
+image build, build, builder build | build:build | [OPTIONS] PATH | URL | -
+    Build an image from a Dockerfile
+image history, history | history:history | [OPTIONS] IMAGE
+    Show the history of an image
+image import, import | tars:import | [OPTIONS] file|URL|- [REPOSITORY[:TAG]]
+    Import the contents from a tarball to create a filesystem image
+image inspect | inspect:of_kind | [OPTIONS] IMAGE [IMAGE...]
+    Display detailed information on one or more images
+image load, load | tars:load | [OPTIONS]
+    Load an image from a tar archive or STDIN
+image ls, image list, images | images:images | [OPTIONS] [REPOSITORY[:TAG]]
+    List images
+image prune | prune:images | [OPTIONS]
+    Remove unused images
+image pull, pull | pull:pull | [OPTIONS] NAME[:TAG|@DIGEST]
+    Download an image from a registry
+image push, push | pull:push | [OPTIONS] NAME[:TAG]
+    Upload an image to a registry
+image rm, image remove, rmi | image:rmi | [OPTIONS] IMAGE [IMAGE...]
+    Remove one or more images
+image save, save | tars:save | [OPTIONS] IMAGE [IMAGE...]
+    Save one or more images to a tar archive (streamed to STDOUT by default)
+image tag, tag | image:tag | SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]
+    Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
+image tree | image_tree:tree | [OPTIONS] [IMAGE...]
+    Draw images as the layers they share
+context create | context:create | [OPTIONS] CONTEXT
+    Create a context
+context inspect | context:inspect | [OPTIONS] [CONTEXT] [CONTEXT...]
+    Display detailed information on one or more contexts
+context ls, context list | context:ls | [OPTIONS]
+    List contexts
+context rm, context remove | context:rm | CONTEXT [CONTEXT...]
+    Remove one or more contexts
+context show | context:show |
+    Print the name of the current context
+context use | context:use | CONTEXT
+    Set the current docker context
+network connect | network:connect | [OPTIONS] NETWORK CONTAINER
+    Connect a container to a network
+network create | network:create | [OPTIONS] NETWORK
+    Create a network
+network disconnect | network:disconnect | [OPTIONS] NETWORK CONTAINER
+    Disconnect a container from a network
+network inspect | inspect:of_kind | [OPTIONS] NETWORK [NETWORK...]
+    Display detailed information on one or more networks
+network ls, network list | network:ls | [OPTIONS]
+    List networks
+network prune | prune:networks | [OPTIONS]
+    Remove all unused networks
+network rm, network remove | network:rm | NETWORK [NETWORK...]
+    Remove one or more networks
+volume create | volume:create | [OPTIONS] [VOLUME]
+    Create a volume
+volume export | volume:export | [OPTIONS] VOLUME
+    Export a volume's content as a tar archive
+volume import | volume:import | VOLUME [file|-]
+    Import the content of a tar archive into a volume
+volume inspect | inspect:of_kind | [OPTIONS] VOLUME [VOLUME...]
+    Display detailed information on one or more volumes
+volume ls, volume list | volume:ls | [OPTIONS]
+    List volumes
+volume prune | prune:volumes | [OPTIONS]
+    Remove unused local volumes
+volume rm, volume remove | volume:rm | [OPTIONS] VOLUME [VOLUME...]
+    Remove one or more volumes
+builder prune | prune:build_cache |
+    Remove build cache
+system df | disk_usage:df | [OPTIONS]
+    Show wherry disk usage
+system dial-stdio | dial_stdio:dial_stdio |
+    Proxy the stdio stream to the daemon connection. Should not be invoked manually.
+system events, events | events:events | [OPTIONS]
+    Get real time events from the server
+system info, info | info:info | [OPTIONS]
+    Display system-wide information
+system prune | prune:system | [OPTIONS]
+    Remove unused data
+manifest inspect | manifest:inspect | [OPTIONS] [MANIFEST_LIST] MANIFEST
+    Display an image manifest, or manifest list
+version | version:version | [OPTIONS]
+    Show the wherry version information
+__complete | completion:complete | [WORD...]
+    List what the last of some words may become
+completion | completion:completion | bash|fish|zsh
+    Generate the completion script for a shell
+inspect | inspect:inspect | [OPTIONS] NAME|ID [NAME|ID...]
+    Return low-level information on Docker objects
+login | login:login | [OPTIONS] [SERVER]
+    Authenticate to a registry
+logout | login:logout | [SERVER]
+    Log out from a registry
+search | search:search | [OPTIONS] TERM
+    Search Docker Hub for images
+"""
+
 
 class Entry:
-    """A command's place, `module:CONSTANT`, and its one-line description."""
+    """A command: `aliases` are all of its names, where it has several."""
 
-    __slots__ = ("hidden", "place", "short")
+    __slots__ = ("aliases", "hidden", "place", "short", "usage")
 
-    def __init__(self, place: str, short: str, *, hidden: bool = False) -> None:
-        self.place, self.short, self.hidden = place, short, hidden
+    def __init__(self, names: str, place: str, usage: str, short: str) -> None:
+        self.place, self.usage, self.short = place, usage, short
+        self.aliases = ", ".join(f"wherry {name}" for name in names.split(", ")) if "," in names else ""
+        self.hidden = names in HIDDEN
 
     def load(self) -> Command:
-        module, _, constant = self.place.partition(":")
-        name = "wherry.cli." + module
-        command: Command = getattr(__import__(name, fromlist=[constant]), constant)
-        return command
+        from wherry.cli.command import Command
+
+        module, _, name = self.place.partition(":")
+        found = getattr(__import__(f"wherry.cli.{module}", fromlist=[name]), f"run_{name}")
+        return found if isinstance(found, Command) else Command(found)
+
+    @property
+    def arguments(self) -> tuple[int, int | None]:
+        """How few and how many arguments the usage says that there may be; None is any number."""
+        words = [word for word in self.usage.split() if word != "[OPTIONS]"]
+        least = sum(not word.startswith("[") for word in words)
+        return least, None if words and words[-1].endswith("...]") else len(words)
 
 
 class Group:
@@ -31,211 +202,36 @@ class Group:
 
     __slots__ = ("aliases", "commands", "short")
 
-    def __init__(self, short: str, commands: dict[str, Entry], aliases: dict[str, str] | None = None) -> None:
-        self.short, self.commands, self.aliases = short, commands, aliases or {}
+    def __init__(self, short: str) -> None:
+        self.short = short
+        self.commands: dict[str, Entry] = {}
+        self.aliases: dict[str, str] = {}
+
+    def canonical(self, name: str) -> str:
+        return self.aliases.get(name, name)
 
     def find(self, name: str) -> Entry | None:
-        return self.commands.get(self.aliases.get(name, name))
+        return self.commands.get(self.canonical(name))
 
 
-_ATTACH = Entry("attach:ATTACH", "Attach local standard input, output, and error streams to a running container")
-_BUILD = Entry("build:BUILD", "Build an image from a Dockerfile")
-_COMMIT = Entry("commit:COMMIT", "Create a new image from a container's changes")
-_CP = Entry("cp:CP", "Copy files/folders between a container and the local filesystem")
-_CREATE = Entry("run:CREATE", "Create a new container")
-_DIFF = Entry("diff:DIFF", "Inspect changes to files or directories on a container's filesystem")
-_EVENTS = Entry("events:EVENTS", "Get real time events from the server")
-_EXEC = Entry("exec:EXEC", "Execute a command in a running container")
-_EXPORT = Entry("export:EXPORT", "Export a container's filesystem as a tar archive")
-_HISTORY = Entry("history:HISTORY", "Show the history of an image")
-_IMAGES = Entry("images:IMAGES", "List images")
-_IMPORT = Entry("load:IMPORT", "Import the contents from a tarball to create a filesystem image")
-_INFO = Entry("info:INFO", "Display system-wide information")
-_INSPECT = Entry("inspect:INSPECT", "Return low-level information on Docker objects")
-_KILL = Entry("stop:KILL", "Kill one or more running containers")
-_LOGIN = Entry("login:LOGIN", "Authenticate to a registry")
-_LOGOUT = Entry("login:LOGOUT", "Log out from a registry")
-_LOAD = Entry("load:LOAD", "Load an image from a tar archive or STDIN")
-_LOGS = Entry("logs:LOGS", "Fetch the logs of a container")
-_PAUSE = Entry("stop:PAUSE", "Pause all processes within one or more containers")
-_PORT = Entry("port:PORT", "List port mappings or a specific mapping for the container")
-_PULL = Entry("pull:PULL", "Download an image from a registry")
-_PUSH = Entry("pull:PUSH", "Upload an image to a registry")
-_PS = Entry("ps:PS", "List containers")
-_RENAME = Entry("rename:RENAME", "Rename a container")
-_RESTART = Entry("stop:RESTART", "Restart one or more containers")
-_RM = Entry("rm:RM", "Remove one or more containers")
-_RMI = Entry("rmi:RMI", "Remove one or more images")
-_RUN = Entry("run:RUN", "Create and run a new container from an image")
-_SAVE = Entry("save:SAVE", "Save one or more images to a tar archive (streamed to STDOUT by default)")
-_SEARCH = Entry("search:SEARCH", "Search Docker Hub for images")
-_START = Entry("start:START", "Start one or more stopped containers")
-_STATS = Entry("stats:STATS", "Display a live stream of container(s) resource usage statistics")
-_STOP = Entry("stop:STOP", "Stop one or more running containers")
-_TAG = Entry("tag:TAG", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE")
-_TOP = Entry("top:TOP", "Display the running processes of a container")
-_UNPAUSE = Entry("stop:UNPAUSE", "Unpause all processes within one or more containers")
-_UPDATE = Entry("update:UPDATE", "Update configuration of one or more containers")
-_VERSION = Entry("version:VERSION", "Show the wherry version information")
-_WAIT = Entry("wait:WAIT", "Block until one or more containers stop, then print their exit codes")
+TOP: dict[str, Entry | Group] = {name: Group(short) for name, short in GROUPS.items()}
 
-# In the order in which help shows them.
-COMMON = ("run", "exec", "ps", "build", "images", "version", "info")
 
-TOP: dict[str, Entry | Group] = {
-    "run": _RUN,
-    "exec": _EXEC,
-    "ps": _PS,
-    "build": _BUILD,
-    "images": _IMAGES,
-    "version": _VERSION,
-    "info": _INFO,
-    "container": Group(
-        "Manage containers",
-        {
-            "attach": _ATTACH,
-            "commit": _COMMIT,
-            "cp": _CP,
-            "create": _CREATE,
-            "diff": _DIFF,
-            "exec": _EXEC,
-            "export": _EXPORT,
-            "inspect": Entry("inspect:CONTAINER_INSPECT", "Display detailed information on one or more containers"),
-            "kill": _KILL,
-            "logs": _LOGS,
-            "ls": Entry("ps:CONTAINER_LS", "List containers"),
-            "pause": _PAUSE,
-            "port": _PORT,
-            "prune": Entry("prune:CONTAINER_PRUNE", "Remove all stopped containers"),
-            "rename": _RENAME,
-            "restart": _RESTART,
-            "rm": _RM,
-            "run": _RUN,
-            "start": _START,
-            "stats": _STATS,
-            "stop": _STOP,
-            "top": _TOP,
-            "unpause": _UNPAUSE,
-            "update": _UPDATE,
-            "wait": _WAIT,
-        },
-        {"list": "ls", "ps": "ls", "remove": "rm"},
-    ),
-    "image": Group(
-        "Manage images",
-        {
-            "build": _BUILD,
-            "history": _HISTORY,
-            "import": _IMPORT,
-            "inspect": Entry("inspect:IMAGE_INSPECT", "Display detailed information on one or more images"),
-            "load": _LOAD,
-            "ls": Entry("images:IMAGE_LS", "List images"),
-            "prune": Entry("prune:IMAGE_PRUNE", "Remove unused images"),
-            "pull": _PULL,
-            "push": _PUSH,
-            "rm": Entry("rmi:IMAGE_RM", "Remove one or more images"),
-            "save": _SAVE,
-            "tag": _TAG,
-            "tree": Entry("image_tree:IMAGE_TREE", "Draw images as the layers they share"),
-        },
-        {"list": "ls", "rmi": "rm", "remove": "rm"},
-    ),
-    "context": Group(
-        "Manage contexts",
-        {
-            "create": Entry("context:CREATE", "Create a context"),
-            "inspect": Entry("context:INSPECT", "Display detailed information on one or more contexts"),
-            "ls": Entry("context:LS", "List contexts"),
-            "rm": Entry("context:RM", "Remove one or more contexts"),
-            "show": Entry("context:SHOW", "Print the name of the current context"),
-            "use": Entry("context:USE", "Set the current docker context"),
-        },
-        {"list": "ls", "remove": "rm"},
-    ),
-    "network": Group(
-        "Manage networks",
-        {
-            "connect": Entry("network:CONNECT", "Connect a container to a network"),
-            "create": Entry("network:CREATE", "Create a network"),
-            "disconnect": Entry("network:DISCONNECT", "Disconnect a container from a network"),
-            "inspect": Entry("inspect:NETWORK_INSPECT", "Display detailed information on one or more networks"),
-            "ls": Entry("network:LS", "List networks"),
-            "prune": Entry("network:PRUNE", "Remove all unused networks"),
-            "rm": Entry("network:RM", "Remove one or more networks"),
-        },
-        {"list": "ls", "remove": "rm"},
-    ),
-    "volume": Group(
-        "Manage volumes",
-        {
-            "create": Entry("volume:CREATE", "Create a volume"),
-            "export": Entry("volume:EXPORT", "Export a volume's content as a tar archive"),
-            "import": Entry("volume:IMPORT", "Import the content of a tar archive into a volume"),
-            "inspect": Entry("inspect:VOLUME_INSPECT", "Display detailed information on one or more volumes"),
-            "ls": Entry("volume:LS", "List volumes"),
-            "prune": Entry("prune:VOLUME_PRUNE", "Remove unused local volumes"),
-            "rm": Entry("volume:RM", "Remove one or more volumes"),
-        },
-        {"list": "ls", "remove": "rm"},
-    ),
-    "builder": Group(
-        "Manage builds",
-        {
-            "build": _BUILD,
-            "prune": Entry("builder:PRUNE", "Remove build cache"),
-        },
-    ),
-    "system": Group(
-        "Manage wherry",
-        {
-            "df": Entry("disk_usage:DF", "Show wherry disk usage"),
-            "dial-stdio": Entry(
-                "dial_stdio:DIAL_STDIO",
-                "Proxy the stdio stream to the daemon connection. Should not be invoked manually.",
-                hidden=True,
-            ),
-            "events": _EVENTS,
-            "info": _INFO,
-            "prune": Entry("prune:SYSTEM_PRUNE", "Remove unused data"),
-        },
-    ),
-    "__complete": Entry("completion:COMPLETE", "List what the last of some words may become", hidden=True),
-    "manifest": Group(
-        "Manage image manifests and manifest lists",
-        {"inspect": Entry("manifest:INSPECT", "Display an image manifest, or manifest list")},
-    ),
-    "attach": _ATTACH,
-    "commit": _COMMIT,
-    "completion": Entry("completion:COMPLETION", "Generate the completion script for a shell"),
-    "cp": _CP,
-    "create": _CREATE,
-    "diff": _DIFF,
-    "events": _EVENTS,
-    "export": _EXPORT,
-    "history": _HISTORY,
-    "import": _IMPORT,
-    "inspect": _INSPECT,
-    "kill": _KILL,
-    "load": _LOAD,
-    "login": _LOGIN,
-    "logout": _LOGOUT,
-    "logs": _LOGS,
-    "pause": _PAUSE,
-    "port": _PORT,
-    "pull": _PULL,
-    "push": _PUSH,
-    "rename": _RENAME,
-    "restart": _RESTART,
-    "rm": _RM,
-    "rmi": _RMI,
-    "save": _SAVE,
-    "search": _SEARCH,
-    "start": _START,
-    "stats": _STATS,
-    "stop": _STOP,
-    "tag": _TAG,
-    "top": _TOP,
-    "unpause": _UNPAUSE,
-    "update": _UPDATE,
-    "wait": _WAIT,
-}
+def _fill() -> None:
+    lines = _TABLE.strip().split("\n")
+    for head, short in zip(lines[::2], lines[1::2], strict=True):
+        names, place, usage = (part.strip() for part in head.split(" |", 2))
+        entry = Entry(names, place, usage, short.strip())
+        listed: dict[str, str] = {}
+        for path in names.split(", "):
+            first, _, name = path.partition(" ")
+            group = TOP.get(first)
+            if not name or not isinstance(group, Group):
+                TOP[path] = entry
+            elif listed.setdefault(first, name) == name:
+                group.commands[name] = entry
+            else:
+                group.aliases[name] = listed[first]
+
+
+_fill()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from wherry.cli.command import ANY, Command, CommandError, exactly
+from wherry.cli.command import CommandError, command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ complete -F _wherry wherry
 ZSH = r"""#compdef wherry
 # zsh completion for wherry: source <(wherry completion zsh)
 _wherry() {
-    local line files= candidate
+    local line files= candidate text found=1
     local -a described
     while IFS= read -r line; do
         case "$line" in
@@ -54,12 +54,14 @@ _wherry() {
             :) ;;
             *)
                 candidate="${line%%$'\t'*}"
-                described+=("${candidate//:/\\:}:${line#*$'\t'}")
+                text="${line#*$'\t'}"
+                described+=("${candidate//:/\\:}${text:+:$text}")
                 ;;
         esac
     done < <("${words[1]}" __complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)
-    (( $#described )) && _describe -V 'wherry' described
-    [[ -n $files ]] && _files
+    (( $#described )) && _describe -V 'wherry' described && found=0
+    [[ -n $files ]] && _files && found=0
+    return found
 }
 if [ "$funcstack[1]" = "_wherry" ]; then
     _wherry "$@"
@@ -87,6 +89,13 @@ complete -c wherry -f -a '(__wherry_complete)'
 SCRIPTS = {"bash": BASH, "fish": FISH, "zsh": ZSH}
 
 
+@command(
+    description="""Generate the completion script for a shell
+
+  bash:  source <(wherry completion bash)
+  zsh:   source <(wherry completion zsh)
+  fish:  wherry completion fish | source""",
+)
 def run_completion(session: Session, options: Options) -> None:
     shell = options.arguments[0]
     if shell not in SCRIPTS:
@@ -94,29 +103,13 @@ def run_completion(session: Session, options: Options) -> None:
     sys.stdout.write(SCRIPTS[shell])
 
 
+@command(
+    arguments=(0, None),
+    interspersed=False,
+)
 def run_complete(session: Session, options: Options) -> None:
     from wherry.cli.candidates import complete
 
     found = complete(session, options.arguments)
     sys.stdout.write("".join(f"{word}\t{text.splitlines()[0] if text else ''}\n" for word, text in found.words))
     sys.stdout.write(":files\n" if found.files else ":\n")
-
-
-COMPLETION = Command(
-    "completion bash|fish|zsh",
-    "Generate the completion script for a shell",
-    run_completion,
-    arguments=exactly(1),
-    description="""Generate the completion script for a shell
-
-  bash:  source <(wherry completion bash)
-  zsh:   source <(wherry completion zsh)
-  fish:  wherry completion fish | source""",
-)
-COMPLETE = Command(
-    "__complete -- [WORD...]",
-    "List what the last of some words may become",
-    run_complete,
-    arguments=ANY,
-    interspersed=False,
-)

@@ -18,29 +18,57 @@ if TYPE_CHECKING:
     Body = dict[str, Any]
 
 
+def _table(text: str) -> dict[str, str]:
+    return dict(pair.split("=") for pair in text.split())
+
+
+# The API's fields, and the flags that are their values.
+_CONFIG = _table("Hostname=hostname Domainname=domainname User=user Tty=tty OpenStdin=interactive WorkingDir=workdir")
+_HOST = _table("""
+    AutoRemove=rm CgroupnsMode=cgroupns ContainerIDFile=cidfile Dns=dns DnsOptions=dns-option DnsSearch=dns-search
+    IpcMode=ipc Isolation=isolation OomScoreAdj=oom-score-adj PidMode=pid Privileged=privileged
+    PublishAllPorts=publish-all ReadonlyRootfs=read-only ShmSize=shm-size UTSMode=uts UsernsMode=userns
+    VolumeDriver=volume-driver BlkioDeviceReadBps=device-read-bps BlkioDeviceReadIOps=device-read-iops
+    BlkioDeviceWriteBps=device-write-bps BlkioDeviceWriteIOps=device-write-iops BlkioWeightDevice=blkio-weight-device
+    CgroupParent=cgroup-parent CpuCount=cpu-count CpuPercent=cpu-percent IOMaximumBandwidth=io-maxbandwidth
+    IOMaximumIOps=io-maxiops MemorySwappiness=memory-swappiness OomKillDisable=oom-kill-disable PidsLimit=pids-limit
+    Ulimits=ulimit
+""")
+# Those that `update` changes.
+RESOURCES = _table("""
+    BlkioWeight=blkio-weight CpuPeriod=cpu-period CpuQuota=cpu-quota CpuRealtimePeriod=cpu-rt-period
+    CpuRealtimeRuntime=cpu-rt-runtime CpuShares=cpu-shares CpusetCpus=cpuset-cpus CpusetMems=cpuset-mems Memory=memory
+    MemoryReservation=memory-reservation MemorySwap=memory-swap NanoCpus=cpus
+""")
+# Null where there is nothing.
+_OR_NULL = _table("""
+    DeviceCgroupRules=device-cgroup-rule ExtraHosts=add-host GroupAdd=group-add Links=link VolumesFrom=volumes-from
+""")
+# Left out where there is nothing.
+_OR_ABSENT = _table("Annotations=annotation Mounts=mount Runtime=runtime Sysctls=sysctl")
+
+
+def taken(options: Options, table: dict[str, str]) -> Body:
+    return {field: options[flag] for field, flag in table.items()}
+
+
 def build(options: Options, image: str, command: list[str], proxies: dict[str, str]) -> Body:
     """The body for `image` and `command`; `proxies` are environment variables that give way to what was given.
 
     Raises ValueError, in docker's words, for flags that are wrong or contradict each other.
     """
     _check_alone(options)
-    mounts = _Mounts(options)
+    binds, anonymous = _volumes(options)
     ports = _published(options)
-    host = _host_config(options, mounts, ports)
+    host = _host_config(options, binds, ports)
     networks = _endpoints(options)
     body: Body = {
-        "Hostname": options["hostname"],
-        "Domainname": options["domainname"],
-        "User": options["user"],
+        **taken(options, _CONFIG),
         **_streams(options),
-        "Tty": options["tty"],
-        "OpenStdin": options["interactive"],
-        "StdinOnce": False,
         "Env": _environment(options, proxies) or None,
         "Cmd": command or None,
         "Image": image,
-        "Volumes": mounts.anonymous,
-        "WorkingDir": options["workdir"],
+        "Volumes": anonymous,
         "Entrypoint": _entrypoint(options),
         "OnBuild": None,
         "Labels": _labels(options),
@@ -82,22 +110,15 @@ def _streams(options: Options) -> Body:
     }
 
 
-class _Mounts:
+def _volumes(options: Options) -> tuple[list[str], dict[str, Body]]:
     """-v: what is bound, and what is an anonymous volume of the image's kind."""
+    if not options["volume"]:
+        return [], {}
+    from wherry.cli.syntax.mounts import parse_volume
 
-    def __init__(self, options: Options) -> None:
-        self.binds: list[str] = []
-        self.anonymous: dict[str, Body] = {}
-        if not options["volume"]:
-            return
-        from wherry.cli.syntax.mounts import parse_volume
-
-        for spec in dict.fromkeys(options["volume"]):
-            volume = parse_volume(spec)
-            if volume.source:
-                self.binds.append(volume.bind)
-            else:
-                self.anonymous[spec] = {}
+    volumes = {spec: parse_volume(spec) for spec in dict.fromkeys(options["volume"])}
+    binds = [volume.bind for volume in volumes.values() if volume.source]
+    return binds, {spec: {} for spec, volume in volumes.items() if not volume.source}
 
 
 def _published(options: Options) -> dict[str, list[dict[str, str]]]:
@@ -147,118 +168,54 @@ def _entrypoint(options: Options) -> list[str] | None:
 
 def _health(options: Options) -> Body:
     command: str = options["health-cmd"]
-    settings = {
-        "Interval": ("health-interval", options["health-interval"]),
-        "Timeout": ("health-timeout", options["health-timeout"]),
-        "StartPeriod": ("health-start-period", options["health-start-period"]),
-        "StartInterval": ("health-start-interval", options["health-start-interval"]),
-        "Retries": ("health-retries", options["health-retries"]),
-    }
-    given = {field: value for field, (_, value) in settings.items() if value}
+    given: Body = {}
+    for word in ("Interval", "Timeout", "StartPeriod", "StartInterval", "Retries"):
+        flag = "health-" + word.replace("tP", "t-p").replace("tI", "t-i").lower()
+        if options[flag] < 0 and not options["no-healthcheck"]:
+            raise ValueError(f"--{flag} cannot be negative")
+        if options[flag]:
+            given[word] = options[flag]
     if options["no-healthcheck"]:
         if command or given:
             raise ValueError("--no-healthcheck conflicts with --health-* options")
         return {"Test": ["NONE"]}
-    for flag, value in settings.values():
-        if value < 0:
-            raise ValueError(f"--{flag} cannot be negative")
-    if command:
-        given["Test"] = ["CMD-SHELL", command]
-    return given
+    return given | ({"Test": ["CMD-SHELL", command]} if command else {})
 
 
-def _host_config(options: Options, mounts: _Mounts, ports: dict[str, list[dict[str, str]]]) -> Body:
+def _host_config(options: Options, binds: list[str], ports: dict[str, list[dict[str, str]]]) -> Body:
     devices, requests = _devices(options)
     _check_modes(options)
-    restart = _restart(options)
+    restart = restart_policy(options["restart"])
     log = _log(options)
     security, unmasked = _security(options)
     storage = _storage(options)
-    network: str = options["network"][0].target if options["network"] else "default"
     if options["rm"] and restart["Name"] not in ("", "no"):
         raise ValueError("conflicting options: cannot specify both --restart and --rm")
-    host: Body = {
-        "Binds": mounts.binds or None,
-        "ContainerIDFile": options["cidfile"],
+    rare = {
+        **taken(options, _OR_ABSENT),
+        "StorageOpt": storage,
+        "Tmpfs": dict(option.partition(":")[::2] for option in options["tmpfs"]),
+    }
+    return {
+        **taken(options, _HOST),
+        **taken(options, RESOURCES),
+        **{field: value or None for field, value in taken(options, _OR_NULL).items()},
+        "Binds": binds or None,
         "LogConfig": log,
-        "NetworkMode": network,
+        "NetworkMode": options["network"][0].target if options["network"] else "default",
         "PortBindings": ports,
         "RestartPolicy": restart,
-        "AutoRemove": options["rm"],
-        "VolumeDriver": options["volume-driver"],
-        "VolumesFrom": options["volumes-from"] or None,
         "ConsoleSize": list(terminal.size()),
         "CapAdd": _capabilities(options["cap-add"]),
         "CapDrop": _capabilities(options["cap-drop"]),
-        "CgroupnsMode": options["cgroupns"],
-        "Dns": options["dns"],
-        "DnsOptions": options["dns-option"],
-        "DnsSearch": options["dns-search"],
-        "ExtraHosts": options["add-host"] or None,
-        "GroupAdd": options["group-add"] or None,
-        "IpcMode": options["ipc"],
         "Cgroup": "",
-        "Links": options["link"] or None,
-        "OomScoreAdj": options["oom-score-adj"],
-        "PidMode": options["pid"],
-        "Privileged": options["privileged"],
-        "PublishAllPorts": options["publish-all"],
-        "ReadonlyRootfs": options["read-only"],
         "SecurityOpt": security or None,
-        "UTSMode": options["uts"],
-        "UsernsMode": options["userns"],
-        "ShmSize": options["shm-size"],
-        "Isolation": options["isolation"],
-        **_resources(options),
         "Devices": devices,
-        "DeviceCgroupRules": options["device-cgroup-rule"] or None,
         "DeviceRequests": requests or None,
         "MaskedPaths": [] if unmasked else None,
         "ReadonlyPaths": [] if unmasked else None,
-    }
-    for field, value in (
-        ("StorageOpt", storage),
-        ("Tmpfs", _tmpfs(options)),
-        ("Sysctls", options["sysctl"]),
-        ("Runtime", options["runtime"]),
-        ("Mounts", options["mount"]),
-        ("Annotations", options["annotation"]),
-    ):
-        if value:
-            host[field] = value
-    if options.changed("init"):
-        host["Init"] = options["init"]
-    return host
-
-
-def _resources(options: Options) -> Body:
-    return {
-        "CpuShares": options["cpu-shares"],
-        "Memory": options["memory"],
-        "NanoCpus": options["cpus"],
-        "CgroupParent": options["cgroup-parent"],
-        "BlkioWeight": options["blkio-weight"],
-        "BlkioWeightDevice": options["blkio-weight-device"],
-        "BlkioDeviceReadBps": options["device-read-bps"],
-        "BlkioDeviceWriteBps": options["device-write-bps"],
-        "BlkioDeviceReadIOps": options["device-read-iops"],
-        "BlkioDeviceWriteIOps": options["device-write-iops"],
-        "CpuPeriod": options["cpu-period"],
-        "CpuQuota": options["cpu-quota"],
-        "CpuRealtimePeriod": options["cpu-rt-period"],
-        "CpuRealtimeRuntime": options["cpu-rt-runtime"],
-        "CpusetCpus": options["cpuset-cpus"],
-        "CpusetMems": options["cpuset-mems"],
-        "MemoryReservation": options["memory-reservation"],
-        "MemorySwap": options["memory-swap"],
-        "MemorySwappiness": options["memory-swappiness"],
-        "OomKillDisable": options["oom-kill-disable"],
-        "PidsLimit": options["pids-limit"],
-        "Ulimits": options["ulimit"],
-        "CpuCount": options["cpu-count"],
-        "CpuPercent": options["cpu-percent"],
-        "IOMaximumIOps": options["io-maxiops"],
-        "IOMaximumBandwidth": options["io-maxbandwidth"],
+        **{field: value for field, value in rare.items() if value},
+        **({"Init": options["init"]} if options.changed("init") else {}),
     }
 
 
@@ -282,13 +239,13 @@ def _check_modes(options: Options) -> None:
             raise ValueError(f"--{flag}: invalid {kind} mode")
 
 
-def _restart(options: Options) -> Body:
-    policy: str = options["restart"]
-    if policy in ("", "no"):
-        return {"Name": policy, "MaximumRetryCount": 0}
+def restart_policy(text: str) -> Body:
+    """The API's RestartPolicy of always or on-failure:3. Raises ValueError."""
+    if text in ("", "no"):
+        return {"Name": text, "MaximumRetryCount": 0}
     from wherry.cli.syntax.process import restart_policy
 
-    return restart_policy(policy)
+    return restart_policy(text)
 
 
 def _log(options: Options) -> Body:
@@ -314,10 +271,6 @@ def _storage(options: Options) -> dict[str, str]:
         if "=" not in option:
             raise ValueError("invalid storage option")
     return dict(option.partition("=")[::2] for option in options["storage-opt"])
-
-
-def _tmpfs(options: Options) -> dict[str, str]:
-    return dict(option.partition(":")[::2] for option in options["tmpfs"])
 
 
 def _devices(options: Options) -> tuple[list[dict[str, str]], list[Body]]:
@@ -357,20 +310,17 @@ def _endpoints(options: Options) -> dict[str, Body]:
 def _apply_older(options: Options, first: Any) -> None:
     from wherry.cli.syntax.networks import is_user_defined
 
-    for flag, given, other in (
-        ("network-alias", first.aliases, "alias"),
-        ("link", first.links, "links"),
-        ("ip", first.ipv4, "IPv4 address"),
-        ("ip6", first.ipv6, "IPv6 address"),
-        ("mac-address", first.mac, "MAC address"),
-        ("link-local-ip", first.link_local, "link-local IP addresses"),
+    for flag, attribute, other in (
+        ("network-alias", "aliases", "alias"),
+        ("link", "links", "links"),
+        ("ip", "ipv4", "IPv4 address"),
+        ("ip6", "ipv6", "IPv6 address"),
+        ("mac-address", "mac", "MAC address"),
+        ("link-local-ip", "link_local", "link-local IP addresses"),
     ):
-        if given and options[flag]:
+        if not options[flag]:
+            continue
+        if getattr(first, attribute):
             raise ValueError(f"conflicting options: cannot specify both --{flag} and per-network {other}")
-    first.aliases = options["network-alias"] or first.aliases
-    if is_user_defined(first.target):
-        first.links = options["link"] or first.links
-    first.ipv4 = options["ip"] or first.ipv4
-    first.ipv6 = options["ip6"] or first.ipv6
-    first.mac = options["mac-address"] or first.mac
-    first.link_local = options["link-local-ip"] or first.link_local
+        if flag != "link" or is_user_defined(first.target):
+            setattr(first, attribute, options[flag])

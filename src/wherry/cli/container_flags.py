@@ -8,7 +8,19 @@ from __future__ import annotations
 import os
 
 from wherry.cli import values
-from wherry.cli.flags import Flag, content_trust, duration, integer, pairs, size, string, strings, switch, unsigned
+from wherry.cli.flags import (
+    Flag,
+    content_trust,
+    duration,
+    integer,
+    pairs,
+    size,
+    string,
+    strings,
+    swap,
+    switch,
+    unsigned,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +45,8 @@ def _items(name: str, usage: str, place: str, kind: str = "list", **more: Any) -
     return Flag(name, "", usage, kind, [], lambda text, so_far: [*so_far, parse(text)], **more)
 
 
-def ulimits(text: str, so_far: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Adds one --ulimit to those given before it."""
+def _ulimits(text: str, so_far: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Adds one to those given before it."""
     from wherry.cli.syntax.process import ulimit
 
     limit = ulimit(text)
@@ -42,165 +54,129 @@ def ulimits(text: str, so_far: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted([*others, limit], key=lambda one: str(one["Name"]))
 
 
-def container_flags() -> list[Flag]:
-    """What makes a container, in both commands."""
-    return [
-        strings("add-host", "", "Add a custom host-to-IP mapping (host:ip)", _syntax("networks.extra_host")),
-        pairs("annotation", "", "Add an annotation to the container (passed through to the OCI runtime)"),
-        strings("attach", "a", "Attach to STDIN, STDOUT or STDERR", _syntax("process.attached")),
-        unsigned(
-            "blkio-weight", "", "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)", bits=16
-        ),
-        _items("blkio-weight-device", "Block IO weight (relative device weight)", "devices.weight", show="[]"),
-        strings("cap-add", "", "Add Linux capabilities"),
-        strings("cap-drop", "", "Drop Linux capabilities"),
-        string("cgroup-parent", "", "Optional parent cgroup for the container"),
-        string(
-            "cgroupns",
-            "",
-            "Cgroup namespace to use (host|private)\n"
-            "'host':    Run the container in the Docker host's cgroup namespace\n"
-            "'private': Run the container in its own private cgroup namespace\n"
-            "'':        Use the cgroup namespace as configured by the\n"
-            "           default-cgroupns-mode option on the daemon (default)",
-        ),
-        string("cidfile", "", "Write the container ID to the file"),
-        integer("cpu-count", "", "CPU count (Windows only)", hidden=True),
-        integer("cpu-percent", "", "CPU percent (Windows only)", hidden=True),
-        integer("cpu-period", "", "Limit CPU CFS (Completely Fair Scheduler) period"),
-        integer("cpu-quota", "", "Limit CPU CFS (Completely Fair Scheduler) quota"),
-        integer("cpu-rt-period", "", "Limit CPU real-time period in microseconds"),
-        integer("cpu-rt-runtime", "", "Limit CPU real-time runtime in microseconds"),
-        integer("cpu-shares", "c", "CPU shares (relative weight)"),
-        Flag("cpus", "", "Number of CPUs", "decimal", 0, lambda text, _: values.parse_cpus(text)),
-        string("cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)"),
-        string("cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)"),
-        strings("device", "", "Add a host device to the container"),
-        strings(
-            "device-cgroup-rule", "", "Add a rule to the cgroup allowed devices list", _syntax("devices.cgroup_rule")
-        ),
-        _items(
-            "device-read-bps",
-            "Limit read rate (bytes per second) from a device",
-            "devices.bytes_per_second",
-            show="[]",
-        ),
-        _items(
-            "device-read-iops",
-            "Limit read rate (IO per second) from a device",
-            "devices.operations_per_second",
-            show="[]",
-        ),
-        _items(
-            "device-write-bps",
-            "Limit write rate (bytes per second) to a device",
-            "devices.bytes_per_second",
-            show="[]",
-        ),
-        _items(
-            "device-write-iops",
-            "Limit write rate (IO per second) to a device",
-            "devices.operations_per_second",
-            show="[]",
-        ),
-        content_trust("Skip image verification"),
-        strings("dns", "", "Set custom DNS servers", _syntax("networks.ip_address")),
-        strings("dns-opt", "", "Set DNS options", hidden=True, store="dns-option"),
-        strings("dns-option", "", "Set DNS options"),
-        strings("dns-search", "", "Set custom DNS search domains", _syntax("networks.dns_search")),
-        string("domainname", "", "Container NIS domain name"),
-        string("entrypoint", "", "Overwrite the default ENTRYPOINT of the image"),
-        strings("env", "e", "Set environment variables", _syntax("process.environment")),
-        strings("env-file", "", "Read in a file of environment variables"),
-        strings("expose", "", "Expose a port or a range of ports"),
-        _items(
-            "gpus", "GPU devices to add to the container ('all' to pass all GPUs)", "devices.parse_gpus", "gpu-request"
-        ),
-        strings("group-add", "", "Add additional groups to join"),
-        string("health-cmd", "", "Command to run to check health"),
-        duration("health-interval", "", "Time between running the check (ms|s|m|h) (default 0s)"),
-        integer("health-retries", "", "Consecutive failures needed to report unhealthy"),
-        duration(
-            "health-start-interval",
-            "",
-            "Time between running the check during the start period (ms|s|m|h) (default 0s)",
-        ),
-        duration(
-            "health-start-period",
-            "",
-            "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) "
-            "(default 0s)",
-        ),
-        duration("health-timeout", "", "Maximum time to allow one check to run (ms|s|m|h) (default 0s)"),
-        switch("help", "", "Print usage"),
-        string("hostname", "h", "Container host name"),
-        switch("init", "", "Run an init inside the container that forwards signals and reaps processes"),
-        switch("interactive", "i", "Keep STDIN open even if not attached"),
-        size("io-maxbandwidth", "", "Maximum IO bandwidth limit for the system drive (Windows only)", hidden=True),
-        unsigned("io-maxiops", "", "Maximum IOps limit for the system drive (Windows only)", hidden=True),
-        string("ip", "", "IPv4 address (e.g., 172.30.100.104)"),
-        string("ip6", "", "IPv6 address (e.g., 2001:db8::33)"),
-        string("ipc", "", "IPC mode to use"),
-        string("isolation", "", "Container isolation technology"),
-        size("kernel-memory", "", "Kernel memory limit"),
-        strings("label", "l", "Set meta data on a container", _syntax("process.label")),
-        strings("label-file", "", "Read in a line delimited file of labels"),
-        strings("link", "", "Add link to another container", _syntax("networks.link")),
-        strings("link-local-ip", "", "Container IPv4/IPv6 link-local addresses"),
-        string("log-driver", "", "Logging driver for the container"),
-        strings("log-opt", "", "Log driver options"),
-        string("mac-address", "", "Container MAC address (e.g., 92:d0:c6:0a:29:33)"),
-        size("memory", "m", "Memory limit"),
-        size("memory-reservation", "", "Memory soft limit"),
-        Flag(
-            "memory-swap",
-            "",
-            "Swap limit equal to memory plus swap: '-1' to enable unlimited swap",
-            "bytes",
-            0,
-            lambda text, _: values.parse_swap(text),
-        ),
-        integer("memory-swappiness", "", "Tune container memory swappiness (0 to 100)", default=-1),
-        _items("mount", "Attach a filesystem mount to the container", "mounts.parse_mount", "mount"),
-        string("name", "", "Assign a name to the container"),
-        _items("net", "Connect a container to a network", "networks.parse_network", hidden=True, store="network"),
-        strings("net-alias", "", "Add network-scoped alias for the container", hidden=True, store="network-alias"),
-        _items("network", "Connect a container to a network", "networks.parse_network", "network"),
-        strings("network-alias", "", "Add network-scoped alias for the container"),
-        switch("no-healthcheck", "", "Disable any container-specified HEALTHCHECK"),
-        switch("oom-kill-disable", "", "Disable OOM Killer"),
-        integer("oom-score-adj", "", "Tune host's OOM preferences (-1000 to 1000)"),
-        string("pid", "", "PID namespace to use"),
-        integer("pids-limit", "", "Tune container pids limit (set -1 for unlimited)"),
-        string(
-            "platform",
-            "",
-            "Set platform if server is multi-platform capable",
-            os.environ.get("DOCKER_DEFAULT_PLATFORM", ""),
-        ),
-        switch("privileged", "", "Give extended privileges to this container"),
-        strings("publish", "p", "Publish a container's port(s) to the host"),
-        switch("publish-all", "P", "Publish all exposed ports to random ports"),
-        switch("quiet", "q", "Suppress the pull output"),
-        switch("read-only", "", "Mount the container's root filesystem as read only"),
-        string("restart", "", "Restart policy to apply when a container exits", default="no"),
-        switch("rm", "", "Automatically remove the container and its associated anonymous volumes when it exits"),
-        string("runtime", "", "Runtime to use for this container"),
-        strings("security-opt", "", "Security Options"),
-        size("shm-size", "", "Size of /dev/shm"),
-        string("stop-signal", "", "Signal to stop the container"),
-        integer("stop-timeout", "", "Timeout (in seconds) to stop a container"),
-        strings("storage-opt", "", "Storage driver options for the container"),
-        pairs("sysctl", "", "Sysctl options", _syntax("process.sysctl")),
-        strings("tmpfs", "", "Mount a tmpfs directory"),
-        switch("tty", "t", "Allocate a pseudo-TTY"),
-        Flag("ulimit", "", "Ulimit options", "ulimit", [], ulimits, show="[]"),
-        switch("use-api-socket", "", "Bind mount Docker API socket and required auth"),
-        string("user", "u", "Username or UID (format: <name|uid>[:<group|gid>])"),
-        string("userns", "", "User namespace to use"),
-        string("uts", "", "UTS namespace to use"),
-        strings("volume", "v", "Bind mount a volume"),
-        string("volume-driver", "", "Optional volume driver for the container"),
-        strings("volumes-from", "", "Mount volumes from the specified container(s)"),
-        string("workdir", "w", "Working directory inside the container"),
-    ]
+ULIMIT = Flag("ulimit", "", "Ulimit options", "ulimit", [], _ulimits, show="[]")
+ENV = strings("env", "e", "Set environment variables", _syntax("process.environment"))
+
+COMMON = [
+    strings("add-host", "", "Add a custom host-to-IP mapping (host:ip)", _syntax("networks.extra_host")),
+    pairs("annotation", "", "Add an annotation to the container (passed through to the OCI runtime)"),
+    strings("attach", "a", "Attach to STDIN, STDOUT or STDERR", _syntax("process.attached")),
+    unsigned("blkio-weight", "", "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)",
+             bits=16),
+    _items("blkio-weight-device", "Block IO weight (relative device weight)", "devices.weight", show="[]"),
+    strings("cap-add", "", "Add Linux capabilities"),
+    strings("cap-drop", "", "Drop Linux capabilities"),
+    string("cgroup-parent", "", "Optional parent cgroup for the container"),
+    string("cgroupns", "", """Cgroup namespace to use (host|private)
+'host':    Run the container in the Docker host's cgroup namespace
+'private': Run the container in its own private cgroup namespace
+'':        Use the cgroup namespace as configured by the
+           default-cgroupns-mode option on the daemon (default)"""),
+    string("cidfile", "", "Write the container ID to the file"),
+    integer("cpu-count", "", "CPU count (Windows only)", hidden=True),
+    integer("cpu-percent", "", "CPU percent (Windows only)", hidden=True),
+    integer("cpu-period", "", "Limit CPU CFS (Completely Fair Scheduler) period"),
+    integer("cpu-quota", "", "Limit CPU CFS (Completely Fair Scheduler) quota"),
+    integer("cpu-rt-period", "", "Limit CPU real-time period in microseconds"),
+    integer("cpu-rt-runtime", "", "Limit CPU real-time runtime in microseconds"),
+    integer("cpu-shares", "c", "CPU shares (relative weight)"),
+    Flag("cpus", "", "Number of CPUs", "decimal", 0, lambda text, _: values.parse_cpus(text)),
+    string("cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)"),
+    string("cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)"),
+    strings("device", "", "Add a host device to the container"),
+    strings("device-cgroup-rule", "", "Add a rule to the cgroup allowed devices list", _syntax("devices.cgroup_rule")),
+    _items("device-read-bps", "Limit read rate (bytes per second) from a device", "devices.bytes_per_second",
+           show="[]"),
+    _items("device-read-iops", "Limit read rate (IO per second) from a device", "devices.operations_per_second",
+           show="[]"),
+    _items("device-write-bps", "Limit write rate (bytes per second) to a device", "devices.bytes_per_second",
+           show="[]"),
+    _items("device-write-iops", "Limit write rate (IO per second) to a device", "devices.operations_per_second",
+           show="[]"),
+    content_trust("Skip image verification"),
+    strings("dns", "", "Set custom DNS servers", _syntax("networks.ip_address")),
+    strings("dns-opt", "", "Set DNS options", hidden=True, store="dns-option"),
+    strings("dns-option", "", "Set DNS options"),
+    strings("dns-search", "", "Set custom DNS search domains", _syntax("networks.dns_search")),
+    string("domainname", "", "Container NIS domain name"),
+    string("entrypoint", "", "Overwrite the default ENTRYPOINT of the image"),
+    ENV,
+    strings("env-file", "", "Read in a file of environment variables"),
+    strings("expose", "", "Expose a port or a range of ports"),
+    _items("gpus", "GPU devices to add to the container ('all' to pass all GPUs)", "devices.parse_gpus", "gpu-request"),
+    strings("group-add", "", "Add additional groups to join"),
+    string("health-cmd", "", "Command to run to check health"),
+    duration("health-interval", "", "Time between running the check (ms|s|m|h) (default 0s)"),
+    integer("health-retries", "", "Consecutive failures needed to report unhealthy"),
+    duration("health-start-interval", "",
+             "Time between running the check during the start period (ms|s|m|h) (default 0s)"),
+    duration("health-start-period", "",
+             "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) "
+             "(default 0s)"),
+    duration("health-timeout", "", "Maximum time to allow one check to run (ms|s|m|h) (default 0s)"),
+    switch("help", "", "Print usage"),
+    string("hostname", "h", "Container host name"),
+    switch("init", "", "Run an init inside the container that forwards signals and reaps processes"),
+    switch("interactive", "i", "Keep STDIN open even if not attached"),
+    size("io-maxbandwidth", "", "Maximum IO bandwidth limit for the system drive (Windows only)", hidden=True),
+    unsigned("io-maxiops", "", "Maximum IOps limit for the system drive (Windows only)", hidden=True),
+    string("ip", "", "IPv4 address (e.g., 172.30.100.104)"),
+    string("ip6", "", "IPv6 address (e.g., 2001:db8::33)"),
+    string("ipc", "", "IPC mode to use"),
+    string("isolation", "", "Container isolation technology"),
+    size("kernel-memory", "", "Kernel memory limit"),
+    strings("label", "l", "Set meta data on a container", _syntax("process.label")),
+    strings("label-file", "", "Read in a line delimited file of labels"),
+    strings("link", "", "Add link to another container", _syntax("networks.link")),
+    strings("link-local-ip", "", "Container IPv4/IPv6 link-local addresses"),
+    string("log-driver", "", "Logging driver for the container"),
+    strings("log-opt", "", "Log driver options"),
+    string("mac-address", "", "Container MAC address (e.g., 92:d0:c6:0a:29:33)"),
+    size("memory", "m", "Memory limit"),
+    size("memory-reservation", "", "Memory soft limit"),
+    swap("Swap limit equal to memory plus swap: '-1' to enable unlimited swap"),
+    integer("memory-swappiness", "", "Tune container memory swappiness (0 to 100)", default=-1),
+    _items("mount", "Attach a filesystem mount to the container", "mounts.parse_mount", "mount"),
+    string("name", "", "Assign a name to the container"),
+    _items("net", "Connect a container to a network", "networks.parse_network", hidden=True, store="network"),
+    strings("net-alias", "", "Add network-scoped alias for the container", hidden=True, store="network-alias"),
+    _items("network", "Connect a container to a network", "networks.parse_network", "network"),
+    strings("network-alias", "", "Add network-scoped alias for the container"),
+    switch("no-healthcheck", "", "Disable any container-specified HEALTHCHECK"),
+    switch("oom-kill-disable", "", "Disable OOM Killer"),
+    integer("oom-score-adj", "", "Tune host's OOM preferences (-1000 to 1000)"),
+    string("pid", "", "PID namespace to use"),
+    integer("pids-limit", "", "Tune container pids limit (set -1 for unlimited)"),
+    string("platform", "", "Set platform if server is multi-platform capable",
+           os.environ.get("DOCKER_DEFAULT_PLATFORM", "")),
+    switch("privileged", "", "Give extended privileges to this container"),
+    strings("publish", "p", "Publish a container's port(s) to the host"),
+    switch("publish-all", "P", "Publish all exposed ports to random ports"),
+    switch("quiet", "q", "Suppress the pull output"),
+    switch("read-only", "", "Mount the container's root filesystem as read only"),
+    string("restart", "", "Restart policy to apply when a container exits", default="no"),
+    switch("rm", "", "Automatically remove the container and its associated anonymous volumes when it exits"),
+    string("runtime", "", "Runtime to use for this container"),
+    strings("security-opt", "", "Security Options"),
+    size("shm-size", "", "Size of /dev/shm"),
+    string("stop-signal", "", "Signal to stop the container"),
+    integer("stop-timeout", "", "Timeout (in seconds) to stop a container"),
+    strings("storage-opt", "", "Storage driver options for the container"),
+    pairs("sysctl", "", "Sysctl options", _syntax("process.sysctl")),
+    strings("tmpfs", "", "Mount a tmpfs directory"),
+    switch("tty", "t", "Allocate a pseudo-TTY"),
+    ULIMIT,
+    switch("use-api-socket", "", "Bind mount Docker API socket and required auth"),
+    string("user", "u", "Username or UID (format: <name|uid>[:<group|gid>])"),
+    string("userns", "", "User namespace to use"),
+    string("uts", "", "UTS namespace to use"),
+    strings("volume", "v", "Bind mount a volume"),
+    string("volume-driver", "", "Optional volume driver for the container"),
+    strings("volumes-from", "", "Mount volumes from the specified container(s)"),
+    string("workdir", "w", "Working directory inside the container"),
+]  # fmt: skip
+
+
+def some(names: str) -> list[Flag]:
+    """Those that other commands have, too, in the same words."""
+    return [flag for flag in COMMON if flag.name in names.split()]

@@ -6,13 +6,13 @@ import os
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import ANY, NONE, Command, CommandError, at_least, exactly
+from wherry.cli.command import CommandError, command, for_each
 from wherry.cli.contexts import DEFAULT, KEY_FILES, Store, check_name, save_current
-from wherry.cli.formatting import TABLE, Row, ellipsis, listing
+from wherry.cli.engine import current_context
+from wherry.cli.formatting import TABLE, Listing, Row, chosen_format, ellipsis
 from wherry.cli.output_file import reason
-from wherry.cli.texts import INSPECT_FORMAT, LISTING_FORMAT
 from wherry.cli.values import quoted
-from wherry.client.local import default_address, named_by_environment
+from wherry.client.local import default_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,50 +21,22 @@ if TYPE_CHECKING:
     from wherry.cli.command import Session
     from wherry.cli.flags import Options
 
-COLUMNS = ("Name", "Description", "DockerEndpoint", "Error")
 DEFAULT_DESCRIPTION = "Current DOCKER_HOST based configuration"
 IN_MEMORY = "<IN MEMORY>"
 KEYS_OF_ENDPOINT = ("from", "host", *KEY_FILES, "skip-tls-verify")
 
 
-class ContextRow(Row):
-    go_type = "*formatter.clientContextContext"
-    headers = {  # noqa: RUF012 - never changed
-        "Current": "CURRENT",
-        "Name": "NAME",
-        "Description": "DESCRIPTION",
-        "DockerEndpoint": "DOCKER ENDPOINT",
-        "Error": "ERROR",
-    }
-
-    def __init__(self, name: str, description: str, host: str, *, current: bool) -> None:
-        self.name, self.description, self.host, self.current = name, description, host, current
-        self.marks = False
-
-    def Current(self) -> bool:
-        return self.current
-
-    def Name(self) -> str:
-        return f"{self.name} *" if self.marks and self.current else self.name
-
-    def Description(self) -> str:
-        return self.description
-
-    def DockerEndpoint(self) -> str:
-        return self.host
-
-    def Error(self) -> str:
-        return ""
-
-
-def current_name(session: Session) -> str:
-    """The context that a command without --context is for; "default" wherever an address is given instead."""
-    chosen: str = session.options["context"]
-    if chosen:
-        return chosen
-    if session.options["host"] or named_by_environment():
-        return DEFAULT
-    return os.environ.get("DOCKER_CONTEXT") or str(session.config.get("currentContext") or "") or DEFAULT
+CONTEXTS = Listing(
+    "*formatter.clientContextContext",
+    "Name Description DockerEndpoint Error",
+    {
+        "Current": ("CURRENT", lambda row: row["current"]),
+        "Name": ("NAME", lambda row: row["name"] + (" *" if row["current"] and row.truncates else "")),
+        "Description": ("DESCRIPTION", lambda row: ellipsis(row["about"], 60) if row.truncates else row["about"]),
+        "DockerEndpoint": ("DOCKER ENDPOINT", "host"),
+        "Error": ("ERROR", lambda _: ""),
+    },
+)
 
 
 def _default_host(session: Session) -> str:
@@ -72,29 +44,31 @@ def _default_host(session: Session) -> str:
     return (hosts[0] if hosts else "") or default_address()
 
 
+@command(
+    flags.listing(),
+    flags.switch("quiet", "q", "Only show context names"),
+)
 def run_ls(session: Session, options: Options) -> None:
-    current = current_name(session)
-    rows = [ContextRow(DEFAULT, DEFAULT_DESCRIPTION, _default_host(session), current=current == DEFAULT)]
-    for context in Store(session.config_directory).all():
-        rows.append(ContextRow(context.name, context.description, context.host, current=context.name == current))
-    rows.sort(key=lambda row: row.name)
-    format = options["format"] or ("{{.Name}}" if options["quiet"] else TABLE)
-    for row in rows:
-        row.marks = format == TABLE
-        if row.marks:
-            row.description = ellipsis(row.description, 60)
-    sys.stdout.write(listing(ContextRow, rows, format, COLUMNS))
+    current = current_context(session)
+    known = [(DEFAULT, DEFAULT_DESCRIPTION, _default_host(session))]
+    known += [(each.name, each.description, each.host) for each in Store(session.config_directory).all()]
+    format = chosen_format(session, options, "", name="Name")
+    rows = [
+        Row(CONTEXTS, {"name": name, "about": about, "host": host, "current": name == current}, format == TABLE)
+        for name, about, host in sorted(known)
+    ]
+    sys.stdout.write(CONTEXTS.text(rows, format))
 
 
 def run_show(session: Session, options: Options) -> None:
-    print(current_name(session))
+    print(current_context(session))
 
 
 def run_use(session: Session, options: Options) -> None:
     name = options.arguments[0]
     if name != DEFAULT:
         Store(session.config_directory).get(name)
-    save_current(session.config_directory, session.config, name)
+    save_current(session.config_directory, name)
     print(name, flush=True)
     print(f'Current context is now "{name}"', file=sys.stderr)
     for variable in ("WHERRY_HOST", "DOCKER_HOST"):
@@ -106,6 +80,9 @@ def run_use(session: Session, options: Options) -> None:
             )
 
 
+@command(
+    flags.template("f"),
+)
 def run_inspect(session: Session, options: Options) -> None:
     from wherry.cli.inspect import show
     from wherry.client.lean import dumps
@@ -114,7 +91,7 @@ def run_inspect(session: Session, options: Options) -> None:
         # As Go writes JSON, which scripts may compare.
         return dumps(_described(session, name)).replace(b"<", b"\\u003c").replace(b">", b"\\u003e")
 
-    show(options.arguments or [current_name(session)], options["format"], find)
+    show(options.arguments or [current_context(session)], options["format"], find)
 
 
 def _described(session: Session, name: str) -> dict[str, Any]:
@@ -133,6 +110,35 @@ def _described(session: Session, name: str) -> dict[str, Any]:
     }
 
 
+@command(
+    flags.string("description", "", "Description of the context"),
+    flags.Flag(
+        "docker",
+        "",
+        "set the docker endpoint",
+        "stringToString",
+        {},
+        lambda text, so_far: so_far | endpoint_of(text),
+        show="[]",
+    ),
+    flags.string("from", "", "create context from a named context"),
+    description="""Create a context
+
+Docker endpoint config:
+
+NAME                DESCRIPTION
+from                Copy named context's Docker endpoint configuration
+host                Docker endpoint on which to connect
+ca                  Trust certs signed only by this CA
+cert                Path to TLS certificate file
+key                 Path to TLS key file
+skip-tls-verify     Skip TLS certificate validation
+
+Example:
+
+$ wherry context create my-context --description "some description" \
+--docker "host=tcp://myserver:2376,ca=~/ca-file,cert=~/cert-file,key=~/key-file\"""",
+)
 def run_create(session: Session, options: Options) -> None:
     name = options.arguments[0]
     store = Store(session.config_directory)
@@ -143,7 +149,7 @@ def run_create(session: Session, options: Options) -> None:
         raise CommandError("cannot use --docker flag when --from is set")
     source = options["from"] or options["docker"].get("from", "")
     if source or not options["docker"]:
-        metadata, keys = _copied(session, store, source or current_name(session))
+        metadata, keys = _copied(session, store, source or current_context(session))
     else:
         metadata, keys = _configured(options["docker"])
     if options["description"] or "Description" not in metadata["Metadata"]:
@@ -197,89 +203,25 @@ def _read(path: str) -> bytes:
         raise CommandError(f"open {path}: {reason(error)}") from None
 
 
+@command(
+    flags.switch("force", "f", "Force the removal of a context in use"),
+)
 def run_rm(session: Session, options: Options) -> None:
     store = Store(session.config_directory)
-    current, force = current_name(session), options["force"]
-    errors = []
-    for name in options.arguments:
+    current, force = current_context(session), options["force"]
+
+    def remove(name: str) -> None:
         if name == DEFAULT:
-            errors.append(f"context {quoted(name)} cannot be removed")
-        elif name not in store and not force:
-            errors.append(f"context {quoted(name)} does not exist")
-        elif name == current and not force:
-            errors.append(f"context {quoted(name)} is in use, set -f flag to force remove")
-        else:
-            store.remove(name)
-            if session.config.get("currentContext") == name:
-                save_current(session.config_directory, session.config, DEFAULT)
-            print(name, flush=True)
-    if errors:
-        raise CommandError("\n".join(errors))
+            raise CommandError(f"context {quoted(name)} cannot be removed")
+        if name not in store and not force:
+            raise CommandError(f"context {quoted(name)} does not exist")
+        if name == current and not force:
+            raise CommandError(f"context {quoted(name)} is in use, set -f flag to force remove")
+        store.remove(name)
+        if session.config.get("currentContext") == name:
+            save_current(session.config_directory, DEFAULT)
 
-
-LS = Command(
-    "ls [OPTIONS]",
-    "List contexts",
-    run_ls,
-    flags=[
-        flags.string("format", "", LISTING_FORMAT),
-        flags.switch("quiet", "q", "Only show context names"),
-    ],
-    arguments=NONE,
-    aliases="wherry context ls, wherry context list",
-)
-SHOW = Command("show", "Print the name of the current context", run_show, arguments=NONE)
-USE = Command("use CONTEXT", "Set the current docker context", run_use, arguments=exactly(1))
-INSPECT = Command(
-    "inspect [OPTIONS] [CONTEXT] [CONTEXT...]",
-    "Display detailed information on one or more contexts",
-    run_inspect,
-    flags=[flags.string("format", "f", INSPECT_FORMAT)],
-    arguments=ANY,
-)
-CREATE = Command(
-    "create [OPTIONS] CONTEXT",
-    "Create a context",
-    run_create,
-    flags=[
-        flags.string("description", "", "Description of the context"),
-        flags.Flag(
-            "docker",
-            "",
-            "set the docker endpoint",
-            "stringToString",
-            {},
-            lambda text, so_far: so_far | endpoint_of(text),
-            show="[]",
-        ),
-        flags.string("from", "", "create context from a named context"),
-    ],
-    arguments=exactly(1),
-    description="""Create a context
-
-Docker endpoint config:
-
-NAME                DESCRIPTION
-from                Copy named context's Docker endpoint configuration
-host                Docker endpoint on which to connect
-ca                  Trust certs signed only by this CA
-cert                Path to TLS certificate file
-key                 Path to TLS key file
-skip-tls-verify     Skip TLS certificate validation
-
-Example:
-
-$ wherry context create my-context --description "some description" \
---docker "host=tcp://myserver:2376,ca=~/ca-file,cert=~/cert-file,key=~/key-file\"""",
-)
-RM = Command(
-    "rm CONTEXT [CONTEXT...]",
-    "Remove one or more contexts",
-    run_rm,
-    flags=[flags.switch("force", "f", "Force the removal of a context in use")],
-    arguments=at_least(1),
-    aliases="wherry context rm, wherry context remove",
-)
+    for_each(options.arguments, remove)
 
 
 def endpoint_of(text: str) -> dict[str, str]:

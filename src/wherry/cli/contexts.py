@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from hashlib import sha256
 
+from wherry.cli import config_file
 from wherry.cli.command import CommandError
 from wherry.cli.output_file import reason
 from wherry.cli.values import quoted
@@ -120,9 +121,11 @@ class Store:
                 directory = os.path.join(tls, "docker")
                 os.makedirs(directory, mode=0o700, exist_ok=True)
                 for name, content in keys.items():
-                    _write(os.path.join(directory, KEY_FILES[name]), content)
+                    config_file.write(os.path.join(directory, KEY_FILES[name]), content)
             os.makedirs(meta, mode=0o755, exist_ok=True)
-            _write(os.path.join(meta, "meta.json"), json.dumps(metadata, separators=(",", ":")).encode(), 0o644)
+            config_file.write(
+                os.path.join(meta, "meta.json"), json.dumps(metadata, separators=(",", ":")).encode(), 0o644
+            )
         except OSError as error:
             raise CommandError(f"{error.filename}: {reason(error)}") from None
 
@@ -141,26 +144,15 @@ def check_name(name: str) -> None:
         raise CommandError(f"context name {quoted(name)} is invalid, names are validated against regexp {quoted(NAME)}")
 
 
-def save_current(directory: str, config: dict[str, Any], name: str) -> None:
-    """Writes into config.json which context is current, and leaves all else in it as it is."""
-    import json
+def save_current(directory: str, name: str) -> None:
+    """Writes into config.json which context is current."""
 
-    changed = {key: value for key, value in config.items() if key != "currentContext"}
-    if name != DEFAULT:
-        changed["currentContext"] = name
-    path = os.path.join(directory, "config.json")
+    def alter(config: dict[str, Any]) -> None:
+        config.pop("currentContext", None)
+        if name != DEFAULT:
+            config["currentContext"] = name
+
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        # Where the file is a link, what it leads to is written.
-        _write(os.path.realpath(path), json.dumps(changed, indent="\t").encode())
+        config_file.change(directory, alter)
     except OSError as error:
-        raise CommandError(f"{error.filename or path}: {reason(error)}") from None
-
-
-def _write(path: str, content: bytes, mode: int = 0o600) -> None:
-    """The whole file or none of it: others may read it meanwhile."""
-    beside = f"{path}{os.getpid()}"
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with open(descriptor, "wb") as file:
-        file.write(content)
-    os.rename(beside, path)
+        raise CommandError(f"{error.filename or directory}: {reason(error)}") from None

@@ -7,7 +7,7 @@ import sys
 import time
 
 from wherry.cli import flags, terminal
-from wherry.cli.command import Command, CommandError, exactly
+from wherry.cli.command import CommandError, command
 from wherry.client.errors import APIError
 
 TYPE_CHECKING = False
@@ -22,6 +22,22 @@ if TYPE_CHECKING:
 REDRAW = 0.075  # seconds between two states of the progress, as docker's
 
 
+@command(
+    flags.switch("archive", "a", "Archive mode (copy all uid/gid information)"),
+    flags.switch("follow-link", "L", "Always follow symlinks in SRC_PATH"),
+    flags.switch(
+        "quiet",
+        "q",
+        "Suppress progress output during copy. Progress output is automatically suppressed if no terminal is attached",
+    ),
+    also="wherry cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
+    description="""Copy files/folders between a container and the local filesystem
+
+Use '-' as the source to read a tar archive from stdin
+and extract it to a directory destination in a container.
+Use '-' as the destination to stream a tar archive of a
+container source to stdout.""",
+)
 def run_cp(session: Session, options: Options) -> None:
     source, destination = options.arguments
     if not source:
@@ -208,28 +224,3 @@ class _Progress:
     def _write(text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
-
-
-CP = Command(
-    "cp [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\twherry cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
-    "Copy files/folders between a container and the local filesystem",
-    run_cp,
-    flags=[
-        flags.switch("archive", "a", "Archive mode (copy all uid/gid information)"),
-        flags.switch("follow-link", "L", "Always follow symlinks in SRC_PATH"),
-        flags.switch(
-            "quiet",
-            "q",
-            "Suppress progress output during copy. Progress output is automatically suppressed if no terminal is "
-            "attached",
-        ),
-    ],
-    arguments=exactly(2),
-    aliases="wherry container cp, wherry cp",
-    description="""Copy files/folders between a container and the local filesystem
-
-Use '-' as the source to read a tar archive from stdin
-and extract it to a directory destination in a container.
-Use '-' as the destination to stream a tar archive of a
-container source to stdout.""",
-)

@@ -6,7 +6,6 @@ import os
 import select
 
 from wherry.cli import terminal
-from wherry.cli.command import Command
 from wherry.client.lean import sockets
 from wherry.client.streams import write_all
 
@@ -41,10 +40,3 @@ def run_dial_stdio(session: Session, options: Options) -> None:
                 if not count:
                     return
                 write_all(terminal.STDOUT, [view[:count]])
-
-
-DIAL_STDIO = Command(
-    "dial-stdio",
-    "Proxy the stdio stream to the daemon connection. Should not be invoked manually.",
-    run_dial_stdio,
-)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import NONE, Command
-from wherry.cli.formatting import JSON, RAW, TABLE, Row, human_size, listing
-from wherry.cli.texts import LISTING_FORMAT
+from wherry.cli.command import command
+from wherry.cli.formatting import JSON, RAW, TABLE, Listing, Row, human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     Usage = dict[str, Any]
 
-COLUMNS = ("Type", "TotalCount", "Active", "Size", "Reclaimable")
 IMAGE_COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize", "Containers")
 CONTAINER_COLUMNS = ("ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names")
 VOLUME_COLUMNS = ("Name", "Links", "Size")
@@ -33,148 +31,99 @@ reclaimable: {{.Reclaimable}}
 _CACHE_TITLES = "CACHE ID   CACHE TYPE   SIZE      CREATED   LAST USED   USAGE     SHARED\n"
 
 
-class UsageRow(Row):
-    """One kind of thing: how many there are, how many are in use, and what removing the others would give."""
-
-    go_type = "*formatter.diskUsageContext"
-    headers = {  # noqa: RUF012 - never changed
-        "Type": "TYPE",
-        "TotalCount": "TOTAL",
-        "Active": "ACTIVE",
-        "Size": "SIZE",
-        "Reclaimable": "RECLAIMABLE",
-    }
-
-    def __init__(self, kind: str, total: int, active: int, size: int, reclaimable: int) -> None:
-        self.kind, self.total, self.active, self.size, self.reclaimable = kind, total, active, size, reclaimable
-
-    def Type(self) -> str:
-        return self.kind
-
-    def TotalCount(self) -> str:
-        return str(self.total)
-
-    def Active(self) -> str:
-        return str(self.active)
-
-    def Size(self) -> str:
-        return human_size(self.size)
-
-    def Reclaimable(self) -> str:
-        share = f" ({self.reclaimable * 100 // self.size}%)" if self.size > 0 else ""
-        return human_size(self.reclaimable) + share
+def _reclaimable(row: Row) -> str:
+    size, free = row["Size"], row["Reclaimable"]
+    return human_size(free) + (f" ({free * 100 // size}%)" if size > 0 else "")
 
 
-class VerboseUsage(Row):
-    """All of it, for the templates of -v: {{range .Images}}…{{end}}."""
-
-    go_type = "*formatter.diskUsageContext"
-    headers = {"Images": "", "Containers": "", "Volumes": "", "BuildCache": ""}  # noqa: RUF012 - never changed
-
-    def __init__(self, usage: Usage, *, truncates: bool) -> None:
-        from wherry.cli.images import NONE, ImageRow, rows_of
-        from wherry.cli.ps import ContainerRow
-        from wherry.cli.volume import VolumeRow
-
-        self.images = []
-        for image in usage.get("Images") or ():
-            first = (rows_of(image, truncates, False, False) or [ImageRow(image, truncates, NONE, NONE, "")])[0]
-            first.digest = ""
-            self.images.append(first)
-        self.containers = [
-            ContainerRow({**container, "SizeRootFs": 0}, truncates) for container in usage.get("Containers") or ()
-        ]
-        self.volumes = [VolumeRow(volume) for volume in usage.get("Volumes") or ()]
-
-    def Images(self) -> list[Row]:
-        return list(self.images)
-
-    def Containers(self) -> list[Row]:
-        return list(self.containers)
-
-    def Volumes(self) -> list[Row]:
-        return list(self.volumes)
-
-    def BuildCache(self) -> list[Row]:
-        return []
+# Kinds of things: how many there are, how many are in use, and what removing the others would give.
+USAGE = Listing(
+    "*formatter.diskUsageContext",
+    "Type TotalCount Active Size Reclaimable",
+    {
+        "Type": ("TYPE", "Type"),
+        "TotalCount": ("TOTAL", lambda row: str(row["Total"])),
+        "Active": ("ACTIVE", lambda row: str(row["Active"])),
+        "Size": ("SIZE", lambda row: human_size(row["Size"])),
+        "Reclaimable": ("RECLAIMABLE", _reclaimable),
+    },
+)
+# All of it, for the templates of -v: {{range .Images}}…{{end}}.
+EVERYTHING = Listing(
+    USAGE.go_type,
+    "",
+    {
+        "Images": ("", lambda row: row["Images"]),
+        "Containers": ("", lambda row: row["Containers"]),
+        "Volumes": ("", lambda row: row["Volumes"]),
+        "BuildCache": ("", lambda row: row["BuildCache"]),
+    },
+)
 
 
-def rows_of_usage(usage: Usage) -> list[UsageRow]:
+def rows_of_usage(usage: Usage) -> list[Row]:
     images: list[Usage] = usage.get("Images") or []
     containers: list[Usage] = usage.get("Containers") or []
     volumes: list[Usage] = usage.get("Volumes") or []
     layers = usage.get("LayersSize") or 0
-    used = sum(
-        image["Size"] - image["SharedSize"]
-        for image in images
-        if image.get("Containers", 0) > 0 and image["Size"] != -1 and image["SharedSize"] != -1
-    )
+    used = [image for image in images if image.get("Containers", 0) > 0]
+    kept = sum(image["Size"] - image["SharedSize"] for image in used if -1 not in (image["Size"], image["SharedSize"]))
     active = [each for each in containers if each.get("State") in ("running", "paused", "restarting")]
-    written = sum(each.get("SizeRw") or 0 for each in containers)
+    written, active_written = (sum(each.get("SizeRw") or 0 for each in some) for some in (containers, active))
     data = [volume["UsageData"] for volume in volumes if volume.get("UsageData")]
-    sizes = sum(each["Size"] for each in data if each["Size"] != -1)
     linked = [each for each in data if each["RefCount"] > 0]
+    sizes, linked_sizes = (sum(each["Size"] for each in some if each["Size"] != -1) for some in (data, linked))
     return [
-        UsageRow("Images", len(images), sum(image.get("Containers", 0) > 0 for image in images), layers, layers - used),
-        UsageRow(
-            "Containers",
-            len(containers),
-            len(active),
-            written,
-            written - sum(each.get("SizeRw") or 0 for each in active),
-        ),
-        UsageRow(
-            "Local Volumes",
-            len(volumes),
-            len(linked),
-            sizes,
-            sizes - sum(each["Size"] for each in linked if each["Size"] != -1),
-        ),
-        UsageRow("Build Cache", len(usage.get("BuildCache") or ()), 0, 0, 0),
+        Row(USAGE, {"Type": kind, "Total": total, "Active": count, "Size": size, "Reclaimable": free})
+        for kind, total, count, size, free in (
+            ("Images", len(images), len(used), layers, layers - kept),
+            ("Containers", len(containers), len(active), written, written - active_written),
+            ("Local Volumes", len(volumes), len(linked), sizes, sizes - linked_sizes),
+            ("Build Cache", len(usage.get("BuildCache") or ()), 0, 0, 0),
+        )
     ]
 
 
+@command(
+    flags.listing(),
+    flags.switch("verbose", "v", "Show detailed information on space usage"),
+)
 def run_df(session: Session, options: Options) -> None:
     usage = session.client.get("/system/df")
     format = options["format"] or TABLE
     if options["verbose"]:
         sys.stdout.write(_verbose(usage, format))
         return
-    sys.stdout.write(listing(UsageRow, rows_of_usage(usage), RAW_FORMAT if format == RAW else format, COLUMNS))
+    sys.stdout.write(USAGE.text(rows_of_usage(usage), RAW_FORMAT if format == RAW else format))
 
 
 def _verbose(usage: Usage, format: str) -> str:
-    from wherry.cli.images import ImageRow
-    from wherry.cli.ps import ContainerRow
-    from wherry.cli.volume import VolumeRow
+    from wherry.cli.images import IMAGES, rows_of
+    from wherry.cli.ps import CONTAINERS
+    from wherry.cli.volume import VOLUMES
 
-    found = VerboseUsage(usage, truncates=format.startswith(TABLE))
+    truncates = format.startswith(TABLE)
+    images = [rows_of(image, truncates, False, False)[0] for image in usage.get("Images") or ()]
+    for row in images:
+        row.item = {**row.item, "Digest": ""}
+    containers = [
+        Row(CONTAINERS, {**container, "SizeRootFs": 0}, truncates) for container in usage.get("Containers") or ()
+    ]
+    volumes = [Row(VOLUMES, volume) for volume in usage.get("Volumes") or ()]
+    everything = {"Images": images, "Containers": containers, "Volumes": volumes, "BuildCache": []}
     if format == JSON:
         from wherry.cli.templates.functions import encode
 
-        sections = ("Images", "Containers", "Volumes", "BuildCache")  # in this order, where a row's are sorted
-        return "{" + ",".join(f'"{name}":{encode(getattr(found, name)())}' for name in sections) + "}"
+        return encode(everything)
     if format != TABLE:
-        return listing(VerboseUsage, [found], format, ()).removesuffix("\n")  # docker ends it so
+        return EVERYTHING.text([Row(EVERYTHING, everything)], format).removesuffix("\n")  # docker ends it so
     return (
         "Images space usage:\n\n"
-        + listing(ImageRow, found.images, TABLE, IMAGE_COLUMNS)
+        + IMAGES.text(images, TABLE, IMAGE_COLUMNS)
         + "\nContainers space usage:\n\n"
-        + listing(ContainerRow, found.containers, TABLE, CONTAINER_COLUMNS)
+        + CONTAINERS.text(containers, TABLE, CONTAINER_COLUMNS)
         + "\nLocal Volumes space usage:\n\n"
-        + listing(VolumeRow, found.volumes, TABLE, VOLUME_COLUMNS)
+        + VOLUMES.text(volumes, TABLE, VOLUME_COLUMNS)
         + "\nBuild cache usage: 0B\n\n"
         + _CACHE_TITLES
     )
-
-
-DF = Command(
-    "df [OPTIONS]",
-    "Show wherry disk usage",
-    run_df,
-    flags=[
-        flags.string("format", "", LISTING_FORMAT),
-        flags.switch("verbose", "v", "Show detailed information on space usage"),
-    ],
-    arguments=NONE,
-)

@@ -45,14 +45,20 @@ def find(session: Session) -> Endpoint:
         raise CommandError("conflicting options: cannot specify both --host and --context")
     if len(hosts) > 1:
         raise CommandError("Specify only one -H")
-    if not context:
-        host = hosts[0] if hosts else named_by_environment()
-        if host:
-            return Endpoint(host, _tls(options))
-        context = os.environ.get("DOCKER_CONTEXT") or str(session.config.get("currentContext") or "")
-    if context and context != "default":
-        return _from_context(session.config_directory, context)
-    return Endpoint(default_socket(), own=True)
+    host = hosts[0] if hosts else named_by_environment()
+    if host and not context:
+        return Endpoint(host, _tls(options))
+    context = current_context(session)
+    return Endpoint(default_socket(), own=True) if context == "default" else _from_context(session, context)
+
+
+def current_context(session: Session) -> str:
+    """The context that the command is for; "default" wherever an address is given instead."""
+    if session.options["context"]:
+        return str(session.options["context"])
+    if session.options["host"] or named_by_environment():
+        return "default"
+    return os.environ.get("DOCKER_CONTEXT") or str(session.config.get("currentContext") or "default")
 
 
 def _tls(options: Options) -> TLS | None:
@@ -66,11 +72,11 @@ def _tls(options: Options) -> TLS | None:
     return TLS(paths["tlscacert"], paths["tlscert"], paths["tlskey"], verify=options["tlsverify"])
 
 
-def _from_context(directory: str, name: str) -> Endpoint:
+def _from_context(session: Session, name: str) -> Endpoint:
     from wherry.cli.contexts import Store
 
     try:
-        context = Store(directory).get(name)
+        context = Store(session.config_directory).get(name)
     except CommandError as error:
         raise CommandError(f"Failed to initialize: unable to resolve docker endpoint: {error}") from None
     return Endpoint(context.host or default_socket(), context.security())

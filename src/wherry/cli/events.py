@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from wherry.cli import flags
-from wherry.cli.command import NONE, Command, CommandError
+from wherry.cli.command import CommandError, command
 from wherry.cli.formatting import TEMPLATE_ERROR, executed, rfc3339, template_of
-from wherry.cli.texts import INSPECT_FORMAT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +22,12 @@ NO_EVENT = {
 }
 
 
+@command(
+    flags.filters("Filter output based on conditions provided"),
+    flags.template(),
+    flags.string("since", "", "Show all events created since timestamp"),
+    flags.string("until", "", "Stream events until this timestamp"),
+)
 def run_events(session: Session, options: Options) -> None:
     from wherry.cli.moments import timestamp
 
@@ -66,18 +71,3 @@ def line_of(event: dict[str, Any]) -> str:
     if attributes:
         parts.append(f"({', '.join(f'{key}={attributes[key]}' for key in sorted(attributes))})")
     return " ".join(parts)
-
-
-EVENTS = Command(
-    "events [OPTIONS]",
-    "Get real time events from the server",
-    run_events,
-    flags=[
-        flags.filters("Filter output based on conditions provided"),
-        flags.string("format", "", INSPECT_FORMAT),
-        flags.string("since", "", "Show all events created since timestamp"),
-        flags.string("until", "", "Stream events until this timestamp"),
-    ],
-    arguments=NONE,
-    aliases="wherry system events, wherry events",
-)

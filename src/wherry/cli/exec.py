@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from wherry.cli import terminal
-from wherry.cli.command import Command, CommandError, at_least
+from wherry.cli.command import CommandError, command
+from wherry.cli.container_flags import ENV
 from wherry.cli.flags import string, strings, switch
 
 TYPE_CHECKING = False
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from wherry.cli.flags import Options
 
 
+@command(
+    switch("detach", "d", "Detached mode: run command in the background"),
+    string("detach-keys", "", "Override the key sequence for detaching a container"),
+    ENV,
+    strings("env-file", "", "Read in a file of environment variables"),
+    switch("interactive", "i", "Keep STDIN open even if not attached"),
+    switch("privileged", "", "Give extended privileges to the command"),
+    switch("tty", "t", "Allocate a pseudo-TTY"),
+    string("user", "u", 'Username or UID (format: "<name|uid>[:<group|gid>]")'),
+    string("workdir", "w", "Working directory inside the container"),
+    interspersed=False,
+)
 def run_exec(session: Session, options: Options) -> int:
     from wherry.cli.interact import Interaction, Streams
 
@@ -69,30 +82,3 @@ def _config(options: Options, streams: Any, command: list[str], size: list[int] 
         "Cmd": command,
     }
     return config | ({"ConsoleSize": size} if size else {})
-
-
-def _environment(text: str) -> str:
-    from wherry.cli.syntax.process import environment
-
-    return environment(text)
-
-
-EXEC = Command(
-    "exec [OPTIONS] CONTAINER COMMAND [ARG...]",
-    "Execute a command in a running container",
-    run_exec,
-    flags=[
-        switch("detach", "d", "Detached mode: run command in the background"),
-        string("detach-keys", "", "Override the key sequence for detaching a container"),
-        strings("env", "e", "Set environment variables", _environment),
-        strings("env-file", "", "Read in a file of environment variables"),
-        switch("interactive", "i", "Keep STDIN open even if not attached"),
-        switch("privileged", "", "Give extended privileges to the command"),
-        switch("tty", "t", "Allocate a pseudo-TTY"),
-        string("user", "u", 'Username or UID (format: "<name|uid>[:<group|gid>]")'),
-        string("workdir", "w", "Working directory inside the container"),
-    ],
-    arguments=at_least(2),
-    aliases="wherry container exec, wherry exec",
-    interspersed=False,
-)

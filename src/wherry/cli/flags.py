@@ -95,6 +95,12 @@ def size(name: str, short: str, usage: str, **more: Any) -> Flag:
     return Flag(name, short, usage, "bytes", 0, lambda text, _: values.parse_size(text), **more)
 
 
+def swap(usage: str) -> Flag:
+    """--memory-swap: bytes, or -1."""
+    parse: Parse = lambda text, _: -1 if text == "-1" else values.parse_size(text)  # noqa: E731
+    return Flag("memory-swap", "", usage, "bytes", 0, parse)
+
+
 def strings(name: str, short: str, usage: str, check: Callable[[str], str] | None = None, **more: Any) -> Flag:
     """A list: each use of the flag adds to it, after `check` has looked at it (and may change it)."""
     if check is None:
@@ -112,6 +118,28 @@ def pairs(name: str, short: str, usage: str, check: Callable[[str], str] | None 
         return {**so_far, key: value}
 
     return Flag(name, short, usage, "map", {}, parse, show="map[]", **more)
+
+
+_TEMPLATE = """'TEMPLATE':         Print output using the given Go template.
+Refer to https://docs.docker.com/go/formatting/ for more information about formatting output with templates"""
+
+
+def template(short: str = "") -> Flag:
+    """--format of one thing."""
+    usage = "Format output using a custom template:\n'json':             Print in JSON format\n"
+    return string("format", short, usage + _TEMPLATE)
+
+
+def listing() -> Flag:
+    """--format of a listing."""
+    return string(
+        "format",
+        "",
+        "Format output using a custom template:\n"
+        "'table':            Print output in table format with column headers (default)\n"
+        "'table TEMPLATE':   Print output in table format using the given Go template\n"
+        "'json':             Print in JSON format\n" + _TEMPLATE,
+    )
 
 
 def filters(usage: str, short: str = "f") -> Flag:

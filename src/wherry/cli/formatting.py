@@ -1,7 +1,7 @@
 """Listings: tables, `--format`, and numbers and times as people read them.
 
-A command makes a `Row` of each thing that it lists and gives them to `listing`. The default table goes straight from
-the rows' methods to the columns; the template language is loaded only when --format asks for it.
+A command declares what it lists as a `Listing`, makes its rows of the API's answers, and has their text. The default
+table goes straight from the rows to the columns; the template language is loaded only when --format asks for it.
 """
 
 from __future__ import annotations
@@ -10,82 +10,114 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from wherry.cli.command import Session
+    from wherry.cli.flags import Options
     from wherry.cli.templates import Template
+
+    Columns = dict[str, tuple[str, "str | Callable[[Row], Any]"]]
 
 # The columns of docker's tables: at least ten characters, three of them blank before the next.
 MIN_WIDTH, PADDING = 10, 3
 
 TEMPLATE_ERROR = 64  # the exit code for one that does not parse
 TABLE, JSON, RAW = "table", "json", "raw"
-QUIET = "{{.ID}}"
+
+
+class Listing:
+    """A kind of thing that is listed; `shown` are the columns of its table.
+
+    `columns`: by name a title, and what is shown: a field of the API's, or a function of the row. Docker's client has
+    a type for it, `go_type`, whose name stands in error messages.
+    """
+
+    def __init__(self, go_type: str, shown: str, columns: Columns) -> None:
+        self.go_type, self.shown, self.columns = go_type, shown.split(), columns
+
+    def parameters(self, name: str) -> int | None:
+        """How many arguments a field takes in a template; None when there is no such field."""
+        if name in self.columns:
+            return 0
+        return 1 if name == "Label" and "Labels" in self.columns else None
+
+    def text(self, rows: Sequence[Row], format: str, shown: Sequence[str] = ()) -> str:
+        """`format` is "" or "table", "table TEMPLATE", "json" or a template. Raises CommandError for a bad template."""
+        if format not in ("", TABLE):
+            return self._formatted(rows, format)
+        names = shown or self.shown
+        lines = [[self.columns[name][0] for name in names]]
+        lines += [[row.field(name) for name in names] for row in rows]
+        return table("".join("\t".join(line) + "\n" for line in lines))
+
+    def _formatted(self, rows: Sequence[Row], format: str) -> str:
+        if format.startswith("{{.") and format[3:-2] in self.columns and format.endswith("}}"):
+            return "".join(f"{row.field(format[3:-2])}\n" for row in rows)  # as -q has it
+        from wherry.cli.command import CommandError
+        from wherry.cli.templates import TemplateError, parse
+
+        is_table = format.startswith(TABLE)
+        text = "{{json .}}" if format == JSON else format.removeprefix(TABLE) if is_table else format
+        text = text.strip(" ").replace("\\t", "\t").replace("\\n", "\n")
+        try:
+            template = parse(text)
+            body = "".join(template.execute(row) + "\n" for row in rows)
+        except TemplateError as error:
+            raise CommandError(f"template parsing error: {error}") from None
+        return table(self._titles(template) + "\n" + body) if is_table else body
+
+    def _titles(self, template: Template) -> str:
+        """The first line of a table: its template run over the titles. What does not work on a title is left out."""
+        from wherry.cli.templates import TemplateError
+        from wherry.cli.templates.functions import HEADER_FUNCTIONS
+
+        try:
+            return template.execute(_Titles(self, {}), HEADER_FUNCTIONS)
+        except TemplateError as error:
+            return error.output
 
 
 class Row:
-    """A line of a listing: the methods that `headers` names are its fields, with the titles of their columns.
+    """A line of a listing: `row[field]` is the API's, None where it has none."""
 
-    `go_type` is the name that Docker's client has for it, which stands in its error messages. `methods` are those that
-    take arguments, with the arguments' Go types.
-    """
+    def __init__(self, listing: Listing, item: Mapping[str, Any], truncates: bool = True) -> None:
+        self.listing, self.item, self.truncates = listing, item, truncates
 
-    headers: dict[str, str] = {}  # noqa: RUF012 - each subclass has its own, never changed
-    methods: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
-    go_type = ""
+    def __getitem__(self, key: str) -> Any:
+        return self.item.get(key)
 
     def field(self, name: str, *arguments: str) -> Any:
-        return getattr(self, name)(*arguments)
+        """What a column shows; {{.Label "name"}} is a field with an argument."""
+        if arguments:
+            return (self["Labels"] or {}).get(arguments[0], "")
+        shown = self.listing.columns[name][1]
+        return str(self[shown] or "") if isinstance(shown, str) else shown(self)
+
+    def id(self, key: str = "Id") -> str:
+        identity = str(self[key] or "")
+        return short_id(identity) if self.truncates else identity
+
+    def labels(self) -> str:
+        return ",".join(sorted(f"{key}={value}" for key, value in (self["Labels"] or {}).items()))
 
 
 class _Titles(Row):
     """The first line of a table: instead of its fields, the titles of their columns."""
 
-    def __init__(self, kind: type[Row]) -> None:
-        self.headers, self.methods = kind.headers, kind.methods
-
     def field(self, name: str, *arguments: str) -> str:
-        return arguments[0].rpartition(".")[2].replace("-", " ").replace("_", " ") if arguments else self.headers[name]
+        if arguments:
+            return arguments[0].rpartition(".")[2].replace("-", " ").replace("_", " ")
+        return self.listing.columns[name][0]
 
 
-def listing(kind: type[Row], rows: Sequence[Row], format: str, columns: Sequence[str]) -> str:
-    """The text of a listing of rows of a kind. Raises CommandError for a bad template.
-
-    `format` is "" or "table" for the default `columns`, "table TEMPLATE", "json" or a template.
-    """
-    if format in ("", TABLE):
-        lines = [[kind.headers[name] for name in columns]]
-        lines += [[getattr(row, name)() for name in columns] for row in rows]
-        return table("".join("\t".join(line) + "\n" for line in lines))
-    if format == QUIET:
-        return "".join(row.ID() + "\n" for row in rows)  # type: ignore[attr-defined]  # all that can be listed have one
-    return _formatted(kind, rows, format)
-
-
-def _formatted(kind: type[Row], rows: Sequence[Row], format: str) -> str:
-    from wherry.cli.command import CommandError
-    from wherry.cli.templates import TemplateError, parse
-
-    is_table = format.startswith(TABLE)
-    text = "{{json .}}" if format == JSON else format.removeprefix(TABLE) if is_table else format
-    text = text.strip(" ").replace("\\t", "\t").replace("\\n", "\n")
-    try:
-        template = parse(text)
-        body = "".join(template.execute(row) + "\n" for row in rows)
-    except TemplateError as error:
-        raise CommandError(f"template parsing error: {error}") from None
-    return table(_titles(template, kind) + "\n" + body) if is_table else body
-
-
-def _titles(template: Template, kind: type[Row]) -> str:
-    """The first line of a table: its template run over the titles. What does not work on a title is left out."""
-    from wherry.cli.templates import TemplateError
-    from wherry.cli.templates.functions import HEADER_FUNCTIONS
-
-    try:
-        return template.execute(_Titles(kind), HEADER_FUNCTIONS)
-    except TemplateError as error:
-        return error.output
+def chosen_format(session: Session, options: Options, setting: str, *, name: str = "ID", raw: str = "") -> str:
+    """What --format, docker's configuration and --quiet choose. `name` is what is shown alone, `raw` the old format."""
+    quiet, alone = options["quiet"], f"{{{{.{name}}}}}"
+    format = options["format"] or ("" if quiet else str(session.config.get(setting) or "")) or TABLE
+    if format == RAW and raw:
+        return next(line for line in raw.split("\n") if alone in line) if quiet else raw
+    return alone if quiet and format == TABLE else format
 
 
 def template_of(format: str, name: str = "", failure: str = "template parsing error") -> Template:
@@ -218,16 +250,3 @@ def rfc3339(moment: int, nanoseconds: int | None = None) -> str:
     zone = time.strftime("%z", local)
     offset = "Z" if zone == "+0000" else f"{zone[:3]}:{zone[3:]}"
     return time.strftime("%Y-%m-%dT%H:%M:%S", local) + fraction + offset
-
-
-def joined_labels(labels: dict[str, str] | None) -> str:
-    return ",".join(sorted(f"{key}={value}" for key, value in (labels or {}).items()))
-
-
-def text_of(value: Any) -> str:
-    """A string of the API's, where null is the empty one."""
-    return "" if value is None else str(value)
-
-
-def strings(values: Iterable[Any] | None) -> list[str]:
-    return [str(value) for value in values or ()]

@@ -10,7 +10,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from wherry.cli.command import Command
     from wherry.cli.flags import Flag
 
 PROGRAM = "wherry"
@@ -20,12 +19,13 @@ DESCRIPTION = "A container engine: builds, ships and runs containers"
 _NAME_WIDTH = 11
 
 
-def of_command(path: str, command: Command) -> str:
+def of_command(path: str, entry: Entry) -> str:
     """`path` is how the command was called: "wherry container stop"."""
-    parent = path.rpartition(" ")[0]
-    parts = [f"Usage:  {parent} {command.usage}", command.description or command.short]
-    if command.aliases:
-        parts.append(f"Aliases:\n  {command.aliases}")
+    command = entry.load()
+    usage = f"Usage:  {path} {entry.usage}".rstrip() + (f"\n\t{command.also}" if command.also else "")
+    parts = [usage, command.description or entry.short]
+    if entry.aliases:
+        parts.append(f"Aliases:\n  {entry.aliases}")
     options = _options(command.flags)
     if options:
         parts.append(f"Options:\n{options}")

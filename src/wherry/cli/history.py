@@ -5,15 +5,12 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import Command, exactly
-from wherry.cli.formatting import QUIET, TABLE, Row, ellipsis, human_size, listing, rfc3339, short_id, since
-from wherry.cli.texts import LISTING_FORMAT
-from wherry.client.client import quote
+from wherry.cli.command import command
+from wherry.cli.formatting import Listing, Row, chosen_format, ellipsis, human_size, rfc3339, since
+from wherry.client.client import image_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from wherry.cli.command import Session
     from wherry.cli.flags import Options
 
@@ -21,67 +18,39 @@ if TYPE_CHECKING:
 EPOCH = 946684800
 
 
-class StepRow(Row):
-    """A step of GET /images/NAME/history; `human` sizes and times are rounded."""
-
-    go_type = "*image.historyContext"
-    headers = {  # noqa: RUF012 - never changed
-        "ID": "IMAGE",
-        "CreatedSince": "CREATED",
-        "CreatedAt": "CREATED AT",
-        "CreatedBy": "CREATED BY",
-        "Size": "SIZE",
-        "Comment": "COMMENT",
-    }
-
-    def __init__(self, step: dict[str, Any], truncates: bool, human: bool) -> None:
-        self.step, self.truncates, self.human = step, truncates, human
-
-    def ID(self) -> str:
-        identity = str(self.step.get("Id") or "")
-        return short_id(identity) if self.truncates else identity
-
-    def CreatedAt(self) -> str:
-        return rfc3339(self.step.get("Created") or 0)
-
-    def CreatedSince(self) -> str:
-        if not self.human:
-            return self.CreatedAt()
-        created = self.step.get("Created") or 0
-        return "N/A" if created <= EPOCH else since(created)
-
-    def CreatedBy(self) -> str:
-        command = str(self.step.get("CreatedBy") or "").replace("\t", " ")
-        return ellipsis(command, 45) if self.truncates else command
-
-    def Size(self) -> str:
-        size = self.step.get("Size") or 0
-        return human_size(size, 3) if self.human else str(size)
-
-    def Comment(self) -> str:
-        return str(self.step.get("Comment") or "")
+def _created_since(row: Row) -> str:
+    created = row["Created"] or 0
+    return rfc3339(created) if not row["human"] else "N/A" if created <= EPOCH else since(created)
 
 
-def run_history(session: Session, options: Options) -> None:
-    steps = session.client.get(f"/images/{quote(options.arguments[0], '/:@')}/history")
-    human = options["human"]
-    rows = [StepRow(step, not options["no-trunc"], human) for step in steps]
-    format = options["format"] or TABLE
-    columns = ("ID", "CreatedSince" if human else "CreatedAt", "CreatedBy", "Size", "Comment")
-    quiet = options["quiet"] and format == TABLE
-    sys.stdout.write(listing(StepRow, rows, QUIET if quiet else format, columns))
+def _created_by(row: Row) -> str:
+    command = str(row["CreatedBy"] or "").replace("\t", " ")
+    return ellipsis(command, 45) if row.truncates else command
 
 
-HISTORY = Command(
-    "history [OPTIONS] IMAGE",
-    "Show the history of an image",
-    run_history,
-    flags=[
-        flags.string("format", "", LISTING_FORMAT),
-        flags.switch("human", "H", "Print sizes and dates in human readable format", True),
-        flags.switch("no-trunc", "", "Don't truncate output"),
-        flags.switch("quiet", "q", "Only show image IDs"),
-    ],
-    arguments=exactly(1),
-    aliases="wherry image history, wherry history",
+STEPS = Listing(
+    "*image.historyContext",
+    "ID CreatedSince CreatedBy Size Comment",
+    {
+        "ID": ("IMAGE", Row.id),
+        "CreatedSince": ("CREATED", _created_since),
+        "CreatedAt": ("CREATED AT", lambda row: rfc3339(row["Created"] or 0)),
+        "CreatedBy": ("CREATED BY", _created_by),
+        "Size": ("SIZE", lambda row: human_size(row["Size"] or 0, 3) if row["human"] else str(row["Size"] or 0)),
+        "Comment": ("COMMENT", "Comment"),
+    },
 )
+
+
+@command(
+    flags.listing(),
+    flags.switch("human", "H", "Print sizes and dates in human readable format", True),
+    flags.switch("no-trunc", "", "Don't truncate output"),
+    flags.switch("quiet", "q", "Only show image IDs"),
+)
+def run_history(session: Session, options: Options) -> None:
+    steps = session.client.get(image_path(options.arguments[0], "history"))
+    human = options["human"]
+    rows = [Row(STEPS, {**step, "human": human}, not options["no-trunc"]) for step in steps]
+    shown = () if human else ("ID", "CreatedAt", "CreatedBy", "Size", "Comment")
+    sys.stdout.write(STEPS.text(rows, chosen_format(session, options, ""), shown))

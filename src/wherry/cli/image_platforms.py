@@ -1,4 +1,4 @@
-"""`image ls --tree`: the images, and below each the platforms of the index that it came by, with what of them is here."""
+"""`image ls --tree`: the images, and below each the platforms of the index it came by, and which are here."""
 
 from __future__ import annotations
 

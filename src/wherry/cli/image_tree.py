@@ -6,7 +6,7 @@ import os
 import sys
 
 from wherry.cli import flags, terminal
-from wherry.cli.command import ANY, Command
+from wherry.cli.command import command
 from wherry.cli.formatting import ellipsis, human_size, short_id, table
 from wherry.client.client import quote
 
@@ -92,8 +92,8 @@ def grow(images: list[Image]) -> Layer:
     root = Layer("")
     for image in images:
         at = root
-        for identity, size, command in image.layers:
-            at = at.above.setdefault(identity, Layer(identity, size, command))
+        for identity, size, created_by in image.layers:
+            at = at.above.setdefault(identity, Layer(identity, size, created_by))
         at.images += image.names
         at.total = image.size
     return root
@@ -158,17 +158,9 @@ def show(session: Session, names: list[str], *, all: bool, truncates: bool) -> N
     sys.stdout.write(draw(images, truncates=truncates, width=width, bold=bold))
 
 
+@command(
+    flags.switch("all", "a", "Show all images (default hides intermediate images)"),
+    flags.switch("no-trunc", "", "Don't truncate output"),
+)
 def run_tree(session: Session, options: Options) -> None:
     show(session, options.arguments, all=options["all"], truncates=not options["no-trunc"])
-
-
-IMAGE_TREE = Command(
-    "tree [OPTIONS] [IMAGE...]",
-    "Draw images as the layers they share",
-    run_tree,
-    flags=[
-        flags.switch("all", "a", "Show all images (default hides intermediate images)"),
-        flags.switch("no-trunc", "", "Don't truncate output"),
-    ],
-    arguments=ANY,
-)

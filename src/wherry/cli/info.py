@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import NONE, Command, CommandError
+from wherry.cli.command import CommandError, command
 from wherry.cli.formatting import binary_size, executed, template_of
-from wherry.cli.texts import INSPECT_FORMAT
 from wherry.cli.version import client_info
 from wherry.client.errors import APIError, ClientError, ConnectionFailed
 
@@ -35,6 +34,9 @@ MACHINE = (
 PROXIES = (("HTTP Proxy", "HttpProxy"), ("HTTPS Proxy", "HttpsProxy"), ("No Proxy", "NoProxy"))
 
 
+@command(
+    flags.template("f"),
+)
 def run_info(session: Session, options: Options) -> None:
     format = options["format"]
     if format:
@@ -168,13 +170,3 @@ def _registries(config: dict[str, Any]) -> Iterator[str]:
 
 def _word(value: object) -> str:
     return "true" if value else "false"
-
-
-INFO = Command(
-    "info [OPTIONS]",
-    "Display system-wide information",
-    run_info,
-    flags=[flags.string("format", "f", INSPECT_FORMAT)],
-    arguments=NONE,
-    aliases="wherry system info, wherry info",
-)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import Command, CommandError, at_least
+from wherry.cli.command import Command, CommandError, command
 from wherry.cli.formatting import template_of
-from wherry.cli.texts import INSPECT_FORMAT
 from wherry.cli.values import quoted
 from wherry.client.client import quote
 from wherry.client.errors import APIError, ClientError
@@ -158,6 +157,11 @@ def indent(text: str) -> str:
     return "".join(parts)
 
 
+@command(
+    flags.template("f"),
+    flags.switch("size", "s", "Display total file sizes if the type is container"),
+    flags.string("type", "", "Only inspect objects of the given type"),
+)
 def run_inspect(session: Session, options: Options) -> None:
     kind, size = options["type"], options["size"]
     kinds = '", "'.join(PATHS)
@@ -176,52 +180,11 @@ def run_inspect(session: Session, options: Options) -> None:
     show(options.arguments, options["format"], find)
 
 
-def _inspecting(kind: str) -> Callable[[Session, Options], None]:
-    def run(session: Session, options: Options) -> None:
-        size = "size" in options and options["size"]
-        show(options.arguments, options["format"], lambda name: find_one(session, kind, name, size))
-
-    return run
+def _of_kind(session: Session, options: Options) -> None:
+    """`container inspect`, `image inspect`…"""
+    kind, size = session.path.split()[1], "size" in options and options["size"]
+    show(options.arguments, options["format"], lambda name: find_one(session, kind, name, size))
 
 
-FORMAT = flags.string("format", "f", INSPECT_FORMAT)
-
-INSPECT = Command(
-    "inspect [OPTIONS] NAME|ID [NAME|ID...]",
-    "Return low-level information on Docker objects",
-    run_inspect,
-    flags=[
-        FORMAT,
-        flags.switch("size", "s", "Display total file sizes if the type is container"),
-        flags.string("type", "", "Only inspect objects of the given type"),
-    ],
-    arguments=at_least(1),
-)
-CONTAINER_INSPECT = Command(
-    "inspect [OPTIONS] CONTAINER [CONTAINER...]",
-    "Display detailed information on one or more containers",
-    _inspecting("container"),
-    flags=[FORMAT, flags.switch("size", "s", "Display total file sizes")],
-    arguments=at_least(1),
-)
-IMAGE_INSPECT = Command(
-    "inspect [OPTIONS] IMAGE [IMAGE...]",
-    "Display detailed information on one or more images",
-    _inspecting("image"),
-    flags=[FORMAT],
-    arguments=at_least(1),
-)
-VOLUME_INSPECT = Command(
-    "inspect [OPTIONS] VOLUME [VOLUME...]",
-    "Display detailed information on one or more volumes",
-    _inspecting("volume"),
-    flags=[FORMAT],
-    arguments=at_least(1),
-)
-NETWORK_INSPECT = Command(
-    "inspect [OPTIONS] NETWORK [NETWORK...]",
-    "Display detailed information on one or more networks",
-    _inspecting("network"),
-    flags=[FORMAT],
-    arguments=at_least(1),
-)
+run_of_kind = Command(_of_kind, [flags.template("f")])
+run_container = Command(_of_kind, [flags.template("f"), flags.switch("size", "s", "Display total file sizes")])

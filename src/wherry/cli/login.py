@@ -7,7 +7,7 @@ import sys
 
 from wherry.cli import flags, terminal
 from wherry.cli.auth import HUB_KEY, key_of, stored
-from wherry.cli.command import Command, CommandError, between
+from wherry.cli.command import CommandError, command
 from wherry.client.errors import APIError
 
 TYPE_CHECKING = False
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from wherry.cli.flags import Options
 
 
+@command(
+    flags.string("password", "p", "Password or Personal Access Token (PAT)"),
+    flags.switch("password-stdin", "", "Take the Password or Personal Access Token (PAT) from stdin"),
+    flags.string("username", "u", "Username"),
+    description="Authenticate to a registry.\nDefaults to Docker Hub if no server is specified.",
+)
 def run_login(session: Session, options: Options) -> None:
     name, password = options["username"], options["password"]
     if options["password-stdin"]:
@@ -91,6 +97,9 @@ def _keep(session: Session, credentials: Credentials, token: str) -> None:
         )
 
 
+@command(
+    description="Log out from a registry.\nIf no server is specified, the default is defined by the daemon.",
+)
 def run_logout(session: Session, options: Options) -> None:
     from wherry.cli.auth import HelperError, forget
 
@@ -103,24 +112,3 @@ def run_logout(session: Session, options: Options) -> None:
         forget(session.config_directory, session.config, server)
     except (OSError, HelperError) as error:
         raise CommandError(f"WARNING: could not erase credentials: {error}{os.linesep}") from None
-
-
-LOGIN = Command(
-    "login [OPTIONS] [SERVER]",
-    "Authenticate to a registry",
-    run_login,
-    flags=[
-        flags.string("password", "p", "Password or Personal Access Token (PAT)"),
-        flags.switch("password-stdin", "", "Take the Password or Personal Access Token (PAT) from stdin"),
-        flags.string("username", "u", "Username"),
-    ],
-    arguments=between(0, 1),
-    description="Authenticate to a registry.\nDefaults to Docker Hub if no server is specified.",
-)
-LOGOUT = Command(
-    "logout [SERVER]",
-    "Log out from a registry",
-    run_logout,
-    arguments=between(0, 1),
-    description="Log out from a registry.\nIf no server is specified, the default is defined by the daemon.",
-)

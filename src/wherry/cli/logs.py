@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wherry.cli.command import Command, CommandError, exactly
+from wherry.cli.command import CommandError, command
 from wherry.cli.flags import string, switch
 
 TYPE_CHECKING = False
@@ -11,6 +11,17 @@ if TYPE_CHECKING:
     from wherry.cli.flags import Options
 
 
+_MOMENT = 'a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)'
+
+
+@command(
+    switch("details", "", "Show extra details provided to logs"),
+    switch("follow", "f", "Follow log output"),
+    string("since", "", f"Show logs since {_MOMENT.removeprefix('a ')}"),
+    string("tail", "n", "Number of lines to show from the end of the logs", default="all"),
+    switch("timestamps", "t", "Show timestamps"),
+    string("until", "", f"Show logs before {_MOMENT}"),
+)
 def run_logs(session: Session, options: Options) -> None:
     from wherry.cli import terminal
     from wherry.client.streams import Demultiplexer, write_all
@@ -45,22 +56,3 @@ def _moment(options: Options, name: str) -> str | None:
         return timestamp(options[name]) or None
     except ValueError as error:
         raise CommandError(f'invalid value for "{name}": {error}') from None
-
-
-_MOMENT = 'a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)'
-
-LOGS = Command(
-    "logs [OPTIONS] CONTAINER",
-    "Fetch the logs of a container",
-    run_logs,
-    flags=[
-        switch("details", "", "Show extra details provided to logs"),
-        switch("follow", "f", "Follow log output"),
-        string("since", "", f"Show logs since {_MOMENT.removeprefix('a ')}"),
-        string("tail", "n", "Number of lines to show from the end of the logs", default="all"),
-        switch("timestamps", "t", "Show timestamps"),
-        string("until", "", f"Show logs before {_MOMENT}"),
-    ],
-    arguments=exactly(1),
-    aliases="wherry container logs, wherry logs",
-)

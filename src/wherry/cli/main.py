@@ -6,16 +6,14 @@ import os
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, Session
+from wherry.cli.command import CommandError, Session, complaint
 from wherry.cli.commands import TOP, Entry, Group
-from wherry.cli.flags import FlagError, HelpRequested, Options
+from wherry.cli.flags import FlagError, HelpRequested
 from wherry.client.errors import ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from wherry.cli.command import Command
 
 PROGRAM = "wherry"
 FLAG_ERROR = 125
@@ -118,34 +116,30 @@ def _dispatch(words: Sequence[str]) -> int | None:
 
 
 def _run_command(session: Session, words: Sequence[str]) -> int | None:
-    path = PROGRAM
-    found: Entry | Group | None = TOP.get(words[0])
-    if found is None:
-        raise CommandError(
-            f"{PROGRAM}: unknown command: {PROGRAM} {words[0]}\n\nRun '{PROGRAM} --help' for more information"
-        )
-    while isinstance(found, Group):
-        path += f" {words[0]}"
-        words = words[1:]
-        found = _in_group(path, found, words)
+    path = f"{PROGRAM} {words[0]}"
+    found, words = TOP.get(words[0]), words[1:]
+    if isinstance(found, Group):
+        found, path, words = _in_group(path, found, words)
         if found is None:
             return 0
-    path += f" {words[0]}"
-    return _run_entry(session, path, found, words[1:])
+    if found is None:
+        raise CommandError(f"{PROGRAM}: unknown command: {path}\n\nRun '{PROGRAM} --help' for more information")
+    session.path = path
+    return _run_entry(session, found, words)
 
 
-def _in_group(path: str, group: Group, words: Sequence[str]) -> Entry | Group | None:
-    """The command that is meant; None when help was, and has been given."""
+def _in_group(path: str, group: Group, words: Sequence[str]) -> tuple[Entry | None, str, Sequence[str]]:
+    """The command that is meant, its path and its words; no command when help was, and has been given."""
     from wherry.cli import help
 
     if not words:
         sys.stderr.write(help.of_group(path, group))
-        return None
+        return None, path, words
     try:
         flags.parse([], words[:1])
     except HelpRequested:
         sys.stdout.write(help.of_group(path, group))
-        return None
+        return None, path, words
     except FlagError as error:
         raise _flag_error(error, path, path) from None
     found = group.find(words[0])
@@ -154,33 +148,30 @@ def _in_group(path: str, group: Group, words: Sequence[str]) -> Entry | Group | 
             f"{PROGRAM}: unknown command: {path} {words[0]}\n\n"
             f"Usage:  {path}\n\nRun '{path} --help' for more information"
         )
-    return found
+    return found, f"{path} {group.canonical(words[0])}", words[1:]
 
 
-def _run_entry(session: Session, path: str, entry: Entry, words: Sequence[str]) -> int | None:
-    command = entry.load()
-    usage = f"{path.rpartition(' ')[0]} {command.usage}"
+def _run_entry(session: Session, entry: Entry, words: Sequence[str]) -> int | None:
+    command, path = entry.load(), session.path
+    usage = f"{path} {entry.usage}".rstrip()
     try:
         options = flags.parse(command.flags, words, interspersed=command.interspersed)
     except HelpRequested:
         from wherry.cli import help
 
-        sys.stdout.write(help.of_command(path, command))
+        sys.stdout.write(help.of_command(path, entry))
         return 0
     except FlagError as error:
         raise _flag_error(error, path, usage) from None
-    _check_arguments(path, usage, command, options)
-    return command.run(session, options)
-
-
-def _check_arguments(path: str, usage: str, command: Command, options: Options) -> None:
-    complaint = command.arguments.complaint(len(options.arguments))
-    if complaint:
+    least, most = command.arguments or entry.arguments
+    wrong = complaint(len(options.arguments), least, most)
+    if wrong:
         # docker says See where a number is missing, and Run everywhere else.
-        verb = "See" if command.arguments.most is None else "Run"
+        verb = "See" if most is None else "Run"
         raise CommandError(
-            f"{PROGRAM}: '{path}' {complaint}\n\nUsage:  {usage}\n\n{verb} '{path} --help' for more information"
+            f"{PROGRAM}: '{path}' {wrong}\n\nUsage:  {usage}\n\n{verb} '{path} --help' for more information"
         )
+    return command.run(session, options)
 
 
 def _flag_error(error: FlagError, path: str, usage: str) -> CommandError:
@@ -194,15 +185,15 @@ def _help(words: Sequence[str]) -> int:
     if not words:
         sys.stdout.write(help.of_program(global_flags()))
         return 0
-    path = " ".join((PROGRAM, *words))
+    path = PROGRAM
     found: Entry | Group | None = None
-    for number, word in enumerate(words):
-        found = TOP.get(word) if number == 0 else found.find(word) if isinstance(found, Group) else None
+    for at, word in enumerate(words):
+        path += f" {found.canonical(word) if isinstance(found, Group) else word}"
+        found = TOP.get(word) if at == 0 else found.find(word) if isinstance(found, Group) else None
         if found is None:
-            raise CommandError(f"unknown help topic: {' '.join(words[number:])}")
+            raise CommandError(f"unknown help topic: {' '.join(words[at:])}")
     assert found is not None
-    text = help.of_group(path, found) if isinstance(found, Group) else help.of_command(path, found.load())
-    sys.stdout.write(text)
+    sys.stdout.write(help.of_group(path, found) if isinstance(found, Group) else help.of_command(path, found))
     return 0
 
 

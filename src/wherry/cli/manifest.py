@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from base64 import b64decode
 
 from wherry.cli import flags
-from wherry.cli.command import Command, CommandError, between
+from wherry.cli.command import CommandError, command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 _DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
+@command(
+    flags.switch("insecure", "", "Allow communication with an insecure registry"),
+    flags.switch("verbose", "v", "Output additional info including layers and platform"),
+)
 def run_inspect(session: Session, options: Options) -> None:
     from wherry.cli.auth import header
     from wherry.cli.reference import parse, tagged
@@ -40,37 +46,20 @@ def run_inspect(session: Session, options: Options) -> None:
         query={"insecure": options["insecure"] or None},
         headers={"X-Registry-Auth": auth} if auth else {},
     ).json()
-    sys.stdout.write(_indented(_described(found) if options["verbose"] else found["Raw"]) + "\n")
+    shown = _described(found) if options["verbose"] else _document(found)
+    sys.stdout.write(json.dumps(shown, indent="\t", ensure_ascii=False) + "\n")
 
 
 def _described(found: dict[str, Any]) -> Any:
     """Every manifest with where it is from, as `--verbose` shows it."""
-    if found["Manifests"]:
-        return [_entry(each) for each in found["Manifests"]]
-    return _entry(found)
+    return [_entry(each) for each in found["Manifests"]] or _entry(found)
 
 
 def _entry(found: dict[str, Any]) -> dict[str, Any]:
-    from wherry.client.lean import loads
-
     media_type = found["Descriptor"]["mediaType"]
     kind = "SchemaV2Manifest" if media_type == _DOCKER_MANIFEST else "OCIManifest"
-    return {"Ref": found["Ref"], "Descriptor": found["Descriptor"], kind: loads(found["Raw"])}
+    return {name: found[name] for name in ("Ref", "Descriptor", "Raw")} | {kind: _document(found)}
 
 
-def _indented(value: Any) -> str:
-    import json
-
-    return json.dumps(json.loads(value) if isinstance(value, str) else value, indent="\t", ensure_ascii=False)
-
-
-INSPECT = Command(
-    "inspect [OPTIONS] [MANIFEST_LIST] MANIFEST",
-    "Display an image manifest, or manifest list",
-    run_inspect,
-    flags=[
-        flags.switch("insecure", "", "Allow communication with an insecure registry"),
-        flags.switch("verbose", "v", "Output additional info including layers and platform"),
-    ],
-    arguments=between(1, 2),
-)
+def _document(found: dict[str, Any]) -> Any:
+    return json.loads(b64decode(found["Raw"]))

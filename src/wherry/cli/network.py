@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import NONE, Command, CommandError, at_least, exactly, for_each
-from wherry.cli.formatting import RAW, TABLE, Row, joined_labels, listing, short_id
-from wherry.cli.texts import LISTING_FORMAT
+from wherry.cli.command import CommandError, command, for_each
+from wherry.cli.formatting import Listing, Row, chosen_format
 from wherry.client.client import quote
 
 TYPE_CHECKING = False
@@ -17,63 +16,30 @@ if TYPE_CHECKING:
     from wherry.cli.command import Session
     from wherry.cli.flags import Options
 
-COLUMNS = ("ID", "Name", "Driver", "Scope")
-_PRUNE_WARNING = "WARNING! This will remove all custom networks not used by at least one container."
+
+RAW_FORMAT = "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n"
 
 
-class NetworkRow(Row):
-    """A network of GET /networks."""
+def _created(row: Row) -> str:
+    moment, _, rest = str(row["Created"] or "").replace("T", " ").partition("Z")
+    return f"{moment} +0000 UTC{rest}"
 
-    go_type = "*network.networkContext"
-    headers = {  # noqa: RUF012 - never changed
-        "ID": "NETWORK ID",
-        "Name": "NAME",
-        "Driver": "DRIVER",
-        "Scope": "SCOPE",
-        "IPv4": "IPV4",
-        "IPv6": "IPV6",
-        "Internal": "INTERNAL",
-        "Labels": "LABELS",
-        "CreatedAt": "CREATED AT",
-    }
-    methods = {"Label": ("string",)}  # noqa: RUF012 - never changed
 
-    def __init__(self, network: dict[str, Any], truncates: bool) -> None:
-        self.network, self.truncates = network, truncates
-
-    def text(self, key: str) -> str:
-        return str(self.network.get(key) or "")
-
-    def ID(self) -> str:
-        return short_id(self.text("Id")) if self.truncates else self.text("Id")
-
-    def Name(self) -> str:
-        return self.text("Name")
-
-    def Driver(self) -> str:
-        return self.text("Driver")
-
-    def Scope(self) -> str:
-        return self.text("Scope")
-
-    def IPv4(self) -> str:
-        return _truth(self.network.get("EnableIPv4"))
-
-    def IPv6(self) -> str:
-        return _truth(self.network.get("EnableIPv6"))
-
-    def Internal(self) -> str:
-        return _truth(self.network.get("Internal"))
-
-    def Labels(self) -> str:
-        return joined_labels(self.network.get("Labels"))
-
-    def Label(self, name: str) -> str:
-        return str((self.network.get("Labels") or {}).get(name, ""))
-
-    def CreatedAt(self) -> str:
-        moment, _, rest = self.text("Created").replace("T", " ").partition("Z")
-        return f"{moment} +0000 UTC{rest}"
+NETWORKS = Listing(
+    "*network.networkContext",
+    "ID Name Driver Scope",
+    {
+        "ID": ("NETWORK ID", Row.id),
+        "Name": ("NAME", "Name"),
+        "Driver": ("DRIVER", "Driver"),
+        "Scope": ("SCOPE", "Scope"),
+        "IPv4": ("IPV4", lambda row: _truth(row["EnableIPv4"])),
+        "IPv6": ("IPV6", lambda row: _truth(row["EnableIPv6"])),
+        "Internal": ("INTERNAL", lambda row: _truth(row["Internal"])),
+        "Labels": ("LABELS", Row.labels),
+        "CreatedAt": ("CREATED AT", _created),
+    },
+)
 
 
 def _truth(value: object) -> str:
@@ -85,6 +51,25 @@ def network_path(name: str, action: str = "") -> str:
     return f"/networks/{quote(name)}" + (f"/{action}" if action else "")
 
 
+@command(
+    flags.switch("attachable", "", "Enable manual container attachment"),
+    flags.pairs("aux-address", "", "Auxiliary IPv4 or IPv6 addresses used by Network driver"),
+    flags.string("config-from", "", "The network from which to copy the configuration"),
+    flags.switch("config-only", "", "Create a configuration only network"),
+    flags.string("driver", "d", "Driver to manage the Network", default="bridge"),
+    flags.strings("gateway", "", "IPv4 or IPv6 Gateway for the master subnet", kind="strings"),
+    flags.switch("ingress", "", "Create swarm routing-mesh network"),
+    flags.switch("internal", "", "Restrict external access to the network"),
+    flags.strings("ip-range", "", "Allocate container ip from a sub-range", kind="strings"),
+    flags.string("ipam-driver", "", "IP Address Management Driver", default="default"),
+    flags.pairs("ipam-opt", "", "Set IPAM driver specific options"),
+    flags.switch("ipv4", "", "Enable or disable IPv4 address assignment", default=True),
+    flags.switch("ipv6", "", "Enable or disable IPv6 address assignment"),
+    flags.strings("label", "", "Set metadata on a network"),
+    flags.pairs("opt", "o", "Set driver specific options"),
+    flags.string("scope", "", "Control the network's scope"),
+    flags.strings("subnet", "", "Subnet in CIDR format that represents a network segment", kind="strings"),
+)
 def run_create(session: Session, options: Options) -> None:
     body: dict[str, Any] = {
         "Name": options.arguments[0],
@@ -137,19 +122,23 @@ def _pools(options: Options) -> list[dict[str, Any]]:
     return list(pools.values())
 
 
+@command(
+    flags.filters('Provide filter values (e.g. "driver=bridge")'),
+    flags.listing(),
+    flags.switch("no-trunc", "", "Do not truncate the output"),
+    flags.switch("quiet", "q", "Only display network IDs"),
+)
 def run_ls(session: Session, options: Options) -> None:
     networks = session.client.get("/networks", filters=options["filter"] or None)
-    quiet = options["quiet"]
-    format = options["format"] or ("" if quiet else str(session.config.get("networksFormat") or "")) or TABLE
-    if format == TABLE and quiet:
-        format = "{{.ID}}"
-    elif format == RAW:
-        full = "network_id: {{.ID}}\\nname: {{.Name}}\\ndriver: {{.Driver}}\\nscope: {{.Scope}}\\n"
-        format = "network_id: {{.ID}}" if quiet else full
-    rows = [NetworkRow(each, not options["no-trunc"]) for each in sorted(networks, key=lambda each: str(each["Name"]))]
-    sys.stdout.write(listing(NetworkRow, rows, format, COLUMNS))
+    format = chosen_format(session, options, "networksFormat", raw=RAW_FORMAT)
+    networks.sort(key=lambda network: str(network["Name"]))
+    rows = [Row(NETWORKS, network, not options["no-trunc"]) for network in networks]
+    sys.stdout.write(NETWORKS.text(rows, format))
 
 
+@command(
+    flags.switch("force", "f", "Do not error if the network does not exist"),
+)
 def run_rm(session: Session, options: Options) -> None:
     from wherry.client.errors import APIError
 
@@ -163,6 +152,19 @@ def run_rm(session: Session, options: Options) -> None:
     for_each(options.arguments, remove)
 
 
+@command(
+    flags.strings("alias", "", "Add network-scoped alias for the container", kind="strings"),
+    flags.strings("driver-opt", "", "driver options for the network", kind="strings"),
+    flags.integer(
+        "gw-priority",
+        "",
+        "Highest gw-priority provides the default gateway. Accepts positive and negative values.",
+    ),
+    flags.string("ip", "", 'IPv4 address (e.g., "172.30.100.104")'),
+    flags.string("ip6", "", 'IPv6 address (e.g., "2001:db8::33")'),
+    flags.strings("link", "", "Add link to another container"),
+    flags.strings("link-local-ip", "", "Add a link-local address for the container", kind="strings"),
+)
 def run_connect(session: Session, options: Options) -> None:
     network, container = options.arguments
     address = {
@@ -185,102 +187,10 @@ def run_connect(session: Session, options: Options) -> None:
     session.client.request("POST", network_path(network, "connect"), body=body).read()
 
 
+@command(
+    flags.switch("force", "f", "Force the container to disconnect from a network"),
+)
 def run_disconnect(session: Session, options: Options) -> None:
     network, container = options.arguments
     body = {"Container": container, "Force": options["force"]}
     session.client.request("POST", network_path(network, "disconnect"), body=body).read()
-
-
-def run_prune(session: Session, options: Options) -> None:
-    from wherry.cli import prune
-
-    filters = prune.filters_of(session, options)
-    if not options["force"] and not prune.confirm(_PRUNE_WARNING):
-        raise CommandError("network prune has been cancelled")
-    removed, _ = prune.prune_networks(session, filters)
-    if removed:
-        print(removed)
-
-
-CREATE = Command(
-    "create [OPTIONS] NETWORK",
-    "Create a network",
-    run_create,
-    flags=[
-        flags.switch("attachable", "", "Enable manual container attachment"),
-        flags.pairs("aux-address", "", "Auxiliary IPv4 or IPv6 addresses used by Network driver"),
-        flags.string("config-from", "", "The network from which to copy the configuration"),
-        flags.switch("config-only", "", "Create a configuration only network"),
-        flags.string("driver", "d", "Driver to manage the Network", default="bridge"),
-        flags.strings("gateway", "", "IPv4 or IPv6 Gateway for the master subnet", kind="strings"),
-        flags.switch("ingress", "", "Create swarm routing-mesh network"),
-        flags.switch("internal", "", "Restrict external access to the network"),
-        flags.strings("ip-range", "", "Allocate container ip from a sub-range", kind="strings"),
-        flags.string("ipam-driver", "", "IP Address Management Driver", default="default"),
-        flags.pairs("ipam-opt", "", "Set IPAM driver specific options"),
-        flags.switch("ipv4", "", "Enable or disable IPv4 address assignment", default=True),
-        flags.switch("ipv6", "", "Enable or disable IPv6 address assignment"),
-        flags.strings("label", "", "Set metadata on a network"),
-        flags.pairs("opt", "o", "Set driver specific options"),
-        flags.string("scope", "", "Control the network's scope"),
-        flags.strings("subnet", "", "Subnet in CIDR format that represents a network segment", kind="strings"),
-    ],
-    arguments=exactly(1),
-)
-LS = Command(
-    "ls [OPTIONS]",
-    "List networks",
-    run_ls,
-    flags=[
-        flags.filters('Provide filter values (e.g. "driver=bridge")'),
-        flags.string("format", "", LISTING_FORMAT),
-        flags.switch("no-trunc", "", "Do not truncate the output"),
-        flags.switch("quiet", "q", "Only display network IDs"),
-    ],
-    arguments=NONE,
-    aliases="wherry network ls, wherry network list",
-)
-RM = Command(
-    "rm NETWORK [NETWORK...]",
-    "Remove one or more networks",
-    run_rm,
-    flags=[flags.switch("force", "f", "Do not error if the network does not exist")],
-    arguments=at_least(1),
-    aliases="wherry network rm, wherry network remove",
-)
-CONNECT = Command(
-    "connect [OPTIONS] NETWORK CONTAINER",
-    "Connect a container to a network",
-    run_connect,
-    flags=[
-        flags.strings("alias", "", "Add network-scoped alias for the container", kind="strings"),
-        flags.strings("driver-opt", "", "driver options for the network", kind="strings"),
-        flags.integer(
-            "gw-priority",
-            "",
-            "Highest gw-priority provides the default gateway. Accepts positive and negative values.",
-        ),
-        flags.string("ip", "", 'IPv4 address (e.g., "172.30.100.104")'),
-        flags.string("ip6", "", 'IPv6 address (e.g., "2001:db8::33")'),
-        flags.strings("link", "", "Add link to another container"),
-        flags.strings("link-local-ip", "", "Add a link-local address for the container", kind="strings"),
-    ],
-    arguments=exactly(2),
-)
-DISCONNECT = Command(
-    "disconnect [OPTIONS] NETWORK CONTAINER",
-    "Disconnect a container from a network",
-    run_disconnect,
-    flags=[flags.switch("force", "f", "Force the container to disconnect from a network")],
-    arguments=exactly(2),
-)
-PRUNE = Command(
-    "prune [OPTIONS]",
-    "Remove all unused networks",
-    run_prune,
-    flags=[
-        flags.filters('Provide filter values (e.g. "until=<timestamp>")', short=""),
-        flags.switch("force", "f", "Do not prompt for confirmation"),
-    ],
-    arguments=NONE,
-)

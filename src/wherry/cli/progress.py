@@ -9,11 +9,11 @@ import os
 import time
 
 from wherry.cli import terminal
-from wherry.client.errors import ClientError
+from wherry.client.errors import checked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Any, TextIO
 
 BAR = 50
@@ -22,26 +22,14 @@ ROOM_FOR_BAR, ROOM_FOR_TIME = 115, 50
 SOONEST = 0.5  # seconds after which a speed means something
 
 
-class WorkFailed(ClientError):
-    """The work could not be done; the text is the engine's."""
-
-
-def show(messages: Iterable[dict[str, Any]], out: TextIO, aux: Callable[[Any], None] | None = None) -> None:
-    """Shows the messages as they come. `aux` gets what is meant for the program (an image's id).
-
-    Raises WorkFailed with the engine's text.
-    """
-    drawer = _Drawer(out)
-    for message in messages:
-        if message.get("aux") is not None:
-            if aux:
-                aux(message["aux"])
-            continue
-        error = message.get("errorDetail") or message.get("error")
-        if error:
-            raise WorkFailed(str(error.get("message", "")) if isinstance(error, dict) else str(error))
-        drawer.draw(message)
-    out.flush()
+def show(messages: Iterable[dict[str, Any]], out: TextIO | None) -> None:
+    """Shows the messages as they come, None nowhere. Raises WorkFailed with the engine's text."""
+    drawer = _Drawer(out) if out else None
+    for message in checked(messages):
+        if drawer and message.get("aux") is None:
+            drawer.draw(message)
+    if out:
+        out.flush()
 
 
 class _Drawer:

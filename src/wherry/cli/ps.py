@@ -5,21 +5,8 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import NONE, Command, CommandError
-from wherry.cli.formatting import (
-    QUIET,
-    RAW,
-    TABLE,
-    Row,
-    ellipsis,
-    human_size,
-    joined_labels,
-    listing,
-    local_time,
-    short_id,
-    since,
-)
-from wherry.cli.texts import LISTING_FORMAT
+from wherry.cli.command import CommandError, command
+from wherry.cli.formatting import RAW, Listing, Row, ellipsis, human_size, local_time, short_id, since
 from wherry.cli.values import quoted
 
 TYPE_CHECKING = False
@@ -29,7 +16,6 @@ if TYPE_CHECKING:
     from wherry.cli.command import Session
     from wherry.cli.flags import Options
 
-COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 
 RAW_FORMAT = """container_id: {{.ID}}
 image: {{.Image}}
@@ -43,97 +29,42 @@ ports: {{- pad .Ports 1 0}}
 """
 
 
-class ContainerRow(Row):
-    """A container of GET /containers/json; `truncates` shortens what is long."""
+def _names(row: Row) -> str:
+    names = [str(name)[1:] for name in row["Names"] or ()]
+    own = [name for name in names if "/" not in name]  # the others are links of other containers to this one
+    return own[0] if row.truncates and own else ",".join(names)
 
-    go_type = "*formatter.ContainerContext"
-    headers = {  # noqa: RUF012 - never changed
-        "ID": "CONTAINER ID",
-        "Names": "NAMES",
-        "Image": "IMAGE",
-        "Command": "COMMAND",
-        "CreatedAt": "CREATED AT",
-        "RunningFor": "CREATED",
-        "Ports": "PORTS",
-        "State": "STATE",
-        "Status": "STATUS",
-        "Size": "SIZE",
-        "Labels": "LABELS",
-        "Mounts": "MOUNTS",
-        "LocalVolumes": "LOCAL VOLUMES",
-        "Networks": "NETWORKS",
-        "Platform": "PLATFORM",
-    }
-    methods = {"Label": ("string",)}  # noqa: RUF012 - never changed
 
-    def __init__(self, container: dict[str, Any], truncates: bool) -> None:
-        self.container, self.truncates = container, truncates
-        self.asked_for_size = False
+def _image(row: Row) -> str:
+    image = str(row["Image"] or "<no image>")
+    if not row.truncates or not row["Image"]:
+        return image
+    identity = row.id("ImageID")
+    return identity if identity == short_id(image) else _without_digest(image)
 
-    def text(self, key: str) -> str:
-        return str(self.container.get(key) or "")
 
-    def ID(self) -> str:
-        return short_id(self.text("Id")) if self.truncates else self.text("Id")
+def _command(row: Row) -> str:
+    command = str(row["Command"] or "")
+    return quoted(ellipsis(command, 20) if row.truncates else command)
 
-    def Names(self) -> str:
-        names = [str(name)[1:] for name in self.container.get("Names") or ()]
-        own = [name for name in names if "/" not in name]  # the others are links of other containers to this one
-        return own[0] if self.truncates and own else ",".join(names)
 
-    def Image(self) -> str:
-        image = self.text("Image")
-        if not image:
-            return "<no image>"
-        if not self.truncates:
-            return image
-        identity = short_id(self.text("ImageID"))
-        return identity if identity == short_id(image) else _without_digest(image)
+def _size(row: Row) -> str:
+    size, virtual = row["SizeRw"] or 0, row["SizeRootFs"] or 0
+    return human_size(size, 3) + (f" (virtual {human_size(virtual, 3)})" if virtual > 0 else "")
 
-    def Command(self) -> str:
-        command = self.text("Command")
-        return quoted(ellipsis(command, 20) if self.truncates else command)
 
-    def CreatedAt(self) -> str:
-        return local_time(self.container.get("Created") or 0)
+def _mounts(row: Row) -> str:
+    names = [str(mount.get("Name") or mount.get("Source") or "") for mount in row["Mounts"] or ()]
+    return ",".join(ellipsis(name, 15) if row.truncates else name for name in names)
 
-    def RunningFor(self) -> str:
-        return since(self.container.get("Created") or 0)
 
-    def Ports(self) -> str:
-        return displayed_ports(self.container.get("Ports") or [])
+def _local_volumes(row: Row) -> str:
+    return str(sum(mount.get("Driver") == "local" for mount in row["Mounts"] or ()))
 
-    def State(self) -> str:
-        return self.text("State")
 
-    def Status(self) -> str:
-        return self.text("Status")
-
-    def Size(self) -> str:
-        self.asked_for_size = True
-        size, virtual = self.container.get("SizeRw") or 0, self.container.get("SizeRootFs") or 0
-        shown = human_size(size, 3)
-        return f"{shown} (virtual {human_size(virtual, 3)})" if virtual > 0 else shown
-
-    def Labels(self) -> str:
-        return joined_labels(self.container.get("Labels"))
-
-    def Label(self, name: str) -> str:
-        return str((self.container.get("Labels") or {}).get(name, ""))
-
-    def Mounts(self) -> str:
-        names = [str(m.get("Name") or m.get("Source") or "") for m in self.container.get("Mounts") or ()]
-        return ",".join(ellipsis(name, 15) if self.truncates else name for name in names)
-
-    def LocalVolumes(self) -> str:
-        return str(sum(mount.get("Driver") == "local" for mount in self.container.get("Mounts") or ()))
-
-    def Networks(self) -> str:
-        return ",".join((self.container.get("NetworkSettings") or {}).get("Networks") or {})
-
-    def Platform(self) -> str | None:
-        found = (self.container.get("ImageManifestDescriptor") or {}).get("platform") or {}
-        return "/".join(found[key] for key in ("os", "architecture", "variant") if found.get(key)) or None
+def _platform(row: Row) -> str | None:
+    found = (row["ImageManifestDescriptor"] or {}).get("platform") or {}
+    return "/".join(found[key] for key in ("os", "architecture", "variant") if found.get(key)) or None
 
 
 def _without_digest(image: str) -> str:
@@ -147,6 +78,32 @@ def _without_digest(image: str) -> str:
         return image
     found.digest = ""
     return found.familiar
+
+
+CONTAINERS = Listing(
+    "*formatter.ContainerContext",
+    "ID Image Command RunningFor Status Ports Names",
+    {
+        "ID": ("CONTAINER ID", Row.id),
+        "Names": ("NAMES", _names),
+        "Image": ("IMAGE", _image),
+        "Command": ("COMMAND", _command),
+        "CreatedAt": ("CREATED AT", lambda row: local_time(row["Created"] or 0)),
+        "RunningFor": ("CREATED", lambda row: since(row["Created"] or 0)),
+        "Ports": ("PORTS", lambda row: displayed_ports(row["Ports"] or [])),
+        "State": ("STATE", "State"),
+        "Status": ("STATUS", "Status"),
+        "Size": ("SIZE", _size),
+        "Labels": ("LABELS", Row.labels),
+        "Mounts": ("MOUNTS", _mounts),
+        "LocalVolumes": (
+            "LOCAL VOLUMES",
+            lambda row: str(sum(m.get("Driver") == "local" for m in row["Mounts"] or ())),
+        ),
+        "Networks": ("NETWORKS", lambda row: ",".join((row["NetworkSettings"] or {}).get("Networks") or {})),
+        "Platform": ("PLATFORM", _platform),
+    },
+)
 
 
 def displayed_ports(ports: list[dict[str, Any]]) -> str:
@@ -193,14 +150,34 @@ def needs_size(format: str) -> bool:
         template = parse(format)
     except TemplateError as error:
         raise CommandError(f"failed to parse template: {error}") from None
-    row = ContainerRow({}, truncates=False)
+    row = _Probe(CONTAINERS, {})
     try:
         template.execute(row)
     except TemplateError as error:
         raise CommandError(f"failed to execute template: {error}") from None
-    return row.asked_for_size
+    return row.asked
 
 
+class _Probe(Row):
+    """A row that says whether its size was asked for."""
+
+    asked = False
+
+    def field(self, name: str, *arguments: str) -> Any:
+        self.asked = self.asked or name == "Size"
+        return super().field(name, *arguments)
+
+
+@command(
+    flags.switch("all", "a", "Show all containers (default shows just running)"),
+    flags.filters("Filter output based on conditions provided"),
+    flags.listing(),
+    flags.integer("last", "n", "Show n last created containers (includes all states)", -1),
+    flags.switch("latest", "l", "Show the latest created container (includes all states)"),
+    flags.switch("no-trunc", "", "Don't truncate output"),
+    flags.switch("quiet", "q", "Only display container IDs"),
+    flags.switch("size", "s", "Display total file sizes"),
+)
 def run_ps(session: Session, options: Options) -> None:
     format: str = options["format"]
     quiet, size = options["quiet"], options["size"]
@@ -217,28 +194,12 @@ def run_ps(session: Session, options: Options) -> None:
     found = session.client.containers.list(
         all=options["all"], limit=last if last > 0 else None, size=size, filters=options["filter"]
     )
-    rows = [ContainerRow(container, not options["no-trunc"]) for container in found]
-    columns = (*COLUMNS, "Size") if size else COLUMNS
-    sys.stdout.write(listing(ContainerRow, rows, _template(format, quiet, size), columns))
+    rows = [Row(CONTAINERS, container, not options["no-trunc"]) for container in found]
+    columns = (*CONTAINERS.shown, "Size") if size else ()
+    sys.stdout.write(CONTAINERS.text(rows, _template(format, quiet, size), columns))
 
 
 def _template(format: str, quiet: bool, size: bool) -> str:
     if format == RAW:
-        return "container_id: {{.ID}}" if quiet else RAW_FORMAT + ("size: {{.Size}}\\n" if size else "")
-    return QUIET if quiet else format or TABLE
-
-
-FLAGS = [
-    flags.switch("all", "a", "Show all containers (default shows just running)"),
-    flags.filters("Filter output based on conditions provided"),
-    flags.string("format", "", LISTING_FORMAT),
-    flags.integer("last", "n", "Show n last created containers (includes all states)", -1),
-    flags.switch("latest", "l", "Show the latest created container (includes all states)"),
-    flags.switch("no-trunc", "", "Don't truncate output"),
-    flags.switch("quiet", "q", "Only display container IDs"),
-    flags.switch("size", "s", "Display total file sizes"),
-]
-
-ALIASES = "wherry container ls, wherry container list, wherry container ps, wherry ps"
-PS = Command("ps [OPTIONS]", "List containers", run_ps, flags=FLAGS, arguments=NONE, aliases=ALIASES)
-CONTAINER_LS = Command("ls [OPTIONS]", "List containers", run_ps, flags=FLAGS, arguments=NONE, aliases=ALIASES)
+        return "container_id: {{.ID}}" if quiet else RAW_FORMAT + ("size: {{.Size}}\n" if size else "")
+    return "{{.ID}}" if quiet else format

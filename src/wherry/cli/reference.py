@@ -3,11 +3,17 @@ takes longer to import than all of `run` may take."""
 
 from __future__ import annotations
 
+from wherry.cli.command import CommandError
+
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _ALNUM = _LOWER | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _HEX = frozenset("0123456789abcdef")
 
 HUB = "docker.io"
+
+
+class BadName(CommandError, ValueError):
+    """A text that is no image's name, in docker's words."""
 
 
 class Reference:
@@ -24,6 +30,11 @@ class Reference:
         return f"{self.domain}/{self.path}"
 
     @property
+    def whole(self) -> str:
+        """With its tag and digest: docker.io/library/debian:12."""
+        return self.repository + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+    @property
     def familiar(self) -> str:
         """As people write it, with its tag: busybox:latest."""
         name = self.path.removeprefix("library/") if self.domain == HUB else self.repository
@@ -33,7 +44,7 @@ class Reference:
 def parse(text: str) -> Reference | None:
     """None for a whole image id of 64 digits, which is no name. A tag that is left out stays out.
 
-    Raises ValueError with docker's words.
+    Raises BadName.
     """
     if len(text) == 64 and _HEX.issuperset(text):
         return None
@@ -41,22 +52,38 @@ def parse(text: str) -> Reference | None:
     if text.startswith("sha256:") and len(text) == 71 and _HEX.issuperset(text[7:]):
         return None
     if at and not _is_digest(digest):
-        raise ValueError("invalid reference format")
+        raise BadName("invalid reference format")
     slash = name.rfind("/")
     colon = name.find(":", slash + 1)
     tag = ""
     if colon >= 0:
         name, tag = name[:colon], name[colon + 1 :]
         if not _is_tag(tag):
-            raise ValueError("invalid reference format")
+            raise BadName("invalid reference format")
     domain, path = _domain(name)
     if path != path.lower():
-        raise ValueError(f"invalid reference format: repository name ({path}) must be lowercase")
+        raise BadName(f"invalid reference format: repository name ({path}) must be lowercase")
     if not _is_domain(domain) or not all(_is_component(part) for part in path.split("/")):
-        raise ValueError("invalid reference format")
+        raise BadName("invalid reference format")
     if len(path) > 255:
-        raise ValueError("repository name must not be more than 255 characters")
+        raise BadName("repository name must not be more than 255 characters")
     return Reference(domain, path, tag, digest)
+
+
+def named(text: str) -> Reference:
+    """Like `parse`, where only a name will do."""
+    found = parse(text)
+    if found is None:
+        raise BadName(f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")
+    return found
+
+
+def to_tag(text: str) -> Reference:
+    """The name that an image is to get; with the tag `latest` where it says none."""
+    name = named(text)
+    if name.digest:
+        raise CommandError("refusing to create a tag with a digest reference")
+    return tagged(name)
 
 
 def tagged(reference: Reference) -> Reference:

@@ -7,15 +7,15 @@ import sys
 import time
 
 from wherry.cli import flags
-from wherry.cli.command import ANY, Command, CommandError
-from wherry.cli.formatting import TABLE, Row, binary_size, human_size, listing, short_id
-from wherry.cli.texts import LISTING_FORMAT
+from wherry.cli.command import CommandError, command
+from wherry.cli.formatting import Listing, Row, binary_size, human_size
 from wherry.client.client import container_path
 from wherry.client.errors import APIError, ClientError, ConnectionLost
 from wherry.client.lean import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from wherry.cli.command import Session
@@ -23,70 +23,60 @@ if TYPE_CHECKING:
     from wherry.client.client import Client, Pending
     from wherry.client.connection import Response
 
-COLUMNS = ("ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs")
 REDRAW = 0.5  # seconds, as docker's
 
 HOME, END_OF_LINE, END_OF_SCREEN, CLEAR = "\x1b[H", "\x1b[K", "\x1b[J", "\x1b[2J"
 
 
-class StatsRow(Row):
-    """A container and its last sample; None while there is none, which shows as dashes."""
+def _if_known(show: Callable[[dict[str, Any]], str], otherwise: str = "--") -> Callable[[Row], str]:
+    """A column: what is shown of the sample, dashes while there is none."""
+    return lambda row: otherwise if row["sample"] is None else show(row["sample"])
 
-    go_type = "*container.statsContext"
-    headers = {  # noqa: RUF012 - never changed
-        "Container": "CONTAINER",
-        "Name": "NAME",
-        "ID": "CONTAINER ID",
-        "CPUPerc": "CPU %",
-        "MemUsage": "MEM USAGE / LIMIT",
-        "MemPerc": "MEM %",
-        "NetIO": "NET I/O",
-        "BlockIO": "BLOCK I/O",
-        "PIDs": "PIDS",
-    }
 
-    def __init__(self, container: str, sample: dict[str, Any] | None, truncates: bool) -> None:
-        self.container, self.sample, self.truncates = container, sample, truncates
+def _memory(sample: dict[str, Any]) -> str:
+    used, limit = memory(sample)
+    return f"{binary_size(used)} / {binary_size(limit)}"
 
-    def Container(self) -> str:
-        return self.container
 
-    def Name(self) -> str:
-        return str((self.sample or {}).get("name") or "")[1:] or "--"
+def _memory_percent(sample: dict[str, Any]) -> str:
+    used, limit = memory(sample)
+    return f"{used / limit * 100 if limit else 0:.2f}%"
 
-    def ID(self) -> str:
-        identity = str((self.sample or {}).get("id") or "")
-        return short_id(identity) if self.truncates else identity
 
-    def CPUPerc(self) -> str:
-        return "--" if self.sample is None else f"{cpu_percent(self.sample):.2f}%"
+def _network(sample: dict[str, Any]) -> str:
+    networks = (sample.get("networks") or {}).values()
+    return _transfer(sum(each["rx_bytes"] for each in networks), sum(each["tx_bytes"] for each in networks))
 
-    def MemUsage(self) -> str:
-        if self.sample is None:
-            return "-- / --"
-        used, limit = memory(self.sample)
-        return f"{binary_size(used)} / {binary_size(limit)}"
 
-    def MemPerc(self) -> str:
-        if self.sample is None:
-            return "--"
-        used, limit = memory(self.sample)
-        return f"{used / limit * 100 if limit else 0:.2f}%"
+def _blocks(sample: dict[str, Any]) -> str:
+    entries = (sample.get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
+    return _transfer(*(sum(e["value"] for e in entries if e["op"][:1].lower() == kind) for kind in "rw"))
 
-    def NetIO(self) -> str:
-        networks = ((self.sample or {}).get("networks") or {}).values()
-        return self._transfer(sum(n["rx_bytes"] for n in networks), sum(n["tx_bytes"] for n in networks))
 
-    def BlockIO(self) -> str:
-        entries = ((self.sample or {}).get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
-        read, written = (sum(e["value"] for e in entries if e["op"][:1].lower() == kind) for kind in "rw")
-        return self._transfer(read, written)
+def _transfer(inward: int, outward: int) -> str:
+    return f"{human_size(inward, 3)} / {human_size(outward, 3)}"
 
-    def PIDs(self) -> str:
-        return "--" if self.sample is None else str((self.sample.get("pids_stats") or {}).get("current") or 0)
 
-    def _transfer(self, inward: int, outward: int) -> str:
-        return "--" if self.sample is None else f"{human_size(inward, 3)} / {human_size(outward, 3)}"
+STATS = Listing(
+    "*container.statsContext",
+    "ID Name CPUPerc MemUsage MemPerc NetIO BlockIO PIDs",
+    {
+        "Container": ("CONTAINER", "container"),
+        "Name": ("NAME", _if_known(lambda sample: str(sample.get("name") or "")[1:] or "--")),
+        "ID": ("CONTAINER ID", Row.id),
+        "CPUPerc": ("CPU %", _if_known(lambda sample: f"{cpu_percent(sample):.2f}%")),
+        "MemUsage": ("MEM USAGE / LIMIT", _if_known(_memory, "-- / --")),
+        "MemPerc": ("MEM %", _if_known(_memory_percent)),
+        "NetIO": ("NET I/O", _if_known(_network)),
+        "BlockIO": ("BLOCK I/O", _if_known(_blocks)),
+        "PIDs": ("PIDS", _if_known(lambda sample: str((sample.get("pids_stats") or {}).get("current") or 0))),
+    },
+)
+
+
+def row_of(container: str, sample: dict[str, Any] | None, truncates: bool) -> Row:
+    """A container and its last sample; None while there is none."""
+    return Row(STATS, {"container": container, "sample": sample, "Id": (sample or {}).get("id")}, truncates)
 
 
 def cpu_percent(sample: dict[str, Any]) -> float:
@@ -231,15 +221,21 @@ class _Watch:
                 del self.feeds[feed.name]
 
 
+@command(
+    flags.switch("all", "a", "Show all containers (default shows just running)"),
+    flags.listing(),
+    flags.switch("no-stream", "", "Disable streaming stats and only pull the first result"),
+    flags.switch("no-trunc", "", "Do not truncate output"),
+)
 def run_stats(session: Session, options: Options) -> None:
     stream = not options["no-stream"]
     watch = _Watch(session.client, options.arguments, all=options["all"], stream=stream)
     watch.gather()
-    format = options["format"] or str(session.config.get("statsFormat") or "") or TABLE
+    format = options["format"] or str(session.config.get("statsFormat") or "")
 
     def text() -> str:
-        rows = [StatsRow(feed.name, feed.sample, not options["no-trunc"]) for feed in watch.feeds.values()]
-        return listing(StatsRow, rows, format, COLUMNS)
+        rows = [row_of(feed.name, feed.sample, not options["no-trunc"]) for feed in watch.feeds.values()]
+        return STATS.text(rows, format)
 
     if not stream:
         sys.stdout.write(text())
@@ -256,18 +252,3 @@ def run_stats(session: Session, options: Options) -> None:
             watch.follow(time.monotonic() + REDRAW)
         except ConnectionLost:
             return  # the engine is being restarted, say; docker ends silently, too
-
-
-STATS = Command(
-    "stats [OPTIONS] [CONTAINER...]",
-    "Display a live stream of container(s) resource usage statistics",
-    run_stats,
-    flags=[
-        flags.switch("all", "a", "Show all containers (default shows just running)"),
-        flags.string("format", "", LISTING_FORMAT),
-        flags.switch("no-stream", "", "Disable streaming stats and only pull the first result"),
-        flags.switch("no-trunc", "", "Do not truncate output"),
-    ],
-    arguments=ANY,
-    aliases="wherry container stats, wherry stats",
-)

@@ -156,6 +156,15 @@ def parse_cpus(text: str) -> int:
     return amount.numerator
 
 
-def parse_swap(text: str) -> int:
-    """Bytes, or -1 for no limit."""
-    return -1 if text == "-1" else parse_size(text)
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """A key for sorting by which v2 comes before v10."""
+    parts: list[tuple[int, int, str]] = []
+    while text:
+        rest = text.lstrip("0123456789")
+        if len(rest) < len(text):
+            parts.append((0, int(text[: len(text) - len(rest)]), ""))
+        letters = len(rest) - len(rest.lstrip("".join(set(rest) - _DIGITS)))
+        if letters:
+            parts.append((1, 0, rest[:letters]))
+        text = rest[letters:]
+    return parts

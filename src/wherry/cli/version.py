@@ -6,9 +6,9 @@ import os
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import NONE, Command, CommandError
+from wherry.cli.command import CommandError, command
+from wherry.cli.engine import current_context
 from wherry.cli.formatting import executed, table, template_of
-from wherry.cli.texts import INSPECT_FORMAT
 from wherry.client.client import API_VERSION
 from wherry.client.errors import ClientError
 
@@ -47,19 +47,13 @@ def client_info(session: Session) -> dict[str, Any]:
         "GoVersion": f"none (Python {python_version()})",
         "Os": system.sysname.lower(),
         "Arch": ARCHITECTURES.get(system.machine, system.machine),
-        "Context": context_name(session),
+        "Context": current_context(session),
     }
 
 
-def context_name(session: Session) -> str:
-    """Which of docker's contexts is used: "default" where an address is given, or nothing at all."""
-    if session.options["context"]:
-        return str(session.options["context"])
-    if session.options["host"] or os.environ.get("WHERRY_HOST") or os.environ.get("DOCKER_HOST"):
-        return "default"
-    return os.environ.get("DOCKER_CONTEXT") or str(session.config.get("currentContext") or "default")
-
-
+@command(
+    flags.template("f"),
+)
 def run_version(session: Session, options: Options) -> None:
     format = options["format"]
     template = template_of(format, "version") if format else None
@@ -146,12 +140,3 @@ def _component(server: dict[str, Any], component: dict[str, Any]) -> list[str]:
         f"  OS/Arch:\t{details.get('Os', '')}/{details.get('Arch', '')}",
         f"  Experimental:\t{details.get('Experimental', '')}",
     ]
-
-
-VERSION = Command(
-    "version [OPTIONS]",
-    "Show the wherry version information",
-    run_version,
-    flags=[flags.string("format", "f", INSPECT_FORMAT)],
-    arguments=NONE,
-)

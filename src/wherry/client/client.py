@@ -451,6 +451,11 @@ class Images:
         return self._client.request("POST", path, query=query, headers={"X-Registry-Auth": auth or "e30="}).values()
 
 
+def image_path(name: str, action: str = "") -> str:
+    """The API's path of an image, or of what is done to it."""
+    return f"/images/{quote(name, '/:@')}" + (f"/{action}" if action else "")
+
+
 def container_path(name: str, action: str = "") -> str:
     """The API's path of a container, or of what is done to it."""
     return f"/containers/{quote(name)}" + (f"/{action}" if action else "")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
 
 class ClientError(Exception):
     """The root of all of this package's errors; its text is one line for a user."""
@@ -36,3 +41,16 @@ class ConnectionLost(ClientError):
 
 class HostError(ClientError, ValueError):
     """An address that names no engine, like `npipe://` or `tcp://` with a port that is no number."""
+
+
+class WorkFailed(ClientError):
+    """Long work (a pull, a load) could not be done; the text is the engine's."""
+
+
+def checked(messages: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The messages of work under way. Raises WorkFailed at one that says that it has failed."""
+    for message in messages:
+        error = message.get("errorDetail") or message.get("error")
+        if error:
+            raise WorkFailed(str(error.get("message", "")) if isinstance(error, dict) else str(error))
+        yield message

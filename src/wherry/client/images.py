@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from wherry.client.client import Client, quote
-from wherry.client.errors import ClientError
+from wherry.client.client import Client, image_path
+from wherry.client.errors import checked
 
 if TYPE_CHECKING:
     import os
@@ -42,7 +42,8 @@ class Images:
         if not digest:
             head, colon, last = name.rpartition(":")
             repository, tag = (head, last) if colon and "/" not in last else (name, "latest")
-        _follow(self._client.images.pull(repository, tag, platform=platform))
+        for _ in checked(self._client.images.pull(repository, tag, platform=platform)):
+            pass
         return self.get(name)
 
     def load(self, path: str | os.PathLike[str]) -> Sequence[Image]:
@@ -55,7 +56,7 @@ class Images:
                 data=iter(lambda: file.read(_PIECE), b""),
                 headers={"Content-Type": "application/x-tar"},
             )
-            said = "".join(str(message.get("stream", "")) for message in _follow(response.values()))
+            said = "".join(str(message.get("stream", "")) for message in checked(response.values()))
         names = [line.partition(": ")[2] for line in said.splitlines() if line.startswith("Loaded image")]
         return [self.get(name) for name in names]
 
@@ -97,21 +98,8 @@ class Image:
 
     def tag(self, repository: str, tag: str = "latest") -> None:
         """Gives it one more name."""
-        self._client.request(
-            "POST", f"/images/{quote(self.id, ':')}/tag", query={"repo": repository, "tag": tag}
-        ).read()
+        self._client.post(image_path(self.id, "tag"), repo=repository, tag=tag)
 
     def remove(self, *, force: bool = False) -> None:
         """Takes it away with all its names; `force` also when it has several, or a stopped container is made of it."""
-        self._client.delete(f"/images/{quote(self.id, ':')}", force=force or None)
-
-
-def _follow(messages: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Waits for the end of some work. Raises ClientError with what the engine says went wrong."""
-    seen = []
-    for message in messages:
-        error = message.get("errorDetail") or message.get("error")
-        if error:
-            raise ClientError(str(error.get("message", "")) if isinstance(error, dict) else str(error))
-        seen.append(message)
-    return seen
+        self._client.delete(image_path(self.id), force=force or None)

@@ -18,36 +18,47 @@ _IGNORE_FILE = ".dockerignore"
 _DEFAULT = "Dockerfile"
 
 
-def pack(directory: str, dockerfile: str = "", text: bytes | None = None) -> Iterator[bytes]:
+def pack(
+    directory: str, dockerfile: str = "", text: bytes | None = None, ignore_text: bytes | None = None
+) -> Iterator[bytes]:
     """The Dockerfile ("" for the usual names) and .dockerignore are always in it: the engine needs them.
 
-    `text` is a Dockerfile from elsewhere, to be found under that name. Raises ClientError for what cannot be read.
+    `text` is a Dockerfile from elsewhere, to be found under that name, `ignore_text` the .dockerignore beside it. Raises
+    ClientError for what cannot be read.
     """
     name = dockerfile or _DEFAULT
-    ignore = _ignore_rules(directory, name)
+    ignore = _ignore_rules(directory, name, ignore_text)
     needed = (name, _DEFAULT.lower(), _IGNORE_FILE, f"{name}{_IGNORE_FILE}")
     try:
         for path, member, facts in _walk(directory, "", ignore, needed):
             yield from _member(path, member, facts)
     except OSError as error:
         raise ClientError(f"error reading the context: {error.filename}: {error.strerror}") from None
-    if text is not None:
-        header = tarfile.TarInfo(name)
-        header.size = len(text)
-        yield header.tobuf(tarfile.PAX_FORMAT) + text + bytes(-len(text) % tarfile.BLOCKSIZE)
+    for path, content in ((name, text), (f"{name}{_IGNORE_FILE}", ignore_text)):
+        if content is not None:
+            header = tarfile.TarInfo(path)
+            header.size = len(content)
+            yield header.tobuf(tarfile.PAX_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
-def _ignore_rules(directory: str, dockerfile: str) -> Ignore:
+def _ignore_rules(directory: str, dockerfile: str, given: bytes | None) -> Ignore:
+    if given is not None:
+        return _parse(given.decode(errors="replace"), "the .dockerignore beside the Dockerfile")
     for name in (f"{dockerfile}{_IGNORE_FILE}", _IGNORE_FILE):
         try:
             with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as file:
-                return Ignore(file.read())
+                return _parse(file.read(), name)
         except OSError:
             continue
-        except ValueError as error:
-            raise ClientError(f"{name}: {error}") from None
     return Ignore("")
+
+
+def _parse(text: str, name: str) -> Ignore:
+    try:
+        return Ignore(text)
+    except ValueError as error:
+        raise ClientError(f"{name}: {error}") from None
 
 
 def _walk(

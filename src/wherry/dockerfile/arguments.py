@@ -110,22 +110,24 @@ class StageArguments(Struct, frozen=True):
     """The arguments of one stage at one place in it.
 
     ``given`` is what --build-arg gave, ``shared`` the global arguments, ``declared`` what ARGs have declared so far:
-    None for one that has no value.
+    None for one that has no value. ``own`` are those of this stage, not of one that it is based on. Of an argument and
+    an environment variable of the same name the later one counts: ``above`` are the arguments that do.
     """
 
     given: Mapping[str, str]
     shared: Mapping[str, str]
     escape: str = "\\"
     declared: Mapping[str, str | None] = {}
+    own: tuple[str, ...] = ()
+    above: frozenset[str] = frozenset()
 
     def declare(self, arg: Arg, environment: Iterable[str]) -> "StageArguments":
         """The arguments after an ARG, given the image's environment (``NAME=value``) at that place.
 
-        Raises DockerfileError with the ARG's place.
+        None of an ARG's defaults sees the others. Raises DockerfileError with the ARG's place.
         """
-        declared = dict(self.declared)
-        fixed = dict(_split(variable) for variable in environment)
-        variables = {**self._predefined(), **self.values(), **fixed}
+        declared, above = dict(self.declared), set(self.above)
+        variables = self.variables(environment)
         for declaration in arg.declarations:
             name = declaration.name
             value = self.given.get(name)
@@ -133,28 +135,43 @@ class StageArguments(Struct, frozen=True):
                 value = _expand(arg, declaration.default, variables, self.escape)
             elif value is None:
                 value = self.shared.get(name)
-            declared[name] = value
-            if value is not None and name not in fixed:
-                variables[name] = value
-        return replace(self, declared=declared)
+            if value is None:
+                declared.setdefault(name, None)
+            else:
+                declared[name] = value
+                above.add(name)
+        own = dict.fromkeys((*self.own, *(each.name for each in arg.declarations)))
+        return replace(self, declared=declared, own=tuple(own), above=frozenset(above))
+
+    def after_env(self, names: Iterable[str]) -> "StageArguments":
+        """The arguments after an ENV of these variables."""
+        return replace(self, above=self.above.difference(names))
+
+    def inherited(self) -> "StageArguments":
+        """What a stage based on this one begins with: there the environment counts, as if it had come after them."""
+        return replace(self, own=(), above=frozenset())
 
     def values(self) -> dict[str, str]:
         """The declared arguments that have a value: what the cache of a RUN depends on."""
         return {name: value for name, value in self.declared.items() if value is not None}
 
     def variables(self, environment: Iterable[str]) -> dict[str, str]:
-        """What variables stand for at this place: predefined arguments, arguments, and the environment before both."""
-        return {**self._predefined(), **self.values(), **dict(_split(variable) for variable in environment)}
+        """What variables stand for at this place: predefined arguments, arguments and the environment."""
+        values = self.values()
+        fixed = dict(_split(variable) for variable in environment)
+        return {**self._predefined(), **values, **fixed, **{name: values[name] for name in self.above}}
 
     def run_environment(self, environment: Iterable[str]) -> list[str]:
         """The environment of a RUN: the image's, then the arguments that it does not hold already."""
-        kept = list(environment)
+        kept = [variable for variable in environment if _split(variable)[0] not in self.above]
         names = {_split(variable)[0] for variable in kept}
         arguments = {**self._predefined(), **self.values()}
         return [*kept, *(f"{name}={value}" for name, value in sorted(arguments.items()) if name not in names)]
 
     def _predefined(self) -> dict[str, str]:
-        return {name: value for name, value in self.given.items() if name in PREDEFINED}
+        """Those given: in capitals and in small letters, as some programs look for one and some for the other."""
+        given = {name: value for name, value in self.given.items() if name in PREDEFINED}
+        return {other: value for name, value in given.items() for other in (name.upper(), name.lower())} | given
 
 
 def unused_arguments(given: Iterable[str], declared: Iterable[str]) -> list[str]:

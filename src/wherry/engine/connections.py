@@ -6,13 +6,14 @@ record and the runtime's spec; the monitor then does it. An engine that comes up
 
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from wherry.engine import endpoints, host_files, links, port_bindings
+from wherry.engine import endpoints, links, port_bindings
 from wherry.engine import network_options as options
 from wherry.engine.events import Events
 from wherry.engine.fabric import Fabric
+from wherry.engine.naming import Naming
 from wherry.engine.networks import Networks
 from wherry.engine.publishing import Publications, Publishing
 from wherry.engine.roster import Live, Roster
@@ -20,9 +21,6 @@ from wherry.model.container import Container
 from wherry.model.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound
 from wherry.model.host import HostConfig
 from wherry.model.network import Attachment, EndpointSettings, Network, NetworkingConfig
-from wherry.network import bridges, upstream
-from wherry.network.directory import Directory
-from wherry.network.names import Asker, NameService
 from wherry.network.ruleset import Link
 from wherry.runtime.monitors import Monitor, StartError
 from wherry.runtime.spec import Interface
@@ -44,9 +42,7 @@ class Connections:
         self._networks = networks
         self._fabric = fabric
         self._events = events
-        self._containers = f"{data_root}/containers"
-        self._directory = Directory()
-        self._names = NameService(self._directory)
+        self._naming = Naming(roster, data_root)
         self._publishing = Publishing(fabric)
         self._published: dict[str, Publications] = {}
         self._links: dict[str, list[Link]] = {}
@@ -77,11 +73,11 @@ class Connections:
                     )
                 endpoints.check(network, settings)
                 name = network.name
-            attachments[name] = Attachment(asked_mac=settings.mac_address)
-            endpoints.clear(settings)
+            # Docker's rule: the container's own address is for the network that it was made with.
+            asked_mac = settings.mac_address or (mac if not found else "")
+            attachments[name] = Attachment(asked_mac)
+            endpoints.clear(settings, attachments[name])
             found[name] = settings
-        first = next(iter(attachments.values()))
-        first.asked_mac = first.asked_mac or mac
         return found, attachments
 
     def check(self, record: Container) -> None:
@@ -115,13 +111,13 @@ class Connections:
             self._release(record, taken)
             raise
         resolver = any(not network.is_predefined for network in taken)
-        self._write_files(record)
+        self._write_files(record, taken)
         return Wiring(tuple(self._interfaces(record, taken)), resolver, links.environment(record, linked))
 
     def started(self, live: Live, monitor: Monitor) -> None:
         """The container runs: from now on it is found by its names, and its questions are answered."""
-        self._introduce(live.record)
-        self._serve_names(live, monitor)
+        self._naming.introduce(live.record)
+        self._naming.serve(live, monitor, self._networks_of(live.record))
         for network in self._all_networks_of(live.record):
             self._tell(network, live.record, "connect")
         self._follow_links(live.record)
@@ -153,18 +149,21 @@ class Connections:
         publishable = self._publishable(record)
         if record.ports and publishable is not None:
             self._published[record.id] = self._publishing.take_over(record, publishable)
-        self._introduce(record)
-        self._serve_names(live, monitor)
+        self._naming.introduce(record)
+        self._naming.serve(live, monitor, self._networks_of(record))
 
     def adopted(self) -> None:
-        """All containers that run are known: so their links can be told."""
+        """All containers that run are known: so their links can be told, and what an engine that was killed had given
+        to one that has not come to run is free again."""
         for live in self._roster:
             if live.record.state.running:
-                with contextlib.suppress(EngineError):
-                    self._link(live.record, links.resolve(live.record, self._roster))
+                self._link(live.record, links.running(live.record, self._roster))
+            else:
+                for name, settings in live.record.networks.items():
+                    endpoints.clear(settings, live.record.attachments.setdefault(name, Attachment()))
 
     def close(self) -> None:
-        self._names.close()
+        self._naming.close()
         for published in self._published.values():
             published.close()
         in_use = {
@@ -189,13 +188,14 @@ class Connections:
                 raise Forbidden(f"endpoint with name {record.name} already exists in network {network.name}")
             record.networks[network.name] = settings
             record.attachments[network.name] = Attachment(asked_mac=settings.mac_address)
-            endpoints.clear(settings)
+            endpoints.clear(settings, record.attachments[network.name])
             try:
                 if live.monitor is not None:
                     await self._connect_live(live, live.monitor, network)
             except BaseException:
                 record.networks.pop(network.name, None)
                 record.attachments.pop(network.name, None)
+                self._roster.save(live)
                 raise
             self._roster.save(live)
         if live.monitor is not None:
@@ -205,6 +205,7 @@ class Connections:
         record = live.record
         self._fabric.make(network)
         endpoints.connect(record, network, self._fabric)
+        self._roster.save(live)  # lest an engine that is killed now forgets whose address it is
         try:
             wanted = endpoints.interface(record, network, self._fabric, self._gateways(record).get(network.name, ()))
             self._isolate(record, network)
@@ -216,9 +217,10 @@ class Connections:
             raise
         if record.id not in self._published:
             self._publish(record)
-        self._write_files(record)
-        self._introduce(record)
-        self._serve_names(live, monitor)
+        networks = self._networks_of(record)
+        self._write_files(record, networks)
+        self._naming.introduce(record)
+        self._naming.serve(live, monitor, networks)
 
     async def disconnect(self, name: str, container: str, *, force: bool) -> None:
         """``network disconnect``. Raises NotFound, Forbidden, EngineError."""
@@ -260,8 +262,21 @@ class Connections:
         self._leave(record, network)
         if leaves_ports:
             self._publish(record, without=network.name)
-        self._write_files(record, without=network.name)
-        self._set_up_asker(live, without=network.name)
+        networks = [each for each in self._networks_of(record) if each.name != network.name]
+        self._write_files(record, networks)
+        self._naming.update(live, networks)
+
+    def unlink(self, name: str) -> None:
+        """Takes the link "web/db" away: what is known of db to web. Raises NotFound, Conflict, InvalidParameter."""
+        parent, slash, alias = name.strip("/").partition("/")
+        if not slash:
+            raise Conflict("Conflict, cannot remove the default link name of the container")
+        live = self._roster.get(parent)
+        if not links.remove(live.record, alias):
+            raise NotFound(f"No such link: {name}")
+        self._roster.save(live)
+        if live.record.state.running:
+            self._follow(live.record)
 
     def renamed(self, live: Live) -> None:
         if live.record.state.running:
@@ -269,7 +284,7 @@ class Connections:
                 settings = live.record.networks[network.name]
                 if settings.dns_names is not None:
                     settings.dns_names = endpoints.names(live.record, settings)
-            self._introduce(live.record)
+            self._naming.introduce(live.record)
 
     # --- parts
 
@@ -311,7 +326,7 @@ class Connections:
             rules.isolate(record.attachments[network.name].host_interface)
 
     def _release(self, record: Container, networks: Iterable[Network]) -> None:
-        self._names.stop(record.id)
+        self._naming.stop(record.id)
         self._withdraw(record)
         if self._fabric.rules is not None:
             self._fabric.rules.unlink(self._links.pop(record.id, []))
@@ -320,7 +335,7 @@ class Connections:
 
     def _leave(self, record: Container, network: Network) -> None:
         settings = record.networks[network.name]
-        self._directory.remove(network.name, settings.endpoint_id)
+        self._naming.forget(network, settings.endpoint_id)
         if self._fabric.rules is not None:
             self._fabric.rules.forget_port(record.attachments[network.name].host_interface)
         endpoints.disconnect(record, network, self._fabric)
@@ -348,74 +363,29 @@ class Connections:
         record.ports = {}
 
     def _link(self, record: Container, linked: list[links.Linked]) -> None:
-        wanted = links.rules(record, linked)
-        if wanted and self._fabric.rules is not None:
-            self._fabric.rules.unlink(self._links.pop(record.id, []))
-            self._fabric.rules.link(wanted)
+        wanted, rules = links.rules(record, linked), self._fabric.rules
+        if rules is not None and (wanted or record.id in self._links):
+            rules.unlink(self._links.pop(record.id, []))
+            rules.link(wanted)
             self._links[record.id] = wanted
+
+    def _follow(self, record: Container) -> None:
+        """Its links are others than before, or lead elsewhere."""
+        self._link(record, links.running(record, self._roster))
+        self._write_files(record, self._networks_of(record))
 
     def _follow_links(self, target: Container) -> None:
         """Those that link to a container which has been started again learn where it is now."""
         for live in self._roster:
             if not live.record.state.running or live.record.id == target.id:
                 continue
-            if any(each == target.id for each, _ in links.names_in(live.record, self._roster)):
-                with contextlib.suppress(EngineError):
-                    self._link(live.record, links.resolve(live.record, self._roster))
-                    self._write_files(live.record)
+            if any(each.target.record.id == target.id for each in links.of(live.record, self._roster)):
+                self._follow(live.record)
 
-    def _introduce(self, record: Container) -> None:
-        for name, settings in record.networks.items():
-            if settings.dns_names and settings.endpoint_id:
-                addresses = (settings.ip_address, settings.global_ipv6_address)
-                self._directory.add(name, settings.endpoint_id, settings.dns_names, addresses)
-
-    def _serve_names(self, live: Live, monitor: Monitor) -> None:
-        sockets = monitor.take_resolver()
-        if sockets is not None:
-            self._names.serve(live.record.id, Asker(), *sockets)
-        self._set_up_asker(live)
-
-    def _set_up_asker(self, live: Live, without: str = "") -> None:
-        record, asker = live.record, self._names.asker(live.record.id)
-        if asker is None:
-            return
-        own = [n for n in self._networks_of(record) if not n.is_predefined and n.name != without]
-        asker.networks = tuple(network.name for network in own)
-        asker.links = {}
-        for network in own:
-            texts = list(record.networks[network.name].links or ())
-            if network.name == record.host_config.network_mode:
-                texts += record.host_config.links or ()
-            for text in texts:
-                target, alias = links.parse(text)
-                asker.links[alias.lower()] = (network.name, target)
-        asker.servers = ()
-        if record.host_config.dns:
-            asker.servers = tuple(record.host_config.dns)
-            asker.opens = upstream.open_inside(record.state.pid or (live.monitor.pid if live.monitor else 0))
-        elif any(not network.internal for network in self._networks_of(record) if network.name != without):
-            asker.servers = tuple(bridges.name_servers(host_files.read("/etc/resolv.conf")))
-
-    def _write_files(self, record: Container, without: str = "") -> None:
-        lines: list[tuple[str, str]] = []
-        name = record.config.hostname
-        full = f"{name}.{record.config.domainname} {name}" if record.config.domainname else name
-        for network, settings in record.networks.items():
-            for address in (settings.ip_address, settings.global_ipv6_address):
-                if address and network != without:
-                    lines.append((address, full))
-        with contextlib.suppress(InvalidParameter):
-            lines += links.hosts(links.resolve(record, self._roster))
-        resolver = any(not network.is_predefined for network in self._networks_of(record) if network.name != without)
-        host_files.write(
-            record, f"{self._containers}/{record.id}", own=lines, resolver=resolver, gateways=self._host_gateways()
-        )
-
-    def _host_gateways(self) -> list[str]:
-        """What ``host-gateway`` stands for: this host, as containers reach it."""
-        bridge = self._networks.get("bridge")
-        return [pool.gateway for pool in self._fabric.pools(bridge)]
+    def _write_files(self, record: Container, networks: Sequence[Network]) -> None:
+        # This host, as containers reach it.
+        gateways = [pool.gateway for pool in self._fabric.pools(self._networks.get("bridge"))]
+        self._naming.write_files(record, networks, gateways)
 
     def _tell(self, network: Network, record: Container, action: str) -> None:
         attributes = {"container": record.id, "name": network.name, "type": network.driver}

@@ -130,7 +130,7 @@ class Containers:
             await self._store.snapshots.discard(container_id)
             raise
         self._events.container(record, "create")
-        return container_id, [*platforms.warnings(image, platform or ""), *_warnings(host)]
+        return container_id, [*platforms.warnings(image, platform or ""), *_warnings(host), *log_options.warnings(log)]
 
     async def _mount_points(self, record: Container) -> None:
         """Settles what the container has mounted, makes its volumes, and fills the empty ones from the image."""

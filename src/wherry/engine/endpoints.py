@@ -2,11 +2,13 @@
 
 import ipaddress
 import os
+from collections.abc import Iterator
 
 import msgspec
 
 from wherry.engine import network_options as options
 from wherry.engine.fabric import Fabric
+from wherry.linux.rtnetlink import mac_bytes
 from wherry.model.container import Container
 from wherry.model.errors import EngineError, InvalidParameter
 from wherry.model.network import Attachment, EndpointSettings, Network
@@ -28,6 +30,16 @@ def check(network: Network, settings: EndpointSettings) -> None:
                 raise ValueError
         except ValueError:
             raise InvalidParameter(f"invalid IPv{version} address: {text}") from None
+    for text in asked.link_local_ips if asked is not None else ():
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            raise InvalidParameter(f"invalid link-local IP address: {text}") from None
+    try:
+        if settings.mac_address and len(mac_bytes(settings.mac_address)) != 6:
+            raise ValueError
+    except ValueError:
+        raise InvalidParameter(f"invalid MAC address: {settings.mac_address}") from None
     if settings.aliases and network.is_predefined:
         raise InvalidParameter("network-scoped alias is supported only for containers in user defined networks")
 
@@ -35,6 +47,7 @@ def check(network: Network, settings: EndpointSettings) -> None:
 def connect(container: Container, network: Network, fabric: Fabric) -> None:
     """Gives the container its addresses, and writes them into its record. Raises EngineError, and then has nothing."""
     settings = container.networks[network.name]
+    attachment = container.attachments.setdefault(network.name, Attachment())
     asked = settings.ipam_config
     taken: list[tuple[int, str]] = []
     try:
@@ -46,9 +59,8 @@ def connect(container: Container, network: Network, fabric: Fabric) -> None:
     except AddressError as error:
         for version, address in taken:
             _give_back(network, fabric, version, address)
-        clear(settings)
+        clear(settings, attachment)
         raise EngineError(f"failed to set up container networking: {error}") from None
-    attachment = container.attachments.setdefault(network.name, Attachment())
     settings.network_id, settings.endpoint_id = network.id, os.urandom(32).hex()
     settings.mac_address = attachment.asked_mac or _mac(network, settings)
     settings.dns_names = names(container, settings) if not network.is_predefined else None
@@ -88,8 +100,8 @@ def disconnect(container: Container, network: Network, fabric: Fabric) -> None:
     settings = container.networks[network.name]
     _give_back(network, fabric, 4, settings.ip_address)
     _give_back(network, fabric, 6, settings.global_ipv6_address)
-    clear(settings)
-    attachment = container.attachments.get(network.name, Attachment())
+    attachment = container.attachments[network.name]
+    clear(settings, attachment)
     attachment.interface = attachment.host_interface = ""
 
 
@@ -102,9 +114,10 @@ def adopt(container: Container, network: Network, fabric: Fabric) -> None:
                 pool.adopt(address)
 
 
-def clear(settings: EndpointSettings) -> None:
-    """What a container that does not run has not. Its network it has all the same."""
-    settings.endpoint_id = settings.gateway = settings.ip_address = settings.mac_address = ""
+def clear(settings: EndpointSettings, attachment: Attachment) -> None:
+    """What a container that does not run has not. Its network it has all the same, and what was asked for."""
+    settings.mac_address = attachment.asked_mac
+    settings.endpoint_id = settings.gateway = settings.ip_address = ""
     settings.ipv6_gateway = settings.global_ipv6_address = ""
     settings.ip_prefix_len = settings.global_ipv6_prefix_len = 0
 
@@ -124,14 +137,7 @@ def interface(container: Container, network: Network, fabric: Fabric, gateways: 
         host_name=attachment.host_interface,
         mac=settings.mac_address,
         mtu=fabric.mtu(network),
-        addresses=tuple(
-            f"{address}/{length}"
-            for address, length in (
-                (settings.ip_address, settings.ip_prefix_len),
-                (settings.global_ipv6_address, settings.global_ipv6_prefix_len),
-            )
-            if address
-        ),
+        addresses=tuple(f"{address}/{length}" for address, length in _addresses(settings) if address),
         gateways=gateways,
         hairpin=bool(container.ports),
         sysctls=_sysctls(settings, attachment.interface),
@@ -146,13 +152,20 @@ def interface(container: Container, network: Network, fabric: Fabric, gateways: 
     )
 
 
+def _addresses(settings: EndpointSettings) -> Iterator[tuple[str, int]]:
+    yield settings.ip_address, settings.ip_prefix_len
+    yield settings.global_ipv6_address, settings.global_ipv6_prefix_len
+    for address in settings.ipam_config.link_local_ips if settings.ipam_config is not None else ():
+        yield address, 64 if ":" in address else 16
+
+
 def _sysctls(settings: EndpointSettings, name: str) -> dict[str, str]:
     """From "net.ipv4.conf.IFNAME.log_martians=1,…"; raises InvalidParameter."""
     found = {}
     for entry in filter(None, (settings.driver_opts or {}).get(options.ENDPOINT_SYSCTLS, "").split(",")):
         key, equals, value = entry.partition("=")
         parts = key.replace("/", ".").split(".")
-        if not equals or len(parts) != 5 or parts[0] != "net" or parts[3] != "IFNAME":
+        if not equals or len(parts) != 5 or parts[0] != "net" or parts[3].upper() != "IFNAME":
             raise InvalidParameter(f"invalid sysctl {entry!r}: it is to be net.ipv4.conf.IFNAME.<name>=<value>")
         parts[3] = name
         found["/".join(parts)] = value

@@ -61,7 +61,7 @@ class Engine:
         self.containers = Containers(
             config, self._roster, store, self.volumes, self.events, self._lifecycle, self.connections
         )
-        self.execs = Execs(self.containers, self.events)
+        self.execs = Execs(self._roster, self.containers, self.events)
         registries = Registries(config.insecure_registries, config.registry_mirrors)
         self.registry = Registry(registries)
         self.pushes = Pushes(store, self.events, registries)

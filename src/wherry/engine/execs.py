@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from wherry.engine import specification
+from wherry.engine import links, specification
 from wherry.engine.containers import Containers
 from wherry.engine.events import Events
-from wherry.engine.roster import ExecRecord, Live
+from wherry.engine.roster import ExecRecord, Live, Roster
 from wherry.model.container import Status
 from wherry.model.errors import Conflict, EngineError, InvalidParameter, NotFound
 from wherry.model.exec import ExecConfig
@@ -23,7 +23,8 @@ _KEPT = 64  # execs of a container that have ended and can still be asked for
 
 
 class Execs:
-    def __init__(self, containers: Containers, events: Events) -> None:
+    def __init__(self, roster: Roster, containers: Containers, events: Events) -> None:
+        self._roster = roster
         self._containers = containers
         self._events = events
         # Each belongs to its container, and goes with it.
@@ -63,7 +64,8 @@ class Execs:
         record.started = True
         streams = None if detach else (config.attach_stdin, config.attach_stdout, config.attach_stderr)
         self._tell(record, f"exec_start: {config.cmd[0]} {' '.join(config.cmd[1:])}")
-        process = specification.exec_process(live.record, config)
+        of_links = links.environment(live.record, links.running(live.record, self._roster))
+        process = specification.exec_process(live.record, config, of_links)
         try:
             started, sock = await self._containers.monitor(live).exec(exec_id, process, streams)
         except StartError as error:

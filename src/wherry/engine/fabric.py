@@ -132,7 +132,7 @@ class Fabric:
             elif network.driver in ("macvlan", "ipvlan"):
                 name, is_ours = self.parent(network)
                 if is_ours:
-                    bridges.make_dummy(name)
+                    bridges.make_stub(name)
                 elif not bridges.exists(name):
                     raise InvalidParameter(f"invalid subinterface vlan name {name}: there is no such interface")
         except BridgeError as error:
@@ -144,10 +144,9 @@ class Fabric:
         if network.name == "bridge" and not bridges.exists(name):
             self._settle_default(network)
         pools = self.pools(network)
-        without = {version for version in (4, 6) if options.gateway_mode(network, version) == "isolated"}
-        if options.truth(network.options, options.INHIBIT_IPV4, default=False):
-            without.add(4)
-        own = tuple(f"{pool.gateway}/{pool.length}" for pool in pools if pool.subnet.version not in without)
+        own = tuple(
+            f"{pool.gateway}/{pool.length}" for pool in pools if not options.is_strange(network, pool.subnet.version)
+        )  # fmt: skip
         self._mtus[network.id] = options.mtu(network) or bridges.host_mtu()
         bridges.make(Device(name, network.id, self._mtus[network.id], own))
         if self._keeper is not None:
@@ -193,7 +192,7 @@ class Fabric:
         elif network.driver in ("macvlan", "ipvlan"):
             name, is_ours = self.parent(network)
             if is_ours:
-                bridges.remove_dummy(name)
+                bridges.remove_stub(name)
 
     def close(self, in_use: set[str]) -> None:
         """Lets go. While containers run their networks stay, ``in_use`` by name; otherwise nothing does."""

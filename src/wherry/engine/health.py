@@ -8,7 +8,7 @@ import contextlib
 import os
 import socket
 
-from wherry.engine import clock, specification
+from wherry.engine import clock, links, specification
 from wherry.engine.events import Events
 from wherry.engine.roster import Live, Roster
 from wherry.model.config import ContainerConfig, HealthConfig
@@ -52,7 +52,7 @@ async def watch(live: Live, monitor: Monitor, roster: Roster, events: Events) ->
         starting = state.health.status is HealthStatus.STARTING and _in_start_period(checks, state.started_at)
         interval = (checks.start_interval or _START_INTERVAL) if starting else (checks.interval or _INTERVAL)
         await asyncio.sleep(interval / 1e9)
-        result = await _probe(live, monitor, events, arguments, (checks.timeout or _TIMEOUT) / 1e9)
+        result = await _probe(live, monitor, roster, events, arguments, (checks.timeout or _TIMEOUT) / 1e9)
         before = state.health.status
         _judge(state.health, result, checks, in_start_period=_in_start_period(checks, state.started_at))
         roster.save(live)
@@ -77,10 +77,14 @@ def _judge(health: Health, result: HealthResult, checks: HealthConfig, *, in_sta
         health.status = HealthStatus.UNHEALTHY
 
 
-async def _probe(live: Live, monitor: Monitor, events: Events, arguments: list[str], seconds: float) -> HealthResult:
+async def _probe(
+    live: Live, monitor: Monitor, roster: Roster, events: Events, arguments: list[str], seconds: float
+) -> HealthResult:
     start = clock.now()
     exec_id = os.urandom(32).hex()
-    process = specification.exec_process(live.record, ExecConfig(cmd=arguments))
+    process = specification.exec_process(
+        live.record, ExecConfig(cmd=arguments), links.environment(live.record, links.running(live.record, roster))
+    )
     events.container(live.record, f"exec_create: {arguments[0]} {' '.join(arguments[1:])}", execID=exec_id)
     events.container(live.record, f"exec_start: {arguments[0]} {' '.join(arguments[1:])}", execID=exec_id)
     try:

@@ -16,6 +16,8 @@ ff00::\tip6-mcastprefix
 ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
+_STUB = "127.0.0.53"  # systemd-resolved, which containers do not reach
+_BEHIND_STUB = "/run/systemd/resolve/resolv.conf"
 _PUBLIC_NAMESERVERS = (
     "8.8.8.8",
     "8.8.4.4",
@@ -42,9 +44,19 @@ def write(
     _put(f"{directory}/hostname", container.config.hostname + "\n")
     lines = "".join(f"{address}\t{names}\n" for address, names in own)
     _put(f"{directory}/hosts", _hosts(host, read("/etc/hosts") if shares_host else _LOCAL_HOSTS, gateways) + lines)
-    of_the_host = read("/etc/resolv.conf")
+    of_the_host = of_resolver()
     text = _inner_resolv_conf(host, of_the_host) if resolver else resolv_conf(host, of_the_host, keep_local=shares_host)
     _put(f"{directory}/resolv.conf", text)
+
+
+def of_resolver() -> str:
+    """The host's resolver configuration: where systemd-resolved stands between, the one that it has itself."""
+    text = read("/etc/resolv.conf")
+    return (read(_BEHIND_STUB) or text) if _is_stub(text) else text
+
+
+def _is_stub(text: str) -> bool:
+    return [words[1] for words in _words(text, "nameserver")] == [_STUB]
 
 
 def resolv_conf(host: HostConfig, of_the_host: str, *, keep_local: bool) -> str:

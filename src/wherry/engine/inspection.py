@@ -11,8 +11,10 @@ from wherry.model.network import EndpointSettings
 from wherry.storage.store import Store
 
 
-def inspect(record: Container, store: Store, *, directory: str, exec_ids: list[str], size: bool) -> dict[str, Any]:
-    """The API's ContainerInspectResponse."""
+def inspect(
+    record: Container, store: Store, *, directory: str, exec_ids: list[str], linked: list[str] | None, size: bool
+) -> dict[str, Any]:
+    """The API's ContainerInspectResponse. ``linked`` are its links to others."""
     image = store.images.platform(record.image_id)
     found: dict[str, Any] = {
         "Id": record.id,
@@ -33,7 +35,7 @@ def inspect(record: Container, store: Store, *, directory: str, exec_ids: list[s
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": exec_ids or None,
-        "HostConfig": msgspec.to_builtins(record.host_config),
+        "HostConfig": msgspec.to_builtins(record.host_config) | {"Links": linked},
         "GraphDriver": {"Name": "overlay2", "Data": store.snapshots.describe(record.id)},
         "Mounts": [mount_points.describe(point) for point in record.mounts],
         "Config": msgspec.to_builtins(record.config),

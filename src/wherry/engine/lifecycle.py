@@ -113,6 +113,8 @@ class Lifecycle:
 
     async def _launch(self, live: Live) -> Monitor:
         wiring = self._connections.prepare(live)
+        if wiring.interfaces:
+            self._roster.save(live)  # lest an engine that is killed now forgets whose addresses they are
         try:
             return await self._launch_with(live, wiring)
         except BaseException:

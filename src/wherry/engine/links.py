@@ -5,6 +5,7 @@ On user-defined networks a link is an alias that one container has for another, 
 
 from typing import NamedTuple
 
+from wherry.engine.names import parse_link
 from wherry.engine.port_bindings import parse_port
 from wherry.engine.roster import Live, Roster
 from wherry.model.container import Container
@@ -20,21 +21,14 @@ class Linked(NamedTuple):
     alias: str
 
 
-def parse(text: str) -> tuple[str, str]:
-    """("db", "database") for "db:database", "/db:/web/database" or, with the name for alias, "db"."""
-    name, _, alias = text.partition(":")
-    name = name.removeprefix("/")
-    return name, alias.rpartition("/")[2] or name
-
-
-def are_legacy(container: Container) -> bool:
-    return container.host_config.network_mode in _DEFAULT
-
-
 def check(container: Container, roster: Roster) -> None:
-    """Raises InvalidParameter when a target is not there, or cannot be linked to."""
+    """Writes the targets down by their ids, since their names may change. Raises InvalidParameter when one is not
+    there, or cannot be linked to."""
+    if not _are_legacy(container):
+        return
+    found = []
     for text in container.host_config.links or ():
-        name, _ = parse(text)
+        name, alias = parse_link(text)
         try:
             target = roster.get(name)
         except NotFound:
@@ -45,34 +39,60 @@ def check(container: Container, roster: Roster) -> None:
         if mode == "host":
             raise InvalidParameter("conflicting options: host type networking can't be used with links. "
                                    "This would result in undefined behavior")  # fmt: skip
+        found.append(f"{target.record.id}:{alias}")
+    container.host_config.links = found or None
+
+
+def of(container: Container, roster: Roster) -> list[Linked]:
+    """The links of a container on the default network; none to a target that has been removed."""
+    found = []
+    for text in container.host_config.links or () if _are_legacy(container) else ():
+        target, alias = parse_link(text)
+        if target in roster:
+            found.append(Linked(roster.get(target), alias))
+    return found
 
 
 def resolve(container: Container, roster: Roster) -> list[Linked]:
-    """The links of a container on the default network. Raises InvalidParameter for a target that does not run."""
-    if not are_legacy(container):
-        return []
-    found = []
-    for text in container.host_config.links or ():
-        name, alias = parse(text)
-        target = roster.get(name)
+    """The same. Raises InvalidParameter for a target that does not run."""
+    found = of(container, roster)
+    for target, alias in found:
         if not target.record.state.running:
             raise InvalidParameter(
                 f"Cannot link to a non running container: /{target.record.name} AS /{container.name}/{alias}"
             )
-        found.append(Linked(target, alias))
     return found
 
 
-def names_in(container: Container, roster: Roster) -> list[tuple[str, str]]:
-    """(target's id, "/web/db") of a container's links, for lists that show every name of a container."""
-    found = []
-    for text in container.host_config.links or () if are_legacy(container) else ():
-        name, alias = parse(text)
-        try:
-            found.append((roster.get(name).record.id, f"/{container.name}/{alias}"))
-        except (NotFound, InvalidParameter):
-            continue
+def running(container: Container, roster: Roster) -> list[Linked]:
+    """Those to targets that run."""
+    return [each for each in of(container, roster) if each.target.record.state.running]
+
+
+def shown(container: Container, roster: Roster) -> list[str] | None:
+    """As inspect shows them: "/db:/web/database"."""
+    found = [f"/{target.record.name}:/{container.name}/{alias}" for target, alias in of(container, roster)]
+    return found or None
+
+
+def names(roster: Roster) -> dict[str, list[str]]:
+    """ "/web/database" and the like, by the ids of the containers that are called so."""
+    found: dict[str, list[str]] = {}
+    for live in roster:
+        for target, alias in of(live.record, roster):
+            found.setdefault(target.record.id, []).append(f"/{live.record.name}/{alias}")
     return found
+
+
+def remove(container: Container, alias: str) -> bool:
+    """Whether there was such a link."""
+    before = container.host_config.links or []
+    container.host_config.links = [text for text in before if parse_link(text)[1] != alias] or None
+    return len(container.host_config.links or ()) < len(before)
+
+
+def _are_legacy(container: Container) -> bool:
+    return container.host_config.network_mode in _DEFAULT
 
 
 def address(target: Container) -> str:

@@ -1,12 +1,12 @@
 """``ps``: the containers in short, filtered and ordered as Docker does."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from wherry.engine import clock, mount_points
+from wherry.engine import clock, links, mount_points
 from wherry.engine.filters import boolean, label_matches
 from wherry.engine.port_bindings import parse_port
 from wherry.engine.roster import Live, Roster
@@ -38,7 +38,8 @@ def list_containers(
     ]
     if limit and limit > 0:
         found = found[:limit]
-    return [summary(live.record, store, size=size) for live in found]
+    linked = links.names(roster)
+    return [summary(live.record, store, linked.get(live.record.id, ()), size=size) for live in found]
 
 
 def status_text(record: Container) -> str:
@@ -65,11 +66,11 @@ def status_text(record: Container) -> str:
     return "Created"
 
 
-def summary(record: Container, store: Store, *, size: bool) -> dict[str, Any]:
-    """One container in the API's ContainerSummary."""
+def summary(record: Container, store: Store, linked: Sequence[str] = (), *, size: bool) -> dict[str, Any]:
+    """One container in the API's ContainerSummary. ``linked`` are the names that others have for it."""
     found: dict[str, Any] = {
         "Id": record.id,
-        "Names": [f"/{record.name}"],
+        "Names": [f"/{record.name}", *linked],
         "Image": _image_name(record, store),
         "ImageID": record.image_id,
         "Command": " ".join([record.path, *(f"'{word}'" if " " in word else word for word in record.args)]),

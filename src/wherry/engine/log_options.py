@@ -63,6 +63,13 @@ def _check_mode(options: dict[str, str]) -> None:
             raise InvalidParameter(f"error parsing option max-buffer-size: {error.message}") from None
 
 
+def warnings(config: LogConfig) -> list[str]:
+    """What was asked for and will not be had, a line each."""
+    if config.config.get("mode") != "non-blocking" or config.type not in ("local", "json-file"):
+        return []
+    return [f"Non-blocking logging mode discarded: the log driver {config.type} writes to the disk at once"]
+
+
 def is_readable(config: LogConfig) -> bool:
     """Whether ``logs`` has something to read. Raises InvalidParameter when the option for it is no boolean."""
     return config.type != "none" and not (_forwards(config) and _boolean(config.config, "cache-disabled", "false"))

@@ -38,6 +38,13 @@ _WHAT = [
 ]  # fmt: skip
 
 
+def parse_link(text: str) -> tuple[str, str]:
+    """("db", "database") for "db:database", "/db:/web/database" or, with the name for alias, "db"."""
+    name, _, alias = text.partition(":")
+    name = name.removeprefix("/")
+    return name, alias.rpartition("/")[2] or name
+
+
 def check(name: str) -> str:
     """The name without its slash. Raises InvalidParameter in Docker's words."""
     if not _NAME.fullmatch(name):

@@ -147,6 +147,12 @@ def gateway_mode(network: Network, version: int) -> str:
     return network.options.get(_GATEWAY_MODE[version], "nat")
 
 
+def is_strange(network: Network, version: int) -> bool:
+    """Whether this host is to have no address on the bridge."""
+    inhibited = version == 4 and truth(network.options, INHIBIT_IPV4, default=False)
+    return inhibited or gateway_mode(network, version) == "isolated"
+
+
 def is_routed(network: Network, version: int) -> bool:
     """Whether a port published for IPv4 or 6 is reached at the container's own address, and none of the host's. A
     network without IPv6 has what is published for it led to IPv4."""
@@ -163,6 +169,7 @@ def subnet(network: Network, subnet: IpNetwork) -> Subnet:
         source=network.options.get(_HOST_ADDRESS[subnet.version], ""),
         routed=mode == "routed",
         unprotected=mode == "nat-unprotected",
+        strange=is_strange(network, subnet.version),
     )
 
 

@@ -80,6 +80,8 @@ class Pulls:
                     news |= await self._pull_one(repository, name, platform, explicit, tell)
             what = "Downloaded newer image" if news else "Image is up to date"
             tell(status(f"Status: {what} for {wanted.familiar}"))
+            if news:
+                self._store.staging.sync_later()
 
     async def _all_tags(self, repository: Repository, wanted: Reference) -> list[Reference]:
         found = [replace(wanted, tag=tag) for tag in await repository.tags() if reference.is_tag(tag)]
@@ -102,8 +104,10 @@ class Pulls:
         with self._store.images.transaction():
             changed = self._name(name, image_id, named, document)
         tell(status(f"Digest: {named.digest}"))
-        self._tell_event(name, image_id)
-        _check_platform(self._store.images.get(image_id).config, platform, explicit, name, tell)
+        config = self._store.images.get(image_id).config
+        labels = config.config.labels if config.config else {}
+        self._events.publish("image", "pull", name.familiar, labels | {"name": name.familiar_name})
+        _check_platform(config, platform, explicit, name, tell)
         return changed
 
     async def _select(self, repository: Repository, document: Document, platform: Platform) -> Document:
@@ -152,12 +156,12 @@ class Pulls:
             self._needed.subtract(chain)
             self._needed = +self._needed
             self._store.images.collect_layers()
-        self._store.staging.sync_later()
 
     async def _bring(
         self, repository: Repository, layers: Sequence[Descriptor], diff_ids: list[str], chain: list[str], tell: Tell
     ) -> None:
-        present = [chain_id in self._store.layers for chain_id in chain]
+        found = self._store.layers.among(chain)
+        present = [chain_id in found for chain_id in chain]
         here = self._store.layers.blobs()
         missing = {
             layer.digest: layer
@@ -218,11 +222,6 @@ class Pulls:
                 images.tag(image_id, each)
                 changed = True
         return changed
-
-    def _tell_event(self, name: Reference, image_id: str) -> None:
-        config = self._store.images.get(image_id).config.config
-        labels = config.labels if config else {}
-        self._events.publish("image", "pull", name.familiar, labels | {"name": name.familiar_name})
 
 
 def parse(name: str, tag: str) -> Reference:

@@ -1,5 +1,6 @@
 """What users ask of registries besides images: log-ins, searches, and what a name leads to there."""
 
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from wherry.engine.filters import boolean
 from wherry.engine.pull import translated
 from wherry.model import reference
 from wherry.model.errors import InvalidParameter
-from wherry.model.manifests import Descriptor, Manifest, Platform
+from wherry.model.manifests import Manifest, Platform
 from wherry.model.reference import DEFAULT_DOMAIN
 from wherry.registry import hub
 from wherry.registry.credentials import NOBODY, Credentials, complete
@@ -66,7 +67,8 @@ class Registry:
         }
 
     async def manifest(self, name: str, credentials: Credentials = NOBODY, *, insecure: bool = False) -> dict[str, Any]:
-        """The document that a name leads to, and those that it names in turn: {"Ref", "Descriptor", "Raw"} of each.
+        """The document that a name leads to, and those that it names in turn: {"Ref", "Descriptor", "Raw"} of each,
+        the raw bytes in base64.
 
         An extension of Docker's API, whose own command line asks the registry itself. ``insecure`` asks it even if it
         cannot prove who it is.
@@ -77,20 +79,15 @@ class Registry:
             repository = Repository(session, wanted.domain, wanted.path)
             with translated(wanted):
                 named = await repository.manifest(wanted.digest or wanted.tag)
-            entries = named.index().manifests if named.is_index else []
-            inner = [await repository.manifest(entry.digest) for entry in entries]
-        return {
-            "Ref": str(wanted),
-            "Descriptor": msgspec.to_builtins(named.descriptor),
-            "Raw": named.raw.decode("utf-8", "replace"),
-            "Manifests": [
-                {
-                    "Ref": f"{wanted}@{document.digest}",
-                    "Descriptor": msgspec.to_builtins(_with_platform(document, entry)),
-                    "Raw": document.raw.decode("utf-8", "replace"),
-                }
-                for document, entry in zip(inner, entries, strict=True)
-            ],
+            if named.is_index:
+                entries = named.index().manifests
+                inner = [(await repository.manifest(entry.digest), entry.platform) for entry in entries]
+                platform = None
+            else:
+                inner = []
+                platform = next(iter(await self._of_config(repository, named.manifest())), None)
+        return _described(str(wanted), named, platform) | {
+            "Manifests": [_described(f"{wanted}@{document.digest}", document, of) for document, of in inner]
         }
 
     async def _look(self, name: str, credentials: Credentials) -> tuple[Document, list[Platform]]:
@@ -111,8 +108,9 @@ class Registry:
             return []  # it is no image's, and says nothing
 
 
-def _with_platform(document: Document, entry: Descriptor) -> Descriptor:
-    return msgspec.structs.replace(document.descriptor, platform=entry.platform)
+def _described(name: str, document: Document, platform: Platform | None) -> dict[str, Any]:
+    descriptor = msgspec.structs.replace(document.descriptor, platform=platform)
+    return {"Ref": name, "Descriptor": msgspec.to_builtins(descriptor), "Raw": b64encode(document.raw).decode()}
 
 
 def _platform(found: Platform) -> dict[str, str]:

@@ -91,10 +91,10 @@ class Roster:
         return container_id in self._by_id
 
     def get(self, name: str) -> Live:
-        """By full id, name, or the unambiguous beginning of an id. Raises NotFound and InvalidParameter."""
-        found = self._by_id.get(name)
-        if found is None:
-            found = self._by_id.get(self._ids_by_name.get(name.removeprefix("/"), ""))
+        """By full id, name, name in a link ("web/db"), or the unambiguous beginning of an id.
+
+        Raises NotFound and InvalidParameter."""
+        found = self._by_id.get(name) or self._by_name(name.removeprefix("/"))
         if found is not None:
             return found
         matches = [i for i in self._by_id if i.startswith(name)] if _ID.fullmatch(name) else []
@@ -103,6 +103,14 @@ class Roster:
         if not matches:
             raise NotFound(f"No such container: {name}")
         return self._by_id[matches[0]]
+
+    def _by_name(self, name: str) -> Live | None:
+        parent, linked, alias = name.partition("/")
+        found = self._by_id.get(self._ids_by_name.get(parent, ""))
+        if not linked or found is None:
+            return found
+        known = [names.parse_link(text) for text in found.record.host_config.links or ()]
+        return next((self._by_id.get(target) for target, each in known if each == alias), None)
 
     def reserve(self, name: str | None, container_id: str) -> str:
         """Takes a name for a container that is being made, a random one for None. Raises Conflict when it is in use."""

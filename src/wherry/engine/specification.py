@@ -101,14 +101,14 @@ def _first_process(container: Container, of_links: tuple[str, ...]) -> Process:
     )
 
 
-def exec_process(container: Container, asked: ExecConfig) -> Process:
+def exec_process(container: Container, asked: ExecConfig, of_links: tuple[str, ...]) -> Process:
     """One more process beside the container's first: its environment, user and directory unless asked otherwise."""
     config, host = container.config, container.host_config
     privileged = asked.privileged or host.privileged
     names = resolve_capabilities(host, privileged=privileged)
     return Process(
         args=tuple(asked.cmd),
-        env=_environment(config, asked.env or [], tty=asked.tty),
+        env=_environment(config, asked.env or [], before=of_links, tty=asked.tty),
         cwd=asked.working_dir or config.working_dir or "/",
         user=asked.user or config.user,
         groups=tuple(host.group_add or ()),

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from wherry.engine import inspection, listing, log_options, stats
+from wherry.engine import inspection, links, listing, log_options, stats
 from wherry.engine import top as processes
 from wherry.engine.containers import Containers
 from wherry.engine.events import Events
@@ -37,6 +37,7 @@ class Views:
             self._store,
             directory=self._containers.directory(live.record.id),
             exec_ids=self._execs.ids(live),
+            linked=links.shown(live.record, self._roster),
             size=size,
         )
 

@@ -131,9 +131,12 @@ def child(kind: str, name: str, *, parent: int, namespace: int, mode: int, mac: 
     return Request(_RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL, f"create {kind} interface {name}")
 
 
-def dummy(name: str) -> Request:
-    """An interface that leads nowhere: what an internal macvlan network stands on."""
-    body = _interface(up=True) + text(_IFLA_IFNAME, name) + nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "dummy"))
+def stub(name: str, peer: str) -> Request:
+    """An interface that leads nowhere, and is up once its peer is: both ends of a pair are here, since a kernel need not
+    have dummies."""
+    inside = nested(_VETH_INFO_PEER, _interface(), text(_IFLA_IFNAME, peer))
+    body = _interface(up=True) + text(_IFLA_IFNAME, name)
+    body += nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "veth"), nested(_IFLA_INFO_DATA, inside))
     return Request(_RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL, f"create interface {name}")
 
 

@@ -77,21 +77,26 @@ def exists(name: str) -> bool:
         return route.link(name) is not None
 
 
-def make_dummy(name: str) -> None:
-    """An interface for a macvlan network without a parent."""
+def make_stub(name: str) -> None:
+    """An interface that leads nowhere, for a macvlan network without a parent."""
     with Route() as route:
         try:
-            route.execute(rtnetlink.dummy(name))
+            route.execute(rtnetlink.stub(name, _peer(name)))
+            route.execute(rtnetlink.bring_up(route.index(_peer(name))))
         except SyscallError as error:
             if error.errno != errno.EEXIST:
                 raise BridgeError(f"interface {name} cannot be made: {error}") from error
 
 
-def remove_dummy(name: str) -> None:
+def remove_stub(name: str) -> None:
     with contextlib.suppress(SyscallError), Route() as route:
-        found = route.link(name)
-        if found is not None and found.kind == "dummy":
-            route.execute(rtnetlink.delete_link(found.index))
+        found = route.link(_peer(name))
+        if found is not None:
+            route.execute(rtnetlink.delete_link(found.index))  # and the other with it
+
+
+def _peer(name: str) -> str:
+    return f"dp-{name[3:]}"
 
 
 def interfaces() -> list[str]:

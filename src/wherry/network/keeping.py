@@ -16,8 +16,8 @@ _OURS = "wherry"  # what the tables' names of all engines begin with
 
 
 class Keeper:
-    """Has ``rules``. From the first ``update`` on they are put back when somebody flushes them, and other firewalls told when
-    somebody sets them up anew."""
+    """Has ``rules``. From the first ``update`` on they are put back when somebody flushes them, and other firewalls are
+    told when somebody sets them up anew."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules

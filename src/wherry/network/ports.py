@@ -126,13 +126,15 @@ def _bind(protocol: str, address: str, port: int, *, listen: bool) -> socket.soc
         if protocol == "udp":
             bound.bind((address, port))
             return bound
-        # To be bound while old connections of another server linger, and then to be the only one all the same.
+        # To be bound while old connections of another server linger, and then to be the only one all the same. One that
+        # listens is that anyway, and its own connections are not to linger in the way of the next engine.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if port:
             bound.bind((address, port))
         else:
             _bind_to_any(bound, address)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        if not listen:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         bound.listen(128 if listen else 0)
         if not listen and protocol == "tcp":
             bound.shutdown(socket.SHUT_RD)  # it stays bound, and refuses

@@ -87,13 +87,14 @@ _Load = Callable[[int, int], bytes]
 class Subnet(NamedTuple):
     """What leaves ``network`` has the host's address, that of the interface that it leaves by or ``source``, unless
     ``masquerade`` is off. From outside, ``routed``: its published ports are reached at the containers' own addresses,
-    and pings; ``unprotected``: everything is."""
+    and pings; ``unprotected``: everything is. ``strange``: this host has no address in it."""
 
     network: str
     masquerade: bool = True
     source: str = ""
     routed: bool = False
     unprotected: bool = False
+    strange: bool = False
 
 
 class BridgeRules(NamedTuple):
@@ -186,6 +187,10 @@ class Ruleset:
         yield rule("guard", from_elsewhere, load_destination(4), _within(_LOOPBACK), drop)
         yield rule("guard", from_elsewhere, load_source(4), _within(_LOOPBACK), drop)
         yield self.inet.chain("impostors", Hook("filter", PREROUTING, _MANGLE))
+        for bridge in self.bridges.values():  # of a strange network, there is no route to a source that is its own
+            for network in (ipaddress.ip_network(subnet.network) for subnet in bridge.subnets if subnet.strange):
+                own = is_ip(network.version) + load_source(network.version) + _within(network)
+                yield rule("impostors", comes_by(bridge.interface), own, verdict(ACCEPT))
         from_container = input_interface() + look_up("bridges")
         yield rule("impostors", from_container, state_is(STATE_NEW), source_is_elsewhere(), drop)
 

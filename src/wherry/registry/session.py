@@ -318,12 +318,11 @@ def _reason(error: Exception, url: str) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return f"dial tcp: lookup {urlsplit(url).hostname}: no such host"
     if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return f"proxyconnect tcp: {(error.os_error.strerror or str(error.os_error)).lower()}"
+        return f"proxyconnect tcp: {_connecting(error.os_error)}"
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"proxyconnect tcp: the proxy answered {error.status}"
     if isinstance(error, aiohttp.ClientConnectorError):
-        what = os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
-        return f"dial tcp {host}: connect: {what.lower()}"
+        return f"dial tcp {host}: connect: {_connecting(error.os_error)}"
     if isinstance(error, TimeoutError):
         return "net/http: timeout awaiting response"
     if isinstance(error, aiohttp.ServerDisconnectedError):
@@ -332,7 +331,14 @@ def _reason(error: Exception, url: str) -> str:
         return "unexpected EOF"
     if isinstance(error, aiohttp.ClientResponseError):
         return f"malformed HTTP response: {errors.printable(error.message)}"
-    return errors.printable(getattr(error, "strerror", None) or type(error).__name__)
+    text = str(getattr(error, "strerror", None) or type(error).__name__)
+    if text.startswith("[SSL:") and "ALERT_" in text:  # "[SSL: SSLV3_ALERT_BAD_CERTIFICATE] …" is the other side's word
+        return f"remote error: tls: {text.partition('ALERT_')[2].partition(']')[0].replace('_', ' ').lower()}"
+    return errors.printable(text)
+
+
+def _connecting(error: OSError) -> str:
+    return (os.strerror(error.errno) if error.errno else str(error)).lower()
 
 
 def _certificate_reason(error: Exception) -> str:

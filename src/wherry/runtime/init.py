@@ -93,9 +93,11 @@ def _start(channel: Channel, hierarchies: Hierarchies | None, *, ahead: bool) ->
         starting.open_null()
     if _is_new(spec, "uts"):
         _name_host(spec)
+    starting.make_directory(wanted)
+    root.close()
     if spec.interfaces or spec.resolver:
         channel.wait_to_be_connected()
-    starting.execute(wanted, channel, label, make_directory=True, with_reaper=spec.init)
+    starting.execute(wanted, channel, label, with_reaper=spec.init)
 
 
 def _rehearse() -> None:

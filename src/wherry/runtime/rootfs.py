@@ -45,8 +45,8 @@ _PROC_FILES = frozenset(
 class Root:
     """The root of the container ``spec``, in this process's new mount namespace.
 
-    Its file system is mounted at once; then ``fill``, ``protect`` and ``enter``, in this order. ``fd`` is a descriptor
-    of it.
+    Its file system is mounted at once; then ``fill``, ``protect``, ``enter`` and ``close``, in this order. ``fd`` is a
+    descriptor of it.
     """
 
     def __init__(self, spec: Spec, file_systems: FileSystems) -> None:
@@ -81,7 +81,7 @@ class Root:
             _make_device(self.fd, device)
 
     def protect(self) -> None:
-        """The last changes, after everything is in its place: hidden and read-only paths, a read-only root."""
+        """The last changes, after everything is in its place: hidden and read-only paths."""
         null = _open_null()
         for path in self._spec.masked_paths:
             _mask(self.fd, path, null, self._file_systems)
@@ -89,8 +89,6 @@ class Root:
         os.close(null)
         for path in self._spec.readonly_paths:
             _make_read_only(self.fd, path)
-        if self._spec.readonly_root:
-            mounts.change(self.fd, set=mounts.ATTR_RDONLY)
 
     def enter(self) -> None:
         """Makes it this process's "/"; the host's tree is gone from this namespace."""
@@ -100,6 +98,11 @@ class Root:
             wanted = mounts.parse_options((self._spec.root_propagation,))
             recursive = wanted.propagation_recursive
             mounts.change(AT_FDCWD, propagation=wanted.propagation, recursive=recursive, path="/")
+
+    def close(self) -> None:
+        """From here on nothing can be made in a root that is to be read only."""
+        if self._spec.readonly_root:
+            mounts.change(AT_FDCWD, set=mounts.ATTR_RDONLY, path="/")
 
     def _mount(self) -> int:
         """The root's mounts, the first of which goes upon a directory that is ours: exec_dir, in this namespace."""

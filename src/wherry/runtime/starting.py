@@ -70,10 +70,9 @@ def execute(
     channel: Channel,
     label: credentials.SecurityLabel,
     *,
-    make_directory: bool = False,
     with_reaper: bool = False,
 ) -> None:
-    """Who it is, where it is, what it may, and then the program itself. ``make_directory``: cwd, if it is missing."""
+    """Who it is, where it is, what it may, and then the program itself."""
     if not wanted.args:
         raise StartError("no command specified")
     environment = dict(entry.partition("=")[::2] for entry in wanted.env)
@@ -83,8 +82,6 @@ def execute(
     if wanted.personality == "linux32":
         process.show_32_bits()
     credentials.set_limits(wanted, channel)
-    if make_directory:
-        _make_directory(wanted.cwd, identity)
     credentials.enter_directory(wanted.cwd)
     credentials.give_streams(identity.uid)
     os.umask(_UMASK)
@@ -115,8 +112,12 @@ def open_null() -> None:
     os.close(fd)
 
 
-def _make_directory(path: str, identity: users.Identity) -> None:
+def make_directory(wanted: Process) -> None:
     """A missing working directory is made, and is the user's."""
+    path = wanted.cwd
+    if os.path.isdir(path):
+        return
+    identity = users.look_up(wanted.user, wanted.groups)
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.close(paths.make_directories(root, path, owner=(identity.uid, identity.gid)))

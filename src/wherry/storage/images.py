@@ -322,7 +322,11 @@ class Images:
         """
         config = manifests.decode(raw, ImageConfig, "image configuration")
         chain = digests.chain_ids(config.rootfs.diff_ids)
-        size = sum(self._layers.get(chain_id).size for chain_id in chain)
+        layers = self._layers.among(chain)
+        for chain_id in chain:
+            if chain_id not in layers:
+                raise NotFound(f"layer {chain_id} is not here")
+        size = sum(layer.size for layer in layers.values())
         # A new image is dropped if the machine goes down before the next sync of everything: no need to wait for one.
         known = self._database.one("SELECT 1 FROM images WHERE id = ?", (digests.of(raw),)) is not None
         image_id = self._blobs.write(raw, sync=known)

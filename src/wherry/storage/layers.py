@@ -13,7 +13,7 @@ down before that, the next start finds a foreign boot id, and drops the layer ra
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -89,6 +89,13 @@ class Layers:
 
     def __contains__(self, chain_id: str) -> bool:
         return self._database.one("SELECT 1 FROM layers WHERE chain_id = ?", (chain_id,)) is not None
+
+    def among(self, chain_ids: Sequence[str]) -> dict[str, Layer]:
+        """Those of these layers that are here."""
+        rows = self._database.query(
+            f"SELECT {_COLUMNS} FROM layers WHERE chain_id IN ({_marks(chain_ids)})", tuple(chain_ids)
+        )
+        return {row[0]: Layer(*row) for row in rows}
 
     def chain(self, chain_id: str) -> list[Layer]:
         """A layer with all below it, the lowest first. None for ""."""
@@ -229,5 +236,5 @@ def _depth(chain_id: str, parents: dict[str, str]) -> int:
     return depth
 
 
-def _marks(values: tuple[Any, ...]) -> str:
+def _marks(values: Sequence[Any]) -> str:
     return ", ".join("?" * len(values))

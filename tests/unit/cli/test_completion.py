@@ -104,17 +104,35 @@ def test_an_unknown_shell(cli: Cli) -> None:
     assert cli("completion", "tcsh")[::2] == (1, "unknown shell 'tcsh': use bash, fish, zsh\n")
 
 
-@pytest.mark.skipif(not shutil.which("bash"), reason="no bash")
-def test_bash_completes(answering_engine: AnsweringEngine, offers: Cli, tmp_path: Path) -> None:
-    wherry = tmp_path / "wherry"
-    wherry.write_text(f'#!/bin/sh\nexec {sys.executable} -m wherry.cli.main "$@"\n')
-    wherry.chmod(0o755)
-    script = f"""
-export PATH={tmp_path}:$PATH WHERRY_HOST={answering_engine.address}
+ASKED = {
+    "bash": """
 source <(wherry completion bash)
 COMP_WORDS=(wherry stop w) COMP_CWORD=2
 _wherry 2>/dev/null
-echo "${{COMPREPLY[*]}}"
-"""
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == "web worker\n"
+printf '%s\\n' "${COMPREPLY[@]}"
+""",
+    "fish": """
+wherry completion fish | source
+complete -C 'wherry stop w'
+""",
+    "zsh": """
+compdef() { : }
+_describe() { print -rl -- "${(@P)3}" }
+source <(wherry completion zsh)
+words=(wherry stop w) CURRENT=3
+_wherry
+""",
+}
+
+
+@pytest.mark.parametrize("shell", ASKED)
+def test_the_scripts_complete(answering_engine: AnsweringEngine, offers: Cli, tmp_path: Path, shell: str) -> None:
+    if not shutil.which(shell):
+        pytest.skip(f"no {shell}")
+    wherry = tmp_path / "wherry"
+    wherry.write_text(f'#!/bin/sh\nexec {sys.executable} -m wherry.cli.main "$@"\n')
+    wherry.chmod(0o755)
+    script = f"export PATH={tmp_path}:$PATH WHERRY_HOST={answering_engine.address}\n{ASKED[shell]}"
+    done = subprocess.run([shell, "-c", script], capture_output=True, text=True, check=True)
+    between = {"bash": "", "fish": "\tnginx, Up 2 hours", "zsh": ":nginx, Up 2 hours"}[shell]
+    assert done.stdout.splitlines() == [f"web{between}", f"worker{between.replace('nginx', 'app:1')}"]

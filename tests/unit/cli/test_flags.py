@@ -124,3 +124,9 @@ def test_help_where_h_has_another_meaning() -> None:
 def test_an_old_flag_says_so_and_works(capsys: pytest.CaptureFixture[str]) -> None:
     assert parse("--time", "3")["timeout"] == 3
     assert capsys.readouterr().out == "Flag --time has been deprecated, use --timeout instead\n"
+
+
+def test_swap_may_be_unlimited() -> None:
+    swap = flags.swap("")
+    assert flags.parse([swap], ["--memory-swap", "-1"])["memory-swap"] == -1
+    assert flags.parse([swap], ["--memory-swap=1k"])["memory-swap"] == 1024

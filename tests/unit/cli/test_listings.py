@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.answering_engine import AnsweringEngine
 from wherry.cli import formatting, inspect, main, ps
+from wherry.cli.formatting import Row
 from wherry.cli.images import rows_of
 
 # Recorded with Docker's client 28.2.2: the API's answers, and for each command line what was printed, and when.
@@ -88,7 +89,10 @@ def test_ports(ports: list[dict[str, Any]], text: str) -> None:
 
 
 def names_of(image: dict[str, Any], digests: bool = False) -> list[tuple[str, str, str]]:
-    return [(row.Repository(), row.Tag(), row.Digest()) for row in rows_of(image, True, digests, digests)]
+    return [
+        (row.field("Repository"), row.field("Tag"), row.field("Digest"))
+        for row in rows_of(image, True, digests, digests)
+    ]
 
 
 def test_an_image_has_a_row_for_each_of_its_names() -> None:
@@ -113,20 +117,20 @@ def test_an_image_has_a_row_for_each_of_its_names() -> None:
     assert names_of({"RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"]})[0][:2] == ("<none>", "<none>")
 
 
-def row(**container: Any) -> ps.ContainerRow:
-    return ps.ContainerRow(container, truncates=True)
+def row(**container: Any) -> Row:
+    return Row(ps.CONTAINERS, container)
 
 
 def test_a_container_shows_its_image_without_the_digest() -> None:
     digest = "sha256:" + "1" * 64
-    assert row(Image=f"docker.io/library/a:1@{digest}", ImageID="sha256:2").Image() == "a:1"
-    assert row(Image="sha256:8849ba2e7c0d13", ImageID="sha256:8849ba2e7c0d13").Image() == "8849ba2e7c0d"
-    assert row(Image="").Image() == "<no image>"
+    assert row(Image=f"docker.io/library/a:1@{digest}", ImageID="sha256:2").field("Image") == "a:1"
+    assert row(Image="sha256:8849ba2e7c0d13", ImageID="sha256:8849ba2e7c0d13").field("Image") == "8849ba2e7c0d"
+    assert row(Image="").field("Image") == "<no image>"
 
 
 def test_a_container_shows_its_own_name_and_not_its_links() -> None:
-    assert row(Names=["/other/db", "/db"]).Names() == "db"
-    assert ps.ContainerRow({"Names": ["/other/db", "/db"]}, truncates=False).Names() == "other/db,db"
+    assert row(Names=["/other/db", "/db"]).field("Names") == "db"
+    assert Row(ps.CONTAINERS, {"Names": ["/other/db", "/db"]}, truncates=False).field("Names") == "other/db,db"
 
 
 def test_json_is_indented_as_the_engine_wrote_it() -> None:

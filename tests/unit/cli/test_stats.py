@@ -3,7 +3,7 @@ from typing import Any
 
 from tests.support.answering_engine import AnsweringEngine
 from tests.unit.cli.conftest import Cli
-from wherry.cli.stats import StatsRow, cpu_percent, memory
+from wherry.cli.stats import STATS, cpu_percent, memory, row_of
 
 SAMPLE: dict[str, Any] = {
     "name": "/web",
@@ -22,16 +22,16 @@ SAMPLE: dict[str, Any] = {
 
 
 def test_what_a_sample_shows() -> None:
-    row = StatsRow("web", SAMPLE, truncates=True)
-    assert (row.ID(), row.Name()) == ("0123456789ab", "web")
-    assert [row.CPUPerc(), row.MemUsage(), row.MemPerc(), row.NetIO(), row.BlockIO(), row.PIDs()] == [
+    row = row_of("web", SAMPLE, truncates=True)
+    assert (row.field("ID"), row.field("Name")) == ("0123456789ab", "web")
+    assert [row.field(name) for name in STATS.shown[2:]] == [
         "80.00%", "2MiB / 64MiB", "3.12%", "2kB / 2B", "4.1kB / 1MB", "7"
     ]  # fmt: skip
 
 
 def test_without_a_sample_there_are_dashes() -> None:
-    row = StatsRow("web", None, truncates=True)
-    assert [row.Name(), row.CPUPerc(), row.MemUsage(), row.MemPerc(), row.NetIO(), row.BlockIO(), row.PIDs()] == [
+    row = row_of("web", None, truncates=True)
+    assert [row.field(name) for name in STATS.shown[1:]] == [
         "--", "--", "-- / --", "--", "--", "--", "--"
     ]  # fmt: skip
 
@@ -43,8 +43,9 @@ def test_a_container_that_does_not_run_is_nothing() -> None:
         "memory_stats": {},
         "blkio_stats": {"io_service_bytes_recursive": None},
     }
-    row = StatsRow("web", stopped, truncates=True)
-    assert [row.CPUPerc(), row.MemUsage(), row.BlockIO(), row.PIDs()] == ["0.00%", "0B / 0B", "0B / 0B", "0"]
+    row = row_of("web", stopped, truncates=True)
+    shown = [row.field(name) for name in ("CPUPerc", "MemUsage", "BlockIO", "PIDs")]
+    assert shown == ["0.00%", "0B / 0B", "0B / 0B", "0"]
 
 
 def test_processors_are_counted_where_the_engine_does_not_say() -> None:

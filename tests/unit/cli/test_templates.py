@@ -103,7 +103,7 @@ def test_deep_data_is_an_error_and_no_crash() -> None:
 WORDS = """
 {{ }} {{- -}} {{/* */}} if else end range with define template block break continue . .A .L .M.k .N.x $ $x := = , ( ) |
 "s" `r` 'c' "\\q" 1 -1 1.5 0x1f 1i 99999999999999999999 true nil eq lt and or not index len slice print printf json join
-split title pad truncate html js urlquery x ü \\
+split title pad truncate html js urlquery x ü \\ "\\x4" "\\u00fc"
 """
 PIECES = st.sampled_from([*WORDS.split(), "\n"])
 SOURCES = st.lists(PIECES, max_size=30).map(" ".join) | st.lists(PIECES, max_size=12).map(

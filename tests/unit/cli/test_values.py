@@ -53,11 +53,6 @@ def test_what_is_no_size(text: str) -> None:
         values.parse_size(text)
 
 
-def test_swap_may_be_unlimited() -> None:
-    assert values.parse_swap("-1") == -1
-    assert values.parse_swap("1k") == 1024
-
-
 @pytest.mark.parametrize(
     ("text", "nano"), [("1", SECOND), ("1.5", 3 * SECOND // 2), (".25", SECOND // 4), ("3/2", 1_500_000_000)]
 )

@@ -177,6 +177,7 @@ def test_arguments_of_a_stage() -> None:
     variables, environment = _arguments(text, ["PATH=/bin"], given="5", late="6", http_proxy="p", undeclared="7")
     assert variables == {
         "PATH": "/bin",
+        "HTTP_PROXY": "p",
         "http_proxy": "p",
         "shared": "1",
         "over": "3",
@@ -184,13 +185,26 @@ def test_arguments_of_a_stage() -> None:
         "given": "5",
         "late": "6",
     }
-    assert environment == ["PATH=/bin", "given=5", "http_proxy=p", "late=6", "mine=1-", "over=3", "shared=1"]
+    assert environment == [
+        "PATH=/bin", "HTTP_PROXY=p", "given=5", "http_proxy=p", "late=6", "mine=1-", "over=3", "shared=1",
+    ]  # fmt: skip
 
 
-def test_the_environment_goes_before_arguments() -> None:
-    variables, environment = _arguments("FROM a\nARG x=1\nARG y=$x\n", ["x=env"], x="given")
-    assert variables == {"x": "env", "y": "env"}
-    assert environment == ["x=env", "y=env"]
+def test_of_arguments_and_environment_the_later_one_counts() -> None:
+    variables, environment = _arguments("FROM a\nARG x=1\nARG y=$x\nARG x none\n", ["x=env"])
+    assert variables == {"x": "1", "y": "1"}
+    assert environment == ["x=1", "y=1"]
+    arguments = graph("FROM a\nARG x=1\n").arguments
+    (arg,) = graph("FROM a\nARG x=1\n").target.instructions
+    assert isinstance(arg, Arg)
+    after = arguments.declare(arg, ["x=old"]).after_env(["x"])
+    assert after.variables(["x=new"]) == {"x": "new"}
+    assert after.run_environment(["x=new"]) == ["x=new"]
+    assert after.own == ("x",) and not after.inherited().own
+
+
+def test_an_argument_without_a_value_leaves_the_environment() -> None:
+    assert _arguments("FROM a\nARG x\n", ["x=env"]) == ({"x": "env"}, ["x=env"])
 
 
 def test_global_arguments_are_not_in_a_stage_by_themselves() -> None:

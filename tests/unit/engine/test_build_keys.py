@@ -52,5 +52,5 @@ def test_history_reads_as_buildkit_writes_it() -> None:
         'HEALTHCHECK &{["CMD-SHELL" "true"] "1m30s" "0s" "0s" "0s" \'\\x03\'}'
     )
     assert created_by.configuration(ins.Env(pairs=(Pair("a", "b c"),)), config) == "ENV a=b c"
-    ran = created_by.run(["/bin/sh", "-c", "true"], {"A": "1", "B": None})
+    ran = created_by.run(["/bin/sh", "-c", "true"], {"A": "1", "B": ""})
     assert ran == "RUN |2 A=1 B= /bin/sh -c true # buildkit"

@@ -124,6 +124,12 @@ def test_a_buffer_instead_of_patience() -> None:
     assert (log.patient, log.buffer) == (False, 4 << 20)
 
 
+@pytest.mark.parametrize(("driver", "warned"), [("local", True), ("json-file", True), ("syslog", False)])
+def test_a_file_is_written_at_once(driver: str, warned: bool) -> None:
+    assert bool(log_options.warnings(LogConfig(driver, {"mode": "non-blocking"}))) is warned
+    assert log_options.warnings(LogConfig(driver, {"mode": "blocking"})) == []
+
+
 def test_the_journals_fields() -> None:
     forward = log_options.log_of(container("journald", labels="ab", tag="{{.Name}}")).forward
     assert isinstance(forward, Journald)

@@ -9,7 +9,7 @@ from wherry.model.manifests import Descriptor, Platform
 from wherry.registry import platforms, retry
 from wherry.registry.endpoints import HUB, Endpoint, Registries
 from wherry.registry.errors import of_answer
-from wherry.registry.proxies import proxy_for
+from wherry.registry.proxies import proxy_for, shown
 
 PROXIES = {
     "HTTP_PROXY": "proxy.example:3128",
@@ -41,6 +41,20 @@ def test_proxies(url: str, expected: str | None) -> None:
     assert proxy_for(url, PROXIES) == expected
     assert proxy_for(url, {**PROXIES, "NO_PROXY": "*"}) is None
     assert proxy_for(url, {}) is None
+
+
+def test_proxies_without_their_passwords() -> None:
+    assert shown(PROXIES) == (
+        "proxy.example:3128", "http://xxxxx:xxxxx@proxy.example:3129", PROXIES["NO_PROXY"]
+    )  # fmt: skip
+    assert shown({}) == ("", "", "")
+
+
+async def test_one_more_insecure_registry() -> None:
+    settings = Registries(["plain.example"])
+    assert len(await settings.also_insecure("192.0.2.1:5000").endpoints("192.0.2.1:5000")) == 2
+    assert len(await settings.also_insecure("192.0.2.1:5000").endpoints("plain.example")) == 2
+    assert len(await settings.endpoints("192.0.2.1:5000")) == 1
 
 
 async def test_endpoints() -> None:

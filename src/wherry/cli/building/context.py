@@ -53,33 +53,37 @@ def find(client: Client, path: str, dockerfile: str) -> Context:
     directory = os.path.realpath(path)
     if not os.path.isdir(directory):
         raise CommandError(f'unable to prepare context: path "{path}" not found')
-    name, text = _dockerfile(directory, dockerfile)
+    name, text, ignore = _dockerfile(directory, dockerfile)
     if _is_on_this_machine(client):
-        return _named(directory, name, text)
+        return _named(directory, name, text, ignore)
     from wherry.client.packing import pack
 
     if text is not None:
         name = _OUTSIDE
-    return Context(pack(directory, name, text), {"dockerfile": name} if name else {})
+    return Context(pack(directory, name, text, ignore), {"dockerfile": name} if name else {})
 
 
-def _dockerfile(directory: str, dockerfile: str) -> tuple[str, bytes | None]:
-    """The Dockerfile's name in the context, or its text, when it is not in there."""
+def _dockerfile(directory: str, dockerfile: str) -> tuple[str, bytes | None, bytes | None]:
+    """The Dockerfile's name in the context; or when it is not in there its text, and that of a .dockerignore beside it."""
     if not dockerfile:
-        return "", None
+        return "", None, None
     if dockerfile == "-":
-        return "Dockerfile", sys.stdin.buffer.read()
+        return "Dockerfile", sys.stdin.buffer.read(), None
     path = os.path.realpath(dockerfile)
     if not os.path.isfile(path) and os.path.isfile(os.path.join(directory, dockerfile)):
         path = os.path.realpath(os.path.join(directory, dockerfile))
     relative = os.path.relpath(path, directory)
     if not relative.startswith("../") and os.path.exists(path):
-        return relative, None
+        return relative, None, None
     try:
         with open(path, "rb") as file:
-            return os.path.basename(path), file.read()
+            text = file.read()
+        if not os.path.isfile(f"{path}.dockerignore"):
+            return os.path.basename(path), text, None
+        with open(f"{path}.dockerignore", "rb") as file:
+            return os.path.basename(path), text, file.read()
     except OSError as error:
-        raise CommandError(f"unable to evaluate Dockerfile path: open {dockerfile}: {reason(error)}") from None
+        raise CommandError(f"unable to evaluate Dockerfile path: open {error.filename}: {reason(error)}") from None
 
 
 def _is_on_this_machine(client: Client) -> bool:
@@ -92,15 +96,20 @@ def _is_on_this_machine(client: Client) -> bool:
         return os.geteuid() == 0  # it is about to be started
 
 
-def _named(directory: str, name: str, text: bytes | None) -> Context:
+def _named(directory: str, name: str, text: bytes | None, ignore: bytes | None) -> Context:
     facts = os.stat(directory)
     headers = {
         "X-Wherry-Context": _base64(os.fsencode(directory)),
         "X-Wherry-Context-Identity": f"{facts.st_dev}:{facts.st_ino}",
     }
-    if text is not None:
-        headers["X-Wherry-Dockerfile"] = _base64(text)
-    return Context(None, {"dockerfile": name} if name else {}, headers)
+    query = {"dockerfile": name} if name else {}
+    if text is None:
+        return Context(None, query, headers)
+    import json
+
+    headers["Content-Type"] = "application/json"
+    outside = {"dockerfile": _base64(text), "ignore": None if ignore is None else _base64(ignore)}
+    return Context([json.dumps(outside).encode()], query, headers)
 
 
 def _base64(data: bytes) -> str:

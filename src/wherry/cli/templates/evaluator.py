@@ -207,11 +207,11 @@ class _Run:
 
     def field(self, node: Node, value: Value, name: str, arguments: list[Value]) -> Value:
         if isinstance(value, Row):
-            parameters = value.methods.get(name, () if name in value.headers else None)
+            parameters = value.listing.parameters(name)
             if parameters is None:
-                raise self.error(node, f"can't evaluate field {name} in type {type_name(value)}")
-            if len(arguments) != len(parameters):
-                raise self.error(node, f"wrong number of args for {name}: want {len(parameters)} got {len(arguments)}")
+                raise self.error(node, f"can't evaluate field {name} in type {value.listing.go_type}")
+            if len(arguments) != parameters:
+                raise self.error(node, f"wrong number of args for {name}: want {parameters} got {len(arguments)}")
             return value.field(name, *arguments)
         if not isinstance(value, dict):
             raise self.error(node, f"can't evaluate field {name} in type {type_name(value)}")

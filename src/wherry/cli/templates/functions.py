@@ -138,7 +138,7 @@ def encode(value: Value) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(encode, value))}]"
     if isinstance(value, Row):
-        text = encode({name: value.field(name) for name in sorted(value.headers)})
+        text = encode({name: value.field(name) for name in sorted(value.listing.columns)})
         # As Go writes it for web pages, unless told not to.
         return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     return "{" + ",".join(f"{encode(key)}:{encode(item)}" for key, item in value.items()) + "}"

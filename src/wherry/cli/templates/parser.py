@@ -229,7 +229,7 @@ class Parser(_Lexer):
         return Node("template", word.at, f"{{{{template {quoted(name)}}}}}", name, pipe)
 
     def _name(self, context: str) -> str:
-        return _unquoted(self._expect("string", context).text)
+        return self._unquoted(self._expect("string", context))
 
     def _define(self, name: str) -> None:
         """A body of its own: it sees no variables but $, and no range around it."""
@@ -313,7 +313,7 @@ class Parser(_Lexer):
                 else inner
             )
         if token.kind == "string":
-            return Node("constant", start, text, _unquoted(text))
+            return Node("constant", start, text, self._unquoted(token))
         if token.kind == "number":
             return Node("constant", start, text, self._number(token))
         if token.kind == "field" and text == ".":
@@ -351,10 +351,12 @@ class Parser(_Lexer):
         except ValueError:
             raise self.error(f"illegal number syntax: {quoted(token.text)}", token.at) from None
 
-
-def _unquoted(literal: str) -> str:
-    """What a string, or a raw one in backquotes, stands for."""
-    body = literal[1:-1]
-    if literal[0] == "`" or "\\" not in body:
-        return body
-    return body.encode("latin-1", "backslashreplace").decode("unicode_escape")
+    def _unquoted(self, token: Token) -> str:
+        """What a string, or a raw one in backquotes, stands for."""
+        body = token.text[1:-1]
+        if token.text[0] == "`" or "\\" not in body:
+            return body
+        try:
+            return body.encode("latin-1", "backslashreplace").decode("unicode_escape")
+        except UnicodeDecodeError:
+            raise self.error("invalid syntax", token.at) from None

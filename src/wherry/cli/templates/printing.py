@@ -78,7 +78,19 @@ def sprintf(template: str, *values: Value) -> str:
 
 
 def _formatted(value: Value, verb: str, flags: str, names: bool = False) -> str:
-    """One directive. Python's own formatting has the same flags and, for numbers, the same verbs."""
+    """One directive, or Go's complaint about it."""
+    try:
+        text = _directive(value, verb, flags, names)
+    except (ValueError, OverflowError, MemoryError):  # flags that make no sense together
+        text = None
+    if text is not None:
+        return text
+    shown = "<nil>" if value is None else f"{type_name(value)}={display(value)}"
+    return f"%!{verb}({shown})"
+
+
+def _directive(value: Value, verb: str, flags: str, names: bool) -> str | None:
+    """Python's own formatting has the same flags and the same verbs for numbers; None for a verb that does not fit."""
     names = names or "+" in flags
     width = "%" + flags.replace("+", "").replace("#", "") + "s"
     if isinstance(value, (list, dict)) and verb not in "vT":
@@ -101,5 +113,4 @@ def _formatted(value: Value, verb: str, flags: str, names: bool = False) -> str:
         return width % type_name(value)
     if verb == "v" or (verb == "s" and isinstance(value, (str, Duration))) or (verb == "t" and isinstance(value, bool)):
         return width % display(value, names=names)
-    shown = "<nil>" if value is None else f"{type_name(value)}={display(value)}"
-    return f"%!{verb}({shown})"
+    return None

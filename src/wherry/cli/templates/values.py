@@ -132,7 +132,7 @@ def type_name(value: Value) -> str:
                          (dict, "map[string]interface {}")):  # fmt: skip
         if isinstance(value, python):
             return name
-    return getattr(value, "go_type", "interface {}")
+    return "interface {}"
 
 
 def truth(value: Value) -> bool:

@@ -70,12 +70,15 @@ class Builder:
             yield event
 
     async def from_directory(
-        self, request: BuildRequest, directory: str, text: bytes | None = None
+        self, request: BuildRequest, directory: str, text: bytes | None = None, ignore: bytes | None = None
     ) -> AsyncIterator[Event]:
-        """Builds from a directory of this machine, which is read where it lies. ``text`` is the Dockerfile."""
+        """Builds from a directory of this machine, which is read where it lies.
+
+        ``text`` is a Dockerfile from elsewhere, ``ignore`` the .dockerignore beside that one.
+        """
 
         async def find(_: Workspace) -> Context:
-            return contexts.on_this_machine(directory, request.dockerfile, text)
+            return contexts.on_this_machine(directory, request.dockerfile, text, ignore)
 
         async for event in self._build(request, find):
             yield event

@@ -85,8 +85,10 @@ class Containers:
             finally:
                 self._connections.ended(live)
         except StartError as error:
-            reason = f"{error.message}{platforms.advice(command.architecture)}"
-            raise EngineError(f"failed to create task for container: {reason}") from None
+            if error.message.startswith("unable to find "):  # a user
+                raise EngineError(error.message) from None
+            advice = platforms.advice(command.architecture)
+            raise EngineError(f"failed to create task for container: {error.message}{advice}") from None
         finally:
             shutil.rmtree(f"{self._config.exec_root}/{container_id}", ignore_errors=True)
             self._staging.throw_away(files)

@@ -52,9 +52,9 @@ async def fetch(workspace: Workspace, address: str, dockerfile: str) -> Context:
     return await receive(workspace, _read(got.path), dockerfile)
 
 
-def on_this_machine(directory: str, dockerfile: str, text: bytes | None) -> Context:
-    """A directory that is read where it lies. ``text`` is a Dockerfile from elsewhere."""
-    return _open(directory, dockerfile, filtered=False, text=text)
+def on_this_machine(directory: str, dockerfile: str, text: bytes | None, ignore: bytes | None) -> Context:
+    """A directory that is read where it lies. ``text`` and ``ignore`` are a Dockerfile and a .dockerignore from elsewhere."""
+    return _open(directory, dockerfile, filtered=False, text=text, ignore=ignore)
 
 
 def read_file(directory: str, path: str) -> bytes | None:
@@ -76,7 +76,9 @@ def read_file(directory: str, path: str) -> bytes | None:
     return data
 
 
-def _open(directory: str, dockerfile: str, *, filtered: bool, text: bytes | None = None) -> Context:
+def _open(
+    directory: str, dockerfile: str, *, filtered: bool, text: bytes | None = None, ignore: bytes | None = None
+) -> Context:
     """``filtered``: the client has left out what .dockerignore names, but for the files that the engine needs."""
     name = dockerfile or _DEFAULT
     if text is None:
@@ -86,7 +88,7 @@ def _open(directory: str, dockerfile: str, *, filtered: bool, text: bytes | None
             text = read_file(directory, name)
         if text is None:
             raise InvalidParameter(f"Cannot locate specified Dockerfile: {dockerfile or _DEFAULT}")
-    rules = _ignore_rules(directory, name)
+    rules = _ignore_rules(directory, name) if ignore is None else _parse_rules(ignore, f"{name}{IGNORE_FILE}")
     if not filtered:
         return Context(directory, rules.expressions(), text, name)
     own = [own for own in (name, IGNORE_FILE) if rules.matches(own)]
@@ -97,11 +99,15 @@ def _ignore_rules(directory: str, dockerfile: str) -> IgnoreRules:
     for name in (f"{dockerfile}{IGNORE_FILE}", IGNORE_FILE):
         text = read_file(directory, name)
         if text is not None:
-            try:
-                return IgnoreRules.parse(text, name)
-            except DockerfileError as error:
-                raise InvalidParameter(error.message) from None
+            return _parse_rules(text, name)
     return IgnoreRules(())
+
+
+def _parse_rules(text: bytes, name: str) -> IgnoreRules:
+    try:
+        return IgnoreRules.parse(text, name)
+    except DockerfileError as error:
+        raise InvalidParameter(error.message) from None
 
 
 def _inside(directory: str, path: str) -> str:

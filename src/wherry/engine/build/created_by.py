@@ -8,11 +8,12 @@ from wherry.dockerfile.expansion import expand
 from wherry.model.config import ContainerConfig, HealthConfig
 
 COMMENT = "buildkit.dockerfile.v0"  # what programs that read histories know this wording by
+_ESCAPES = {7: r"\a", 8: r"\b", 9: r"\t", 10: r"\n", 11: r"\v", 12: r"\f", 13: r"\r", 39: r"\'", 92: r"\\"}
 _UNITS = ((3_600_000_000_000, "h"), (60_000_000_000, "m"), (1_000_000_000, "s"))
 
 
-def run(words: Sequence[str], arguments: Mapping[str, str | None]) -> str:
-    given = [f"|{len(arguments)}", *(f"{name}={value or ''}" for name, value in arguments.items())] if arguments else []
+def run(words: Sequence[str], arguments: Mapping[str, str]) -> str:
+    given = [f"|{len(arguments)}", *(f"{name}={value}" for name, value in arguments.items())] if arguments else []
     return f"RUN {' '.join([*given, *words])} # buildkit"
 
 
@@ -76,7 +77,14 @@ def _health(check: object) -> str:
         return "NONE"
     durations = (check.interval, check.timeout, check.start_period, check.start_interval)
     times = " ".join(f'"{_duration(each)}"' for each in durations)
-    return f"&{{{_words(check.test)} {times} '\\x{check.retries:02x}'}}"
+    return f"&{{{_words(check.test)} {times} '{_character(check.retries)}'}}"
+
+
+def _character(number: int) -> str:
+    """As Go prints a number that it takes for a character."""
+    if number in _ESCAPES:
+        return _ESCAPES[number]
+    return chr(number) if 0x20 <= number < 0x7F else f"\\x{number:02x}"
 
 
 def _duration(nanoseconds: int) -> str:

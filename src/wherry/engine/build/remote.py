@@ -125,6 +125,8 @@ async def download(url: str, directory: str, *, checksum: str = "") -> Download:
                     os.write(fd, chunk)
             finally:
                 os.close(fd)
+    except aiohttp.ClientConnectorError as error:
+        raise EngineError(f"failed to GET {url}: {error.os_error.strerror or error.os_error}") from None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise EngineError(f"failed to GET {url}: {error or type(error).__name__}") from None
     digest = f"sha256:{total.hexdigest()}"

@@ -68,6 +68,7 @@ class Runs:
             words=words,
             environment=walker.config.env or (),
             arguments=walker.arguments.values(),
+            above=sorted(walker.arguments.above),
             directory=command.directory,
             user=command.user,
             network=run.network,
@@ -81,7 +82,7 @@ class Runs:
         async def work(tree: Tree) -> Draft:
             return await self._run(walker.step, run, command, script, tree)
 
-        return Plan(inputs, created_by.run(words, walker.arguments.declared), work)
+        return Plan(inputs, created_by.run(words, _shown(walker)), work)
 
     async def _mount_inputs(
         self, walker: Walker, mount: WantedMount, origin_of: Callable[[str], Awaitable[Origin]]
@@ -115,6 +116,12 @@ class Runs:
             shown = " ".join(command.words)
             raise StepFailed(f"The command '{shown}' returned a non-zero code: {code}", run.position, code)
         return draft
+
+
+def _shown(walker: Walker) -> dict[str, str]:
+    """The stage's own arguments, with the values that the command sees."""
+    values = walker.variables()
+    return {name: values.get(name, "") for name in walker.arguments.own}
 
 
 def _write_script(script: Script, directory: str) -> Mount:

@@ -163,7 +163,8 @@ class Solver:
         try:
             walker.begin(stage.position.code or stage.position.text, stage.position.line)
             walker.outcome = await self._begin(stage, first_step)
-            walker.arguments = walker.outcome.arguments or walker.arguments
+            if walker.outcome.arguments is not None:
+                walker.arguments = walker.outcome.arguments.inherited()
             walker.end(False)
             return await walker.walk()
         except EngineError as error:

@@ -143,6 +143,8 @@ class Walker:
         self._command_set = self._command_set or sets_command(instruction)
         if isinstance(instruction, ins.Workdir):
             return await self._work_in(instruction, config)
+        if isinstance(instruction, ins.Env):
+            self.arguments = self.arguments.after_env(pair.key for pair in instruction.pairs)
         if isinstance(instruction, ins.Maintainer):
             self.outcome = replace(self.outcome, author=instruction.maintainer)
         self.outcome = replace(self.outcome, config=config)

@@ -1,0 +1,159 @@
+"""`create`: a container, with its image pulled where that is needed. `run` makes its own here, too."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wherry.cli.command import CommandError, command, refuse_content_trust
+from wherry.cli.container_config import build
+from wherry.cli.container_flags import COMMON
+from wherry.cli.flags import string
+from wherry.client.errors import APIError, ClientError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.cli.command import Session
+    from wherry.cli.flags import Options
+    from wherry.cli.reference import Reference
+
+    Body = dict[str, Any]
+
+PULL_POLICIES = ("always", "missing", "never")
+FAILED = 125  # the exit code when there was no container to have one
+
+_WINDOWS_ONLY = ("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops")
+
+
+@command(
+    *COMMON,
+    string("pull", "", 'Pull image before creating ("always", "|missing", "never")', default="missing"),
+    interspersed=False,
+)
+def run_create(session: Session, options: Options) -> None:
+    print(create_container(session, options, configure(session, options, "create")))
+
+
+def with_help(text: str, command: str, code: int = FAILED) -> CommandError:
+    return CommandError(f"wherry: {text}\n\nRun 'wherry {command} --help' for more information", code)
+
+
+def configure(session: Session, options: Options, command: str) -> Body:
+    """The request's body. Raises CommandError for flags that are wrong."""
+    for name in _WINDOWS_ONLY:
+        if options.changed(name):
+            raise CommandError(
+                f'"--{name}" is only supported on a Docker daemon running on windows, '
+                "but the Docker daemon is running on linux"
+            )
+    refuse_content_trust(options)
+    if options["kernel-memory"]:
+        print("WARNING: --kernel-memory has no effect: kernels no longer have that limit", file=sys.stderr)
+    image, *words = options.arguments
+    try:
+        if options["pull"] not in (*PULL_POLICIES, ""):
+            raise ValueError(
+                f'invalid pull option: \'{options["pull"]}\': must be one of "always", "missing" or "never"'
+            )
+        return build(options, image, words, session.proxies())
+    except ValueError as error:
+        raise with_help(str(error), command) from None
+
+
+def create_container(session: Session, options: Options, body: Body) -> str:
+    """Makes the container, after pulling its image where that is asked for or needed; gives its id.
+
+    Raises ClientError.
+    """
+    from wherry.cli.reference import BadName, parse, tagged
+
+    with _IdFile(options["cidfile"]) as id_file:
+        try:
+            reference = parse(body["Image"])
+        except BadName as error:
+            raise CreateError(str(error)) from None
+        reference = tagged(reference) if reference else None
+        if options["use-api-socket"]:
+            from wherry.cli.api_socket import mount_socket
+
+            inject = mount_socket(session, body)
+        else:
+            inject = None
+        if options["pull"] == "always" and reference:
+            pull(session, options, reference)
+        containers = session.client.containers
+        try:
+            made = containers.create(body, name=options["name"], platform=options["platform"])
+        except APIError as error:
+            if not error.not_found or reference is None or options["pull"] != "missing":
+                raise
+            if not options["quiet"]:
+                print(f"Unable to find image '{reference.familiar}' locally", file=sys.stderr)
+            pull(session, options, reference)
+            made = containers.create(body, name=options["name"], platform=options["platform"])
+        container = str(made["Id"])
+        for warning in [*(made.get("Warnings") or ()), *_dns_warnings(body)]:
+            print("WARNING:", warning, file=sys.stderr)
+        id_file.write(container)
+        if inject:
+            inject(container)
+        return container
+
+
+def pull(session: Session, options: Options, reference: Reference) -> None:
+    """Fetches an image and shows how far it is, on standard error. Raises ClientError."""
+    from wherry.cli.auth import header
+    from wherry.cli.progress import show
+
+    messages = session.client.images.pull(
+        reference.repository,
+        reference.digest or reference.tag,
+        platform=options["platform"],
+        auth=header(session.config, reference.domain),
+    )
+    show(messages, None if options["quiet"] else sys.stderr)
+
+
+def _dns_warnings(body: Body) -> list[str]:
+    return [
+        f"Localhost DNS ({address}) may fail in containers."
+        for address in body["HostConfig"]["Dns"]
+        if address.startswith("127.") or address == "::1"
+    ]
+
+
+class CreateError(ClientError):
+    """The container could not be made, for a reason on this side."""
+
+
+class _IdFile:
+    """--cidfile: made before the container, so that an id is never lost, and removed again when there is none."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._written = False
+
+    def __enter__(self) -> _IdFile:
+        if self._path:
+            try:
+                os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+            except FileExistsError:
+                raise CreateError(
+                    "container ID file found, make sure the other container isn't running or delete " + self._path
+                ) from None
+            except OSError as error:
+                reason = f"open {self._path}: {(error.strerror or '').lower()}"
+                raise CreateError(f"failed to create the container ID file: {reason}") from None
+        return self
+
+    def write(self, container: str) -> None:
+        if self._path:
+            with open(self._path, "w") as file:
+                file.write(container)
+            self._written = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._path and not self._written:
+            os.unlink(self._path)

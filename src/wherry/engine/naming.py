@@ -1,0 +1,81 @@
+"""How containers find each other by name: the name service on user-defined networks, and the files below /etc.
+
+``networks`` are everywhere those that a container has interfaces on.
+"""
+
+from collections.abc import Sequence
+
+from wherry.engine import host_files, links
+from wherry.engine.names import parse_link
+from wherry.engine.roster import Live, Roster
+from wherry.model.container import Container
+from wherry.model.network import Network
+from wherry.network import bridges, upstream
+from wherry.network.directory import Directory
+from wherry.network.names import Asker, NameService
+from wherry.runtime.monitors import Monitor
+
+
+class Naming:
+    def __init__(self, roster: Roster, data_root: str) -> None:
+        self._roster = roster
+        self._containers = f"{data_root}/containers"
+        self._directory = Directory()
+        self._service = NameService(self._directory)
+
+    def introduce(self, record: Container) -> None:
+        """From now on, the others on its networks find it."""
+        for name, settings in record.networks.items():
+            if settings.dns_names and settings.endpoint_id:
+                addresses = (settings.ip_address, settings.global_ipv6_address)
+                self._directory.add(name, settings.endpoint_id, settings.dns_names, addresses)
+
+    def forget(self, network: Network, endpoint_id: str) -> None:
+        self._directory.remove(network.name, endpoint_id)
+
+    def serve(self, live: Live, monitor: Monitor, networks: Sequence[Network]) -> None:
+        """Answers its questions, once it has somebody to put them to."""
+        sockets = monitor.take_resolver()
+        if sockets is not None:
+            self._service.serve(live.record.id, Asker(), *sockets)
+        self.update(live, networks)
+
+    def update(self, live: Live, networks: Sequence[Network]) -> None:
+        """Its networks are others than before."""
+        record, asker = live.record, self._service.asker(live.record.id)
+        if asker is None:
+            return
+        asker.networks = tuple(network.name for network in networks if not network.is_predefined)
+        asker.links = {}
+        for name in asker.networks:
+            texts = list(record.networks[name].links or ())
+            if name == record.host_config.network_mode:
+                texts += record.host_config.links or ()
+            for text in texts:
+                target, alias = parse_link(text)
+                asker.links[alias.lower()] = (name, target)
+        asker.servers = ()
+        if record.host_config.dns:
+            asker.servers = tuple(record.host_config.dns)
+            asker.opens = upstream.open_inside(record.state.pid or (live.monitor.pid if live.monitor else 0))
+        elif any(not network.internal for network in networks):
+            asker.servers = tuple(bridges.name_servers(host_files.read("/etc/resolv.conf")))
+
+    def stop(self, container_id: str) -> None:
+        self._service.stop(container_id)
+
+    def write_files(self, record: Container, networks: Sequence[Network], gateways: Sequence[str]) -> None:
+        """``gateways`` are what "host-gateway" stands for."""
+        name = record.config.hostname
+        full = f"{name}.{record.config.domainname} {name}" if record.config.domainname else name
+        lines: list[tuple[str, str]] = []
+        for network in networks:
+            settings = record.networks[network.name]
+            lines += [(each, full) for each in (settings.ip_address, settings.global_ipv6_address) if each]
+        lines += links.hosts(links.running(record, self._roster))
+        resolver = any(not network.is_predefined for network in networks)
+        directory = f"{self._containers}/{record.id}"
+        host_files.write(record, directory, own=lines, resolver=resolver, gateways=gateways)
+
+    def close(self) -> None:
+        self._service.close()

@@ -1,0 +1,83 @@
+"""``build``: which stages are walked, and which steps are found again."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.support.builds import Builder, cached
+from tests.support.engine import Engine
+
+Finished = subprocess.CompletedProcess[str]
+Build = Callable[..., Finished]
+
+
+def test_only_what_the_target_needs(build: Builder) -> None:
+    text = "FROM busybox AS no\nRUN exit 1\nFROM busybox AS yes\nRUN echo > /yes\nFROM no\nRUN exit 2\n"
+    build(text, None, "--target", "yes")
+    assert "yes" in build.files()
+
+
+def test_stages_run_side_by_side(build: Builder) -> None:
+    """Each waits for the other, so one after the other they would never end."""
+    wait = (
+        "RUN --mount=type=cache,id=meet-{id},target=/m touch /m/{own}; until test -e /m/{other}; do sleep 0.05; done\n"
+    )
+    unique = f"{os.getpid()}-{time.time_ns()}"
+    build(
+        "FROM busybox AS one\n" + wait.format(id=unique, own="one", other="two") + "FROM busybox AS two\n"
+        + wait.format(id=unique, own="two", other="one")
+        + "FROM busybox\nCOPY --from=one /etc/passwd /1\nCOPY --from=two /etc/passwd /2\n"
+    )  # fmt: skip
+
+
+def test_cache_depends_on_contents_and_not_on_times(build: Builder) -> None:
+    text = "FROM busybox\nARG UNUSED\nENV A=b\nCOPY f /f\nRUN cat /f > /g\nARG USED\nRUN echo $USED > /used\n"
+    build(text, {"f": f"{time.time_ns()}"}, "--build-arg", "USED=1")
+    first = build.image()["Id"]
+    os.utime(build.context / "f", (1, 1))
+    assert cached(build(text, None, "--build-arg", "USED=1")) == [2, 3, 4, 5, 6, 7]
+    assert build.image()["Id"] == first
+    assert cached(build(text, None, "--build-arg", "USED=2")) == [2, 3, 4, 5, 6]
+    assert cached(build(text, None, "--build-arg", "USED=1", "--no-cache")) == []
+    assert cached(build(text, {"f": "changed"}, "--build-arg", "USED=1")) == [2, 3]
+
+
+def test_a_failed_build_can_be_taken_up(build: Builder) -> None:
+    unique = time.time_ns()
+    finished = build(f"FROM busybox\nRUN echo {unique} > /a\nRUN exit 3\n", check=False)
+    assert finished.returncode == 3
+    assert cached(build(f"FROM busybox\nRUN echo {unique} > /a\nRUN echo 3\n")) == [2]
+
+
+def test_prune_and_usage(build: Builder, engine: Engine) -> None:
+    build(f"FROM busybox\nRUN echo {time.time_ns()} > /only\n")
+    usage = engine.request("GET", "/system/df").body["BuildCache"]
+    assert any(record["Description"].startswith("RUN /bin/sh -c echo") and record["Shared"] for record in usage)
+    engine.wherry("rmi", "built", check=True)
+    assert "Total reclaimed space" in engine.wherry("builder", "prune", "--all", "--force", check=True).stdout
+    assert engine.request("GET", "/system/df").body["BuildCache"] == []
+
+
+def test_the_cache_outlives_the_engine(own_engine: Engine, tmp_path: Path) -> None:
+    build = Builder(own_engine, tmp_path)
+    build("FROM busybox\nRUN echo 1 > /1\n")
+    own_engine.wherry("rmi", "built", check=True)
+    own_engine.stop()
+    own_engine.start()
+    assert cached(build("FROM busybox\nRUN echo 1 > /1\n")) == [2]
+
+
+def test_cache_from_an_image(own_engine: Engine, tmp_path: Path) -> None:
+    build = Builder(own_engine, tmp_path)
+    text = "FROM busybox\nRUN echo 1 > /1\nRUN echo 2 > /2\n"
+    build(text, None, "--cache-to", "inline")
+    own_engine.wherry("save", "-o", str(tmp_path / "saved.tar"), "built", check=True)
+    own_engine.wherry("rmi", "built", check=True)
+    own_engine.wherry("builder", "prune", "--all", "--force", check=True)
+    own_engine.wherry("load", "-i", str(tmp_path / "saved.tar"), check=True)
+    assert cached(build(text)) == []
+    own_engine.wherry("builder", "prune", "--all", "--force", check=True)
+    own_engine.wherry("load", "-i", str(tmp_path / "saved.tar"), check=True)
+    assert cached(build(text, None, "--cache-from", "built")) == [2, 3]

@@ -1,0 +1,114 @@
+"""``build``: where its files and its Dockerfile may come from, and which of them it sees."""
+
+import base64
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.builds import Builder, file_server, git_server
+from tests.support.engine import WHERRY, Engine
+
+Finished = subprocess.CompletedProcess[str]
+Build = Callable[..., Finished]
+
+
+def test_ways_to_give_the_context(build: Builder, engine: Engine, tmp_path: Path) -> None:
+    build.write({"f": "content"})
+    (tmp_path / "Elsewhere").write_text("FROM busybox\nCOPY f /from-elsewhere\n")
+    text = "FROM busybox\nCOPY f /from-stdin\n"
+    engine.wherry("build", "-t", "built", "-f", str(tmp_path / "Elsewhere"), str(build.context), check=True)
+    assert "from-elsewhere" in build.files()
+    engine.wherry("build", "-t", "built", "-f", "-", str(build.context), input=text, check=True)
+    assert "from-stdin" in build.files()
+    engine.wherry("build", "-t", "built", "-", input="FROM busybox\nRUN echo > /alone\n", check=True)
+    assert "alone" in build.files()
+    packed = tmp_path / "context.tar.gz"
+    with tarfile.open(packed, "w:gz") as tar:
+        tar.add(tmp_path / "Elsewhere", "Dockerfile")
+        tar.add(build.context / "f", "f")
+    with packed.open("rb") as file:
+        subprocess.run([WHERRY, "build", "-t", "built", "-"], stdin=file, check=True, capture_output=True,
+                       env={**os.environ, "WHERRY_HOST": engine.host})  # fmt: skip
+    assert "from-elsewhere" in build.files()
+
+
+def test_ignored_files(build: Builder, docker: Build) -> None:
+    files = {".dockerignore": "*.log\nbuild\n!build/keep\n", "a.log": "", "a.txt": "", "build/x": "", "build/keep": ""}
+    build("FROM busybox\nCOPY . /all\n", files)
+    ours = {name for name in build.files() if name.startswith("all/")}
+    docker("build", "-t", "built", str(build.context), env={"DOCKER_BUILDKIT": "0"}, check=True)
+    theirs = {name for name in build.files() if name.startswith("all/")}
+    assert ours == theirs == {"all/Dockerfile", "all/.dockerignore", "all/a.txt", "all/build", "all/build/keep"}
+
+
+def test_an_ignore_file_beside_a_named_dockerfile(build: Builder) -> None:
+    build.write({".dockerignore": "a\n", "Other": "FROM busybox\nCOPY . /all\n", "Other.dockerignore": "b\n"})
+    build.write({"a": "", "b": ""})
+    build("FROM scratch", None, "--file", str(build.context / "Other"))
+    names = set(build.files())
+    assert "all/a" in names and "all/b" not in names
+
+
+def test_links_do_not_lead_out_of_the_context(build: Builder) -> None:
+    (build.context / "out").symlink_to("/etc/hostname")
+    (build.context / "up").symlink_to("../../../../../../etc")
+    finished = build("FROM busybox\nCOPY out /stolen\n", check=False)
+    assert finished.returncode == 1 and "not found" in finished.stderr
+    finished = build("FROM busybox\nCOPY up/hostname /stolen\n", check=False)
+    assert finished.returncode == 1
+    finished = build("FROM busybox\nRUN --mount=source=out,target=/o cat /o\n", check=False)
+    assert finished.returncode == 1
+
+
+def test_links_do_not_lead_out_of_the_image(build: Builder, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    build(f"FROM busybox\nRUN mkdir -p {victim.parent} && ln -s / /root-link && ln -s {victim} /link\nCOPY a /link/\n"
+          f"COPY a /root-link{victim}/b\n", {"a": ""})  # fmt: skip
+    assert list(victim.iterdir()) == []
+
+
+def test_who_may_name_a_directory(engine: Engine) -> None:
+    headers = {"X-Wherry-Context": base64.b64encode(b"/etc").decode(), "X-Wherry-Context-Identity": "0:0"}
+    answer = engine.request("POST", "/build", headers=headers)
+    assert answer.status == 400 and "not on the engine's machine" in answer.body["message"]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "served").mkdir()
+    with file_server(tmp_path / "served") as address:
+        yield address
+
+
+def test_contexts_behind_urls(build: Builder, server: str, engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "served" / "Dockerfile").write_text("FROM busybox\nRUN echo x > /x\n")
+    with tarfile.open(tmp_path / "served" / "context.tar", "w") as tar:
+        tar.add(tmp_path / "served" / "Dockerfile", "Dockerfile")
+    for name in ("Dockerfile", "context.tar"):
+        engine.wherry("build", "--network", "none", "--tag", "built", f"{server}/{name}", check=True)
+        assert "x" in build.files()
+
+
+def test_git(build: Builder, engine: Engine, tmp_path: Path) -> None:
+    """As a context, with a branch and a folder; and in ADD, with a checksum."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    with git_server(tmp_path / "git", {"Dockerfile": "FROM busybox\nCOPY . /all\n", "below/Dockerfile": "FROM busybox\n"
+                                       "COPY . /part\n", "below/file": "x"}) as (url, commit):  # fmt: skip
+        for fragment, expected in (("", "all/below/file"), ("#other", "all/below/file"), ("#:below", "part/file")):
+            engine.wherry("build", "-t", "built", url + fragment, check=True)
+            names = set(build.files())
+            assert expected in names and "all/.git" not in names
+        build(f"FROM busybox\nADD {url}#other:below /part/\nADD --keep-git-dir=true {url} /whole/\n"
+              f"ADD --checksum={commit} {url}#other /checked/\n")  # fmt: skip
+        assert {"part/file", "whole/.git", "checked/Dockerfile"} <= set(build.files())
+        refused = build(f"FROM busybox\nADD --checksum={'0' * 40} {url} /x/\n", check=False)
+        assert refused.returncode == 1 and f"expected checksum to match {'0' * 40}" in refused.stderr
+        refused = engine.wherry("build", f"{url}#nowhere")
+        assert refused.returncode == 1 and "couldn't find remote ref nowhere" in refused.stderr

@@ -1,0 +1,151 @@
+"""``build``: the image that comes of it, and what happens when none does."""
+
+import os
+import signal
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.builds import Builder
+from tests.support.engine import WHERRY, Engine
+
+Finished = subprocess.CompletedProcess[str]
+Build = Callable[..., Finished]
+
+
+def test_reproducible(build: Builder) -> None:
+    text = 'FROM busybox\nWORKDIR /w\nCOPY f /f\nRUN date > /dev/null; mkdir /d; echo x > /d/x\nCMD ["x"]\n'
+    ids = set()
+    for moment in (1_800_000_000, time.time()):
+        build.write({"f": "same"})
+        os.utime(build.context / "f", (moment, moment))
+        build(text, None, "--no-cache", env={"SOURCE_DATE_EPOCH": "1700000000"})
+        ids.add(build.image()["Id"])
+        time.sleep(1.1)  # so that the next one is made in another second
+    assert len(ids) == 1
+    assert build.image()["Created"].startswith("2023-11-14T22:13:20")
+    assert all(member.mtime <= 1700000000 for member in build.files().values())
+
+
+def test_labels_tags_and_files_of_ids(build: Builder, engine: Engine, tmp_path: Path) -> None:
+    finished = build(
+        "FROM busybox\nLABEL a=1 b=2\n", None,
+        "--label", "b=3", "-t", "second:tag", "-q", "--iidfile", str(tmp_path / "id"),
+    )  # fmt: skip
+    image = build.image()
+    assert image["Config"]["Labels"] == {"a": "1", "b": "3"}
+    assert sorted(image["RepoTags"]) == ["built:latest", "second:tag"]
+    assert finished.stdout.strip() == (tmp_path / "id").read_text() == image["Id"]
+    engine.wherry("rmi", "second:tag", check=True)
+
+
+def test_squash(build: Builder) -> None:
+    build(
+        "FROM busybox\nRUN mkdir /d && echo 1 > /d/1 && echo 2 > /d/2\nRUN rm /d/1 /etc/issue && echo 3 > /d/3\n"
+        "RUN rm -r /home && mkdir /home && touch /home/new\n", None, "--squash",
+    )  # fmt: skip
+    assert len(build.image()["RootFS"]["Layers"]) == 2
+    names = set(build.files())
+    assert {"d/2", "d/3", "home/new"} <= names and not {"d/1", "etc/issue"} & names
+
+
+def test_outputs(build: Builder, tmp_path: Path) -> None:
+    text = "FROM scratch\nCOPY f /d/f\n"
+    build(text, {"f": "content"}, "--output", str(tmp_path / "out"))
+    assert (tmp_path / "out" / "d" / "f").read_text() == "content"
+    for kind in ("tar", "oci", "docker"):
+        build(text, None, "--output", f"type={kind},dest={tmp_path / kind}")
+        with tarfile.open(tmp_path / kind) as tar:
+            assert ("d/f" if kind == "tar" else "oci-layout") in tar.getnames()
+
+
+def test_platform(build: Builder) -> None:
+    build("FROM --platform=linux/arm64 scratch\nARG TARGETARCH\nLABEL arch=$TARGETARCH\nCOPY f /\n", {"f": ""})
+    assert build.image()["Architecture"] == "arm64"
+    finished = build("FROM busybox\n", None, "--platform", "nonsense/x/y/z", check=False)
+    assert finished.returncode == 1 and "invalid platform" in finished.stderr
+
+
+def test_a_failing_run(build: Builder, docker: Build) -> None:
+    finished = build("FROM busybox\nRUN echo before; \\\n  exit 7\n", check=False)
+    assert finished.returncode == 7
+    assert "The command '/bin/sh -c echo before;   exit 7' returned a non-zero code: 7" in finished.stderr
+    assert "Dockerfile:2" in finished.stderr and "3 |   exit 7" in finished.stderr
+    assert docker("build", str(build.context), env={"DOCKER_BUILDKIT": "0"}).returncode == 7
+
+
+def test_nothing_half_made_is_tagged(build: Builder, engine: Engine) -> None:
+    build("FROM busybox\nRUN exit 1\n", check=False)
+    assert engine.wherry("image", "inspect", "built").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("FORM busybox\n", "unknown instruction: FORM (did you mean FROM?)"),
+        ("FROM busybox AS a\nCOPY --from=nowhere.invalid/b /x /\n", "nowhere.invalid"),
+        ("FROM busybox\nCOPY --form=b /x /\n", "unknown flag: --form"),
+        ("FROM busybox\nRUN <<EOF\ntrue\n", "unterminated heredoc"),
+        ('FROM busybox\nUSER nobody\nRUN ["/nowhere"]\n', "/nowhere"),
+    ],
+)
+def test_errors_say_where(build: Builder, text: str, expected: str) -> None:
+    finished = build(text, check=False)
+    assert finished.returncode
+    assert expected in finished.stderr
+    assert "Dockerfile:" in finished.stderr
+
+
+def test_an_engine_that_stops_ends_its_builds(own_engine: Engine, tmp_path: Path) -> None:
+    build = Builder(own_engine, tmp_path)
+    (build.context / "Dockerfile").write_text("FROM busybox\nRUN echo started; sleep 1000\n")
+    running = subprocess.Popen(
+        [WHERRY, "build", "--network", "none", "--progress", "plain", build.context],
+        stderr=subprocess.PIPE, env={**os.environ, "WHERRY_HOST": own_engine.host}, text=True,
+    )  # fmt: skip
+    assert running.stderr is not None
+    for line in running.stderr:
+        if "started" in line and "echo" not in line:
+            break
+    own_engine.stop()
+    assert running.wait(20) == 1
+    running.stderr.close()
+    assert "Traceback" not in own_engine.log_text()
+    own_engine.start()
+
+
+def test_ctrl_c_ends_the_build_and_its_container(build: Builder, engine: Engine) -> None:
+    marker = f"{time.time_ns()}"
+    (build.context / "Dockerfile").write_text(f"FROM busybox\nRUN echo started; sleep 1000.{marker[-6:]}\n")
+    running = subprocess.Popen(
+        [WHERRY, "build", "--network", "none", "-t", "built", "--progress", "plain", build.context],
+        stderr=subprocess.PIPE, env={**os.environ, "WHERRY_HOST": engine.host}, text=True,
+    )  # fmt: skip
+    assert running.stderr is not None
+    for line in running.stderr:
+        if "started" in line and "echo" not in line:
+            break
+    running.send_signal(signal.SIGINT)
+    running.wait(20)
+    running.stderr.close()
+    deadline = time.monotonic() + 10
+    while _sleeps(marker[-6:]):
+        assert time.monotonic() < deadline, "the step's container outlived the build"
+        time.sleep(0.05)
+    assert engine.wherry("image", "inspect", "built").returncode == 1
+
+
+def _sleeps(marker: str) -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[:1] == [b"sleep"] and words[1:2] == [f"1000.{marker}".encode()]:
+            found.append(process.name)
+    return found
