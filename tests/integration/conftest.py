@@ -13,7 +13,7 @@ from tests.support.registry import Registry, tar_of
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     if not registries.installed():
-        pytest.skip("needs Debian's package docker-registry")
+        pytest.skip("needs Debian's packages docker-registry and openssl")
     with registries.running(Registry(tmp_path_factory.mktemp("registry"))) as found:
         yield found
 

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from tests.support import registry
 from tests.support.builds import Builder, cached
 from tests.support.engine import Engine
 
@@ -81,3 +84,26 @@ def test_cache_from_an_image(own_engine: Engine, tmp_path: Path) -> None:
     own_engine.wherry("builder", "prune", "--all", "--force", check=True)
     own_engine.wherry("load", "-i", str(tmp_path / "saved.tar"), check=True)
     assert cached(build(text, None, "--cache-from", "built")) == [2, 3]
+
+
+def test_cache_from_a_registry(own_engine: Engine, tmp_path: Path) -> None:
+    if not registry.installed():
+        pytest.skip("docker-registry is not installed")
+    build = Builder(own_engine, tmp_path)
+    text = "FROM busybox\nRUN echo 1 > /1\nRUN echo 2 > /2\n"
+    with registry.running(registry.Registry(tmp_path / "registry")) as running:
+        name = f"{running.host}/cached"
+        build(text, None, "--cache-to", "inline", "-t", name)
+        own_engine.wherry("push", name, check=True)
+        own_engine.wherry("rmi", "built", name, check=True)
+        own_engine.wherry("builder", "prune", "--all", "--force", check=True)
+        assert cached(build(text, None, "--cache-from", f"type=registry,ref={name}")) == [2, 3]
+        missing = build(text, None, "--cache-from", f"{running.host}/nothing")
+    assert f"WARNING: no cache from {running.host}/nothing" in missing.stderr and cached(missing) == [2, 3]
+
+
+def test_a_step_of_another_architecture_is_another_step(build: Builder) -> None:
+    text = "FROM --platform=linux/{} scratch\nCOPY --from=busybox / /\nRUN uname -m > /machine\n"
+    build(text.format("386"))
+    assert cached(build(text.format("amd64"))) == [2]
+    assert build.shows("cat", "/machine") != "i686\n"

@@ -25,6 +25,9 @@ def test_ways_to_give_the_context(build: Builder, engine: Engine, tmp_path: Path
     assert "from-elsewhere" in build.files()
     engine.wherry("build", "-t", "built", "-f", "-", str(build.context), input=text, check=True)
     assert "from-stdin" in build.files()
+    large = "FROM busybox\n" + "# a comment\n" * 1000 + "RUN echo > /large\n"
+    engine.wherry("build", "-t", "built", "-f", "-", str(build.context), input=large, check=True)
+    assert "large" in build.files()
     engine.wherry("build", "-t", "built", "-", input="FROM busybox\nRUN echo > /alone\n", check=True)
     assert "alone" in build.files()
     packed = tmp_path / "context.tar.gz"

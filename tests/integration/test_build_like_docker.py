@@ -1,13 +1,18 @@
 """The same Dockerfiles built by a real Docker and by wherry, and compared: configuration, history, and file by file.
 
-A dockerd is started for that, or WHERRY_TEST_DOCKER_HOST names one that runs; without either the tests are skipped. What
-only a Docker from 23 on can build, or builds differently, is left out for an older one. WHERRY_TEST_CORPUS=all
+A dockerd is started for that, or WHERRY_TEST_DOCKER_HOST names one that runs; without either the tests are skipped.
+What only a Docker from 23 on can build, or builds differently, is left out for an older one. WHERRY_TEST_CORPUS=all
 compares the images that install much, too.
 """
 
+import functools
+import hashlib
 import json
 import re
+import tarfile
+import threading
 from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -23,8 +28,9 @@ CASES = sorted(path.parent for path in (Path(__file__).parent / "builds").glob("
 
 # Here-documents, and other words of the language that came to Docker with version 23.
 _OF_TODAY = re.compile(r"<<|--link|--start-interval|size=|\$\{\w+[%#/]")
-# Where a Docker before 23 left directories behind that something had been mounted on, and what else it did otherwise.
-_CHANGED = {"mounts", "run-empty-places", "arguments-predefined"}
+# What a Docker before 23 did otherwise: it left directories behind that something had been mounted on, and COPY made
+# files of devices and lost pipes.
+_CHANGED = {"mounts", "run-empty-places", "special-files"}
 
 # What holds the time at which it was written.
 _TIMED = re.compile(
@@ -60,8 +66,12 @@ def same(
     def build_and_compare(dockerfile: Path, context: Path, base: Path, *arguments: str) -> None:
         if reference.version < 23 and (_OF_TODAY.search(dockerfile.read_text()) or dockerfile.parent.name in _CHANGED):
             pytest.skip("this Docker is too old for it")
-        for run in (reference, wherry):
-            build = ("build", *arguments, "--tag", "like-docker", "--file", str(dockerfile), str(context))
+        # What "# syntax=" names would be pulled; Docker's own frontend does.
+        plain = tmp_path / "Dockerfile"
+        if (text := dockerfile.read_text()).startswith("# syntax="):
+            plain.write_text(text.partition("\n")[2])
+        for run, file in ((reference, plain if plain.exists() else dockerfile), (wherry, dockerfile)):
+            build = ("build", *arguments, "--tag", "like-docker", "--file", str(file), str(context))
             run(*build, timeout=900, check=True)
         reference("save", "--output", str(tmp_path / "theirs.tar"), "like-docker")
         wherry("save", "--output", str(tmp_path / "ours.tar"), "like-docker", check=True)
@@ -95,6 +105,36 @@ def test_every_instruction(case: Path, same: Callable[..., None], busybox: str) 
         "--network=none",
         *(json.loads(said.read_text()) if said.exists() else []),
     )
+
+
+@pytest.mark.timeout(300)
+def test_add_from_urls(same: Callable[..., None], reference: DockerEngine, tmp_path: Path, busybox: str) -> None:
+    served, context = tmp_path / "served", tmp_path / "context"
+    served.mkdir()
+    context.mkdir()
+    (served / "file").write_text("from a server")
+    (served / "file").chmod(0o755)
+    with tarfile.open(served / "packed.tar.gz", "w:gz") as tar:
+        tar.add(served / "file", "inside")
+    dockerfile = context / "Dockerfile"
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(served))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            dockerfile.write_text(
+                f"FROM busybox\nADD {url}/file /named\nADD {url}/file {url}/packed.tar.gz /below/\n"
+                f"ADD --chown=4:5 --chmod=751 {url}/file /new/directory/\nWORKDIR /work\nADD {url}/packed.tar.gz ./\n"
+            )
+            if reference.version >= 23:
+                digest = hashlib.sha256(b"from a server").hexdigest()
+                with dockerfile.open("a") as file:
+                    file.write(f"ADD --checksum=sha256:{digest} {url}/file /checked\n")
+            same(dockerfile, context, CACHE / "busybox.image.tar", "--network=none")
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.timeout(900)

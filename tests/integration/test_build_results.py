@@ -1,17 +1,19 @@
 """``build``: the image that comes of it, and what happens when none does."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.support.builds import Builder
-from tests.support.engine import WHERRY, Engine
+from tests.support.engine import WHERRY, Engine, docker_cli, wait_until_gone
 
 Finished = subprocess.CompletedProcess[str]
 Build = Callable[..., Finished]
@@ -100,52 +102,62 @@ def test_errors_say_where(build: Builder, text: str, expected: str) -> None:
     assert "Dockerfile:" in finished.stderr
 
 
-def test_an_engine_that_stops_ends_its_builds(own_engine: Engine, tmp_path: Path) -> None:
-    build = Builder(own_engine, tmp_path)
-    (build.context / "Dockerfile").write_text("FROM busybox\nRUN echo started; sleep 1000\n")
+@contextlib.contextmanager
+def sleeping(command: list[str], engine: Engine, context: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A build whose RUN has come to sleep, and for how long."""
+    seconds = f"1000.{time.time_ns() % 1_000_000:06}"
+    (context / "Dockerfile").write_text(f"FROM busybox\nRUN echo awake; exec sleep {seconds}\n")
+    environment = {**os.environ, "WHERRY_HOST": engine.host, "DOCKER_HOST": engine.host, "DOCKER_BUILDKIT": "0"}
     running = subprocess.Popen(
-        [WHERRY, "build", "--network", "none", "--progress", "plain", build.context],
-        stderr=subprocess.PIPE, env={**os.environ, "WHERRY_HOST": own_engine.host}, text=True,
+        [*command, "--network", "none", "-t", "built", str(context)], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    assert running.stderr is not None
-    for line in running.stderr:
-        if "started" in line and "echo" not in line:
-            break
-    own_engine.stop()
-    assert running.wait(20) == 1
-    running.stderr.close()
+    with running:
+        try:
+            assert running.stdout is not None
+            assert any(line.split()[-1:] == ["awake"] for line in running.stdout)
+            yield running, seconds
+        finally:
+            running.kill()
+
+
+OURS = [str(WHERRY), "build", "--progress", "plain"]
+
+
+@pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGKILL], ids=lambda way: way.name)
+@pytest.mark.parametrize("client", ["wherry", "docker"])
+def test_a_build_ends_with_its_client(build: Builder, engine: Engine, docker: Build, client: str, way: int) -> None:
+    command = OURS if client == "wherry" else [docker_cli(), "build"]
+    with sleeping(command, engine, build.context) as (running, seconds):
+        running.send_signal(way)
+        running.wait(20)
+        assert wait_until_gone(partial(sleepers, seconds)) == []
+    assert engine.wherry("image", "inspect", "built").returncode == 1
+
+
+def test_an_engine_that_stops_ends_its_builds(own_engine: Engine, tmp_path: Path) -> None:
+    with sleeping(OURS, own_engine, tmp_path) as (running, seconds):
+        own_engine.stop()
+        assert running.wait(20) == 1
+        assert sleepers(seconds) == []
     assert "Traceback" not in own_engine.log_text()
     own_engine.start()
 
 
-def test_ctrl_c_ends_the_build_and_its_container(build: Builder, engine: Engine) -> None:
-    marker = f"{time.time_ns()}"
-    (build.context / "Dockerfile").write_text(f"FROM busybox\nRUN echo started; sleep 1000.{marker[-6:]}\n")
-    running = subprocess.Popen(
-        [WHERRY, "build", "--network", "none", "-t", "built", "--progress", "plain", build.context],
-        stderr=subprocess.PIPE, env={**os.environ, "WHERRY_HOST": engine.host}, text=True,
-    )  # fmt: skip
-    assert running.stderr is not None
-    for line in running.stderr:
-        if "started" in line and "echo" not in line:
-            break
-    running.send_signal(signal.SIGINT)
-    running.wait(20)
-    running.stderr.close()
-    deadline = time.monotonic() + 10
-    while _sleeps(marker[-6:]):
-        assert time.monotonic() < deadline, "the step's container outlived the build"
-        time.sleep(0.05)
-    assert engine.wherry("image", "inspect", "built").returncode == 1
+def test_what_a_killed_engine_was_building_goes_when_it_is_back(own_engine: Engine, tmp_path: Path) -> None:
+    with sleeping(OURS, own_engine, tmp_path) as (running, seconds):
+        own_engine.kill()
+        assert running.wait(20) == 1
+        own_engine.start()
+        assert wait_until_gone(partial(sleepers, seconds)) == []
+    assert wait_until_gone(lambda: os.listdir(own_engine.data_root / "tmp")) == []
 
 
-def _sleeps(marker: str) -> list[str]:
+def sleepers(seconds: str) -> list[str]:
+    """The processes that sleep for just so long."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words[:1] == [b"sleep"] and words[1:2] == [f"1000.{marker}".encode()]:
-            found.append(process.name)
+        with contextlib.suppress(OSError):
+            if (process / "cmdline").read_bytes().split(b"\0")[:2] == [b"sleep", seconds.encode()]:
+                found.append(process.name)
     return found

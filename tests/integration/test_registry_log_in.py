@@ -13,9 +13,12 @@ import pytest
 from tests.support import registry as registries
 from tests.support.api_definition import ApiDefinition
 from tests.support.engine import Engine
-from tests.support.registry import PASSWORD, USER, Registry, TokenServer
+from tests.support.faults import HARMLESS, Fault, FaultyProxy, ScriptedRegistry
+from tests.support.registry import PASSWORD, USER, Registry, TokenServer, tar_of
 
-pytestmark = pytest.mark.skipif(not registries.installed(), reason="needs Debian's package docker-registry")
+pytestmark = pytest.mark.skipif(
+    not registries.installed(), reason="needs Debian's packages docker-registry and openssl"
+)
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -131,6 +134,40 @@ class TestPassword:
             answer = engine.request("POST", "/v1.51/auth", wrong)
             assert answer.status == 401
             api_definition.check("POST", "/auth", 401, answer.body)
+
+    def test_a_redirect_takes_no_log_in_along(
+        self, engine: Engine, guarded: Registry, home: dict[str, str], tmp_path: Path
+    ) -> None:
+        """Blobs that are kept elsewhere, as large registries do, at addresses that are as good as a password."""
+        elsewhere = ScriptedRegistry()
+
+        def away(method: str, path: str, count: int) -> Fault:
+            if method != "GET" or "/blobs/sha256:" not in path:
+                return HARMLESS
+            digest = path.rpartition(":")[2]
+            place = guarded.directory / f"data/docker/registry/v2/blobs/sha256/{digest[:2]}/{digest}/data"
+            target = f"{path}?signature=7e57"
+            elsewhere.pages[target] = (place.read_bytes(), "application/octet-stream")
+            return Fault(status=307, headers=(("Location", f"http://{elsewhere.host}{target}"),))
+
+        proxy = FaultyProxy(guarded.host, away)
+        name = f"{proxy.host}/with/redirect"
+        try:
+            (tmp_path / "root.tar").write_bytes(tar_of({"cargo": b"tea"}))
+            engine.wherry("import", str(tmp_path / "root.tar"), name, check=True)
+            engine.wherry("login", "-u", USER, "--password-stdin", proxy.host, input=PASSWORD, env=home, check=True)
+            engine.wherry("push", name, env=home, check=True)
+            engine.wherry("rmi", name, check=True)
+            engine.wherry("pull", name, env=home, check=True)
+            assert [method for method, _, _ in elsewhere.requests] == ["GET", "GET"]  # the configuration and the layer
+            assert not [headers for _, _, headers in elsewhere.requests if "authorization" in headers]
+            engine.wherry("rmi", name, check=True)
+            elsewhere.stop()  # what cannot be reached is named without its signature
+            refused = engine.wherry("pull", name, env=home)
+            assert f"{elsewhere.host}/v2/with/redirect/blobs/sha256:" in refused.stderr
+            assert "7e57" not in refused.stderr + engine.log_text()
+        finally:
+            proxy.stop()
 
     def test_no_secret_in_the_log(self, engine: Engine) -> None:
         assert PASSWORD not in engine.log_text()

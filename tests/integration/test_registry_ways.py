@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,9 @@ from tests.support.faults import HARMLESS, FaultyProxy
 from tests.support.proxy import Proxy
 from tests.support.registry import Registry
 
-pytestmark = pytest.mark.skipif(not registries.installed(), reason="needs Debian's package docker-registry")
+pytestmark = pytest.mark.skipif(
+    not registries.installed(), reason="needs Debian's packages docker-registry and openssl"
+)
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -52,8 +55,8 @@ class TestTls:
     @pytest.fixture(scope="class")
     @classmethod
     def secure(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Registry, Path]]:
-        if os.geteuid() != 0:
-            pytest.skip("adding an address needs root")
+        if os.geteuid() != 0 or shutil.which("ip") is None:
+            pytest.skip("adding an address needs root, and Debian's package iproute2")
         subprocess.run(["ip", "address", "add", f"{cls.ADDRESS}/32", "dev", "lo"], check=True)
         try:
             found, authority = registries.with_tls(tmp_path_factory.mktemp("secure"), cls.ADDRESS)

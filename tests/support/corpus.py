@@ -1,4 +1,4 @@
-"""The Dockerfiles of the corpus that need only Debian: which of them to build, and whether their packages can be had."""
+"""The Dockerfiles of the corpus that need only Debian: which to build, and whether their packages can be had."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""A Docker engine to compare with: a dockerd of the tests' own, apart from any other on the machine, and its own end."""
+"""A Docker engine to compare with: a dockerd of the tests' own, apart from any other on the machine."""
 
 import os
 import shutil
@@ -73,7 +73,7 @@ class DockerEngine:
                 stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + _START_SECONDS
-        while not b"API listen on" in log.read_bytes():
+        while b"API listen on" not in log.read_bytes():
             if self._daemon.poll() is not None or time.monotonic() > deadline:
                 said = log.read_text(errors="replace").strip().splitlines()[-1:]
                 self.stop()

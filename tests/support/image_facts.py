@@ -151,7 +151,7 @@ def _describe(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
     elif member.isreg():
         opened = tar.extractfile(member)
         assert opened is not None
-        entry = ["file", *owner, hashlib.file_digest(opened, "sha256").hexdigest()[:16]]
+        entry = ["file", *owner, hashlib.sha256(opened.read()).hexdigest()[:16]]
     else:
         entry = [f"type {member.type.decode()}", *owner, f"{member.devmajor}:{member.devminor}"]
     attributes = {

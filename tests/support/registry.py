@@ -149,7 +149,8 @@ DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
 def installed() -> bool:
-    return programs.find("docker-registry") is not None
+    """Whether there are a registry and what makes its certificates."""
+    return programs.find("docker-registry") is not None and programs.find("openssl") is not None
 
 
 def _program() -> str:

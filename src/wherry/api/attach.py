@@ -80,7 +80,7 @@ async def attach_websocket(request: Request, engine: Engine) -> web.StreamRespon
         await answer.prepare(request.http)
         if history is not None:
             async for chunk in history:
-                for piece in (chunk,) if config.tty else _unframe(chunk):
+                for piece in (chunk,) if config.tty else _unframe(chunk)[0]:
                     await answer.send_bytes(piece)
         if sock is not None:
             detector = DetachDetector(keys) if config.tty else None
@@ -114,11 +114,9 @@ async def _send_output(answer: web.WebSocketResponse, sock: socket.socket, tty: 
         if tty:
             await answer.send_bytes(data)
             continue
-        rest += data
-        whole = _whole_frames(rest)
-        for piece in _unframe(rest[:whole]):
+        pieces, rest = _unframe(rest + data)
+        for piece in pieces:
             await answer.send_bytes(piece)
-        rest = rest[whole:]
 
 
 async def _take_input(
@@ -137,22 +135,13 @@ async def _take_input(
             return
 
 
-def _whole_frames(data: bytes) -> int:
-    """How many bytes of ``data`` are whole frames."""
-    at = 0
+def _unframe(data: bytes) -> tuple[list[bytes], bytes]:
+    """What the whole frames hold, and the rest."""
+    pieces, at = [], 0
     while at + _HEADER <= len(data):
         end = at + _HEADER + int.from_bytes(data[at + 4 : at + _HEADER])
         if end > len(data):
             break
-        at = end
-    return at
-
-
-def _unframe(data: bytes) -> list[bytes]:
-    """What whole frames hold."""
-    pieces, at = [], 0
-    while at < len(data):
-        end = at + _HEADER + int.from_bytes(data[at + 4 : at + _HEADER])
         pieces.append(data[at + _HEADER : end])
         at = end
-    return pieces
+    return pieces, data[at:]

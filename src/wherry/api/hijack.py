@@ -3,7 +3,7 @@
 The client asks by POST, gets the head of an answer, and from then on the connection carries the container's output one
 way and its input the other, until one side ends it::
 
-    client ⇄ transport ⇄ ClientStream ⇄ _Container ⇄ transport ⇄ socket of the monitor
+    client ⇄ transport ⇄ ClientStream ⇄ NearEnd ⇄ transport ⇄ socket of the monitor
 
 Output arrives framed already, so bytes pass through unchanged. Each side stops the other's reading while it cannot
 write. A client that closes its writing half ("no more input") closes the container's standard input and goes on
@@ -24,6 +24,7 @@ from aiohttp import web
 
 from wherry.api.connection import Connection, HangUp
 from wherry.api.detach import DetachDetector
+from wherry.api.relay import NearEnd
 from wherry.api.request import Request
 from wherry.api.response import HEADERS, RAW_STREAM
 
@@ -73,6 +74,8 @@ async def hijack(
 class ClientStream(asyncio.Protocol):
     """The client's side of a connection taken over."""
 
+    half_open = False
+
     def __init__(
         self,
         transport: asyncio.Transport,
@@ -82,7 +85,7 @@ class ClientStream(asyncio.Protocol):
         on_detach: Callable[[], None] | None,
         framed: bool,
     ) -> None:
-        self._container: _Container | None = None
+        self._container: NearEnd | None = None
         self._gone = asyncio.Event()
         self._transport = transport
         self._stdin = stdin
@@ -121,7 +124,7 @@ class ClientStream(asyncio.Protocol):
         if sock is None:
             self.output_ended()
         else:
-            container = self._container = _Container(self)
+            container = self._container = NearEnd(self)
             await asyncio.get_running_loop().create_unix_connection(lambda: container, sock=sock)
             self._listen()
         await self._gone.wait()
@@ -185,7 +188,7 @@ class ClientStream(asyncio.Protocol):
             if not self._stdin_closes:
                 self._container.close()
                 return False
-            self._container.end_input()
+            self._container.end()
         self._hang_up = HangUp(self._transport)
         return True
 
@@ -198,12 +201,14 @@ class ClientStream(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         self._transport.write(frame(data) if self._framed else data)
 
-    def container_ended(self) -> None:
+    def near_ended(self) -> None:
         """The container's side has no more output."""
         if self._exited is None or self._exited.done():
             self.output_ended()
         else:
             self._exited.add_done_callback(lambda _: self.output_ended())
+
+    near_lost = near_ended
 
     def output_ended(self) -> None:
         """Nothing more will be written: says so, and gives the client time to close its side."""
@@ -249,53 +254,6 @@ class ClientStream(asyncio.Protocol):
 
     def close(self) -> None:
         self._transport.close()
-
-
-class _Container(asyncio.Protocol):
-    """The container's side: the socket that the monitor sends output through and takes input from."""
-
-    def __init__(self, client: ClientStream) -> None:
-        self._client = client
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._client.send(data)
-
-    def eof_received(self) -> None:
-        self._client.container_ended()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._transport = None
-        self._client.container_ended()
-
-    def pause_writing(self) -> None:
-        self._client.pause_reading()
-
-    def resume_writing(self) -> None:
-        self._client.resume_reading()
-
-    def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
-
-    def end_input(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write_eof()
-
-    def pause_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
 
 
 def frame(data: bytes) -> bytes:

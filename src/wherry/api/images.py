@@ -1,11 +1,13 @@
-"""/images: list, inspect, history, tag, remove"""
+"""/images: list, inspect, history, tag, remove; /commit"""
 
 from aiohttp import web
 
 from wherry.api import response
+from wherry.api.decode import fit
 from wherry.api.request import Request
 from wherry.api.versions import adapt_image, adapt_image_list
 from wherry.engine.engine import Engine
+from wherry.model.config import ContainerConfig
 from wherry.model.errors import InvalidParameter
 
 
@@ -41,3 +43,19 @@ async def remove(request: Request, engine: Engine) -> web.Response:
         raise InvalidParameter("image name cannot be blank")
     removed = await engine.images.remove(request.name, force=request.flag("force"), prune=not request.flag("noprune"))
     return response.json(removed)
+
+
+async def commit(request: Request, engine: Engine) -> web.Response:
+    """POST /commit"""
+    body = await request.json_object()
+    image_id = await engine.images.commit(
+        request.text("container"),
+        repo=request.text("repo"),
+        tag=request.text("tag"),
+        comment=request.text("comment"),
+        author=request.text("author"),
+        pause=request.flag("pause", default=True),
+        changes=request.texts("changes"),
+        config=fit(body, ContainerConfig) if body else None,
+    )
+    return response.json({"Id": image_id}, 201)

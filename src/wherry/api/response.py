@@ -106,10 +106,11 @@ async def _json_lines(items: AsyncIterator[Any], *, begun: bool) -> AsyncIterato
         async for item in items:
             yield _encode(item) + b"\r\n"
             begun = True
-    except EngineError as failure:
+    except Exception as failure:
         if not begun:
             raise
-        yield _encode({"errorDetail": {"message": failure.message}, "error": failure.message}) + b"\r\n"
+        message = failures.told(failure)
+        yield _encode({"errorDetail": {"message": message}, "error": message}) + b"\r\n"
     finally:
         await _close(items)
 

@@ -12,21 +12,17 @@ from wherry.api import (
     archive,
     attach,
     build,
-    commit,
     containers,
-    events,
     execs,
+    following,
     image_tars,
     images,
-    logs,
     networks,
     prune,
     registry,
-    stats,
     swarm,
     system,
     volumes,
-    wait,
 )
 from wherry.api.request import Request
 from wherry.engine.engine import Engine
@@ -38,7 +34,7 @@ ROUTES: dict[str, Handler] = {
     "HEAD /_ping": system.ping,
     "GET /version": system.version,
     "GET /info": system.info,
-    "GET /events": events.events,
+    "GET /events": following.events,
     "GET /containers/json": containers.list_all,
     "POST /containers/create": containers.create,
     "GET /containers/{name}/json": containers.inspect,
@@ -52,14 +48,14 @@ ROUTES: dict[str, Handler] = {
     "POST /containers/{name}/rename": containers.rename,
     "POST /containers/{name}/update": containers.update,
     "POST /containers/{name}/resize": containers.resize,
-    "POST /containers/{name}/wait": wait.wait,
+    "POST /containers/{name}/wait": following.wait,
     "POST /containers/{name}/attach": attach.attach,
     "GET /containers/{name}/attach/ws": attach.attach_websocket,
-    "GET /containers/{name}/logs": logs.logs,
+    "GET /containers/{name}/logs": following.logs,
     "GET /containers/{name}/top": containers.top,
     "GET /containers/{name}/changes": containers.changes,
     "GET /containers/{name}/export": containers.export,
-    "GET /containers/{name}/stats": stats.stats,
+    "GET /containers/{name}/stats": following.stats,
     "HEAD /containers/{name}/archive": archive.stat,
     "GET /containers/{name}/archive": archive.get,
     "PUT /containers/{name}/archive": archive.put,
@@ -68,7 +64,7 @@ ROUTES: dict[str, Handler] = {
     "POST /exec/{name}/start": execs.start,
     "POST /exec/{name}/resize": execs.resize,
     "GET /exec/{name}/json": execs.inspect,
-    "POST /commit": commit.commit,
+    "POST /commit": images.commit,
     "GET /images/json": images.list_all,
     "GET /images/get": image_tars.save,
     "POST /images/load": image_tars.load,
@@ -115,7 +111,7 @@ for _method in ("GET", "POST", "DELETE"):
 
 # Ended when their client goes. Anything else that changes state is carried through once it has begun.
 ENDED_BY_CLIENT = frozenset(
-    (wait.wait, build.build, attach.attach, execs.start, image_tars.load, image_tars.create, registry.push)
+    (following.wait, build.build, attach.attach, execs.start, image_tars.load, image_tars.create, registry.push)
 )
 
 

@@ -54,8 +54,7 @@ class Server:
         except Exception as failure:  # a mistake of ours must not take the daemon with it, and must be seen
             if isinstance(failure, ConnectionError) and (http.transport is None or http.transport.is_closing()):
                 raise  # the client has gone
-            log.exception("%s %s failed", http.method, http.path)
-            answer = _failed(http, f"internal error: {type(failure).__name__}: {failure}", 500)
+            answer = _failed(http, failures.told(failure), 500)
         if isinstance(http.protocol, Connection):
             http.protocol.request_ended(http, answer)
         log.debug("%s %s: %s, %.1f ms", http.method, http.path_qs, answer.status, (time.monotonic() - began) * 1000)

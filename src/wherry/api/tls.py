@@ -15,6 +15,8 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
+from wherry.api.relay import NearEnd
+
 log = logging.getLogger("wherry.api")
 
 _HANDSHAKE = 30.0  # seconds that a client gets for it
@@ -24,12 +26,14 @@ _PIECE = 1 << 18  # bytes decrypted at a time
 class TlsRelay(asyncio.Protocol):
     """The outer side: what comes from the client and goes to it. ``serve`` makes the protocol of a plain connection."""
 
+    half_open = True
+
     def __init__(self, context: ssl.SSLContext, serve: Callable[[], asyncio.BaseProtocol]) -> None:
         self._serve = serve
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._session = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._transport: asyncio.Transport | None = None
-        self._inner: _Inner | None = None
+        self._inner: NearEnd | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._established = False
@@ -68,7 +72,7 @@ class TlsRelay(asyncio.Protocol):
         """Gives the server its end of a socket pair, and begins to relay."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
-        inner = _Inner(self)
+        inner = NearEnd(self)
         await loop.create_unix_connection(lambda: inner, sock=ours)
         await loop.create_unix_connection(self._serve, sock=theirs)
         if self._transport is None:
@@ -78,7 +82,7 @@ class TlsRelay(asyncio.Protocol):
         self._transport.resume_reading()
         self.data_received(b"")
 
-    def _decrypt(self, inner: "_Inner") -> None:
+    def _decrypt(self, inner: NearEnd) -> None:
         """Ends with SSLWantReadError when all is read, and with b"" when the client has ended its half."""
         while not self._ended:
             data = self._session.read(_PIECE)
@@ -89,13 +93,13 @@ class TlsRelay(asyncio.Protocol):
                 inner.end()
         self._flush()
 
-    def encrypt(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         if self._transport is None or self._finished:
             return
         self._session.write(data)
         self._flush()
 
-    def finish(self) -> None:
+    def near_ended(self) -> None:
         """No more comes from the server: ends our half, and the connection if the client has ended its own."""
         if self._transport is None or self._finished:
             return
@@ -105,6 +109,10 @@ class TlsRelay(asyncio.Protocol):
         self._flush()
         if self._ended:
             self.close()
+
+    def near_lost(self) -> None:
+        self.near_ended()
+        self.close()
 
     def _flush(self) -> None:
         if self._outgoing.pending and self._transport is not None:
@@ -139,52 +147,3 @@ class TlsRelay(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
-
-
-class _Inner(asyncio.Protocol):
-    """Our end of the socket pair: what goes to the server and comes from it, in the clear."""
-
-    def __init__(self, outer: TlsRelay) -> None:
-        self._outer = outer
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._outer.encrypt(data)
-
-    def eof_received(self) -> bool:
-        self._outer.finish()
-        return True
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._transport = None
-        self._outer.finish()
-        self._outer.close()
-
-    def pause_writing(self) -> None:
-        self._outer.pause_reading()
-
-    def resume_writing(self) -> None:
-        self._outer.resume_reading()
-
-    def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
-
-    def end(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write_eof()
-
-    def pause_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()

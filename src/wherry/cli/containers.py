@@ -33,7 +33,7 @@ def _post_all(session: Session, options: Options, action: str, **query: Any) -> 
 
 @command(_SIGNAL, _TIMEOUT, _TIME)
 def run_stop(session: Session, options: Options) -> None:
-    _post_all(session, options, "stop", t=_timeout(options), signal=options["signal"] or None)
+    _post_all(session, options, "stop", t=_timeout(options), signal=options["signal"])
 
 
 @command(_SIGNAL, _TIMEOUT, _TIME)
@@ -51,7 +51,7 @@ def _timeout(options: Options) -> int | None:
 
 @command(_SIGNAL)
 def run_kill(session: Session, options: Options) -> None:
-    _post_all(session, options, "kill", signal=options["signal"] or None)
+    _post_all(session, options, "kill", signal=options["signal"])
 
 
 def run_pause(session: Session, options: Options) -> None:
@@ -77,7 +77,7 @@ class EmptyName(ClientError):
 )
 def run_rm(session: Session, options: Options) -> None:
     force = options["force"]
-    query = {"force": force or None, "v": options["volumes"] or None, "link": options["link"] or None}
+    query = {"force": force, "v": options["volumes"], "link": options["link"]}
 
     def request(name: str) -> Request:
         name = name.strip("/")
@@ -116,7 +116,7 @@ def run_diff(session: Session, options: Options) -> None:
 @command(arguments=(1, None), interspersed=False)
 def run_top(session: Session, options: Options) -> None:
     container, *arguments = options.arguments
-    found = session.client.get(container_path(container, "top"), ps_args=" ".join(arguments) or None)
+    found = session.client.get(container_path(container, "top"), ps_args=" ".join(arguments))
     print(columns([found["Titles"], *(found["Processes"] or ())]))
 
 

@@ -38,9 +38,9 @@ def run_events(session: Session, options: Options) -> None:
     except ValueError as error:
         raise CommandError(str(error)) from None
     query = {
-        "since": since or None,
-        "until": until or None,
-        "filters": options["filter"] or None,
+        "since": since,
+        "until": until,
+        "filters": options["filter"],
     }
     for event in session.client.request("GET", "/events", query=query).values():
         whole = event if format == "json" else {**NO_EVENT, **event}

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     flags.switch("no-prune", "", "Do not delete untagged parents"),
 )
 def run_rmi(session: Session, options: Options) -> None:
-    force, keeps_parents = options["force"], options["no-prune"]
+    force = options["force"]
     errors: list[str] = []
     fatal = False
     for name in options.arguments:
         try:
-            done = session.client.delete(image_path(name), force=force or None, noprune=keeps_parents or None)
+            done = session.client.delete(image_path(name), force=force, noprune=options["no-prune"])
         except APIError as error:
             fatal = fatal or not error.not_found
             errors.append(str(error))
@@ -77,6 +77,6 @@ def run_commit(session: Session, options: Options) -> None:
         comment=options["message"],
         author=options["author"],
         changes=options["change"],
-        pause=None if options["pause"] else False,
+        pause=None if options["pause"] else 0,
     )
     print(made["Id"])

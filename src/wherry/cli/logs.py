@@ -34,9 +34,9 @@ def run_logs(session: Session, options: Options) -> None:
         stderr=True,
         since=_moment(options, "since"),
         until=_moment(options, "until"),
-        timestamps=options["timestamps"] or None,
-        follow=options["follow"] or None,
-        details=options["details"] or None,
+        timestamps=options["timestamps"],
+        follow=options["follow"],
+        details=options["details"],
         tail=options["tail"],
     )
     outputs = {1: terminal.STDOUT, 2: terminal.STDERR}

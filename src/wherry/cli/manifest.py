@@ -43,7 +43,7 @@ def run_inspect(session: Session, options: Options) -> None:
     found: dict[str, Any] = session.client.request(
         "GET",
         f"/distribution/{quote(path, '/:@')}/manifest",
-        query={"insecure": options["insecure"] or None},
+        query={"insecure": options["insecure"]},
         headers={"X-Registry-Auth": auth} if auth else {},
     ).json()
     shown = _described(found) if options["verbose"] else _document(found)

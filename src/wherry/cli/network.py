@@ -129,7 +129,7 @@ def _pools(options: Options) -> list[dict[str, Any]]:
     flags.switch("quiet", "q", "Only display network IDs"),
 )
 def run_ls(session: Session, options: Options) -> None:
-    networks = session.client.get("/networks", filters=options["filter"] or None)
+    networks = session.client.get("/networks", filters=options["filter"])
     format = chosen_format(session, options, "networksFormat", raw=RAW_FORMAT)
     networks.sort(key=lambda network: str(network["Name"]))
     rows = [Row(NETWORKS, network, not options["no-trunc"]) for network in networks]

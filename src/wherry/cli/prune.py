@@ -34,7 +34,7 @@ _DELETED = {
 def _prune(session: Session, kind: str, filters: Filters, **query: Any) -> int:
     """Removes what nobody needs of a kind, tells what that was, and gives its size in bytes."""
     key, title = _DELETED[kind]
-    answer = session.client.post(f"/{kind}/prune", filters=filters or None, **query)
+    answer = session.client.post(f"/{kind}/prune", filters=filters, **query)
     removed = answer.get(key)
     if not removed:
         return 0
@@ -125,7 +125,7 @@ def run_build_cache(session: Session, options: Options) -> None:
     filters = _filters(session, options)
     if _agreed(options, f"WARNING! This will remove all {'' if options['all'] else 'dangling '}build cache."):
         keep = {"reserved-space": options["keep-storage"] or None}
-        _told(_prune(session, "build", filters, all=options["all"] or None, **keep))
+        _told(_prune(session, "build", filters, all=options["all"], **keep))
 
 
 @command(
@@ -143,7 +143,7 @@ def run_system(session: Session, options: Options) -> None:
         return
     reclaimed = sum(_prune(session, kind, filters) for kind in ("containers", "networks", *["volumes"][:volumes]))
     reclaimed += _prune_images(session, filters, all=all)
-    _told(reclaimed + _prune(session, "build", filters, all=all or None))
+    _told(reclaimed + _prune(session, "build", filters, all=all))
 
 
 def _warning(filters: Filters, *, all: bool, volumes: bool) -> str:

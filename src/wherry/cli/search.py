@@ -47,7 +47,7 @@ def run_search(session: Session, options: Options) -> None:
     first, slash, _ = term.partition("/")
     domain = first if slash and ("." in first or ":" in first or first == "localhost") else ""
     auth = header(session.config, domain)
-    query = {"term": term, "limit": options["limit"] or None, "filters": options["filter"] or None}
+    query = {"term": term, "limit": options["limit"] or None, "filters": options["filter"]}
     headers = {"X-Registry-Auth": auth} if auth else {}
     found = session.client.request("GET", "/images/search", query=query, headers=headers).json()
     rows = [Row(HITS, hit, not options["no-trunc"]) for hit in found]

@@ -165,7 +165,7 @@ class _Watch:
 
     def _add(self, name: str) -> None:
         if name not in self.feeds:
-            pending = self._client.begin("GET", container_path(name, "stats"), query={"stream": self._stream})
+            pending = self._client.begin("GET", container_path(name, "stats"), query={"stream": int(self._stream)})
             self.feeds[name] = _Feed(name, pending)
 
     def gather(self) -> None:

@@ -67,7 +67,7 @@ def run_load(session: Session, options: Options) -> None:
     if not path and terminal.is_terminal(terminal.STDIN):
         raise CommandError("requested load from stdin, but stdin is empty")
     quiet = options["quiet"] or not terminal.is_terminal(terminal.STDOUT)
-    _show(send(session, "/images/load", path or "-", quiet=quiet))
+    _show(send(session, "/images/load", path or "-", quiet=int(quiet)))
 
 
 @command(
@@ -84,9 +84,9 @@ def run_import(session: Session, options: Options) -> None:
         parse(name)
     query = {
         "fromSrc": source if _is_remote(source) else "-",
-        "repo": name or None,
-        "message": options["message"] or None,
-        "platform": options["platform"] or None,
+        "repo": name,
+        "message": options["message"],
+        "platform": options["platform"],
         "changes": options["change"],
     }
     _show(send(session, "/images/create", source, **query))

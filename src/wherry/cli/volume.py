@@ -75,7 +75,7 @@ def run_create(session: Session, options: Options) -> None:
     flags.switch("quiet", "q", "Only display volume names"),
 )
 def run_ls(session: Session, options: Options) -> None:
-    answer = session.client.get("/volumes", filters=options["filter"] or None)
+    answer = session.client.get("/volumes", filters=options["filter"])
     volumes = sorted(answer.get("Volumes") or (), key=lambda volume: values.natural_key(str(volume.get("Name"))))
     format = chosen_format(session, options, "volumesFormat", name="Name", raw=RAW_FORMAT)
     sys.stdout.write(VOLUMES.text([Row(VOLUMES, volume) for volume in volumes], format))
@@ -86,8 +86,7 @@ def run_ls(session: Session, options: Options) -> None:
     description="Remove one or more volumes. You cannot remove a volume that is in use by a container.",
 )
 def run_rm(session: Session, options: Options) -> None:
-    force = options["force"] or None
-    for_each(options.arguments, lambda name: session.client.delete(volume_path(name), force=force))
+    for_each(options.arguments, lambda name: session.client.delete(volume_path(name), force=options["force"]))
 
 
 @command(

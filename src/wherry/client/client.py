@@ -21,12 +21,25 @@ from wherry.client.lean import dumps, loads
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from typing import Any, TypedDict, Unpack
 
     from wherry.client.connection import Response
     from wherry.client.host import TLS, Stream
 
     Query = dict[str, Any]
+
+    class Parts(TypedDict, total=False):
+        """Of a request. `body` is sent as JSON; or `data` as it is (`size` bytes of it, or in chunks). `upgrade` asks
+        to take the connection over. Of `query`, what is empty, None or False is left out; True is 1, dicts become
+        JSON."""
+
+        query: Query | None
+        body: Any
+        data: Iterable[bytes | memoryview] | None
+        size: int | None
+        headers: dict[str, str] | None
+        upgrade: bool
+
 
 # The newest version of the API that this speaks; an engine that has less is asked in its own.
 API_VERSION = "1.51"
@@ -79,7 +92,7 @@ class Client:
     # Requests, from the most convenient down to the bare one.
 
     def get(self, path: str, **query: Any) -> Any:
-        """GET, and the JSON of the answer. `query`: None is left out, True is 1, False 0, dicts become JSON.
+        """GET, and the JSON of the answer. `query` as in Parts.
 
         Raises APIError, ConnectionFailed, ConnectionLost; so do all the others here.
         """
@@ -92,44 +105,18 @@ class Client:
     def delete(self, path: str, **query: Any) -> Any:
         return self.request("DELETE", path, query=query).json()
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Query | None = None,
-        body: Any = None,
-        data: Iterable[bytes | memoryview] | None = None,
-        size: int | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> Response:
-        """A request and its response, whose body is still to be read.
-
-        `body` is sent as JSON; or `data` as it is (`size` bytes of it, or in chunks). `path` is without the version.
-        """
-        if data is not None:
+    def request(self, method: str, path: str, **parts: Unpack[Parts]) -> Response:
+        """A request and its response, whose body is still to be read. `path` is without the version."""
+        if parts.get("data") is not None:
             self.negotiate()  # data can be sent once only, so the version has to be right
-        return self.begin(method, path, query=query, body=body, data=data, size=size, headers=headers).response()
+        return self.begin(method, path, **parts).response()
 
-    def begin(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Query | None = None,
-        body: Any = None,
-        data: Iterable[bytes | memoryview] | None = None,
-        size: int | None = None,
-        headers: dict[str, str] | None = None,
-        upgrade: bool = False,
-    ) -> Pending:
+    def begin(self, method: str, path: str, **parts: Unpack[Parts]) -> Pending:
         """Sends a request on a connection of its own and does not wait for the answer: `Pending.response()` does.
 
-        So several requests can be under way at once, without a thread. `upgrade` asks to take the connection over.
+        So several requests can be under way at once, without a thread.
         """
-        pending = Pending(self, method, path, query, body, data, size, headers or {}, upgrade)
-        pending.send()
-        return pending
+        return Pending(self, method, f"/v{{}}{path}", parts).send()
 
     def hijack(self, method: str, path: str, *, query: Query | None = None, body: Any = None) -> tuple[Stream, bytes]:
         """A request after which the connection is a plain stream both ways: that, and bytes that came already."""
@@ -144,7 +131,7 @@ class Client:
 
     def ping(self) -> Response:
         """HEAD /_ping: the answer's headers tell of the engine (`api-version`, `ostype`, `swarm`…)."""
-        return Pending(self, "HEAD", "/_ping", None, None, None, None, {}, False, versioned=False).send().response()
+        return Pending(self, "HEAD", "/_ping", {}).send().response()
 
     # Connections.
 
@@ -174,27 +161,16 @@ class Client:
 class Pending:
     """A request that has been sent, or is about to be."""
 
-    def __init__(
-        self,
-        client: Client,
-        method: str,
-        path: str,
-        query: Query | None,
-        body: Any,
-        data: Iterable[bytes | memoryview] | None,
-        size: int | None,
-        headers: dict[str, str],
-        upgrade: bool,
-        versioned: bool = True,
-    ) -> None:
+    def __init__(self, client: Client, method: str, path: str, parts: Parts) -> None:
+        """`path`: with {} where the API's version belongs."""
         self._client = client
         self._method = method
-        self._path = path + (_encode(query) if query else "")
-        self._headers = headers
+        self._path, self._query = path, _encode(parts.get("query") or {})
+        self._headers = parts.get("headers") or {}
+        body = parts.get("body")
         self._body = None if body is None else dumps(body)
-        self._data, self._size = data, size
-        self._upgrade = upgrade
-        self._versioned = versioned
+        self._data, self._size = parts.get("data"), parts.get("size")
+        self._upgrade = parts.get("upgrade", False)
         self._version = ""
         self._connection: Connection | None = None
 
@@ -202,7 +178,7 @@ class Pending:
         client = self._client
         self._version = client.version
         headers = {"Host": client.host.header, "User-Agent": "wherry", **client._headers, **self._headers}
-        target = f"/v{self._version}{self._path}" if self._versioned else self._path
+        target = self._path.replace("{}", self._version, 1) + self._query
         if self._body is not None:
             headers["Content-Type"] = "application/json"
         if self._upgrade:
@@ -298,13 +274,10 @@ def _encode(query: Query) -> str:
     pairs = []
     for key, value in query.items():
         for item in value if isinstance(value, list) else (value,):
-            if item is None:
+            if item is None or item is False or item in ("", {}):
                 continue
-            if isinstance(item, bool):
-                item = int(item)
-            elif isinstance(item, dict):
-                item = dumps(item).decode()
-            pairs.append(f"{key}={quote(str(item))}")
+            text = "1" if item is True else dumps(item).decode() if isinstance(item, dict) else str(item)
+            pairs.append(f"{key}={quote(text)}")
     return "?" + "&".join(pairs) if pairs else ""
 
 
@@ -324,23 +297,21 @@ class Containers:
     ) -> list[dict[str, Any]]:
         """GET /containers/json: the running ones, or `all`; `size` in bytes is slow to find out."""
         found: list[dict[str, Any]] = self._client.get(
-            "/containers/json", all=all or None, limit=limit, size=size or None, filters=filters or None
+            "/containers/json", all=all, limit=limit, size=size, filters=filters
         )
         return found
 
     def create(self, config: dict[str, Any], *, name: str = "", platform: str = "") -> dict[str, Any]:
         """POST /containers/create: `{"Id": …, "Warnings": […]}`."""
-        made: dict[str, Any] = self._client.post(
-            "/containers/create", config, name=name or None, platform=platform or None
-        )
+        made: dict[str, Any] = self._client.post("/containers/create", config, name=name, platform=platform)
         return made
 
     def inspect(self, container: str, *, size: bool = False) -> dict[str, Any]:
-        found: dict[str, Any] = self._client.get(container_path(container, "json"), size=size or None)
+        found: dict[str, Any] = self._client.get(container_path(container, "json"), size=size)
         return found
 
     def start(self, container: str, *, detach_keys: str = "", **query: Any) -> None:
-        self._client.post(container_path(container, "start"), detachKeys=detach_keys or None, **query)
+        self._client.post(container_path(container, "start"), detachKeys=detach_keys, **query)
 
     def attach(
         self,
@@ -353,10 +324,8 @@ class Containers:
         detach_keys: str = "",
     ) -> Pending:
         """Asks to attach; `.take_over()` gives the stream (framed unless the container has a terminal)."""
-        query = {
-            "stream": True, "stdin": stdin or None, "stdout": stdout or None, "stderr": stderr or None,
-            "logs": logs or None, "detachKeys": detach_keys or None,
-        }  # fmt: skip
+        query: Query = {"stream": True, "stdin": stdin, "stdout": stdout, "stderr": stderr, "logs": logs}
+        query["detachKeys"] = detach_keys
         return self._client.begin("POST", container_path(container, "attach"), query=query, upgrade=True)
 
     def begin_wait(self, container: str, condition: str = "not-running") -> Pending:
@@ -369,17 +338,17 @@ class Containers:
         return ended
 
     def kill(self, container: str, signal: str = "") -> None:
-        self._client.post(container_path(container, "kill"), signal=signal or None)
+        self._client.post(container_path(container, "kill"), signal=signal)
 
     def stop(self, container: str, *, timeout: int | None = None, signal: str = "") -> None:
         """`timeout` in seconds before SIGKILL; -1 waits for ever."""
-        self._client.post(container_path(container, "stop"), t=timeout, signal=signal or None)
+        self._client.post(container_path(container, "stop"), t=timeout, signal=signal)
 
     def restart(self, container: str, *, timeout: int | None = None, signal: str = "") -> None:
-        self._client.post(container_path(container, "restart"), t=timeout, signal=signal or None)
+        self._client.post(container_path(container, "restart"), t=timeout, signal=signal)
 
     def remove(self, container: str, *, force: bool = False, volumes: bool = False, link: bool = False) -> None:
-        self._client.delete(container_path(container), force=force or None, v=volumes or None, link=link or None)
+        self._client.delete(container_path(container), force=force, v=volumes, link=link)
 
     def resize(self, container: str, rows: int, columns: int) -> None:
         self._client.post(container_path(container, "resize"), h=rows, w=columns)
@@ -426,9 +395,7 @@ class Images:
         self, *, all: bool = False, filters: dict[str, list[str]] | None = None, manifests: bool = False
     ) -> list[dict[str, Any]]:
         """GET /images/json; with `manifests`, what each image is for which platform."""
-        found: list[dict[str, Any]] = self._client.get(
-            "/images/json", all=all or None, filters=filters or None, manifests=manifests or None
-        )
+        found: list[dict[str, Any]] = self._client.get("/images/json", all=all, filters=filters, manifests=manifests)
         return found
 
     def inspect(self, image: str) -> dict[str, Any]:
@@ -437,7 +404,7 @@ class Images:
 
     def pull(self, repository: str, tag: str, *, platform: str = "", auth: str = "") -> Iterator[dict[str, Any]]:
         """POST /images/create: the progress, message by message."""
-        query = {"fromImage": repository, "tag": tag, "platform": platform or None}
+        query = {"fromImage": repository, "tag": tag, "platform": platform}
         headers = {"X-Registry-Auth": auth} if auth else {}
         return self._client.request("POST", "/images/create", query=query, headers=headers).values()
 
@@ -445,7 +412,7 @@ class Images:
         self, repository: str, tag: str, *, platform: dict[str, str] | None = None, auth: str = ""
     ) -> Iterator[dict[str, Any]]:
         """POST /images/NAME/push: the progress, message by message. Without a tag, all are pushed."""
-        query = {"tag": tag or None, "platform": platform or None}
+        query = {"tag": tag, "platform": platform}
         # Docker's engine wants the header even when it is empty.
         path = f"/images/{quote(repository, '/:')}/push"
         return self._client.request("POST", path, query=query, headers={"X-Registry-Auth": auth or "e30="}).values()

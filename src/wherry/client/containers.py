@@ -248,7 +248,7 @@ class Container:
     def _logs(self, *, follow: bool, tail: int | None, timestamps: bool) -> Iterator[bytes]:
         tty = bool(self.inspect()["Config"]["Tty"])
         response = self._client.containers.logs(
-            self.id, stdout=True, stderr=True, follow=follow or None, tail=tail, timestamps=timestamps or None
+            self.id, stdout=True, stderr=True, follow=follow, tail=tail, timestamps=timestamps
         )
         try:
             if tty:
@@ -322,7 +322,7 @@ class Container:
 
     def stats(self) -> dict[str, Any]:
         """What it uses: one sample over a second, in the words of the API; bytes and nanoseconds."""
-        found: dict[str, Any] = self._client.get(container_path(self.id, "stats"), stream=False)
+        found: dict[str, Any] = self._client.get(container_path(self.id, "stats"), stream=0)
         return found
 
     def run_to_end(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import posixpath
 import re
 
+_SPECIAL = re.compile(r"[*?\[\]\\]")
+
 
 class Ignore:
     """The rules of one file. Paths are relative to the context, parted by slashes."""
@@ -39,6 +41,9 @@ def _compile(pattern: str, line: int) -> tuple[bool, re.Pattern[str]]:
     pattern = posixpath.normpath(pattern.removeprefix("!").strip()).lstrip("/")
     parts: list[str] = []
     at = 0
+    if pattern.startswith("**") and not _SPECIAL.search(pattern, 2) and not pattern.startswith("**/"):
+        parts.append("(?:[^/]*/)*[^/]*")  # "**.o" is any path that ends so, and "**.o*" names in any directory
+        at = 2
     while at < len(pattern):
         char = pattern[at]
         at += 1
@@ -51,7 +56,7 @@ def _compile(pattern: str, line: int) -> tuple[bool, re.Pattern[str]]:
             parts.append("[^/]")
         elif char == "[" and (end := pattern.find("]", at + 1)) > 0:
             inside = pattern[at:end].replace("\\", "\\\\")
-            parts.append(f"[{inside}]")
+            parts.append(f"[^/{inside[1:]}]" if inside.startswith("^") else f"[{inside}]")
             at = end + 1
         elif char == "\\" and at < len(pattern):
             parts.append(re.escape(pattern[at]))

@@ -102,4 +102,4 @@ class Image:
 
     def remove(self, *, force: bool = False) -> None:
         """Takes it away with all its names; `force` also when it has several, or a stopped container is made of it."""
-        self._client.delete(image_path(self.id), force=force or None)
+        self._client.delete(image_path(self.id), force=force)

@@ -23,8 +23,8 @@ def pack(
 ) -> Iterator[bytes]:
     """The Dockerfile ("" for the usual names) and .dockerignore are always in it: the engine needs them.
 
-    `text` is a Dockerfile from elsewhere, to be found under that name, `ignore_text` the .dockerignore beside it. Raises
-    ClientError for what cannot be read.
+    `text` is a Dockerfile from elsewhere, to be found under that name, `ignore_text` the .dockerignore beside it.
+    Raises ClientError for what cannot be read.
     """
     name = dockerfile or _DEFAULT
     ignore = _ignore_rules(directory, name, ignore_text)

@@ -99,8 +99,8 @@ class Pulls:
         manifest = document.manifest()
         image_id = manifest.config.digest
         if self._store.images.find(image_id) is None:
-            config = await repository.document(manifest.config)
-            await self._fetch(repository, _Target(named, document, manifest, config), tell)
+            raw = await repository.document(manifest.config)
+            await self._fetch(repository, _Target(named, document, manifest, raw), tell)
         with self._store.images.transaction():
             changed = self._name(name, image_id, named, document)
         tell(status(f"Digest: {named.digest}"))

@@ -18,7 +18,7 @@ from wherry.registry.authentication import scope
 from wherry.registry.documents import MAX_MANIFEST, Document
 from wherry.registry.endpoints import Endpoint
 from wherry.registry.errors import RegistryError, Unreachable, WrongContent
-from wherry.registry.session import Session, pause
+from wherry.registry.session import Session, patiently, pause
 
 _ACCEPT = ", ".join((manifests.INDEX, manifests.MANIFEST, manifests.DOCKER_INDEX, manifests.DOCKER_MANIFEST))
 _PAGE = 1000  # names or tags in one answer
@@ -180,13 +180,7 @@ class Repository:
         """Sends a blob. One that breaks off is sent anew. Raises RegistryError."""
 
         async def send(endpoint: Endpoint) -> None:
-            failures = 0
-            while True:
-                try:
-                    return await self._upload_once(endpoint, descriptor, body)
-                except RegistryError as error:
-                    failures += 1
-                    await pause(error, failures)
+            await patiently(lambda: self._upload_once(endpoint, descriptor, body))
 
         await self._session.try_each(self._domain, send)
 
@@ -227,24 +221,18 @@ class Repository:
         digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
 
         async def put(endpoint: Endpoint) -> str:
-            failures = 0
-            while True:
-                try:
-                    async with self._session.request(
-                        endpoint,
-                        "PUT",
-                        self._url(f"manifests/{tag_or_digest}"),
-                        self._scopes,
-                        headers={"Content-Type": media_type},
-                        body=lambda: _once(raw),
-                        length=len(raw),
-                    ) as response:
-                        return response.headers.get("Docker-Content-Digest", digest)
-                except RegistryError as error:
-                    failures += 1
-                    await pause(error, failures)
+            async with self._session.request(
+                endpoint,
+                "PUT",
+                self._url(f"manifests/{tag_or_digest}"),
+                self._scopes,
+                headers={"Content-Type": media_type},
+                body=lambda: _once(raw),
+                length=len(raw),
+            ) as response:
+                return response.headers.get("Docker-Content-Digest", digest)
 
-        found = await self._session.try_each(self._domain, put)
+        found = await self._session.try_each(self._domain, lambda endpoint: patiently(lambda: put(endpoint)))
         if found != digest:
             raise WrongContent(f"the registry took the manifest {digest} for {errors.printable(found)}")
         return digest

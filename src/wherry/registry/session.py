@@ -125,14 +125,12 @@ class Session:
         limit: int = _LONGEST_ERROR,
     ) -> tuple[bytes, Mapping[str, str]]:
         """A small answer as a whole, and its headers. What passes is waited for. Raises RegistryError."""
-        failures = 0
-        while True:
-            try:
-                async with self.request(endpoint, method, path, scopes, headers=headers) as response:
-                    return await _read(response, limit), dict(response.headers)
-            except RegistryError as error:
-                failures += 1
-                await pause(error, failures)
+
+        async def attempt() -> tuple[bytes, Mapping[str, str]]:
+            async with self.request(endpoint, method, path, scopes, headers=headers) as response:
+                return await _read(response, limit), dict(response.headers)
+
+        return await patiently(attempt)
 
     @contextlib.asynccontextmanager
     async def request(
@@ -226,18 +224,28 @@ class Session:
         """A request to a token server. It is not redirected: a password would go along."""
         import aiohttp
 
-        failures = 0
-        while True:
+        async def attempt() -> tuple[int, bytes]:
             try:
                 response = await self._open(method, url, headers, data=data)
                 try:
-                    if not retry.is_passing(response.status):
-                        return response.status, await _read(response, _LONGEST_TOKEN)
-                    error = await _refusal(response)
+                    if retry.is_passing(response.status):
+                        raise await _refusal(response)
+                    return response.status, await _read(response, _LONGEST_TOKEN)
                 finally:
                     response.release()
             except (aiohttp.ClientError, TimeoutError, OSError) as failure:
-                error = _unreachable(failure, method, url)
+                raise _unreachable(failure, method, url) from None
+
+        return await patiently(attempt)
+
+
+async def patiently(attempt: Callable[[], Awaitable[Answer]]) -> Answer:
+    """What an attempt gives, made again and again while that may help. Raises the last one's RegistryError."""
+    failures = 0
+    while True:
+        try:
+            return await attempt()
+        except RegistryError as error:
             failures += 1
             await pause(error, failures)
 

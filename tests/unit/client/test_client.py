@@ -25,7 +25,7 @@ def test_get_and_the_query(engine: ScriptedEngine, client: Client) -> None:
     ) == [{"Id": "a"}]
     [request] = engine.requests
     assert request.path == f"/v{API_VERSION}/containers/json"
-    assert request.query == {"all": ["1"], "size": ["0"], "filters": ['{"name":["\\u00e4 b"]}'], "x": ["1", "2"]}
+    assert request.query == {"all": ["1"], "filters": ['{"name":["\\u00e4 b"]}'], "x": ["1", "2"]}
 
 
 def test_one_connection_serves_one_request_after_another(engine: ScriptedEngine, client: Client) -> None:

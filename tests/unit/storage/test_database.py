@@ -1,4 +1,5 @@
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -94,3 +95,30 @@ with database.transaction():
 """
     assert subprocess.run([sys.executable, "-c", program, path]).returncode == -9
     assert Database(path).query("SELECT name FROM things") == [("kept",)]
+
+
+def test_what_cannot_be_committed_is_undone(path: str) -> None:
+    """As on a full disk. The next transaction begins anew."""
+    database = Database(path)
+    database.migrate("test", ["CREATE TABLE a (id PRIMARY KEY)", "CREATE TABLE b (a REFERENCES a (id))"])
+    with pytest.raises(sqlite3.IntegrityError), database.transaction():
+        database.execute("PRAGMA defer_foreign_keys = ON")  # found out by the commit
+        database.execute("INSERT INTO b VALUES (1)")
+    with database.transaction():
+        database.execute("INSERT INTO a VALUES (1)")
+    assert database.query("SELECT * FROM b") == []
+    database.close()
+
+
+def test_a_full_disk(path: str) -> None:
+    database = Database(path)
+    database.migrate("test", ["CREATE TABLE a (data)"])
+    pages = database.one("PRAGMA page_count")
+    assert pages is not None
+    database.execute(f"PRAGMA max_page_count = {pages[0]}")
+    with pytest.raises(sqlite3.OperationalError, match="full"), database.transaction():
+        database.execute("INSERT INTO a VALUES (zeroblob(100000))")
+    with database.transaction():
+        database.execute("INSERT INTO a VALUES (1)")
+    assert database.query("SELECT * FROM a") == [(1,)]
+    database.close()

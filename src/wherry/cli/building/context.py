@@ -64,7 +64,7 @@ def find(client: Client, path: str, dockerfile: str) -> Context:
 
 
 def _dockerfile(directory: str, dockerfile: str) -> tuple[str, bytes | None, bytes | None]:
-    """The Dockerfile's name in the context; or when it is not in there its text, and that of a .dockerignore beside it."""
+    """The Dockerfile's name in the context; when it is not in there, its text and that of a .dockerignore beside it."""
     if not dockerfile:
         return "", None, None
     if dockerfile == "-":

@@ -19,7 +19,7 @@ class Step:
         self.number: int = event["step"]
         self.stage: int = event["stage"]
         self.stage_name: str = event["name"]
-        self.text = " ".join(str(event["text"]).split())
+        self.text = printable(" ".join(str(event["text"]).split()))
         self.begun = time.monotonic()
         self.seconds: float | None = None
         self.cached = False
@@ -130,6 +130,11 @@ class Plain(Progress):
 
 class Silent(Progress):
     """Keeps what it hears, for the case of a failure."""
+
+
+def printable(line: str) -> str:
+    """A line without what would move the cursor."""
+    return "".join(char if char.isprintable() else " " for char in line)
 
 
 def choose(kind: str, quiet: bool) -> Progress:

@@ -7,7 +7,7 @@ import threading
 import time
 
 from wherry.cli import terminal
-from wherry.cli.building.display import Progress
+from wherry.cli.building.display import Progress, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,15 +92,10 @@ class Live(Progress):
             lines.append(self._paint(f"{text:<{room}} {time_text}", colour))
             if step.seconds is None:
                 shown = [*step.lines[-_TAIL:], *([step.rest] if step.rest else [])][-_TAIL:]
-                lines += [self._paint(f" => => # {_printable(line)}"[: columns - 1], _DIM) for line in shown]
+                lines += [self._paint(f" => => # {printable(line)}"[: columns - 1], _DIM) for line in shown]
         if self._pulling:
             lines.append(self._paint(f" => => {self._pulling}"[: columns - 1], _DIM))
         return lines
 
     def _paint(self, text: str, colour: str) -> str:
         return f"{colour}{text}{_PLAIN}" if colour and self._colour else text
-
-
-def _printable(line: str) -> str:
-    """A line of a step's output without what would move the cursor."""
-    return "".join(char if char.isprintable() else " " for char in line)

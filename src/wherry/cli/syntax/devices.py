@@ -9,6 +9,7 @@ from wherry.cli.syntax import csv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -125,23 +126,20 @@ def weight(text: str) -> dict[str, Any]:
 
 def bytes_per_second(text: str) -> dict[str, Any]:
     """--device-read-bps /dev/sda:1mb"""
-    path, limit = _path_and_limit(text)
-    try:
-        return {"Path": path, "Rate": values.parse_size(limit)}
-    except ValueError:
-        raise ValueError(
-            f"invalid rate for device: {text}. The correct format is <device-path>:<number>[<unit>]. "
-            "Number must be a positive integer. Unit is optional and can be kb, mb, or gb"
-        ) from None
+    unit = "[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb"
+    return _rate(text, values.parse_size, unit)
 
 
 def operations_per_second(text: str) -> dict[str, Any]:
     """--device-read-iops /dev/sda:1000"""
+    return _rate(text, values.parse_unsigned, ". Number must be a positive integer")
+
+
+def _rate(text: str, parse: Callable[[str], int], unit: str) -> dict[str, Any]:
     path, limit = _path_and_limit(text)
     try:
-        return {"Path": path, "Rate": values.parse_unsigned(limit)}
+        return {"Path": path, "Rate": parse(limit)}
     except ValueError:
         raise ValueError(
-            f"invalid rate for device: {text}. The correct format is <device-path>:<number>. "
-            "Number must be a positive integer"
+            f"invalid rate for device: {text}. The correct format is <device-path>:<number>{unit}"
         ) from None

@@ -9,11 +9,38 @@ from wherry.cli.syntax import csv
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-PROPAGATIONS = ("rprivate", "private", "rshared", "shared", "rslave", "slave")
-
 _SECTIONS = {"volume": "VolumeOptions", "image": "ImageOptions", "bind": "BindOptions", "tmpfs": "TmpfsOptions"}
+
+
+def _source(value: str) -> str:
+    return os.path.abspath(value) if value.startswith(".") else value
+
+
+# Of each key the section ("": the mount itself), the field, and what makes its value of the text.
+_FIELDS: dict[str, tuple[str, str, Callable[[str], Any]]] = {
+    "type": ("", "Type", str.lower),
+    **dict.fromkeys(("source", "src"), ("", "Source", _source)),
+    **dict.fromkeys(("target", "dst", "destination"), ("", "Target", str)),
+    **dict.fromkeys(("readonly", "ro"), ("", "ReadOnly", values.parse_bool)),
+    "consistency": ("", "Consistency", str.lower),
+    "bind-propagation": ("bind", "Propagation", str.lower),
+    "bind-nonrecursive": ("bind", "NonRecursive", values.parse_bool),
+    "volume-subpath": ("volume", "Subpath", str),
+    "volume-nocopy": ("volume", "NoCopy", values.parse_bool),
+    "image-subpath": ("image", "Subpath", str),
+    "tmpfs-size": ("tmpfs", "SizeBytes", values.parse_size),
+    "tmpfs-mode": ("tmpfs", "Mode", lambda text: values.parse_unsigned(text, 32, base=8)),
+}
+_SWITCHES = ("readonly", "ro", "volume-nocopy", "bind-nonrecursive")
+_RECURSION = {
+    "enabled": "",
+    "disabled": "NonRecursive",
+    "writable": "ReadOnlyNonRecursive",
+    "readonly": "ReadOnlyForceRecursive",
+}
 
 
 def parse_mount(text: str) -> dict[str, Any]:
@@ -22,16 +49,9 @@ def parse_mount(text: str) -> dict[str, Any]:
     for field in csv.fields(text):
         key, equals, value = field.partition("=")
         key = key.lower()
-        if equals:
-            _take_pair(mount, key, value, field)
-        elif key in ("readonly", "ro"):
-            mount["ReadOnly"] = True
-        elif key == "volume-nocopy":
-            _section(mount, "volume")["NoCopy"] = True
-        elif key == "bind-nonrecursive":
-            _section(mount, "bind")["NonRecursive"] = True
-        else:
+        if not equals and key not in _SWITCHES:
             raise ValueError(f"invalid field '{field}' must be a key=value pair")
+        _take(mount, key, value if equals else "true", field)
     _check(mount)
     return _without_empty(mount)
 
@@ -42,80 +62,30 @@ def _section(mount: dict[str, Any], kind: str) -> dict[str, Any]:
     return section
 
 
-def _take_pair(mount: dict[str, Any], key: str, value: str, field: str) -> None:
-    if key == "type":
-        mount["Type"] = value.lower()
-    elif key in ("source", "src"):
-        mount["Source"] = os.path.abspath(value) if value.startswith(".") else value
-    elif key in ("target", "dst", "destination"):
-        mount["Target"] = value
-    elif key in ("readonly", "ro"):
-        mount["ReadOnly"] = _boolean(key, value)
-    elif key == "consistency":
-        mount["Consistency"] = value.lower()
-    elif key.startswith("bind-"):
-        _take_bind(mount, key, value, field)
-    elif key.startswith("volume-"):
-        _take_volume(mount, key, value, field)
-    elif key == "image-subpath":
-        _section(mount, "image")["Subpath"] = value
-    elif key == "tmpfs-size":
+def _take(mount: dict[str, Any], key: str, value: str, field: str) -> None:
+    name, _, setting = value.partition("=")
+    if key in _FIELDS:
+        kind, place, convert = _FIELDS[key]
         try:
-            _section(mount, "tmpfs")["SizeBytes"] = values.parse_size(value)
+            (_section(mount, kind) if kind else mount)[place] = convert(value)
         except ValueError:
             raise ValueError(f"invalid value for {key}: {value}") from None
-    elif key == "tmpfs-mode":
-        try:
-            _section(mount, "tmpfs")["Mode"] = values.parse_unsigned(value, 32, base=8)
-        except ValueError:
-            raise ValueError(f"invalid value for {key}: {value}") from None
-    else:
-        raise ValueError(f"unexpected key '{key}' in '{field}'")
-
-
-def _take_bind(mount: dict[str, Any], key: str, value: str, field: str) -> None:
-    recursion = {"enabled": "", "disabled": "NonRecursive", "writable": "ReadOnlyNonRecursive"}
-    recursion["readonly"] = "ReadOnlyForceRecursive"
-    if key == "bind-propagation":
-        _section(mount, "bind")["Propagation"] = value.lower()
-    elif key == "bind-nonrecursive":
-        _section(mount, "bind")["NonRecursive"] = _boolean(key, value)
     elif key == "bind-recursive":
-        if value not in recursion:
+        if value not in _RECURSION:
             raise ValueError(
                 f'invalid value for {key}: {value} (must be "enabled", "disabled", "writable", or "readonly")'
             )
-        if recursion[value]:
-            _section(mount, "bind")[recursion[value]] = True
-    else:
-        raise ValueError(f"unexpected key '{key}' in '{field}'")
-
-
-def _take_volume(mount: dict[str, Any], key: str, value: str, field: str) -> None:
-    name, _, setting = value.partition("=")
-    if key == "volume-subpath":
-        _section(mount, "volume")["Subpath"] = value
-    elif key == "volume-nocopy":
-        _section(mount, "volume")["NoCopy"] = _boolean(key, value)
-    elif key == "volume-label":
-        labels = _section(mount, "volume")["Labels"]
-        if name:
-            labels[name] = setting
+        if _RECURSION[value]:
+            _section(mount, "bind")[_RECURSION[value]] = True
     elif key == "volume-driver":
         _section(mount, "volume")["DriverConfig"]["Name"] = value
-    elif key == "volume-opt":
-        settings = _section(mount, "volume")["DriverConfig"].setdefault("Options", {})
+    elif key in ("volume-label", "volume-opt"):
+        section = _section(mount, "volume")
+        pairs = section["Labels"] if key == "volume-label" else section["DriverConfig"].setdefault("Options", {})
         if name:
-            settings[name] = setting
+            pairs[name] = setting
     else:
         raise ValueError(f"unexpected key '{key}' in '{field}'")
-
-
-def _boolean(key: str, value: str) -> bool:
-    try:
-        return values.parse_bool(value)
-    except ValueError:
-        raise ValueError(f"invalid value for {key}: {value}") from None
 
 
 def _check(mount: dict[str, Any]) -> None:

@@ -51,19 +51,15 @@ def _is_long(text: str) -> bool:
     return re.search(r"\w=\w", text, re.ASCII) is not None
 
 
+_TEXTS = {"name": "target", "ip": "ipv4", "ip6": "ipv6", "mac-address": "mac"}
+_LISTS = {"alias": "aliases", "link-local-ip": "link_local"}
+
+
 def _take(attachment: Attachment, key: str, value: str) -> None:
-    if key == "name":
-        attachment.target = value
-    elif key == "alias":
-        attachment.aliases.append(value)
-    elif key == "ip":
-        attachment.ipv4 = value
-    elif key == "ip6":
-        attachment.ipv6 = value
-    elif key == "mac-address":
-        attachment.mac = value
-    elif key == "link-local-ip":
-        attachment.link_local.append(value)
+    if key in _TEXTS:
+        setattr(attachment, _TEXTS[key], value)
+    elif key in _LISTS:
+        getattr(attachment, _LISTS[key]).append(value)
     elif key == "driver-opt":
         name, equals, setting = value.partition("=")
         if not equals or not name:
@@ -97,13 +93,8 @@ def endpoint(attachment: Attachment) -> dict[str, Any]:
         "MacAddress": attachment.mac,
         "DriverOpts": attachment.driver_options or None,
         "GwPriority": attachment.gateway_priority,
-        "NetworkID": "",
-        "EndpointID": "",
-        "Gateway": "",
-        "IPAddress": "",
+        **dict.fromkeys(("NetworkID", "EndpointID", "Gateway", "IPAddress", "IPv6Gateway", "GlobalIPv6Address"), ""),
         "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
         "GlobalIPv6PrefixLen": 0,
         "DNSNames": None,
     }

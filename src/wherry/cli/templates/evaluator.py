@@ -21,25 +21,21 @@ if TYPE_CHECKING:
 _TYPES = {"s": (str, "string"), "i": (int, "int")}
 
 
-class _Leave(Exception):
-    """{{break}} and {{continue}}; the text says which."""
-
-
 class Template:
     """A parsed template."""
 
     def __init__(self, name: str, text: str) -> None:
         self.name, self.text = name, text
         try:
-            self.trees = Parser(name, text, FUNCTIONS).trees
+            self.body = Parser(name, text, FUNCTIONS).body
         except RecursionError:
             raise TemplateError(f"template: {name}: nested too deep") from None
 
     def execute(self, data: Value, functions: dict[str, Function] = FUNCTIONS) -> str:
         """The output for a value. Raises TemplateError; what was written until then is in its `output`."""
-        run = _Run(self, functions)
+        run = _Run(self, functions, data)
         try:
-            run.tree(self.name, data)
+            run.walk(data, self.body)
         except TemplateError as error:
             error.output = "".join(run.output)
             raise
@@ -56,26 +52,19 @@ def parse(text: str, name: str = "") -> Template:
 class _Run:
     """One execution: the variables and the output."""
 
-    def __init__(self, template: Template, functions: dict[str, Function]) -> None:
+    def __init__(self, template: Template, functions: dict[str, Function], data: Value) -> None:
         self.template, self.functions = template, functions
-        self.name = template.name
-        self.variables: list[tuple[str, Value]] = []
+        self.variables: list[tuple[str, Value]] = [("$", data)]
         self.output: list[str] = []
 
     def error(self, node: Node, message: str) -> TemplateError:
         before = self.template.text[: node.at]
         column = len(before[before.rfind("\n") + 1 :].encode("utf-8", "surrogateescape"))
-        where = f"{self.template.name}:{1 + before.count(chr(10))}:{column}"
-        return TemplateError(f"template: {where}: executing {quoted(self.name)} at <{node.text}>: {message}")
+        name = self.template.name
+        where = f"{name}:{1 + before.count(chr(10))}:{column}"
+        return TemplateError(f"template: {where}: executing {quoted(name)} at <{node.text}>: {message}")
 
     # Text and actions
-
-    def tree(self, name: str, data: Value) -> None:
-        """Runs one of the template's trees, with variables of its own."""
-        outer = self.name, self.variables
-        self.name, self.variables = name, [("$", data)]
-        self.walk(data, self.template.trees[name])
-        self.name, self.variables = outer
 
     def walk(self, dot: Value, body: Body) -> None:
         for node in body:
@@ -90,12 +79,6 @@ class _Run:
                     self.loop(dot, node)
                 case "if" | "with":
                     self.condition(dot, node)
-                case "template":
-                    if node.value not in self.template.trees:
-                        raise self.error(node, f"template {quoted(node.value)} not defined")
-                    self.tree(node.value, self.pipe(dot, node.parts[0]) if node.parts else ABSENT)
-                case _:
-                    raise _Leave(node.kind)
 
     def condition(self, dot: Value, node: Node) -> None:
         mark = len(self.variables)
@@ -114,20 +97,14 @@ class _Run:
         names, assigns = pipe.value
         mark = len(self.variables) - (0 if assigns else len(names))
         body, otherwise = node.value
-        try:
-            for index, element in items:
-                del self.variables[mark:]
-                for name, value in zip(names, (index, element)[-len(names) :], strict=False):
-                    self.set(name, value, assigns)
-                try:
-                    self.walk(element, body)
-                except _Leave as left:
-                    if str(left) == "break":
-                        break
-            if not items:
-                self.walk(dot, otherwise)
-        finally:
-            del self.variables[outer:]
+        for index, element in items:
+            del self.variables[mark:]
+            for name, value in zip(names, (index, element)[-len(names) :], strict=False):
+                self.set(name, value, assigns)
+            self.walk(element, body)
+        if not items:
+            self.walk(dot, otherwise)
+        del self.variables[outer:]
 
     def items(self, node: Node, value: Value) -> Iterable[tuple[Value, Value]]:
         if value is ABSENT or value is None:

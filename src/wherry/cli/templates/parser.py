@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Body = list["Node"]
 
 SPACES = " \t\r\n"
-KEYWORDS = frozenset(("block", "break", "continue", "define", "else", "end", "if", "range", "template", "with"))
+KEYWORDS = frozenset(("else", "end", "if", "range", "with"))
 _ENDS = ("|", ")", "}}")
 
 
@@ -23,7 +23,7 @@ class Node:
     By `kind`: text · pipe (`value`: the variables that it declares, and whether it only assigns; `parts`: commands) ·
     command (`parts`: operands) · constant · dot · nil · function (`value`: its name) · field, variable and chain
     (`value`: names; `parts` of a chain: what is in its parentheses) · if, with and range (`parts`: pipe; `value`: body
-    and otherwise) · template (`value`: its name; `parts`: pipe) · break · continue.
+    and otherwise).
     """
 
     __slots__ = ("at", "kind", "parts", "text", "value")
@@ -146,7 +146,7 @@ def _is_word(char: str) -> bool:
 
 
 class Parser(_Lexer):
-    """`trees`: the template's own, under its name, and those that it defines."""
+    """`body` is the tree."""
 
     def __init__(self, name: str, text: str, functions: Container[str]) -> None:
         """Raises TemplateError."""
@@ -154,12 +154,9 @@ class Parser(_Lexer):
         self._functions = functions
         self._next = 0
         self._variables = ["$"]
-        self._loops = 0
-        self.trees: dict[str, Body] = {}
-        body, end = self._body()
+        self.body, end = self._body()
         if end:
             raise self.error(f"unexpected {{{{{end}}}}}", self._peek().at)
-        self.trees[name] = body
 
     def _peek(self) -> Token:
         return self.tokens[min(self._next, len(self.tokens) - 1)]
@@ -206,47 +203,13 @@ class Parser(_Lexer):
                 return body, "end"
             if word.text == "else":
                 return body, "else"
-            if word.text != "define":
-                body.append(self._action_of(word))
-            else:
-                name = self._name("define clause")
-                self._expect("}}", "define clause")
-                self._define(name)
+            body.append(self._branch(word))
         return body, ""
-
-    def _action_of(self, word: Token) -> Node:
-        if word.text in ("if", "with", "range"):
-            return self._branch(word)
-        if word.text in ("break", "continue"):
-            self._expect("}}", f"{{{{{word.text}}}}}")
-            if not self._loops:
-                raise self.error(f"{{{{{word.text}}}}} outside {{{{range}}}}", word.at)
-            return Node(word.text, word.at, f"{{{{{word.text}}}}}")
-        name = self._name(f"{word.text} clause")
-        pipe = [] if word.text == "template" and self._takes("}}") else [self._pipe(f"{word.text} clause", "}}")]
-        if word.text == "block":
-            self._define(name)
-        return Node("template", word.at, f"{{{{template {quoted(name)}}}}}", name, pipe)
-
-    def _name(self, context: str) -> str:
-        return self._unquoted(self._expect("string", context))
-
-    def _define(self, name: str) -> None:
-        """A body of its own: it sees no variables but $, and no range around it."""
-        outer = self._variables, self._loops
-        self._variables, self._loops = ["$"], 0
-        body, end = self._body()
-        if end != "end":
-            raise self.error(f"unexpected {(end and f'{{{{{end}}}}}') or 'EOF'}", self._peek().at)
-        self._variables, self._loops = outer
-        self.trees[name] = body
 
     def _branch(self, word: Token) -> Node:
         known = len(self._variables)
         pipe = self._pipe(word.text, "}}")
-        self._loops += word.text == "range"
         body, end = self._body()
-        self._loops -= word.text == "range"
         otherwise: Body = []
         if end == "else":
             following = self._peek()

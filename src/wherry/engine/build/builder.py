@@ -97,7 +97,7 @@ class Builder:
                 containers=self._containers,
                 cache_mounts=self._cache_mounts,
                 pull=functools.partial(self._pull, request.credentials),
-                tell=heard.tell,
+                heard=heard,
             )
             work = asyncio.create_task(solver.solve())
             self._works.add(work)

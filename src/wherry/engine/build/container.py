@@ -5,7 +5,7 @@ import codecs
 import os
 import shutil
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -30,8 +30,8 @@ _HOSTNAME = "wherry-build"
 _HEADER = 8  # bytes before each piece of a container's output
 _READ = 1 << 16
 
-Output = Callable[[int, str], None]
-"""Takes a stream's number (1 is standard output, 2 standard error) and text."""
+Output = Callable[[int, str], Awaitable[None]]
+"""Takes a stream's number (1 is standard output, 2 standard error) and text; the container waits for it."""
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -184,12 +184,12 @@ async def _forward(stream: socket.socket, output: Output) -> None:
             number = pending[at]
             text = decoders[number].decode(pending[at + _HEADER : end])
             if text:
-                output(number, text)
+                await output(number, text)
             at = end
         pending = pending[at:]
     for number, decoder in decoders.items():
         if rest := decoder.decode(b"", True):
-            output(number, rest)
+            await output(number, rest)
 
 
 async def _end(monitor: Monitor) -> None:

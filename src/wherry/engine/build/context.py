@@ -53,7 +53,7 @@ async def fetch(workspace: Workspace, address: str, dockerfile: str) -> Context:
 
 
 def on_this_machine(directory: str, dockerfile: str, text: bytes | None, ignore: bytes | None) -> Context:
-    """A directory that is read where it lies. ``text`` and ``ignore`` are a Dockerfile and a .dockerignore from elsewhere."""
+    """A directory that is read where it lies. ``text`` is a Dockerfile from elsewhere, ``ignore`` what is beside it."""
     return _open(directory, dockerfile, filtered=False, text=text, ignore=ignore)
 
 

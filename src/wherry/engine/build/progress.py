@@ -70,6 +70,8 @@ class Built(msgspec.Struct, tag="built"):
     names: list[str]
 
 
+_UNHEARD = 64  # events, a piece of output being 64 KiB at most
+
 Event = Planned | Begun | Running | Printed | Pulled | Done | Failed | Warned | Built
 Tell = Callable[[Event], None]
 
@@ -79,15 +81,24 @@ class Progress:
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._taken = asyncio.Event()
 
     def tell(self, event: Event) -> None:
         self._queue.put_nowait(event)
+
+    async def tell_when_heard(self, event: Event) -> None:
+        """The same for what there may be any amount of: it waits while too much has not been heard yet."""
+        self.tell(event)
+        while self._queue.qsize() > _UNHEARD:
+            self._taken.clear()
+            await self._taken.wait()
 
     async def follow(self, work: "asyncio.Task[str]") -> AsyncGenerator[Event, None]:
         """Raises what the work raised. Ends the work when nobody follows any more."""
         work.add_done_callback(lambda _: self._queue.put_nowait(None))
         try:
             while (event := await self._queue.get()) is not None:
+                self._taken.set()
                 yield event
             await work
         finally:

@@ -11,7 +11,7 @@ from wherry.engine.build import created_by, progress
 from wherry.engine.build.container import Command, Containers
 from wherry.engine.build.errors import StepFailed
 from wherry.engine.build.keys import step_inputs
-from wherry.engine.build.progress import Tell
+from wherry.engine.build.progress import Progress
 from wherry.engine.build.request import BuildRequest
 from wherry.engine.build.run_mounts import USUAL_PLACES, RunMounts, target_of
 from wherry.engine.build.sources import Origin, Sources
@@ -33,7 +33,7 @@ class Runs:
         containers: Containers,
         mounts: RunMounts,
         sources: Sources,
-        tell: Tell,
+        heard: Progress,
         epoch: int | None,
     ) -> None:
         self._request = request
@@ -41,7 +41,7 @@ class Runs:
         self._containers = containers
         self._mounts = mounts
         self._sources = sources
-        self._tell = tell
+        self._heard = heard
         self._epoch = epoch
 
     async def plan(self, walker: Walker, run: ins.Run, origin_of: Callable[[str], Awaitable[Origin]]) -> Plan:
@@ -71,6 +71,7 @@ class Runs:
             above=sorted(walker.arguments.above),
             directory=command.directory,
             user=command.user,
+            architecture=command.architecture,
             network=run.network,
             security=run.security,
             hosts=command.extra_hosts,
@@ -104,13 +105,13 @@ class Runs:
             if mounted.environment:
                 command = command.with_environment(mounted.environment)
             root = self._workspace.mounts(tree, draft, (*USUAL_PLACES, *mounted.places))
-            self._tell(progress.Running(step, container_id))
+            self._heard.tell(progress.Running(step, container_id))
             code = await self._containers.run(
                 container_id,
                 command,
                 root,
                 mounted.mounts,
-                lambda stream, text: self._tell(progress.Printed(step, stream, text)),
+                lambda stream, text: self._heard.tell_when_heard(progress.Printed(step, stream, text)),
             )
         if code:
             shown = " ".join(command.words)

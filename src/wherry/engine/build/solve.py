@@ -23,7 +23,7 @@ from wherry.engine.build.container import Containers
 from wherry.engine.build.context import Context
 from wherry.engine.build.copy import Copies
 from wherry.engine.build.errors import at
-from wherry.engine.build.progress import Tell
+from wherry.engine.build.progress import Progress
 from wherry.engine.build.request import BuildRequest
 from wherry.engine.build.run import Runs
 from wherry.engine.build.run_mounts import RunMounts
@@ -31,7 +31,7 @@ from wherry.engine.build.sources import Origin, Sources
 from wherry.engine.build.stage import Outcome, Plan, Walker
 from wherry.engine.system import ARCHITECTURES
 from wherry.model.config import ContainerConfig
-from wherry.model.errors import EngineError, InvalidParameter, NotFound
+from wherry.model.errors import EngineError, NotFound
 from wherry.storage.build_cache import Record
 from wherry.storage.drafts import Tree, Workspace, top_of
 from wherry.storage.images import Image
@@ -57,14 +57,15 @@ class Solver:
         containers: Containers,
         cache_mounts: CacheMounts,
         pull: Pull,
-        tell: Tell,
+        heard: Progress,
     ) -> None:
         self._request = request
         self._context = context
         self._workspace = workspace
         self._store = store
         self._pull = pull
-        self._tell = tell
+        self._heard = heard
+        self._tell = heard.tell
         self._epoch = _epoch(request.arguments)
         self._images: dict[tuple[str, str], asyncio.Future[Image]] = {}
         self._walks: dict[int, asyncio.Task[Outcome]] = {}
@@ -96,7 +97,8 @@ class Solver:
         if self._graph.unused:
             names = " ".join(self._graph.unused)
             self._tell(progress.Warned(f"One or more build-args [{names}] were not consumed"))
-        self._import_caches()
+        for name in self._request.cache_from:
+            await self._import_cache(name)
         self._tell(progress.Planned(self._count()))
         try:
             outcome = await self._walk_all()
@@ -204,7 +206,7 @@ class Solver:
         if not isinstance(instruction, ins.Run):
             return await self._copies.plan(walker, instruction, origin_of)
         mounts = RunMounts(self._workspace, self._cache_mounts, self._request.given, self._store.files, origin_of)
-        runs = Runs(self._request, self._workspace, self._containers, mounts, self._sources, self._tell, self._epoch)
+        runs = Runs(self._request, self._workspace, self._containers, mounts, self._sources, self._heard, self._epoch)
         return await runs.plan(walker, instruction, origin_of)
 
     async def _origin(self, stage: Stage, name: str, step: int) -> Origin:
@@ -234,23 +236,26 @@ class Solver:
 
     async def _find_image(self, source: Source, platform: Platform | None, step: int) -> Image:
         wanted = str(platform or (self._target_platform if self._request.platform else ""))
-        if not self._request.pull:
-            try:
-                image = self._store.images.get(source.image)
-            except NotFound:
-                pass
-            else:
-                if not wanted or _is_for(image, Platform.parse(wanted)):
-                    return image
         try:
-            async for message in self._pull(source.image, wanted):
-                self._tell(progress.Pulled(step, message))
-                if "error" in message:
-                    raise EngineError(str(message["error"]))
+            return await self._here_or_pulled(source.image, wanted, step)
         except EngineError as error:
             hint = self._graph.near(source.image)
             raise (type(error)(f"{error.message}{hint}") if hint else error) from None
-        return self._store.images.get(source.image)
+
+    async def _here_or_pulled(self, name: str, platform: str, step: int) -> Image:
+        if not self._request.pull:
+            try:
+                image = self._store.images.get(name)
+            except NotFound:
+                pass
+            else:
+                if not platform or _is_for(image, Platform.parse(platform)):
+                    return image
+        async for message in self._pull(name, platform):
+            self._tell(progress.Pulled(step, message))
+            if "error" in message:
+                raise EngineError(str(message["error"]))
+        return self._store.images.get(name)
 
     # --- the cache
 
@@ -263,19 +268,24 @@ class Solver:
         said = (found.description, clock.rfc3339(found.created))
         return found if key in self._imported or said in self._steps_of_images else None
 
-    def _import_caches(self) -> None:
-        """What images brought along for --cache-from; those that are not here are as if not named."""
-        for name in self._request.cache_from:
-            try:
+    async def _import_cache(self, name: str) -> None:
+        """What an image brings along for --cache-from. It is pulled when it is not here, but for the classic builder,
+        and passed over when that cannot be."""
+        try:
+            if self._request.only_cache_from:
                 image = self._store.images.get(name)
-            except (NotFound, InvalidParameter):
-                continue
-            self._steps_of_images |= {(entry.created_by, entry.created or "") for entry in image.config.history}
-            document = msgspec.json.decode(self._store.images.raw(image.id))
-            inline = document.get(result.INLINE_CACHE)
-            if isinstance(inline, dict):
-                self._imported |= set(inline)
-                self._take_inline(inline, image)
+            else:
+                image = await self._here_or_pulled(name, "", 0)
+        except EngineError as error:
+            if not self._request.only_cache_from:
+                self._tell(progress.Warned(f"no cache from {name}: {error.message}"))
+            return
+        self._steps_of_images |= {(entry.created_by, entry.created or "") for entry in image.config.history}
+        document = msgspec.json.decode(self._store.images.raw(image.id))
+        inline = document.get(result.INLINE_CACHE)
+        if isinstance(inline, dict):
+            self._imported |= set(inline)
+            self._take_inline(inline, image)
 
     def _take_inline(self, inline: Mapping[str, Any], image: Image) -> None:
         own = {layer.chain_id: layer.parent for layer in self._store.images.layers(image)}

@@ -5,35 +5,24 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support.engine import Engine
-from tests.support.outside import Outside, outside
+from tests.support.outside import Outside
 from tests.support.talking import address_of, connect, execute, free_port, inspect, listen, reach, wait_for_listener
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[Outside]:
-    with outside() as made:
-        yield made
-
-
 @pytest.fixture
-def net(engine: Engine, busybox: str) -> Iterator[str]:
+def net(engine: Engine, busybox: str) -> str:
     engine.docker("network", "create", "net", check=True)
-    yield "net"
-    engine.remove_containers()
-    engine.docker("network", "rm", "net")
+    return "net"
 
 
 @pytest.fixture
-def other(engine: Engine, busybox: str) -> Iterator[str]:
+def other(engine: Engine, busybox: str) -> str:
     engine.docker("network", "create", "other", check=True)
-    yield "other"
-    engine.remove_containers()
-    engine.docker("network", "rm", "other")
+    return "other"
 
 
 def box(engine: Engine, name: str, *arguments: str) -> str:
@@ -187,89 +176,73 @@ def test_from_the_default_network_to_one_with_names(engine: Engine, net: str) ->
 def test_static_addresses(engine: Engine, busybox: str) -> None:
     engine.docker("network", "create", "--subnet", "10.231.0.0/24", "--gateway", "10.231.0.254", "--ip-range",
                   "10.231.0.128/25", "--aux-address", "router=10.231.0.129", "fixed", check=True)  # fmt: skip
-    try:
-        box(engine, "asked", "--network", "fixed", "--ip", "10.231.0.7")
-        box(engine, "given", "--network", "fixed")
-        assert address_of(engine, "asked", "fixed") == "10.231.0.7"
-        given = ipaddress.ip_address(address_of(engine, "given", "fixed"))
-        assert given in ipaddress.ip_network("10.231.0.128/25")
-        assert str(given) != "10.231.0.129"
-        assert "default via 10.231.0.254" in execute(engine, "given", "ip", "route")
-        taken = engine.docker("run", "--rm", "--network", "fixed", "--ip", "10.231.0.7", busybox, "true")
-        assert "Address already in use" in taken.stderr
-        outside = engine.docker("run", "--rm", "--network", "fixed", "--ip", "10.232.0.7", busybox, "true")
-        assert "no configured subnet contains IP address 10.232.0.7" in outside.stderr
-        clash = engine.docker("network", "create", "--subnet", "10.231.0.0/16", "clash")
-        assert "Pool overlaps with other one on this address space" in clash.stderr
-    finally:
-        engine.remove_containers()
-        engine.docker("network", "rm", "fixed", check=True)
+    box(engine, "asked", "--network", "fixed", "--ip", "10.231.0.7")
+    box(engine, "given", "--network", "fixed")
+    assert address_of(engine, "asked", "fixed") == "10.231.0.7"
+    given = ipaddress.ip_address(address_of(engine, "given", "fixed"))
+    assert given in ipaddress.ip_network("10.231.0.128/25")
+    assert str(given) != "10.231.0.129"
+    assert "default via 10.231.0.254" in execute(engine, "given", "ip", "route")
+    taken = engine.docker("run", "--rm", "--network", "fixed", "--ip", "10.231.0.7", busybox, "true")
+    assert "Address already in use" in taken.stderr
+    outside = engine.docker("run", "--rm", "--network", "fixed", "--ip", "10.232.0.7", busybox, "true")
+    assert "no configured subnet contains IP address 10.232.0.7" in outside.stderr
+    clash = engine.docker("network", "create", "--subnet", "10.231.0.0/16", "clash")
+    assert "Pool overlaps with other one on this address space" in clash.stderr
 
 
 def test_an_internal_network_has_no_way_out(engine: Engine, busybox: str, world: Outside) -> None:
     engine.docker("network", "create", "--internal", "inside", check=True)
-    try:
-        listen(engine, "server", "--network", "inside")
-        box(engine, "client", "--network", "inside")
-        assert reach(engine, "client", "server") == "server"
-        assert "default" not in execute(engine, "client", "ip", "route")
-        gateway = engine.request("GET", "/networks/inside").body["IPAM"]["Config"][0]["Gateway"]
-        route = ("ip", "route", "add", "default", "via", gateway)
-        engine.docker("exec", "--privileged", "client", *route, check=True)
-        assert reach(engine, "client", world.address, world.serve()) == ""
-    finally:
-        engine.remove_containers()
-        engine.docker("network", "rm", "inside", check=True)
+    listen(engine, "server", "--network", "inside")
+    box(engine, "client", "--network", "inside")
+    assert reach(engine, "client", "server") == "server"
+    assert "default" not in execute(engine, "client", "ip", "route")
+    pool = engine.request("GET", "/networks/inside").body["IPAM"]["Config"][0]
+    route = ("ip", "route", "add", "default", "via", pool["Gateway"])
+    engine.docker("exec", "--privileged", "client", *route, check=True)
+    world.run("ip", "route", "add", pool["Subnet"], "via", world.host)  # answers would find their way
+    assert reach(engine, "client", world.address, world.serve()) == ""
+    port = free_port()
+    listen(engine, "published", "-p", f"{port}:80")
+    assert reach(engine, "client", world.host, port) == ""
 
 
 def test_without_communication_only_links_are_reached(engine: Engine, busybox: str) -> None:
     engine.docker("network", "create", "-o", "com.docker.network.bridge.enable_icc=false", "quiet", check=True)
-    try:
-        port = free_port()
-        listen(engine, "server", "--network", "quiet", "-p", f"{port}:80")
-        box(engine, "client", "--network", "quiet")
-        assert reach(engine, "client", address_of(engine, "server", "quiet")) == ""
-        assert connect("127.0.0.1", port) == "server"
-    finally:
-        engine.remove_containers()
-        engine.docker("network", "rm", "quiet", check=True)
+    port = free_port()
+    listen(engine, "server", "--network", "quiet", "-p", f"{port}:80")
+    box(engine, "client", "--network", "quiet")
+    assert reach(engine, "client", address_of(engine, "server", "quiet")) == ""
+    assert connect("127.0.0.1", port) == "server"
 
 
 def test_ipv6(engine: Engine, busybox: str) -> None:
     engine.docker("network", "create", "--ipv6", "--subnet", "fd00:231::/64", "six", check=True)
-    try:
-        port = free_port()
-        server = ("nc", "-ll", "-p", "80", "-e", "/bin/echo", "-n", "server")
-        engine.docker("run", "-d", "--name", "server", "--network", "six", "--ip6", "fd00:231::99", "-p", f"{port}:80",
-                      busybox, *server, check=True)  # fmt: skip
-        wait_for_listener(engine, "server", 80)
-        box(engine, "client", "--network", "six")
-        address = address_of(engine, "server", "six", "GlobalIPv6Address")
-        assert address == "fd00:231::99"
-        assert look_up(engine, "client", "server") == [address_of(engine, "server", "six"), address]
-        assert "1 packets received" in execute(engine, "client", "ping", "-6", "-c", "1", "-W", "2", "server")
-        assert connect("::1", port) == "server"
-        assert connect(address, 80) == "server"
-        assert connect("127.0.0.1", port) == "server"
-    finally:
-        engine.remove_containers()
-        engine.docker("network", "rm", "six", check=True)
+    port = free_port()
+    server = ("nc", "-ll", "-p", "80", "-e", "/bin/echo", "-n", "server")
+    engine.docker("run", "-d", "--name", "server", "--network", "six", "--ip6", "fd00:231::99", "-p", f"{port}:80",
+                  busybox, *server, check=True)  # fmt: skip
+    wait_for_listener(engine, "server", 80)
+    box(engine, "client", "--network", "six")
+    address = address_of(engine, "server", "six", "GlobalIPv6Address")
+    assert address == "fd00:231::99"
+    assert look_up(engine, "client", "server") == [address_of(engine, "server", "six"), address]
+    assert "1 packets received" in execute(engine, "client", "ping", "-6", "-c", "1", "-W", "2", "server")
+    assert connect("::1", port) == "server"
+    assert connect(address, 80) == "server"
+    assert connect("127.0.0.1", port) == "server"
 
 
 @pytest.mark.parametrize("has_parent", [True, False])
 def test_macvlan(engine: Engine, busybox: str, world: Outside, has_parent: bool) -> None:
     parent = ("-o", f"parent={world.port}") if has_parent else ("--internal",)
     engine.docker("network", "create", "-d", "macvlan", *parent, "--subnet", "10.233.0.0/24", "lan", check=True)
-    try:
-        listen(engine, "server", "--network", "lan")
-        box(engine, "client", "--network", "lan")
-        assert reach(engine, "client", "server") == "server"
-        if has_parent:  # on the same cable as the outside, with no host in between
-            world.run("ip", "address", "add", "10.233.0.200/24", "dev", "eth0")
-            assert world.connect(address_of(engine, "server", "lan"), 80) == "server"
-    finally:
-        engine.remove_containers()
-        engine.docker("network", "rm", "lan", check=True)
+    listen(engine, "server", "--network", "lan")
+    box(engine, "client", "--network", "lan")
+    assert reach(engine, "client", "server") == "server"
+    if has_parent:  # on the same cable as the outside, with no host in between
+        world.run("ip", "address", "add", "10.233.0.200/24", "dev", "eth0")
+        assert world.connect(address_of(engine, "server", "lan"), 80) == "server"
 
 
 def test_networks_are_listed_inspected_and_removed(engine: Engine, net: str) -> None:
@@ -303,14 +276,10 @@ def test_events(engine: Engine, net: str) -> None:
 
 def test_the_wherry_command(engine: Engine, busybox: str) -> None:
     created = engine.wherry("network", "create", "--subnet", "10.234.0.0/24", "--label", "a=b", "mine", check=True)
-    try:
-        assert len(created.stdout.strip()) == 64
-        assert "mine" in engine.wherry("network", "ls", check=True).stdout
-        box(engine, "plain")
-        engine.wherry("network", "connect", "--ip", "10.234.0.9", "mine", "plain", check=True)
-        assert address_of(engine, "plain", "mine") == "10.234.0.9"
-        engine.wherry("network", "disconnect", "mine", "plain", check=True)
-        assert json.loads(engine.wherry("network", "inspect", "mine", check=True).stdout)[0]["Labels"] == {"a": "b"}
-    finally:
-        engine.remove_containers()
-        engine.wherry("network", "rm", "mine", check=True)
+    assert len(created.stdout.strip()) == 64
+    assert "mine" in engine.wherry("network", "ls", check=True).stdout
+    box(engine, "plain")
+    engine.wherry("network", "connect", "--ip", "10.234.0.9", "mine", "plain", check=True)
+    assert address_of(engine, "plain", "mine") == "10.234.0.9"
+    engine.wherry("network", "disconnect", "mine", "plain", check=True)
+    assert json.loads(engine.wherry("network", "inspect", "mine", check=True).stdout)[0]["Labels"] == {"a": "b"}

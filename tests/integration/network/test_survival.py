@@ -18,12 +18,13 @@ PATIENCE = 5.0
 
 @pytest.fixture(autouse=True)
 def _own_network() -> Iterator[None]:
+    """One for each test: they leave other firewalls behind."""
     with own_network():
         yield
 
 
 @pytest.fixture
-def world() -> Iterator[Outside]:
+def world(_own_network: None) -> Iterator[Outside]:
     with outside() as made:
         yield made
 

@@ -1,12 +1,10 @@
 """Options of networks, on a host of the tests' own: how they are reached from outside, and what they are made of."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.support.engine import CACHE, Engine
-from tests.support.networks import instance, own_network
-from tests.support.outside import Outside, outside
+from tests.support.networks import instance
+from tests.support.outside import Outside
 from tests.support.talking import address_of, connect, execute, free_port, inspect, listen, reach
 from wherry.linux import rtnetlink
 from wherry.linux.nftables import Nftables
@@ -22,31 +20,9 @@ print(pinging.recv(100)[20])  # 0 is an answer
 """
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[Outside]:
-    """Also the host's: it lasts as long as the module."""
-    with own_network(), outside() as made:
-        made.run("ip", "route", "add", SUBNET, "via", made.host)
-        yield made
-
-
-@pytest.fixture(scope="module")
-def apart(world: Outside, _images: None) -> Iterator[Engine]:
-    engine = Engine()
-    try:
-        engine.start()
-        engine.load(CACHE / "busybox.image.tar")
-        yield engine
-        engine.stop()
-    finally:
-        engine.discard()
-
-
-@pytest.fixture
-def engine(apart: Engine) -> Iterator[Engine]:
-    yield apart
-    apart.remove_containers()
-    apart.docker("network", "prune", "-f", check=True)
+@pytest.fixture(scope="module", autouse=True)
+def _route(world: Outside) -> None:
+    world.run("ip", "route", "add", SUBNET, "via", world.host)
 
 
 def make(engine: Engine, *arguments: str, **options: str) -> str:
@@ -154,7 +130,7 @@ def test_options_that_cannot_be(engine: Engine, option: str, complaint: str) -> 
     assert complaint in refused.stderr
 
 
-def test_without_the_firewall_the_engine_forwards(apart: Engine, world: Outside, _images: None) -> None:
+def test_without_the_firewall_the_engine_forwards(world: Outside, _images: None) -> None:
     """As on a kernel without nftables."""
     engine, port = Engine(["--iptables=false"]), free_port()
     try:

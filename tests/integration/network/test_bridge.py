@@ -2,12 +2,11 @@
 
 import ipaddress
 import socket
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support.engine import Engine
-from tests.support.outside import Outside, outside
+from tests.support.outside import Outside
 from tests.support.talking import (
     address_of,
     connect,
@@ -20,12 +19,6 @@ from tests.support.talking import (
     wait_for_listener,
 )
 from wherry.linux.rtnetlink import Route
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[Outside]:
-    with outside() as made:
-        yield made
 
 
 @pytest.fixture

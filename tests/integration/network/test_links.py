@@ -1,40 +1,23 @@
 """Links between containers on the default network, with an engine that keeps these apart otherwise (--icc=false)."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.engine import CACHE, Engine
-from tests.support.networks import own_network
+from tests.support.engine import Engine
 from tests.support.talking import address_of, connect, execute, free_port, inspect, listen, reach
 
-
+DAEMON_FLAGS = ["--icc=false"]
 _BRIDGE_NETFILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
-@pytest.fixture(scope="module", params=["0", "1"], ids=["bridged", "bridged past iptables"])
-def quiet(request: pytest.FixtureRequest, _images: None) -> Iterator[Engine]:
+@pytest.fixture(params=["0", "1"], ids=["bridged", "bridged past iptables"], autouse=True)
+def _how_bridged(request: pytest.FixtureRequest) -> None:
     """What is bridged is shown to the rules for what is routed as well, or it is not: that is the host's choice."""
-    with own_network():
-        if _BRIDGE_NETFILTER.exists():
-            _BRIDGE_NETFILTER.write_text(request.param)
-        elif request.param == "1":
-            pytest.skip("no br_netfilter")
-        engine = Engine(["--icc=false"])
-        try:
-            engine.start()
-            engine.load(CACHE / "busybox.image.tar")
-            yield engine
-            engine.stop()
-        finally:
-            engine.discard()
-
-
-@pytest.fixture
-def engine(quiet: Engine) -> Iterator[Engine]:
-    yield quiet
-    quiet.remove_containers()
+    if _BRIDGE_NETFILTER.exists():
+        _BRIDGE_NETFILTER.write_text(request.param)
+    elif request.param == "1":
+        pytest.skip("no br_netfilter")
 
 
 def serve(engine: Engine, name: str, *arguments: str) -> None:
