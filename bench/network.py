@@ -237,8 +237,8 @@ def measure(engines: list[Engine], many: int, starts: int, rounds: int) -> dict[
         ports = ["-p", f"20000-{19999 + many}:1000-{999 + many}"]
         engines[0].docker("run", "-d", *ports, "busybox", "sleep", "100000")
         for kind in _KINDS[1:]:
-            way = ways[engines[0].name]["outside to port"]
-            value = min(connect(kind, *way) for _ in range(rounds))
+            place = ways[engines[0].name]["outside to port"]
+            value = min(connect(kind, *place) for _ in range(rounds))
             found[f"{kind}: beside {many} ports more"] = {engines[0].name: value}
     return found
 

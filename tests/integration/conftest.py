@@ -1,12 +1,14 @@
 """What several files of these tests need of registries."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import registry as registries
-from tests.support.engine import CACHE
+from tests.support.engine import CACHE, Engine
+from tests.support.faults import ScriptedRegistry
 from tests.support.registry import Registry, tar_of
 
 
@@ -29,3 +31,31 @@ def busybox_tar(_images: None) -> bytes:
     """A layer with a shell, cat and uname."""
     content = (CACHE / "busybox").read_bytes()
     return tar_of({"bin/busybox": content, "bin/sh": content, "bin/cat": content, "bin/uname": content})
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedRegistry]:
+    server = ScriptedRegistry()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def _own() -> Iterator[Engine]:
+    if os.geteuid() != 0:
+        pytest.skip("layers need root")
+    found = Engine()
+    try:
+        found.start()
+        yield found
+        found.stop()
+    finally:
+        found.discard()
+
+
+@pytest.fixture
+def clean(_own: Engine) -> Engine:
+    """An engine without images."""
+    for image in _own.request("GET", "/v1.51/images/json?all=1").body:
+        _own.request("DELETE", f"/v1.51/images/{image['Id']}?force=1")
+    return _own

@@ -44,6 +44,11 @@ def test_run_leaves_nothing_of_what_was_mounted(build: Builder) -> None:
     assert sorted(build.files()) == ["bin", "bin/sh", "dev", "proc", "sys", "x"]  # the three as Docker leaves them
 
 
+def test_the_machines_name_is_in_no_image(build: Builder) -> None:
+    build("FROM busybox\nRUN uname -n > /own\nRUN --network=host uname -n > /host; echo $HOSTNAME >> /host\n")
+    assert build.shows("cat", "/own", "/host") == "wherry-build\n" * 3
+
+
 def test_a_step_that_changes_nothing_makes_no_layer(build: Builder) -> None:
     build("FROM busybox\nRUN true\nWORKDIR /tmp\n")
     assert len(build.image()["RootFS"]["Layers"]) == 1
@@ -73,6 +78,24 @@ def test_bind_mounts(build: Builder) -> None:
     assert build.shows("cat", "/1", "/3", "/4") == "context\ntool\nroot:x:0:0:root:/root:/bin/sh\n"
     assert "x\n" in build.shows("cat", "/2")
     assert not (build.context / "x").exists()
+
+
+def test_what_mounts_can_say(build: Builder) -> None:
+    own = f"id=seeded-{os.getpid()}"
+    build(
+        "FROM busybox AS seed\nRUN mkdir -p /seed/d && echo seeded > /seed/d/f && chown -R 7:8 /seed\nFROM busybox\n"
+        f"RUN --mount=type=cache,target=/c,from=seed,source=/seed,{own} cat /c/d/f > /1; stat -c '%u %g' /c/d >> /1\n"
+        f"RUN --mount=type=cache,target=/c,{own},readonly ! touch /c/x && cat /c/d/f > /2\n"
+        f"RUN --mount=type=cache,target=/c,{own}-new,uid=5,gid=6,mode=0711 stat -c '%a %u %g' /c > /3\n"
+        "RUN --mount=type=tmpfs,target=/t,size=4m df -m /t | tail -n1 > /4\n"
+        "WORKDIR /work\nRUN --mount=target=rel,source=src cat rel/a > /5\nRUN --mount=target=.,source=src cat a >> /5\n"
+        "RUN --mount=type=bind,from=seed,source=/seed,target=/s,rw echo lost > /s/d/f && cat /s/d/f > /6\n"
+        "RUN --mount=from=seed,source=/seed/d/f,target=/f cat /f >> /6\n",
+        {"src/a": "a\n"},
+    )
+    assert build.shows("cat", "/1", "/2", "/3", "/5", "/6") == "seeded\n7 8\nseeded\n711 5 6\na\na\nlost\nseeded\n"
+    assert build.shows("cat", "/4").split()[1] == "4"
+    assert build.files()["work"].isdir() and "work/rel" not in build.files()
 
 
 def test_secrets(build: Builder, tmp_path: Path) -> None:
@@ -142,6 +165,39 @@ def test_copy_flags_of_today(build: Builder) -> None:
     assert not {"excluded/b.md", "excluded/sub/deep.txt"} & names
     assert {"parents/src/sub/deep.txt", "parents/a.txt", "linked/a.txt"} <= names
     assert build.files()["symbolic"].mode == 0o644
+
+
+def test_names_of_every_kind(build: Builder) -> None:
+    build.write(
+        {"with space/f g": "", "src/a.txt": "", "src/b.md": "", "src/c.md": "", "src/dir/1.txt": "", ".hidden": ""}
+    )
+    (build.context / "src" / "dir" / "link").symlink_to("1.txt")
+    (build.context / "src" / "dirlink").symlink_to("dir")
+    build(
+        "FROM scratch\n"
+        'COPY ["with space/f g", "/json/to here/"]\n'
+        "COPY --parents src/**/*.txt /parents/\n"
+        "COPY --exclude=**/*.txt --exclude=!**/1.txt src /excluded/\n"
+        "COPY src/[a-b]* .hidden /matched/\n"
+        "COPY src/dir/link src/dirlink /followed/\n",
+    )
+    assert {name for name, member in build.files().items() if not member.isdir()} == {
+        "json/to here/f g", "parents/src/a.txt", "parents/src/dir/1.txt", "excluded/b.md", "excluded/c.md",
+        "excluded/dir/1.txt", "excluded/dir/link", "excluded/dirlink", "matched/a.txt", "matched/b.md",
+        "matched/.hidden", "followed/1.txt", "followed/link",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["", "gz", "bz2", "xz"])
+def test_add_of_archives(build: Builder, kind: str) -> None:
+    with tarfile.open(build.context / "archive", f"w:{kind}") as tar:  # type: ignore[call-overload]
+        info = tarfile.TarInfo("inside")
+        info.uid, info.mode = 12, 0o640
+        tar.addfile(info)
+    build("FROM scratch\nADD archive /unpacked/\nADD --unpack=false archive /kept/\nCOPY archive /copied\n")
+    files = build.files()
+    assert set(files) == {"unpacked", "unpacked/inside", "kept", "kept/archive", "copied"}
+    assert (files["unpacked/inside"].uid, files["unpacked/inside"].mode) == (12, 0o640)
 
 
 def test_copy_of_what_is_not_there(build: Builder) -> None:

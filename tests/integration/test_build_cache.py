@@ -55,9 +55,13 @@ def test_a_failed_build_can_be_taken_up(build: Builder) -> None:
 
 
 def test_prune_and_usage(build: Builder, engine: Engine) -> None:
+    engine.wherry("builder", "prune", "--all", "--force", check=True)
     build(f"FROM busybox\nRUN echo {time.time_ns()} > /only\n")
     usage = engine.request("GET", "/system/df").body["BuildCache"]
     assert any(record["Description"].startswith("RUN /bin/sh -c echo") and record["Shared"] for record in usage)
+    for wanted in ("type=exec.cachemount", "shared=false", "inuse=true", "id=nothing", "until=24h"):
+        engine.wherry("builder", "prune", "--all", "--force", "--filter", wanted, check=True)
+    assert usage == engine.request("GET", "/system/df").body["BuildCache"], "none of these means it"
     engine.wherry("rmi", "built", check=True)
     assert "Total reclaimed space" in engine.wherry("builder", "prune", "--all", "--force", check=True).stdout
     assert engine.request("GET", "/system/df").body["BuildCache"] == []

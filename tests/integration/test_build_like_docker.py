@@ -107,6 +107,11 @@ def test_every_instruction(case: Path, same: Callable[..., None], busybox: str) 
     )
 
 
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @pytest.mark.timeout(300)
 def test_add_from_urls(same: Callable[..., None], reference: DockerEngine, tmp_path: Path, busybox: str) -> None:
     served, context = tmp_path / "served", tmp_path / "context"
@@ -117,7 +122,7 @@ def test_add_from_urls(same: Callable[..., None], reference: DockerEngine, tmp_p
     with tarfile.open(served / "packed.tar.gz", "w:gz") as tar:
         tar.add(served / "file", "inside")
     dockerfile = context / "Dockerfile"
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(served))
+    handler = functools.partial(_Quiet, directory=str(served))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

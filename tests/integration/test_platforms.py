@@ -159,8 +159,9 @@ class TestDebian:
     @pytest.mark.usefixtures("_emulated")
     def test_a_build_for_arm64(self, debian: str, wherry: Run, tmp_path: Path) -> None:
         (tmp_path / "Dockerfile").write_text(f"FROM {debian}\nRUN uname -m >/made\nCMD cat /made\n")
-        wherry("build", "--platform", "linux/arm64", "-t", "emulated", str(tmp_path), check=True)
-        assert wherry("run", "--rm", "--platform", "linux/arm64", "emulated", check=True).stdout == "aarch64\n"
+        by_default = {"DOCKER_DEFAULT_PLATFORM": "linux/arm64"}
+        wherry("build", "-t", "emulated", str(tmp_path), env=by_default, check=True)
+        assert wherry("run", "--rm", "emulated", env=by_default, check=True).stdout == "aarch64\n"
         wherry("rmi", "emulated", debian, check=True)
 
 

@@ -75,11 +75,11 @@ class Outside:
     It knows no route to containers: what it answers has to have come from this host's address.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
         # Of this process alone, from the block for measurements (RFC 2544): others may be testing, too.
-        self.port = f"whout{os.getpid() % 1_000_000}"
-        self.host = f"198.18.{os.getpid() % 256}.1"
-        self.address = f"198.18.{os.getpid() % 256}.2"
+        self.port = f"whout{number}{os.getpid() % 1_000_000}"
+        self.host = f"198.{18 + number}.{os.getpid() % 256}.1"
+        self.address = f"198.{18 + number}.{os.getpid() % 256}.2"
         self._holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
         self._started: list[subprocess.Popen[str]] = []
         while os.readlink(f"/proc/{self._holder.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
@@ -159,8 +159,9 @@ class Outside:
 
 
 @contextlib.contextmanager
-def outside() -> Iterator[Outside]:
-    world = Outside()
+def outside(number: int = 0) -> Iterator[Outside]:
+    """``number`` is 1 for a second one at the same time."""
+    world = Outside(number)
     try:
         yield world
     finally:

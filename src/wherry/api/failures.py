@@ -14,7 +14,7 @@ def told(failure: Exception) -> str:
     if isinstance(failure, EngineError):
         return failure.message
     if _is_full(failure):
-        return f"no space left on device: {failure}"
+        return "no space left on device"
     log.error("this should not have happened", exc_info=failure)
     return f"internal error: {type(failure).__name__}: {failure}"
 

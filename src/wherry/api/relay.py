@@ -21,13 +21,32 @@ class Far(Protocol):
     def resume_reading(self) -> None: ...
 
 
-class NearEnd(asyncio.Protocol):
-    def __init__(self, far: Far) -> None:
-        self._far = far
+class Side(asyncio.Protocol):
+    """One of two that are joined; its transport may be gone already when the other one speaks of it."""
+
+    def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+
+    def pause_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+class NearEnd(Side):
+    def __init__(self, far: Far) -> None:
+        super().__init__()
+        self._far = far
 
     def data_received(self, data: bytes) -> None:
         self._far.send(data)
@@ -54,18 +73,6 @@ class NearEnd(asyncio.Protocol):
         """No more will be written."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write_eof()
-
-    def pause_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
 
     def abort(self) -> None:
         if self._transport is not None:

@@ -9,9 +9,9 @@ import msgspec
 from aiohttp import web
 
 import wherry
+from wherry.api import failures
 from wherry.api.request import Request
 from wherry.api.versions import CURRENT
-from wherry.model.errors import EngineError
 
 HEADERS = {
     "Api-Version": str(CURRENT),
@@ -107,7 +107,7 @@ async def _json_lines(items: AsyncIterator[Any], *, begun: bool) -> AsyncIterato
             yield _encode(item) + b"\r\n"
             begun = True
     except Exception as failure:
-        if not begun:
+        if not begun or isinstance(failure, ConnectionError):  # of a client that has gone
             raise
         message = failures.told(failure)
         yield _encode({"errorDetail": {"message": message}, "error": message}) + b"\r\n"

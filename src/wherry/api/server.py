@@ -7,7 +7,7 @@ import time
 
 from aiohttp import web
 
-from wherry.api import response
+from wherry.api import failures, response
 from wherry.api.connection import Connection, HttpServer
 from wherry.api.request import Request
 from wherry.api.routes import Match, find

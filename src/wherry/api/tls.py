@@ -15,7 +15,7 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
-from wherry.api.relay import NearEnd
+from wherry.api.relay import NearEnd, Side
 
 log = logging.getLogger("wherry.api")
 
@@ -23,16 +23,16 @@ _HANDSHAKE = 30.0  # seconds that a client gets for it
 _PIECE = 1 << 18  # bytes decrypted at a time
 
 
-class TlsRelay(asyncio.Protocol):
+class TlsRelay(Side):
     """The outer side: what comes from the client and goes to it. ``serve`` makes the protocol of a plain connection."""
 
     half_open = True
 
     def __init__(self, context: ssl.SSLContext, serve: Callable[[], asyncio.BaseProtocol]) -> None:
+        super().__init__()
         self._serve = serve
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._session = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._transport: asyncio.Transport | None = None
         self._inner: NearEnd | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -41,8 +41,8 @@ class TlsRelay(asyncio.Protocol):
         self._finished = False  # we have ended ours
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._timer = asyncio.get_running_loop().call_later(_HANDSHAKE, self._transport.abort)
+        super().connection_made(transport)
+        self._timer = asyncio.get_running_loop().call_later(_HANDSHAKE, cast(asyncio.Transport, transport).abort)
 
     def data_received(self, data: bytes) -> None:
         self._incoming.write(data)
@@ -135,15 +135,3 @@ class TlsRelay(asyncio.Protocol):
     def resume_writing(self) -> None:
         if self._inner is not None:
             self._inner.resume_reading()
-
-    def pause_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 
+from wherry.cli.command import Session
 from wherry.client.errors import ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
-
-    from wherry.cli.command import Session
 
 SOCKET = "/var/run/docker.sock"
 CONFIG = "/run/secrets/docker/config.json"

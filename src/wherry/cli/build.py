@@ -6,16 +6,15 @@ import os
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, command
+from wherry.cli.command import CommandError, Session, command
 from wherry.cli.container_flags import ULIMIT
+from wherry.cli.flags import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.building.output import Output
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
 
 _EVENTS = "application/vnd.wherry.build+json"
 _EPOCH = "SOURCE_DATE_EPOCH"
@@ -44,7 +43,7 @@ _EPOCH = "SOURCE_DATE_EPOCH"
     flags.string("network", "", "Set the networking mode for the \"RUN\" instructions during build"),
     flags.switch("no-cache", "", "Do not use cache when building the image"),
     flags.strings("output", "o", "Output destination (format: \"type=local,dest=path\")"),
-    flags.string("platform", "", "Set target platform for build"),
+    flags.string("platform", "", "Set target platform for build", os.environ.get("DOCKER_DEFAULT_PLATFORM", "")),
     flags.string("progress", "",
                  "Set type of progress output (\"auto\", \"plain\", \"tty\", \"rawjson\", \"quiet\")", "auto"),
     flags.switch("pull", "", "Always attempt to pull all referenced images"),

@@ -8,13 +8,12 @@ from __future__ import annotations
 from wherry.cli import flags
 from wherry.cli.command import CommandError, Session
 from wherry.cli.commands import TOP, Entry, Group
+from wherry.cli.flags import Flag
 from wherry.client.errors import ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-
-    from wherry.cli.flags import Flag
 
     Word = tuple[str, str]
     Names = Callable[[Session], Iterable[Word]]
@@ -55,16 +54,6 @@ def _images(session: Session) -> Iterable[Word]:
         yield from ((tag.removesuffix(":latest"), "") for tag in tags if tag.endswith(":latest"))
 
 
-def _volumes(session: Session) -> Iterable[Word]:
-    for volume in session.client.get("/volumes").get("Volumes") or ():
-        yield volume["Name"], volume["Driver"]
-
-
-def _networks(session: Session) -> Iterable[Word]:
-    for network in session.client.get("/networks"):
-        yield network["Name"], network["Driver"]
-
-
 def _contexts(session: Session) -> Iterable[Word]:
     from wherry.cli.contexts import Store
 
@@ -80,22 +69,18 @@ NOUNS: dict[str, Names] = {
     "CONTEXT": _contexts,
     "IMAGE": _images,
     "NAME|ID": lambda session: [*ALL_CONTAINERS(session), *_images(session)],
-    "NETWORK": _networks,
+    "NETWORK": lambda session: ((each["Name"], each["Driver"]) for each in session.client.get("/networks")),
     "REPOSITORY[:TAG]": _images,
     "SOURCE_IMAGE[:TAG]": _images,
-    "VOLUME": _volumes,
+    "VOLUME": lambda session: (
+        (each["Name"], each["Driver"]) for each in session.client.get("/volumes").get("Volumes") or ()
+    ),
 }
 # Commands that only some containers are of use to.
 STATES: dict[str, Names] = {
-    "attach": RUNNING,
-    "exec": RUNNING,
-    "kill": RUNNING,
-    "pause": RUNNING,
-    "port": RUNNING,
+    **dict.fromkeys(("attach", "exec", "kill", "pause", "port", "stats", "top"), RUNNING),
     "start": _containers(("created", "exited", "dead")),
-    "stats": RUNNING,
     "stop": _containers(("running", "paused", "restarting")),
-    "top": RUNNING,
     "unpause": _containers(("paused",)),
 }
 FILES = frozenset(("file|URL|-", "[file|-]", "DEST_PATH|-", "SRC_PATH|-"))
@@ -112,7 +97,7 @@ VALUES: dict[str, Names] = {
     "format": _fixed("json", "table"),
     "log-driver": _fixed("journald", "json-file", "local", "none", "syslog"),
     "log-level": _fixed("debug", "error", "fatal", "info", "warn"),
-    "network": lambda session: [*_networks(session), ("container:", "")],
+    "network": lambda session: [*NOUNS["NETWORK"](session), ("container:", "")],
     "pull": _fixed("always", "missing", "never"),
     "restart": _fixed("always", "no", "on-failure", "unless-stopped"),
     "signal": _SIGNALS,

@@ -173,14 +173,29 @@ search | search:search | [OPTIONS] TERM
 
 
 class Entry:
-    """A command: `aliases` are all of its names, where it has several."""
+    """A command. Little is made of its lines before it is asked for: of all that there are, one is run."""
 
-    __slots__ = ("aliases", "hidden", "place", "short", "usage")
+    __slots__ = ("_names", "_rest", "short")
 
-    def __init__(self, names: str, place: str, usage: str, short: str) -> None:
-        self.place, self.usage, self.short = place, usage, short
-        self.aliases = ", ".join(f"wherry {name}" for name in names.split(", ")) if "," in names else ""
-        self.hidden = names in HIDDEN
+    def __init__(self, names: str, rest: str, short: str) -> None:
+        self._names, self._rest, self.short = names, rest, short
+
+    @property
+    def place(self) -> str:
+        return self._rest.partition(" |")[0]
+
+    @property
+    def usage(self) -> str:
+        return self._rest.partition(" |")[2].strip()
+
+    @property
+    def hidden(self) -> bool:
+        return self._names in HIDDEN
+
+    @property
+    def aliases(self) -> str:
+        """All of its names, where it has several."""
+        return ", ".join(f"wherry {name}" for name in self._names.split(", ")) if "," in self._names else ""
 
     def load(self) -> Command:
         from wherry.cli.command import Command
@@ -220,8 +235,8 @@ TOP: dict[str, Entry | Group] = {name: Group(short) for name, short in GROUPS.it
 def _fill() -> None:
     lines = _TABLE.strip().split("\n")
     for head, short in zip(lines[::2], lines[1::2], strict=True):
-        names, place, usage = (part.strip() for part in head.split(" |", 2))
-        entry = Entry(names, place, usage, short.strip())
+        names, _, rest = head.partition(" | ")
+        entry = Entry(names, rest, short[4:])
         listed: dict[str, str] = {}
         for path in names.split(", "):
             first, _, name = path.partition(" ")

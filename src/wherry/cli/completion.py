@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import sys
 
-from wherry.cli.command import CommandError, command
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
+from wherry.cli.command import CommandError, Session, command
+from wherry.cli.flags import Options
 
 # Each gets candidates as "word<tab>description" lines, then ":files" where a file may stand, or ":".
 BASH = r"""# bash completion for wherry: source <(wherry completion bash)
@@ -94,7 +90,7 @@ SCRIPTS = {"bash": BASH, "fish": FISH, "zsh": ZSH}
 
   bash:  source <(wherry completion bash)
   zsh:   source <(wherry completion zsh)
-  fish:  wherry completion fish | source""",
+  fish:  wherry completion fish | source"""
 )
 def run_completion(session: Session, options: Options) -> None:
     shell = options.arguments[0]
@@ -103,10 +99,7 @@ def run_completion(session: Session, options: Options) -> None:
     sys.stdout.write(SCRIPTS[shell])
 
 
-@command(
-    arguments=(0, None),
-    interspersed=False,
-)
+@command(arguments=(0, None), interspersed=False)
 def run_complete(session: Session, options: Options) -> None:
     from wherry.cli.candidates import complete
 

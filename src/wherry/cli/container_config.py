@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 
 from wherry.cli import terminal
+from wherry.cli.flags import Options, syntax
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from wherry.cli.flags import Options
 
     Body = dict[str, Any]
 
@@ -59,7 +58,7 @@ def build(options: Options, image: str, command: list[str], proxies: dict[str, s
     """
     _check_alone(options)
     binds, anonymous = _volumes(options)
-    ports = _published(options)
+    ports: dict[str, list[dict[str, str]]] = _parsed(options, "publish", "ports.parse_published") or {}
     host = _host_config(options, binds, ports)
     networks = _endpoints(options)
     body: Body = {
@@ -76,9 +75,11 @@ def build(options: Options, image: str, command: list[str], proxies: dict[str, s
         "NetworkingConfig": {"EndpointsConfig": networks},
     }
     body["StdinOnce"] = body["OpenStdin"] and body["AttachStdin"]
-    exposed: dict[str, Body] = {port: {} for port in (*ports, *_exposed(options))}
+    exposed: dict[str, Body] = {
+        port: {} for port in (*ports, *(_parsed(options, "expose", "ports.parse_exposed") or ()))
+    }
     if exposed:
-        body["ExposedPorts"] = exposed
+        body["ExposedPorts"] = {port: {} for port in exposed}
     health = _health(options)
     if health:
         body["Healthcheck"] = health
@@ -121,20 +122,9 @@ def _volumes(options: Options) -> tuple[list[str], dict[str, Body]]:
     return binds, {spec: {} for spec, volume in volumes.items() if not volume.source}
 
 
-def _published(options: Options) -> dict[str, list[dict[str, str]]]:
-    if not options["publish"]:
-        return {}
-    from wherry.cli.syntax.ports import parse_published
-
-    return parse_published(options["publish"])
-
-
-def _exposed(options: Options) -> list[str]:
-    if not options["expose"]:
-        return []
-    from wherry.cli.syntax.ports import parse_exposed
-
-    return parse_exposed(options["expose"])
+def _parsed(options: Options, flag: str, place: str) -> Any:
+    """What a function of syntax/ makes of a flag's texts; None where it is not given."""
+    return syntax(place)(options[flag]) if options[flag] else None
 
 
 def _environment(options: Options, proxies: dict[str, str]) -> list[str]:
@@ -152,11 +142,12 @@ def _environment(options: Options, proxies: dict[str, str]) -> list[str]:
 
 
 def _labels(options: Options) -> dict[str, str]:
-    if not options["label"] and not options["label-file"]:
-        return {}
-    from wherry.cli.syntax.process import mapping, read_files
+    given = options["label"]
+    if options["label-file"]:
+        from wherry.cli.syntax.process import read_files
 
-    return mapping(read_files(options["label-file"], options["label"], None))
+        given = read_files(options["label-file"], given, None)
+    return dict(pair.partition("=")[::2] for pair in given)
 
 
 def _entrypoint(options: Options) -> list[str] | None:
@@ -243,9 +234,7 @@ def restart_policy(text: str) -> Body:
     """The API's RestartPolicy of always or on-failure:3. Raises ValueError."""
     if text in ("", "no"):
         return {"Name": text, "MaximumRetryCount": 0}
-    from wherry.cli.syntax.process import restart_policy
-
-    return restart_policy(text)
+    return syntax("process.restart_policy")(text)  # type: ignore[no-any-return]
 
 
 def _log(options: Options) -> Body:
@@ -257,11 +246,7 @@ def _log(options: Options) -> Body:
 
 def _security(options: Options) -> tuple[list[str], bool]:
     """What goes to the engine, and whether no path is to be masked: that option is made here."""
-    if not options["security-opt"]:
-        return [], False
-    from wherry.cli.syntax.process import security_options
-
-    given = security_options(options["security-opt"])
+    given: list[str] = _parsed(options, "security-opt", "process.security_options") or []
     kept = [option for option in given if option != "systempaths=unconfined"]
     return kept, len(kept) != len(given)
 

@@ -19,29 +19,18 @@ from wherry.cli.flags import (
     strings,
     swap,
     switch,
+    syntax,
     unsigned,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
-
-
-def _syntax(place: str) -> Callable[[str], Any]:
-    """`module.function` of syntax/, imported when it is called."""
-    module, _, name = place.partition(".")
-
-    def parse(text: str) -> Any:
-        found = __import__(f"wherry.cli.syntax.{module}", fromlist=[name])
-        return getattr(found, name)(text)
-
-    return parse
 
 
 def _items(name: str, usage: str, place: str, kind: str = "list", **more: Any) -> Flag:
     """A list of what a function of syntax/ makes of each text."""
-    parse = _syntax(place)
+    parse = syntax(place)
     return Flag(name, "", usage, kind, [], lambda text, so_far: [*so_far, parse(text)], **more)
 
 
@@ -55,12 +44,11 @@ def _ulimits(text: str, so_far: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 ULIMIT = Flag("ulimit", "", "Ulimit options", "ulimit", [], _ulimits, show="[]")
-ENV = strings("env", "e", "Set environment variables", _syntax("process.environment"))
 
 COMMON = [
-    strings("add-host", "", "Add a custom host-to-IP mapping (host:ip)", _syntax("networks.extra_host")),
+    strings("add-host", "", "Add a custom host-to-IP mapping (host:ip)", syntax("networks.extra_host")),
     pairs("annotation", "", "Add an annotation to the container (passed through to the OCI runtime)"),
-    strings("attach", "a", "Attach to STDIN, STDOUT or STDERR", _syntax("process.attached")),
+    strings("attach", "a", "Attach to STDIN, STDOUT or STDERR", syntax("process.attached")),
     unsigned("blkio-weight", "", "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)",
              bits=16),
     _items("blkio-weight-device", "Block IO weight (relative device weight)", "devices.weight", show="[]"),
@@ -84,7 +72,7 @@ COMMON = [
     string("cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)"),
     string("cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)"),
     strings("device", "", "Add a host device to the container"),
-    strings("device-cgroup-rule", "", "Add a rule to the cgroup allowed devices list", _syntax("devices.cgroup_rule")),
+    strings("device-cgroup-rule", "", "Add a rule to the cgroup allowed devices list", syntax("devices.cgroup_rule")),
     _items("device-read-bps", "Limit read rate (bytes per second) from a device", "devices.bytes_per_second",
            show="[]"),
     _items("device-read-iops", "Limit read rate (IO per second) from a device", "devices.operations_per_second",
@@ -94,13 +82,13 @@ COMMON = [
     _items("device-write-iops", "Limit write rate (IO per second) to a device", "devices.operations_per_second",
            show="[]"),
     content_trust("Skip image verification"),
-    strings("dns", "", "Set custom DNS servers", _syntax("networks.ip_address")),
+    strings("dns", "", "Set custom DNS servers", syntax("networks.ip_address")),
     strings("dns-opt", "", "Set DNS options", hidden=True, store="dns-option"),
     strings("dns-option", "", "Set DNS options"),
-    strings("dns-search", "", "Set custom DNS search domains", _syntax("networks.dns_search")),
+    strings("dns-search", "", "Set custom DNS search domains", syntax("networks.dns_search")),
     string("domainname", "", "Container NIS domain name"),
     string("entrypoint", "", "Overwrite the default ENTRYPOINT of the image"),
-    ENV,
+    strings("env", "e", "Set environment variables", syntax("process.environment")),
     strings("env-file", "", "Read in a file of environment variables"),
     strings("expose", "", "Expose a port or a range of ports"),
     _items("gpus", "GPU devices to add to the container ('all' to pass all GPUs)", "devices.parse_gpus", "gpu-request"),
@@ -125,9 +113,9 @@ COMMON = [
     string("ipc", "", "IPC mode to use"),
     string("isolation", "", "Container isolation technology"),
     size("kernel-memory", "", "Kernel memory limit"),
-    strings("label", "l", "Set meta data on a container", _syntax("process.label")),
+    strings("label", "l", "Set meta data on a container", syntax("process.label")),
     strings("label-file", "", "Read in a line delimited file of labels"),
-    strings("link", "", "Add link to another container", _syntax("networks.link")),
+    strings("link", "", "Add link to another container", syntax("networks.link")),
     strings("link-local-ip", "", "Container IPv4/IPv6 link-local addresses"),
     string("log-driver", "", "Logging driver for the container"),
     strings("log-opt", "", "Log driver options"),
@@ -162,7 +150,7 @@ COMMON = [
     string("stop-signal", "", "Signal to stop the container"),
     integer("stop-timeout", "", "Timeout (in seconds) to stop a container"),
     strings("storage-opt", "", "Storage driver options for the container"),
-    pairs("sysctl", "", "Sysctl options", _syntax("process.sysctl")),
+    pairs("sysctl", "", "Sysctl options", syntax("process.sysctl")),
     strings("tmpfs", "", "Mount a tmpfs directory"),
     switch("tty", "t", "Allocate a pseudo-TTY"),
     ULIMIT,

@@ -6,8 +6,8 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import values
-from wherry.cli.command import CommandError, command, for_all, for_each
-from wherry.cli.flags import integer, string, switch
+from wherry.cli.command import CommandError, Session, command, for_all, for_each
+from wherry.cli.flags import Options, integer, string, switch
 from wherry.client.client import container_path
 from wherry.client.errors import APIError, ClientError
 
@@ -15,8 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from wherry.cli.command import Request, Session
-    from wherry.cli.flags import Options
+    from wherry.cli.command import Request
 
 _SIGNAL = string("signal", "s", "Signal to send to the container")
 _SECONDS = "Seconds to wait before killing the container"

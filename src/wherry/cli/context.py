@@ -6,9 +6,10 @@ import os
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, command, for_each
+from wherry.cli.command import CommandError, Session, command, for_each
 from wherry.cli.contexts import DEFAULT, KEY_FILES, Store, check_name, save_current
 from wherry.cli.engine import current_context
+from wherry.cli.flags import Options
 from wherry.cli.formatting import TABLE, Listing, Row, chosen_format, ellipsis
 from wherry.cli.output_file import reason
 from wherry.cli.values import quoted
@@ -17,9 +18,6 @@ from wherry.client.local import default_address
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
 
 DEFAULT_DESCRIPTION = "Current DOCKER_HOST based configuration"
 IN_MEMORY = "<IN MEMORY>"
@@ -44,10 +42,7 @@ def _default_host(session: Session) -> str:
     return (hosts[0] if hosts else "") or default_address()
 
 
-@command(
-    flags.listing(),
-    flags.switch("quiet", "q", "Only show context names"),
-)
+@command(flags.listing(), flags.switch("quiet", "q", "Only show context names"))
 def run_ls(session: Session, options: Options) -> None:
     current = current_context(session)
     known = [(DEFAULT, DEFAULT_DESCRIPTION, _default_host(session))]
@@ -80,9 +75,7 @@ def run_use(session: Session, options: Options) -> None:
             )
 
 
-@command(
-    flags.template("f"),
-)
+@command(flags.template("f"))
 def run_inspect(session: Session, options: Options) -> None:
     from wherry.cli.inspect import show
     from wherry.client.lean import dumps
@@ -203,9 +196,7 @@ def _read(path: str) -> bytes:
         raise CommandError(f"open {path}: {reason(error)}") from None
 
 
-@command(
-    flags.switch("force", "f", "Force the removal of a context in use"),
-)
+@command(flags.switch("force", "f", "Force the removal of a context in use"))
 def run_rm(session: Session, options: Options) -> None:
     store = Store(session.config_directory)
     current, force = current_context(session), options["force"]

@@ -7,17 +7,16 @@ import sys
 import time
 
 from wherry.cli import flags, terminal
-from wherry.cli.command import CommandError, command
+from wherry.cli.command import CommandError, Session, command
+from wherry.cli.flags import Options
 from wherry.client.errors import APIError
+from wherry.client.streams import pass_on, read_pieces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from wherry.cli.command import Session
     from wherry.cli.copying.places import Place
-    from wherry.cli.flags import Options
-    from wherry.client.connection import Response
 
 REDRAW = 0.075  # seconds between two states of the progress, as docker's
 
@@ -76,7 +75,8 @@ def _copy_out(session: Session, options: Options, container: str, path: str, des
         path, name = _followed(session, container, path)
     found, response = archives.get_archive(session.client, container, path)
     if destination == "-":
-        _pass_on(response)
+        sys.stdout.flush()
+        pass_on(response, terminal.STDOUT)
         return
     source = places.Place(path, is_directory=bool(found["mode"] & archives.DIRECTORY), name=name)
     directory, old, new = places.arrange(source, places.local_destination(destination))
@@ -107,14 +107,6 @@ def _followed(session: Session, container: str, path: str) -> tuple[str, str]:
     return places.renamed(path, posixpath.join(places.split(path)[0], found["linkTarget"]))
 
 
-def _pass_on(response: Response) -> None:
-    from wherry.client.streams import write_all
-
-    sys.stdout.flush()
-    while piece := response.piece():
-        write_all(terminal.STDOUT, [piece])
-
-
 def _copy_in(session: Session, options: Options, path: str, container: str, destination: str) -> None:
     from wherry.cli.copying import places
     from wherry.client import archives
@@ -126,7 +118,9 @@ def _copy_in(session: Session, options: Options, path: str, container: str, dest
     if path == "-":
         if not place.is_directory:
             raise CommandError(f'destination "{container}:{destination}" must be a directory')
-        archives.put_archive(session.client, container, place.path, _standard_input(), keep_owners=keep_owners)
+        archives.put_archive(
+            session.client, container, place.path, read_pieces(terminal.STDIN), keep_owners=keep_owners
+        )
         return
     source = places.local_source(path, follow=options["follow-link"])
     directory, old, new = places.arrange(source, place)
@@ -157,14 +151,6 @@ def _destination(session: Session, container: str, path: str) -> Place:
         what = "a device" if mode & archives.DEVICE else "an irregular file"
         raise CommandError(f'destination "{container}:{path}" must be a directory or a regular file: got {what}')
     return places.Place(resolved, is_directory=bool(mode & archives.DIRECTORY))
-
-
-def _standard_input() -> Iterator[memoryview]:
-    import os
-
-    buffer = bytearray(1 << 20)
-    while count := os.readv(terminal.STDIN, [buffer]):
-        yield memoryview(buffer)[:count]
 
 
 class _Progress:

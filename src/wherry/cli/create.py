@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.cli.command import CommandError, command, refuse_content_trust
+from wherry.cli.command import CommandError, Session, command, refuse_content_trust
 from wherry.cli.container_config import build
 from wherry.cli.container_flags import COMMON
-from wherry.cli.flags import string
+from wherry.cli.flags import Options, string
 from wherry.client.errors import APIError, ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
     from wherry.cli.reference import Reference
 
     Body = dict[str, Any]

@@ -6,13 +6,10 @@ import os
 import select
 
 from wherry.cli import terminal
+from wherry.cli.command import Session
+from wherry.cli.flags import Options
 from wherry.client.lean import sockets
 from wherry.client.streams import write_all
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
 
 PIECE = 1 << 18
 

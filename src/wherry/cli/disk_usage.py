@@ -5,15 +5,13 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import command
+from wherry.cli.command import Session, command
+from wherry.cli.flags import Options
 from wherry.cli.formatting import JSON, RAW, TABLE, Listing, Row, human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
 
     Usage = dict[str, Any]
 
@@ -84,10 +82,7 @@ def rows_of_usage(usage: Usage) -> list[Row]:
     ]
 
 
-@command(
-    flags.listing(),
-    flags.switch("verbose", "v", "Show detailed information on space usage"),
-)
+@command(flags.listing(), flags.switch("verbose", "v", "Show detailed information on space usage"))
 def run_df(session: Session, options: Options) -> None:
     usage = session.client.get("/system/df")
     format = options["format"] or TABLE

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, command
+from wherry.cli.command import CommandError, Session, command
+from wherry.cli.flags import Options
 from wherry.cli.formatting import TEMPLATE_ERROR, executed, rfc3339, template_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
     from wherry.cli.templates import Template
 
 NO_EVENT = {
@@ -37,11 +36,7 @@ def run_events(session: Session, options: Options) -> None:
         since, until = timestamp(options["since"]), timestamp(options["until"])
     except ValueError as error:
         raise CommandError(str(error)) from None
-    query = {
-        "since": since,
-        "until": until,
-        "filters": options["filter"],
-    }
+    query = {"since": since, "until": until, "filters": options["filter"]}
     for event in session.client.request("GET", "/events", query=query).values():
         whole = event if format == "json" else {**NO_EVENT, **event}
         print(executed(template, whole) if template else line_of(event), flush=True)

@@ -5,22 +5,18 @@ from __future__ import annotations
 import os
 
 from wherry.cli import terminal
-from wherry.cli.command import CommandError, command
-from wherry.cli.container_flags import ENV
-from wherry.cli.flags import string, strings, switch
+from wherry.cli.command import CommandError, Session, command
+from wherry.cli.flags import Options, string, strings, switch, syntax
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
-
 
 @command(
     switch("detach", "d", "Detached mode: run command in the background"),
     string("detach-keys", "", "Override the key sequence for detaching a container"),
-    ENV,
+    strings("env", "e", "Set environment variables", syntax("process.environment")),
     strings("env-file", "", "Read in a file of environment variables"),
     switch("interactive", "i", "Keep STDIN open even if not attached"),
     switch("privileged", "", "Give extended privileges to the command"),

@@ -60,6 +60,17 @@ class Flag:
         self.hidden, self.deprecated, self.store = hidden, deprecated, store or name
 
 
+def syntax(place: str) -> Callable[[Any], Any]:
+    """`module.function` of syntax/, imported when it is called: the language of one flag."""
+    module, _, name = place.partition(".")
+
+    def parse(given: Any) -> Any:
+        found = __import__(f"wherry.cli.syntax.{module}", fromlist=[name])
+        return getattr(found, name)(given)
+
+    return parse
+
+
 def switch(name: str, short: str, usage: str, default: bool = False, **more: Any) -> Flag:
     """True or false; given alone it is true."""
     return Flag(name, short, usage, "", default, _boolean, show="true" if default else "", **more)

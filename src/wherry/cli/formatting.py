@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 
+from wherry.cli.command import Session
+from wherry.cli.flags import Options
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
     from wherry.cli.templates import Template
 
     Columns = dict[str, tuple[str, "str | Callable[[Row], Any]"]]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 
 from wherry.cli.commands import COMMON, TOP, Entry, Group
+from wherry.cli.flags import Flag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from wherry.cli.flags import Flag
 
 PROGRAM = "wherry"
 DESCRIPTION = "A container engine: builds, ships and runs containers"

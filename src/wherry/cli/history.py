@@ -5,14 +5,10 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import command
+from wherry.cli.command import Session, command
+from wherry.cli.flags import Options
 from wherry.cli.formatting import Listing, Row, chosen_format, ellipsis, human_size, rfc3339, since
 from wherry.client.client import image_path
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
 
 # A step before the year 2000 has no date that means anything.
 EPOCH = 946684800

@@ -5,15 +5,11 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, command
+from wherry.cli.command import CommandError, Session, command
+from wherry.cli.flags import Options
 from wherry.cli.values import quoted
 from wherry.client.client import image_path
 from wherry.client.errors import APIError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
 
 
 @command(

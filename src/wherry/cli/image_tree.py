@@ -6,7 +6,8 @@ import os
 import sys
 
 from wherry.cli import flags, terminal
-from wherry.cli.command import command
+from wherry.cli.command import Session, command
+from wherry.cli.flags import Options
 from wherry.cli.formatting import ellipsis, human_size, short_id, table
 from wherry.client.client import quote
 
@@ -14,8 +15,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
     from wherry.client.client import Client
 
 TITLES = ("IMAGE", "LAYER SIZE", "IMAGE SIZE", "CREATED BY")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, command
+from wherry.cli.command import CommandError, Session, command
+from wherry.cli.flags import Options
 from wherry.cli.formatting import TABLE, Listing, Row, chosen_format, human_size, local_time, since
 from wherry.cli.reference import parse as parse_reference
 from wherry.cli.values import quoted
@@ -13,9 +14,6 @@ from wherry.cli.values import quoted
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
 
 NONE = "<none>"
 WITH_DIGEST = ("Repository", "Tag", "Digest", "ID", "CreatedSince", "Size")
@@ -28,7 +26,7 @@ virtual_size: {{.Size}}
 """
 # `docker images ls` lists the images of that name, though another command was meant.
 OTHER_COMMANDS = frozenset(
-    ("build", "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push", "rm", "save", "tag"),
+    ("build", "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push", "rm", "save", "tag")
 )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, command
+from wherry.cli.command import CommandError, Session, command
+from wherry.cli.flags import Options
 from wherry.cli.formatting import binary_size, executed, template_of
 from wherry.cli.version import client_info
 from wherry.client.errors import APIError, ClientError, ConnectionFailed
@@ -15,15 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
     from wherry.cli.templates import Template
 
 # The answers of an engine that have a line each, in this order, where they say anything.
-ENGINE = (
-    ("Server Version", "ServerVersion"),
-    ("Storage Driver", "Driver"),
-)
+ENGINE = (("Server Version", "ServerVersion"), ("Storage Driver", "Driver"))
 LOGGING = (("Logging Driver", "LoggingDriver"), ("Cgroup Driver", "CgroupDriver"), ("Cgroup Version", "CgroupVersion"))
 MACHINE = (
     ("Kernel Version", "KernelVersion"),
@@ -34,9 +30,7 @@ MACHINE = (
 PROXIES = (("HTTP Proxy", "HttpProxy"), ("HTTPS Proxy", "HttpsProxy"), ("No Proxy", "NoProxy"))
 
 
-@command(
-    flags.template("f"),
-)
+@command(flags.template("f"))
 def run_info(session: Session, options: Options) -> None:
     format = options["format"]
     if format:

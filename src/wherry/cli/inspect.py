@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import Command, CommandError, command
+from wherry.cli.command import Command, CommandError, Session, command
+from wherry.cli.flags import Options
 from wherry.cli.formatting import template_of
 from wherry.cli.values import quoted
 from wherry.client.client import quote
@@ -15,8 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
     from wherry.cli.templates import Template
 
     # Gives the JSON of something.
@@ -133,27 +132,16 @@ def compact(text: str) -> str:
 def indent(text: str) -> str:
     """JSON with an element a line, four spaces deeper each level; keys in the engine's order."""
     parts: list[str] = []
-    depth = 0
-    opened = False  # whether the last thing was an opening bracket
+    depth, before = 0, ""
     for piece in _pieces(text):
-        if piece in "}]":
-            depth -= 1
-            if not opened:
-                parts.append("\n" + "    " * depth)
-            opened = False
-            parts.append(piece)
-            continue
-        if opened:
+        opened, closes = before in ("{", "["), piece in ("}", "]")
+        if opened != closes:
+            depth += opened - closes
             parts.append("\n" + "    " * depth)
-            opened = False
-        if piece in "{[":
-            depth += 1
-            opened = True
-            parts.append(piece)
-        elif piece == ",":
-            parts.append(",\n" + "    " * depth)
-        else:
-            parts.append(": " if piece == ":" else piece)
+        elif before == ",":
+            parts.append("\n" + "    " * depth)
+        parts.append(": " if piece == ":" else piece)
+        before = piece
     return "".join(parts)
 
 

@@ -50,11 +50,7 @@ class Interaction:
     """
 
     def __init__(
-        self,
-        streams: Streams,
-        *,
-        forward: Callable[[str], None] | None,
-        resize: Callable[[int, int], None] | None,
+        self, streams: Streams, *, forward: Callable[[str], None] | None, resize: Callable[[int, int], None] | None
     ) -> None:
         self._streams = streams
         self._forward = forward

@@ -7,14 +7,13 @@ import sys
 
 from wherry.cli import flags, terminal
 from wherry.cli.auth import HUB_KEY, key_of, stored
-from wherry.cli.command import CommandError, command
+from wherry.cli.command import CommandError, Session, command
+from wherry.cli.flags import Options
 from wherry.client.errors import APIError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.auth import Credentials
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
 
 
 @command(
@@ -97,9 +96,7 @@ def _keep(session: Session, credentials: Credentials, token: str) -> None:
         )
 
 
-@command(
-    description="Log out from a registry.\nIf no server is specified, the default is defined by the daemon.",
-)
+@command(description="Log out from a registry.\nIf no server is specified, the default is defined by the daemon.")
 def run_logout(session: Session, options: Options) -> None:
     from wherry.cli.auth import HelperError, forget
 

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from wherry.cli.command import CommandError, command
-from wherry.cli.flags import string, switch
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
-
+from wherry.cli.command import CommandError, Session, command
+from wherry.cli.flags import Options, string, switch
 
 _MOMENT = 'a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)'
 
@@ -24,7 +18,7 @@ _MOMENT = 'a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for
 )
 def run_logs(session: Session, options: Options) -> None:
     from wherry.cli import terminal
-    from wherry.client.streams import Demultiplexer, write_all
+    from wherry.client.streams import Demultiplexer, pass_on, write_all
 
     containers = session.client.containers
     container = containers.inspect(options.arguments[0])
@@ -39,14 +33,13 @@ def run_logs(session: Session, options: Options) -> None:
         details=options["details"],
         tail=options["tail"],
     )
+    if container["Config"]["Tty"]:
+        pass_on(response, terminal.STDOUT)
+        return
     outputs = {1: terminal.STDOUT, 2: terminal.STDERR}
     split = Demultiplexer(lambda stream, buffers: write_all(outputs[stream], buffers))
-    tty = container["Config"]["Tty"]
     while piece := response.piece():
-        if tty:
-            write_all(terminal.STDOUT, [piece])
-        else:
-            split.feed(piece)
+        split.feed(piece)
 
 
 def _moment(options: Options, name: str) -> str | None:

@@ -7,14 +7,12 @@ import sys
 from base64 import b64decode
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, command
+from wherry.cli.command import CommandError, Session, command
+from wherry.cli.flags import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
 
 _DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, command, for_each
+from wherry.cli.command import CommandError, Session, command, for_each
+from wherry.cli.flags import Options
 from wherry.cli.formatting import Listing, Row, chosen_format
 from wherry.client.client import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
 
 
 RAW_FORMAT = "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n"
@@ -136,9 +134,7 @@ def run_ls(session: Session, options: Options) -> None:
     sys.stdout.write(NETWORKS.text(rows, format))
 
 
-@command(
-    flags.switch("force", "f", "Do not error if the network does not exist"),
-)
+@command(flags.switch("force", "f", "Do not error if the network does not exist"))
 def run_rm(session: Session, options: Options) -> None:
     from wherry.client.errors import APIError
 
@@ -156,9 +152,7 @@ def run_rm(session: Session, options: Options) -> None:
     flags.strings("alias", "", "Add network-scoped alias for the container", kind="strings"),
     flags.strings("driver-opt", "", "driver options for the network", kind="strings"),
     flags.integer(
-        "gw-priority",
-        "",
-        "Highest gw-priority provides the default gateway. Accepts positive and negative values.",
+        "gw-priority", "", "Highest gw-priority provides the default gateway. Accepts positive and negative values."
     ),
     flags.string("ip", "", 'IPv4 address (e.g., "172.30.100.104")'),
     flags.string("ip6", "", 'IPv6 address (e.g., "2001:db8::33")'),
@@ -187,9 +181,7 @@ def run_connect(session: Session, options: Options) -> None:
     session.client.request("POST", network_path(network, "connect"), body=body).read()
 
 
-@command(
-    flags.switch("force", "f", "Force the container to disconnect from a network"),
-)
+@command(flags.switch("force", "f", "Force the container to disconnect from a network"))
 def run_disconnect(session: Session, options: Options) -> None:
     network, container = options.arguments
     body = {"Container": container, "Force": options["force"]}

@@ -5,16 +5,14 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, command
+from wherry.cli.command import CommandError, Session, command
+from wherry.cli.flags import Options
 from wherry.cli.formatting import RAW, Listing, Row, ellipsis, human_size, local_time, short_id, since
 from wherry.cli.values import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
 
 
 RAW_FORMAT = """container_id: {{.ID}}

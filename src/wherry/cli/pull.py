@@ -6,15 +6,13 @@ import os
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, command, refuse_content_trust
+from wherry.cli.command import CommandError, Session, command, refuse_content_trust
+from wherry.cli.flags import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
-
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
 
 DEFAULT_TAG = "latest"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from wherry.cli.command import CommandError, command
+from wherry.cli.command import CommandError, Session, command
 from wherry.cli.container_flags import COMMON
 from wherry.cli.create import FAILED, configure, create_container, with_help
-from wherry.cli.flags import string, switch
+from wherry.cli.flags import Options, string, switch
 from wherry.client.errors import ClientError
 
 TYPE_CHECKING = False
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
     from wherry.cli.interact import Streams
 
     Body = dict[str, Any]

@@ -5,13 +5,9 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import command
+from wherry.cli.command import Session, command
+from wherry.cli.flags import Options
 from wherry.cli.formatting import Listing, Row, ellipsis
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
 
 _DESCRIPTION = 45  # characters
 

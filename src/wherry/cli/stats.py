@@ -7,7 +7,8 @@ import sys
 import time
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, command
+from wherry.cli.command import CommandError, Session, command
+from wherry.cli.flags import Options
 from wherry.cli.formatting import Listing, Row, binary_size, human_size
 from wherry.client.client import container_path
 from wherry.client.errors import APIError, ClientError, ConnectionLost
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
     from wherry.client.client import Client, Pending
     from wherry.client.connection import Response
 

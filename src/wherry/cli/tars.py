@@ -6,21 +6,18 @@ import os
 import sys
 
 from wherry.cli import flags, terminal
-from wherry.cli.command import CommandError, command
+from wherry.cli.command import CommandError, Session, command
+from wherry.cli.flags import Options
 from wherry.cli.output_file import OutputFile, reason
 from wherry.client.client import container_path
-from wherry.client.streams import write_all
+from wherry.client.streams import pass_on, read_pieces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
     from wherry.client.connection import Response
 
-PIECE = 1 << 20
 _OUTPUT = flags.string("output", "o", "Write to a file, instead of STDOUT")
 
 
@@ -42,20 +39,14 @@ def write(session: Session, path: str, output: str, what: str, **query: Any) -> 
     if not output:
         if terminal.is_terminal(terminal.STDOUT):
             raise CommandError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
-        copy(session.client.request("GET", path, query=query), terminal.STDOUT)
+        pass_on(session.client.request("GET", path, query=query), terminal.STDOUT)
         return
     try:
         file = OutputFile(output)
     except ValueError as error:
         raise CommandError(f"failed to {what}: {error}") from None
     with file as descriptor:
-        copy(session.client.request("GET", path, query=query), descriptor)
-
-
-def copy(response: Response, descriptor: int) -> None:
-    """The whole body, written as it comes."""
-    while piece := response.piece():
-        write_all(descriptor, [piece])
+        pass_on(session.client.request("GET", path, query=query), descriptor)
 
 
 @command(
@@ -101,7 +92,7 @@ def send(session: Session, path: str, archive: str, **query: Any) -> Response:
         except OSError as error:
             raise CommandError(f"open {archive}: {reason(error)}") from None
     headers = {"Content-Type": "application/x-tar"}
-    data, size = _pieces(descriptor), _size(descriptor)
+    data, size = read_pieces(descriptor), _size(descriptor)
     return session.client.request("POST", path, query=query, data=data, size=size, headers=headers)
 
 
@@ -117,13 +108,6 @@ def _size(descriptor: int) -> int | None:
     if not stat.S_ISREG(found.st_mode):
         return None
     return max(found.st_size - os.lseek(descriptor, 0, os.SEEK_CUR), 0)
-
-
-def _pieces(descriptor: int) -> Iterator[memoryview]:
-    buffer = bytearray(PIECE)
-    view = memoryview(buffer)
-    while count := os.readv(descriptor, [buffer]):
-        yield view[:count]
 
 
 def _show(response: Response) -> None:

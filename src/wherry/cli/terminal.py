@@ -50,17 +50,9 @@ class RawTerminal:
         """Also for after this program was stopped: the shell has made the terminal its own meanwhile."""
         if self._saved is None:
             return
-        mode = list(self._saved)
-        mode[6] = list(mode[6])
-        mode[0] &= ~(
-            termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
-            | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
-        )  # fmt: skip
-        mode[1] &= ~termios.OPOST
-        mode[2] = mode[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
-        mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
-        mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
-        termios.tcsetattr(self._descriptor, termios.TCSANOW, mode)
+        import tty
+
+        tty.setraw(self._descriptor, termios.TCSANOW)
 
     def restore(self) -> None:
         saved, self._saved = self._saved, None

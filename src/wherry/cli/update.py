@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from wherry.cli.command import CommandError, command, for_each
+from wherry.cli.command import CommandError, Session, command, for_each
 from wherry.cli.container_config import RESOURCES, restart_policy, taken
 from wherry.cli.container_flags import some
-from wherry.cli.flags import integer, size, string, swap
+from wherry.cli.flags import Options, integer, size, string, swap
 from wherry.client.client import container_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
 
 # What stays as it is in the container, whatever is given here.
 _NULLS = """

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, command
+from wherry.cli.command import CommandError, Session, command
 from wherry.cli.engine import current_context
+from wherry.cli.flags import Options
 from wherry.cli.formatting import executed, table, template_of
 from wherry.client.client import API_VERSION
 from wherry.client.errors import ClientError
@@ -16,13 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
-
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}  # Go's names
-DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-MONTH_OFFSETS = (0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4)
 # The details of an engine that have lines of their own, in this order; there may be some more.
 ENGINE_LINES = (
     ("Python version", "PythonVersion"),
@@ -51,9 +47,7 @@ def client_info(session: Session) -> dict[str, Any]:
     }
 
 
-@command(
-    flags.template("f"),
-)
+@command(flags.template("f"))
 def run_version(session: Session, options: Options) -> None:
     format = options["format"]
     template = template_of(format, "version") if format else None
@@ -97,12 +91,9 @@ def readable_date(text: str) -> str:
     if len(parts) != 3 or len(clock) != 8 or not all(part.isdecimal() for part in parts):
         return text
     year, month, day = (int(part) for part in parts)
-    if not 1 <= month <= 12:
-        return text
-    # The day of the week by Sakamoto's method; time.strptime would load the re module to tell it.
-    counted = year - (month < 3)
-    weekday = (counted + counted // 4 - counted // 100 + counted // 400 + MONTH_OFFSETS[month - 1] + day) % 7
-    return f"{DAYS[weekday]} {MONTHS[month - 1]} {day:2d} {clock} {year}"
+    # Not time.strptime, which would load the re module.
+    noon = time.localtime(time.mktime((year, month, day, 12, 0, 0, 0, 0, -1)))
+    return time.strftime(f"%a %b %e {clock} %Y", noon)
 
 
 def _text(client: dict[str, Any], server: dict[str, Any] | None) -> str:

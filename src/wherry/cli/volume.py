@@ -5,16 +5,14 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags, values
-from wherry.cli.command import CommandError, command, for_each
+from wherry.cli.command import CommandError, Session, command, for_each
+from wherry.cli.flags import Options
 from wherry.cli.formatting import Listing, Row, chosen_format, human_size
 from wherry.client.client import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from wherry.cli.command import Session
-    from wherry.cli.flags import Options
 
 RAW_FORMAT = "name: {{.Name}}\ndriver: {{.Driver}}\n"
 
@@ -89,9 +87,7 @@ def run_rm(session: Session, options: Options) -> None:
     for_each(options.arguments, lambda name: session.client.delete(volume_path(name), force=options["force"]))
 
 
-@command(
-    flags.string("output", "o", "Write to a file, instead of STDOUT"),
-)
+@command(flags.string("output", "o", "Write to a file, instead of STDOUT"))
 def run_export(session: Session, options: Options) -> None:
     from wherry.cli import tars
 

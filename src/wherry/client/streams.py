@@ -22,6 +22,7 @@ STDOUT, STDERR, ENGINE_ERROR = 1, 2, 3
 
 # The most buffers that one writev takes (UIO_MAXIOV).
 VECTORS = 1024
+PIECE = 1 << 20  # bytes read at once
 
 
 class StreamError(ClientError):
@@ -97,6 +98,20 @@ def write_all(descriptor: int, buffers: list[memoryview]) -> None:
             written -= len(buffers.pop(0))
         if written:
             buffers[0] = buffers[0][written:]
+
+
+def pass_on(response: Response, descriptor: int) -> None:
+    """Writes the whole body of a response as it comes."""
+    while piece := response.piece():
+        write_all(descriptor, [piece])
+
+
+def read_pieces(descriptor: int) -> Iterator[memoryview]:
+    """All that there is to read; each piece is good until the next."""
+    buffer = bytearray(PIECE)
+    view = memoryview(buffer)
+    while count := os.readv(descriptor, [buffer]):
+        yield view[:count]
 
 
 def _wait_writable(descriptor: int) -> None:

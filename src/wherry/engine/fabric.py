@@ -61,6 +61,16 @@ class Fabric:
             self._settle(network)
         self._networks[network.id] = network
 
+    def add(self, network: Network) -> None:
+        """A new network: known and there, or neither. Raises EngineError."""
+        with bridges.choosing():
+            self.register(network)
+            try:
+                self.make(network)
+            except BaseException:
+                self.forget(network)
+                raise
+
     def _settle(self, network: Network) -> None:
         wanted = [pool for pool in network.ipam.config if pool.subnet]
         versions = {addresses.network_of(pool.subnet).version for pool in wanted}
@@ -127,7 +137,11 @@ class Fabric:
                 f"network {network.name} cannot keep its containers apart: no firewall rules are made here"
             )
         try:
-            if network.driver == "bridge":
+            if network.name == "bridge":
+                with bridges.choosing():
+                    self._settle_default(network)
+                    self._make_bridge(network)
+            elif network.driver == "bridge":
                 self._make_bridge(network)
             elif network.driver in ("macvlan", "ipvlan"):
                 name, is_ours = self.parent(network)
@@ -141,8 +155,6 @@ class Fabric:
 
     def _make_bridge(self, network: Network) -> None:
         name = self.bridge_name(network)
-        if network.name == "bridge" and not bridges.exists(name):
-            self._settle_default(network)
         pools = self.pools(network)
         own = tuple(
             f"{pool.gateway}/{pool.length}" for pool in pools if not options.is_strange(network, pool.subnet.version)
@@ -169,6 +181,8 @@ class Fabric:
 
     def _settle_default(self, network: Network) -> None:
         """The host may have got routes since the default network's subnet was chosen."""
+        if bridges.exists(self.bridge_name(network)):
+            return
         taken = self._taken(network)
         if any(addresses.overlap(pool.subnet, other) for pool in self.pools(network) for other in taken):
             network.ipam.config = []
@@ -215,7 +229,8 @@ class Fabric:
             rules.keep_apart(version, names)
 
     def _stop_forwarding(self) -> None:
-        for version in self._switched_on():
+        """Unless somebody else has come to need it: another engine, or virtual machines."""
+        for version in self._switched_on() if not bridges.any_left() else ():
             bridges.set_forwarding(version, on=False)
         if os.path.exists(self._forwarding_mark):
             os.unlink(self._forwarding_mark)

@@ -84,12 +84,7 @@ class Networks:
             options=asked.options,
             labels=asked.labels,
         )
-        self._fabric.register(network)
-        try:
-            self._fabric.make(network)
-        except BaseException:
-            self._fabric.forget(network)
-            raise
+        self._fabric.add(network)
         self._save(network)
         self._publish(network, "create")
         return {"Id": network.id, "Warning": ""}

@@ -2,8 +2,10 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from wherry.linux import rtnetlink
@@ -12,6 +14,7 @@ from wherry.linux.rtnetlink import Link, Route
 from wherry.network.addresses import AddressError, IpNetwork, network_of
 
 _ALIAS = "wherry network "
+_LOCK = "/run/wherry-networks.lock"  # of all engines on this machine
 _DEFAULT_MTU = 1500
 _DEFAULT_ROUTES = ("0.0.0.0/0", "::/0")
 
@@ -27,6 +30,14 @@ class Device(NamedTuple):
     network_id: str
     mtu: int
     addresses: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def choosing() -> Iterator[None]:
+    """From a look at what is free on this host until it is taken, no other engine does the same."""
+    with open(_LOCK, "a", opener=lambda path, flags: os.open(path, flags, 0o600)) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def make(device: Device) -> None:
@@ -77,6 +88,12 @@ def exists(name: str) -> bool:
         return route.link(name) is not None
 
 
+def any_left() -> bool:
+    """Whether there is a bridge on this host, whoever's."""
+    with Route() as route:
+        return any(link.kind == "bridge" for link in route.links())
+
+
 def make_stub(name: str) -> None:
     """An interface that leads nowhere, for a macvlan network without a parent."""
     with Route() as route:
@@ -100,9 +117,10 @@ def _peer(name: str) -> str:
 
 
 def interfaces() -> list[str]:
-    """The host's, but for the loopback and what is on bridges."""
+    """The host's, but for the loopback, what is on bridges, and the bridges of networks."""
     with Route() as route:
-        return [link.name for link in route.links() if link.name != "lo" and not link.master and link.kind != "bridge"]
+        links = [link for link in route.links() if link.name != "lo" and not link.master]
+    return [link.name for link in links if not link.alias.startswith(_ALIAS)]
 
 
 def host_mtu() -> int:

@@ -14,11 +14,13 @@ import socket
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
+from wherry.linux.datagrams import Batch
 from wherry.network import dns, upstream
 from wherry.network.directory import Directory
 
 _REMEMBERED = 512  # answers of one container
 _AT_ONCE = 64  # datagrams that one container is answered before others have their turn
+_PACKET = 1232  # bytes of a datagram, which every network takes: the figure of "DNS flag day"
 _UNDER_WAY = 1024  # questions to upstream servers, of one container; Docker's figure
 _TCP_SECONDS = 10.0
 
@@ -38,12 +40,13 @@ class Asker:
 class NameService:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
+        self._batch = Batch(_AT_ONCE, _PACKET)
         self._served: dict[str, _Served] = {}
 
     def serve(self, container: str, asker: Asker, udp: socket.socket, tcp: socket.socket) -> None:
         """Answers on these sockets from now on, and closes them in the end."""
         self.stop(container)
-        self._served[container] = _Served(self._directory, asker, udp, tcp)
+        self._served[container] = _Served(self._directory, self._batch, asker, udp, tcp)
 
     def asker(self, container: str) -> Asker | None:
         served = self._served.get(container)
@@ -60,9 +63,11 @@ class NameService:
 
 
 class _Served:
-    def __init__(self, directory: Directory, asker: Asker, udp: socket.socket, tcp: socket.socket) -> None:
+    def __init__(
+        self, directory: Directory, batch: Batch, asker: Asker, udp: socket.socket, tcp: socket.socket
+    ) -> None:
         self.asker = asker
-        self._directory = directory
+        self._directory, self._batch = directory, batch
         self._udp, self._tcp = udp, tcp
         self._loop = asyncio.get_running_loop()
         self._changes = -1
@@ -80,24 +85,17 @@ class _Served:
             task.cancel()
 
     def _hear(self) -> None:
-        udp = self._udp
+        batch = self._batch
         self._forget_what_changed()
-        for _ in range(_AT_ONCE):
-            try:
-                packet, asker = udp.recvfrom(4096)
-            except OSError:
-                return
+        for index in range(batch.receive(self._udp)):
+            packet = batch.packet(index)
             known = self._answers.get(packet[2:])
-            if known is not None:
-                found = packet[:2] + next(known)
+            answered = packet[:2] + next(known) if known is not None else self._answer(packet, dns.SMALL)
+            if answered is None:
+                self._spawn(self._ask_for(packet, batch.sender(index)))
             else:
-                answered = self._answer(packet, dns.SMALL)
-                if answered is None:
-                    self._spawn(self._ask_for(packet, asker))
-                    continue
-                found = answered
-            with contextlib.suppress(OSError):
-                udp.sendto(found, asker)
+                batch.answer(index, answered)
+        batch.send(self._udp)
 
     def _forget_what_changed(self) -> None:
         asker = self.asker
@@ -121,7 +119,7 @@ class _Served:
             if self.asker.servers:
                 return None
             return packet[:2] + dns.answer(question, dns.NXDOMAIN, [], limit=limit)
-        limit = max(limit, question.size)
+        limit = max(limit, min(question.size, _PACKET))
         turns = [found[start:] + found[:start] for start in range(len(found))] or [found]
         answers = itertools.cycle([dns.answer(question, dns.NOERROR, turn, limit=limit) for turn in turns])
         if len(self._answers) < _REMEMBERED and limit < 1 << 16:

@@ -92,7 +92,10 @@ def digest(
 ) -> str:
     """A digest of what COPY's sources stand for: see ``selection.Tree.digest``."""
     root = _open_source(source)
-    return Tree(root, Exclusions(ignored), Exclusions(excluded)).digest(patterns, owners=owners)
+    try:
+        return Tree(root, Exclusions(ignored), Exclusions(excluded)).digest(patterns, owners=owners)
+    finally:
+        os.close(root)
 
 
 def copy(
@@ -278,6 +281,9 @@ def _read_some(size: int) -> bytes:
         start += data
     return start
 
+
+# Those that leave the worker as it was. A build with many COPYs would otherwise start a process for each.
+FOLLOWED = frozenset(("digest",))
 
 JOBS: dict[str, Callable[..., Any]] = {
     "receive context": receive_context,

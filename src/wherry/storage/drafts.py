@@ -78,6 +78,8 @@ class Workspace:
         self._count = 0
         self._drafts: list[Draft] = []
         self._kept: set[str] = set()
+        self._workers = contextlib.AsyncExitStack()
+        self._idle: list[jobs.Worker] = []
         for name in ("none/a", "none/b"):
             os.makedirs(f"{path}/{name}", 0o755)
 
@@ -162,6 +164,17 @@ class Workspace:
         options = (*kept, f"upperdir={place}/upper", f"workdir={place}/work", "volatile")
         return Mount("overlay", "overlay", mount.target, options)
 
+    async def ask(self, job: dict[str, Any]) -> Any:
+        """What a job answers that can be followed by others: its worker waits for the next one."""
+        if self._idle:
+            worker = self._idle.pop()
+            answer = await worker.ask(job)
+        else:
+            worker = await self._workers.enter_async_context(jobs.working(job))
+            answer = await worker.finish()
+        self._idle.append(worker)
+        return answer
+
     async def set_latest(self, draft: Draft, latest: int) -> None:
         """Sets back to ``latest`` (ns since the epoch) every time in the draft that is later."""
         await jobs.run({"kind": "clamp", "directory": draft.upper, "latest": latest})
@@ -201,6 +214,7 @@ class Workspace:
         for task in sealing:
             task.cancel()
         await asyncio.gather(*sealing, return_exceptions=True)
+        await self._workers.aclose()
         self._layers.release(self._kept)
         for chain_id in self._held:
             self._in_use[chain_id] -= 1

@@ -68,6 +68,11 @@ class Worker:
                 await self._sent()
                 return
 
+    async def ask(self, job: dict[str, Any]) -> Any:
+        """One more job, after one that can be followed by others; what it answered."""
+        await asyncio.get_running_loop().sock_sendall(self._control, msgspec.json.encode(job) + b"\n")
+        return await self.finish()
+
     async def finish(self, progress: Callable[[int], None] | None = None) -> Any:
         """Waits for the job's end; what it answered."""
         async for event in self.events():

@@ -66,21 +66,25 @@ def _become_worker(control: int, stdin: int, stdout: int) -> None:
 
 
 def main(control: int) -> None:
-    """Does the job that comes over the descriptor ``control``."""
+    """Does the job that comes over the descriptor ``control``, and more of those that can be followed by others."""
 
     def report(event: dict[str, Any]) -> None:
         line = memoryview(json.dumps(event).encode() + b"\n")
         while line:
             line = line[os.write(control, line) :]
 
-    try:
-        job = _read_job(control)
-        report({"done": _JOBS[job.pop("kind")](report, **job)})
-    except BrokenPipeError:
-        sys.exit(1)  # nobody listens any more
-    except Exception as error:  # whatever it is, the engine gets to know it
-        report(layering.describe(error))
-        sys.exit(1)
+    goes_on = True
+    while goes_on:
+        try:
+            job = _read_job(control)
+            kind = job.pop("kind")
+            goes_on = kind in building.FOLLOWED
+            report({"done": _JOBS[kind](report, **job)})
+        except BrokenPipeError:
+            sys.exit(1)  # nobody listens any more
+        except Exception as error:  # whatever it is, the engine gets to know it
+            report(layering.describe(error))
+            sys.exit(1)
 
 
 def _read_job(control: int) -> dict[str, Any]:

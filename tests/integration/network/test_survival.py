@@ -1,17 +1,20 @@
 """Networks when the engine is killed, stopped, started again, and when somebody flushes the firewall."""
 
+import ipaddress
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
 
 import pytest
 
-from tests.support.engine import Engine
+from tests.support.engine import CACHE, Engine
 from tests.support.networks import instance, interfaces, own_network
 from tests.support.outside import Outside, outside
 from tests.support.talking import address_of, connect, execute, free_port, inspect, listen, reach
+from wherry.linux.rtnetlink import Route
 
 PATIENCE = 5.0
 
@@ -94,14 +97,35 @@ def test_addresses_and_ports_are_never_handed_out_twice(own_engine: Engine) -> N
     assert len(interfaces(engine.data_root)) == len(addresses) + 1  # and the bridge
 
 
+def test_engines_that_start_at_once_take_different_subnets(_images: None) -> None:
+    engines = [Engine() for _ in range(5)]
+    try:
+        with ThreadPoolExecutor(len(engines)) as pool:
+            list(pool.map(Engine.start, engines))
+            list(pool.map(lambda engine: engine.load(CACHE / "busybox.image.tar"), engines))
+            run = ("run", "-d", "busybox", "sleep", "1000")
+            list(pool.map(lambda engine: engine.docker(*run, check=True), engines))
+            list(pool.map(lambda engine: engine.docker("network", "create", "net", check=True), engines))
+        with Route() as route:
+            subnets = [ipaddress.ip_interface(address).network for _, address in route.addresses() if "." in address]
+        assert len(subnets) == 2 * len(engines) + 1  # and the loopback's
+        assert len(set(subnets)) == len(subnets)
+    finally:
+        for engine in engines:
+            engine.discard()
+
+
 def test_what_was_made_is_removed_when_nothing_runs(own_engine: Engine) -> None:
-    engine = own_engine
+    engine, forwarding = own_engine, Path("/proc/sys/net/ipv4/ip_forward")
+    forwarding.write_text("0")
     engine.docker("network", "create", "net", check=True)
     engine.docker("run", "--rm", "--network", "net", "-p", "80", "busybox", "true", check=True)
+    assert forwarding.read_text() == "1\n"
     assert f"wherry-{instance(engine.data_root)}" in nft("list", "tables")
     engine.stop()
     assert nft("list", "tables") == ""
     assert interfaces(engine.data_root) == []
+    assert forwarding.read_text() == "0\n"
     engine.start()
     engine.docker("run", "--rm", "--network", "net", "busybox", "true", check=True)
 
@@ -168,3 +192,21 @@ def test_beside_a_firewall_that_drops_what_is_forwarded(own_engine: Engine, worl
     assert mark not in _wall(kind)
     assert "DROP" in _wall(kind).upper()
     engine.start()
+
+
+def test_a_host_that_was_no_router_becomes_one_for_containers_alone(own_engine: Engine, world: Outside) -> None:
+    """Nor does it forget to be one while somebody else needs it."""
+    forwarding = Path("/proc/sys/net/ipv4/ip_forward")
+    forwarding.write_text("0")
+    with outside(1) as other:
+        listen(own_engine, "server")
+        for one, far in ((world, other), (other, world)):
+            one.run("ip", "route", "add", f"{far.address}/32", "via", one.host)
+        port = world.serve()
+        assert reach(own_engine, "server", world.address, port) == world.host
+        assert forwarding.read_text() == "1\n"
+        assert other.connect(world.address, port, 1).startswith("!")
+        own_engine.remove_containers()
+        own_engine.stop()
+        assert forwarding.read_text() == "1\n"  # there are bridges: the ends of the cables
+        own_engine.start()

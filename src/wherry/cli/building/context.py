@@ -11,15 +11,15 @@ import sys
 
 from wherry.cli.command import CommandError
 from wherry.cli.output_file import reason
+from wherry.client.streams import read_pieces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from wherry.client.client import Client
 
 _ADDRESSES = ("http://", "https://", "git://", "git@", "ssh://", "github.com/")
-_PIECE = 1 << 20
 _OUTSIDE = ".dockerfile.wherry"  # what a Dockerfile from outside is called in a tar
 
 
@@ -45,7 +45,7 @@ def find(client: Client, path: str, dockerfile: str) -> Context:
     if path == "-":
         if dockerfile == "-":
             raise CommandError("invalid argument: can't use stdin for both build context and dockerfile")
-        return Context(_pieces(0), {"dockerfile": dockerfile} if dockerfile else {})
+        return Context(read_pieces(0), {"dockerfile": dockerfile} if dockerfile else {})
     if path.startswith(_ADDRESSES):
         if dockerfile == "-":
             raise CommandError("a Dockerfile on standard input needs a folder as its context")
@@ -116,8 +116,3 @@ def _base64(data: bytes) -> str:
     import binascii
 
     return binascii.b2a_base64(data, newline=False).decode()
-
-
-def _pieces(descriptor: int) -> Iterator[bytes]:
-    while piece := os.read(descriptor, _PIECE):
-        yield piece

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from wherry.cli import terminal
 from wherry.cli.command import CommandError
 from wherry.cli.output_file import OutputFile
+from wherry.client.streams import pass_on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,15 +56,10 @@ class Output:
 
     def _save(self, response: Response) -> None:
         if self.path == "-":
-            while piece := response.piece():
-                sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
+            pass_on(response, terminal.STDOUT)
             return
         with OutputFile(self.path) as descriptor:
-            while piece := response.piece():
-                view = memoryview(piece)
-                while view:
-                    view = view[os.write(descriptor, view) :]
+            pass_on(response, descriptor)
 
 
 def _unpack(response: Response, directory: str) -> None:

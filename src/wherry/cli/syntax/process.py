@@ -78,11 +78,6 @@ def _pairs(data: bytes, lookup: Callable[[str], str | None] | None) -> list[str]
     return pairs
 
 
-def mapping(pairs: Sequence[str]) -> dict[str, str]:
-    """key=value strings as a dict; the last of a key counts."""
-    return dict(pair.partition("=")[::2] for pair in pairs)
-
-
 _SYSCTLS = frozenset(
     "kernel." + name for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
 )

@@ -171,7 +171,11 @@ class Builder:
         """
         matching = _matcher(filters)
         shared = self._of_images()
-        records = [record for record in self._store.build_cache.records() if matching(record)]
+        records = [
+            record
+            for record in self._store.build_cache.records()
+            if matching(record, self._cache_mounts.is_used(record.key), record.chain_id in shared)
+        ]
         total = sum(record.size for record in records)
         gone: list[str] = []
         freed = 0
@@ -210,20 +214,24 @@ def _check_platform(text: str) -> None:
 
 
 # "label" says nothing of a record: it comes with `system prune --filter label=…`, and is passed over as in Docker.
-_PRUNE_FILTERS = frozenset(("id", "inuse", "label", "private", "shared", "type", "unused-for", "until", "description"))
+_PRUNE_FILTERS = frozenset(("id", "type", "description", "inuse", "shared", "private", "label", "unused-for", "until"))
 
 
-def _matcher(filters: Mapping[str, list[str]]) -> Callable[[Record], bool]:
+def _matcher(filters: Mapping[str, list[str]]) -> Callable[[Record, bool, bool], bool]:
+    """Takes a record, whether it is in use, and whether an image has it, too."""
     for name in filters:
         if name.rstrip("!~") not in _PRUNE_FILTERS:
             raise InvalidParameter(f"invalid filter '{name}'")
     ages = [*filters.get("until", ()), *filters.get("unused-for", ())]
     oldest = min((clock.parse_moment(age) for age in ages), default=None)
 
-    def matches(record: Record) -> bool:
+    def matches(record: Record, in_use: bool, shared: bool) -> bool:
         if filters.get("id") and not any(record.key.startswith(wanted) for wanted in filters["id"]):
             return False
-        if filters.get("type") and record.kind not in filters["type"]:
+        facts = {"type": record.kind, "description": record.description}
+        flags = {"inuse": in_use, "shared": shared, "private": not shared}
+        facts |= {name: "true" if flag else "false" for name, flag in flags.items()}
+        if any(filters.get(name) and value not in filters[name] for name, value in facts.items()):
             return False
         return oldest is None or record.used <= oldest
 

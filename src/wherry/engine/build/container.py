@@ -117,9 +117,8 @@ class Containers:
         host = self._host_config(command)
         networks, attachments = self._connections.endpoints(host, NetworkingConfig(), "")
         path, *arguments = command.words
-        hostname = os.uname().nodename if host.network_mode == "host" else _HOSTNAME
         config = ContainerConfig(
-            hostname=hostname,
+            hostname=_HOSTNAME,
             user=command.user,
             env=list(command.environment),
             working_dir=command.directory,
@@ -145,6 +144,7 @@ class Containers:
         limits = command.limits
         asked = HostConfig(
             network_mode=command.network,
+            uts_mode="private",
             privileged=command.insecure,
             extra_hosts=list(command.extra_hosts),
             security_opt=list(command.security),

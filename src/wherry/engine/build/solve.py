@@ -5,6 +5,7 @@ where it comes to copy from it; so what does not depend on one another runs side
 """
 
 import asyncio
+import contextlib
 import platform as machine
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -16,7 +17,7 @@ from wherry.dockerfile.arguments import Platform
 from wherry.dockerfile.errors import DockerfileError
 from wherry.dockerfile.parser import Dockerfile, parse
 from wherry.dockerfile.stages import SCRATCH, Graph, Source, Stage, build_graph
-from wherry.engine import clock, specification
+from wherry.engine import clock, platforms, specification
 from wherry.engine.build import progress, result
 from wherry.engine.build.cache_mounts import CacheMounts
 from wherry.engine.build.container import Containers
@@ -99,7 +100,6 @@ class Solver:
             self._tell(progress.Warned(f"One or more build-args [{names}] were not consumed"))
         for name in self._request.cache_from:
             await self._import_cache(name)
-        self._tell(progress.Planned(self._count()))
         try:
             outcome = await self._walk_all()
         except asyncio.CancelledError:
@@ -244,13 +244,10 @@ class Solver:
 
     async def _here_or_pulled(self, name: str, platform: str, step: int) -> Image:
         if not self._request.pull:
-            try:
+            with contextlib.suppress(NotFound):
                 image = self._store.images.get(name)
-            except NotFound:
-                pass
-            else:
-                if not platform or _is_for(image, Platform.parse(platform)):
-                    return image
+                platforms.check(image, name, platform)
+                return image
         async for message in self._pull(name, platform):
             self._tell(progress.Pulled(step, message))
             if "error" in message:
@@ -346,14 +343,6 @@ def native_platform() -> Platform:
 def _child(config: ContainerConfig) -> ContainerConfig:
     """The configuration that an image made of another begins with."""
     return msgspec.structs.replace(config, on_build=None, image="", hostname="", domainname="")
-
-
-def _is_for(image: Image, platform: Platform) -> bool:
-    config = image.config
-    own = Platform.parse("/".join(part for part in (config.os, config.architecture, config.variant) if part))
-    return (own.os, own.architecture) == (platform.os, platform.architecture) and (
-        not platform.variant or own.variant == platform.variant
-    )
 
 
 def _epoch(arguments: Mapping[str, str]) -> int | None:

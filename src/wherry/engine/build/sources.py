@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from wherry.storage import jobs
 from wherry.storage.build_cache import BuildCache
 from wherry.storage.drafts import Tree, Workspace
 
@@ -56,7 +55,7 @@ class Sources:
             "excluded": excluded,
             "owners": owners,
         }
-        digest = str(await jobs.run(job))
+        digest = str(await self._workspace.ask(job))
         if place:
             self._cache.set_content_digest(place, digest)
         return digest
