@@ -80,12 +80,19 @@ def same(
             each["files"] = _without_times(each["files"])
             if reference.version < 23:
                 del each["history"]  # it says some things in other words
+        assert _differences(ours.pop("files"), theirs.pop("files")) == {}
         assert ours == theirs
 
     yield build_and_compare
     wherry("rmi", "--force", "like-docker")
     for archive in tmp_path.glob("*.tar"):
         archive.unlink()
+
+
+def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """The files that are not the same, ours and theirs."""
+    names = sorted({*ours, *theirs})
+    return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}
 
 
 def _without_times(files: dict[str, Any]) -> dict[str, Any]:
@@ -130,12 +137,12 @@ def test_add_from_urls(same: Callable[..., None], reference: DockerEngine, tmp_p
             url = f"http://127.0.0.1:{server.server_port}"
             dockerfile.write_text(
                 f"FROM busybox\nADD {url}/file /named\nADD {url}/file {url}/packed.tar.gz /below/\n"
-                f"ADD --chown=4:5 --chmod=751 {url}/file /new/directory/\nWORKDIR /work\nADD {url}/packed.tar.gz ./\n"
+                f"ADD --chown=4:5 {url}/file /new/directory/\nWORKDIR /work\nADD {url}/packed.tar.gz ./\n"
             )
             if reference.version >= 23:
                 digest = hashlib.sha256(b"from a server").hexdigest()
                 with dockerfile.open("a") as file:
-                    file.write(f"ADD --checksum=sha256:{digest} {url}/file /checked\n")
+                    file.write(f"ADD --chmod=751 --checksum=sha256:{digest} {url}/file /checked\n")
             same(dockerfile, context, CACHE / "busybox.image.tar", "--network=none")
         finally:
             server.shutdown()

@@ -1,6 +1,7 @@
 """``build``: the image that comes of it, and what happens when none does."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,9 @@ Build = Callable[..., Finished]
 
 
 def test_reproducible(build: Builder) -> None:
-    text = 'FROM busybox\nWORKDIR /w\nCOPY f /f\nRUN date > /dev/null; mkdir /d; echo x > /d/x; rm /etc/issue\nCMD ["x"]\n'
+    text = (
+        'FROM busybox\nWORKDIR /w\nCOPY f /f\nRUN date > /dev/null; mkdir /d; echo x > /d/x; rm /etc/issue\nCMD ["x"]\n'
+    )
     ids = set()
     for moment in (1_800_000_000, time.time()):
         build.write({"f": "same"})
@@ -55,7 +58,7 @@ def test_squash(build: Builder) -> None:
     assert {"d/2", "d/3", "home/new"} <= names and not {"d/1", "etc/issue"} & names
 
 
-def test_outputs(build: Builder, tmp_path: Path) -> None:
+def test_outputs(build: Builder, engine: Engine, tmp_path: Path) -> None:
     text = "FROM scratch\nCOPY f /d/f\n"
     build(text, {"f": "content"}, "--output", str(tmp_path / "out"))
     assert (tmp_path / "out" / "d" / "f").read_text() == "content"
@@ -63,6 +66,34 @@ def test_outputs(build: Builder, tmp_path: Path) -> None:
         build(text, None, "--output", f"type={kind},dest={tmp_path / kind}")
         with tarfile.open(tmp_path / kind) as tar:
             assert ("d/f" if kind == "tar" else "oci-layout") in tar.getnames()
+    build(
+        text,
+        None,
+        "--output",
+        f"type=docker,name=named:1,dest={tmp_path / 'docker'}",
+        "--output",
+        "type=image,name=two",
+    )
+    with tarfile.open(tmp_path / "docker") as tar:
+        manifest = tar.extractfile("manifest.json")
+        assert manifest and json.load(manifest)[0]["RepoTags"] == ["named:1"]
+    assert build.image("two")["Id"] == build.image()["Id"]
+    engine.wherry("rmi", "two", "named:1", check=True)
+
+
+def test_an_image_that_is_only_on_its_way_does_not_stay(build: Builder, engine: Engine, tmp_path: Path) -> None:
+    def images() -> list[str]:
+        return sorted(image["Id"] for image in engine.request("GET", "/images/json?all=1").body)
+
+    (build.context / "Dockerfile").write_text(f"FROM scratch\nLABEL when={time.time_ns()}\n")
+    before = images()
+    engine.wherry("build", "--output", str(tmp_path / "out"), str(build.context), check=True)
+    assert os.listdir(tmp_path / "out") == [] and images() == before
+    engine.wherry("build", str(build.context), check=True)
+    there = images()
+    engine.wherry("build", "--output", str(tmp_path / "out"), str(build.context), check=True)
+    assert images() == there != before
+    engine.wherry("image", "prune", "--force", check=True)
 
 
 def test_platform(build: Builder) -> None:

@@ -1,5 +1,7 @@
 """/containers: create, list, inspect, and what changes a container's state"""
 
+from typing import Any
+
 from aiohttp import web
 
 from wherry.api import response
@@ -30,22 +32,22 @@ async def create(request: Request, engine: Engine) -> web.Response:
     return response.json({"Id": container_id, "Warnings": warnings}, 201)
 
 
-async def list_all(request: Request, engine: Engine) -> web.Response:
+async def list_all(request: Request, engine: Engine) -> Any:
     found = engine.views.list_all(
         show_all=request.flag("all"),
         limit=request.integer("limit"),
         size=request.flag("size"),
         filters=request.filters(),
     )
-    return response.json(adapt_container_list(request.version, found))
+    return adapt_container_list(request.version, found)
 
 
-async def inspect(request: Request, engine: Engine) -> web.Response:
+async def inspect(request: Request, engine: Engine) -> Any:
     found = engine.views.inspect(request.name, size=request.flag("size"))
-    return response.json(adapt_container(request.version, found))
+    return adapt_container(request.version, found)
 
 
-async def start(request: Request, engine: Engine) -> web.Response:
+async def start(request: Request, engine: Engine) -> None:
     length = request.http.content_length
     if request.http.body_exists and (length is None or length > 7):
         raise InvalidParameter(
@@ -54,17 +56,14 @@ async def start(request: Request, engine: Engine) -> web.Response:
     if request.text("checkpoint"):
         raise NotSupported("wherry does not restore checkpoints")
     await engine.containers.start(request.name)
-    return response.empty()
 
 
-async def stop(request: Request, engine: Engine) -> web.Response:
+async def stop(request: Request, engine: Engine) -> None:
     await engine.containers.stop(request.name, request.integer("t"), _signal(request))
-    return response.empty()
 
 
-async def restart(request: Request, engine: Engine) -> web.Response:
+async def restart(request: Request, engine: Engine) -> None:
     await engine.containers.restart(request.name, request.integer("t"), _signal(request))
-    return response.empty()
 
 
 def _signal(request: Request) -> str | None:
@@ -72,28 +71,16 @@ def _signal(request: Request) -> str | None:
     return (request.text("signal") or None) if request.version >= (1, 42) else None
 
 
-async def kill(request: Request, engine: Engine) -> web.Response:
+async def kill(request: Request, engine: Engine) -> None:
     await engine.containers.kill(request.name, request.text("signal") or "SIGKILL")
-    return response.empty()
 
 
-async def pause(request: Request, engine: Engine) -> web.Response:
-    await engine.containers.pause(request.name)
-    return response.empty()
-
-
-async def unpause(request: Request, engine: Engine) -> web.Response:
-    await engine.containers.unpause(request.name)
-    return response.empty()
-
-
-async def rename(request: Request, engine: Engine) -> web.Response:
+async def rename(request: Request, engine: Engine) -> None:
     engine.containers.rename(request.name, request.text("name"))
-    return response.empty()
 
 
-async def update(request: Request, engine: Engine) -> web.Response:
-    return response.json({"Warnings": await engine.updates.update(request.name, await request.json(Update))})
+async def update(request: Request, engine: Engine) -> Any:
+    return {"Warnings": await engine.updates.update(request.name, await request.json(Update))}
 
 
 async def resize(request: Request, engine: Engine) -> web.Response:
@@ -102,20 +89,15 @@ async def resize(request: Request, engine: Engine) -> web.Response:
     return response.empty(200)
 
 
-async def remove(request: Request, engine: Engine) -> web.Response:
+async def remove(request: Request, engine: Engine) -> None:
     if request.flag("link"):
         engine.connections.unlink(request.name)
-        return response.empty()
+        return
     await engine.containers.remove(request.name, force=request.flag("force"), volumes=request.flag("v"))
-    return response.empty()
-
-
-async def top(request: Request, engine: Engine) -> web.Response:
-    return response.json(await engine.views.top(request.name, request.text("ps_args")))
 
 
 async def changes(request: Request, engine: Engine) -> web.Response:
-    return response.json(engine.views.changes(request.name))
+    return response.json(engine.views.changes(request.name))  # null where nothing has changed, as Docker has it
 
 
 async def export(request: Request, engine: Engine) -> web.StreamResponse:

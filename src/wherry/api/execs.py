@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -72,5 +73,5 @@ async def resize(request: Request, engine: Engine) -> web.Response:
     return response.empty(200)
 
 
-async def inspect(request: Request, engine: Engine) -> web.Response:
-    return response.json(engine.execs.inspect(request.name))
+async def inspect(request: Request, engine: Engine) -> Any:
+    return engine.execs.inspect(request.name)

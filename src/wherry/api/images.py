@@ -1,5 +1,7 @@
 """/images: list, inspect, history, tag, remove; /commit"""
 
+from typing import Any
+
 from aiohttp import web
 
 from wherry.api import response
@@ -11,7 +13,7 @@ from wherry.model.config import ContainerConfig
 from wherry.model.errors import InvalidParameter
 
 
-async def list_all(request: Request, engine: Engine) -> web.Response:
+async def list_all(request: Request, engine: Engine) -> Any:
     filters = request.filters()
     if request.version < (1, 25) and request.text("filter"):
         filters.setdefault("reference", [request.text("filter")])
@@ -22,15 +24,15 @@ async def list_all(request: Request, engine: Engine) -> web.Response:
         shared_size=request.flag("shared-size"),
         manifests=request.flag("manifests") and request.version >= (1, 47),
     )
-    return response.json(adapt_image_list(request.version, found))
+    return adapt_image_list(request.version, found)
 
 
-async def inspect(request: Request, engine: Engine) -> web.Response:
-    return response.json(adapt_image(request.version, engine.images.inspect(request.name)))
+async def inspect(request: Request, engine: Engine) -> Any:
+    return adapt_image(request.version, engine.images.inspect(request.name))
 
 
-async def history(request: Request, engine: Engine) -> web.Response:
-    return response.json(engine.images.history(request.name))
+async def history(request: Request, engine: Engine) -> Any:
+    return engine.images.history(request.name)
 
 
 async def tag(request: Request, engine: Engine) -> web.Response:
@@ -38,11 +40,10 @@ async def tag(request: Request, engine: Engine) -> web.Response:
     return response.empty(201)
 
 
-async def remove(request: Request, engine: Engine) -> web.Response:
+async def remove(request: Request, engine: Engine) -> Any:
     if not request.name.strip():
         raise InvalidParameter("image name cannot be blank")
-    removed = await engine.images.remove(request.name, force=request.flag("force"), prune=not request.flag("noprune"))
-    return response.json(removed)
+    return await engine.images.remove(request.name, force=request.flag("force"), prune=not request.flag("noprune"))
 
 
 async def commit(request: Request, engine: Engine) -> web.Response:

@@ -1,5 +1,7 @@
 """/networks"""
 
+from typing import Any
+
 import msgspec
 from aiohttp import web
 
@@ -20,21 +22,20 @@ class DisconnectRequest(msgspec.Struct):
     force: bool = msgspec.field(default=False, name="Force")
 
 
-async def list_all(request: Request, engine: Engine) -> web.Response:
-    return response.json(engine.networks.list(request.filters()))
+async def list_all(request: Request, engine: Engine) -> Any:
+    return engine.networks.list(request.filters())
 
 
 async def create(request: Request, engine: Engine) -> web.Response:
     return response.json(engine.networks.create(await request.json(NetworkCreate)), 201)
 
 
-async def inspect(request: Request, engine: Engine) -> web.Response:
-    return response.json(engine.networks.inspect(request.name, scope=request.text("scope")))
+async def inspect(request: Request, engine: Engine) -> Any:
+    return engine.networks.inspect(request.name, scope=request.text("scope"))
 
 
-async def remove(request: Request, engine: Engine) -> web.Response:
+async def remove(request: Request, engine: Engine) -> None:
     engine.networks.remove(request.name)
-    return response.empty()
 
 
 async def connect(request: Request, engine: Engine) -> web.Response:
@@ -51,8 +52,8 @@ async def disconnect(request: Request, engine: Engine) -> web.Response:
     return response.empty(200)
 
 
-async def prune(request: Request, engine: Engine) -> web.Response:
-    return response.json(engine.networks.prune(request.filters()))
+async def prune(request: Request, engine: Engine) -> Any:
+    return engine.networks.prune(request.filters())
 
 
 def _require_container(name: str) -> None:

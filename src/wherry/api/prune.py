@@ -1,30 +1,25 @@
 """/containers/prune, /images/prune, /build/prune and /system/df: what is on the disk, and what of it nobody needs"""
 
-from aiohttp import web
+from typing import Any
 
-from wherry.api import response
 from wherry.api.request import Request
 from wherry.api.versions import adapt_image_list
 from wherry.engine.disk_usage import KINDS
 from wherry.engine.engine import Engine
 
 
-async def containers(request: Request, engine: Engine) -> web.Response:
-    return response.json(await engine.prune.containers(request.filters()))
-
-
-async def images(request: Request, engine: Engine) -> web.Response:
-    return response.json(await engine.prune.images(request.filters()))
-
-
-async def build_cache(request: Request, engine: Engine) -> web.Response:
-    """Its limits have had several names: reserved-space is today's, keep-storage that before API 1.48."""
+async def build_cache(request: Request, engine: Engine) -> Any:
+    """Its limit has had several names: reserved-space is today's, keep-storage that before API 1.48."""
     keep = request.integer("reserved-space") or request.integer("max-used-space") or request.integer("keep-storage")
-    found = engine.builder.prune(everything=request.flag("all"), keep_bytes=keep or 0, filters=request.filters())
-    return response.json(found)
+    return engine.builder.prune(
+        everything=request.flag("all"),
+        keep_bytes=keep or 0,
+        filters=request.filters(),
+        min_free=request.integer("min-free-space") or 0,
+    )
 
 
-async def disk_usage(request: Request, engine: Engine) -> web.Response:
+async def disk_usage(request: Request, engine: Engine) -> Any:
     found = await engine.disk_usage.measure(request.texts("type") or KINDS)
     for image in found.get("Images", ()):
         containers = image["Containers"]  # known here, though an older list says -1
@@ -32,4 +27,4 @@ async def disk_usage(request: Request, engine: Engine) -> web.Response:
         image["Containers"] = containers
     if request.version < (1, 42):
         found["BuilderSize"] = sum(record["Size"] for record in found.get("BuildCache", ()))
-    return response.json(found)
+    return found

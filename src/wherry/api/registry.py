@@ -1,5 +1,7 @@
 """/auth, /distribution, /images/search and /images/{name}/push: what goes to registries"""
 
+from typing import Any
+
 import msgspec
 from aiohttp import web
 
@@ -17,28 +19,26 @@ def credentials(request: Request) -> Credentials:
     return from_header(request.http.headers.get("X-Registry-Auth", ""))
 
 
-async def log_in(request: Request, engine: Engine) -> web.Response:
+async def log_in(request: Request, engine: Engine) -> Any:
     """POST /auth"""
-    return response.json(await engine.registry.log_in(await request.json(Credentials)))
+    return await engine.registry.log_in(await request.json(Credentials))
 
 
-async def search(request: Request, engine: Engine) -> web.Response:
+async def search(request: Request, engine: Engine) -> Any:
     """GET /images/search"""
-    found = await engine.registry.search(
+    return await engine.registry.search(
         request.text("term"), request.integer("limit"), request.filters(), credentials(request)
     )
-    return response.json(found)
 
 
-async def distribution(request: Request, engine: Engine) -> web.Response:
+async def distribution(request: Request, engine: Engine) -> Any:
     """GET /distribution/{name}/json"""
-    return response.json(await engine.registry.distribution(request.name, credentials(request)))
+    return await engine.registry.distribution(request.name, credentials(request))
 
 
-async def manifest(request: Request, engine: Engine) -> web.Response:
+async def manifest(request: Request, engine: Engine) -> Any:
     """GET /distribution/{name}/manifest: wherry's own, for ``manifest inspect``"""
-    found = await engine.registry.manifest(request.name, credentials(request), insecure=request.flag("insecure"))
-    return response.json(found)
+    return await engine.registry.manifest(request.name, credentials(request), insecure=request.flag("insecure"))
 
 
 async def push(request: Request, engine: Engine) -> web.StreamResponse:

@@ -3,10 +3,8 @@
 A ``{name}`` may hold slashes ("/images/library/debian/json"), so paths are matched from both their ends.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
-
-from aiohttp import web
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
 
 from wherry.api import (
     archive,
@@ -27,7 +25,8 @@ from wherry.api import (
 from wherry.api.request import Request
 from wherry.engine.engine import Engine
 
-Handler = Callable[[Request, Engine], Awaitable[web.StreamResponse]]
+# Gives an answer, or what is to be answered as JSON, or nothing: 204.
+Handler = Callable[[Request, Engine], Coroutine[Any, Any, Any]]
 
 ROUTES: dict[str, Handler] = {
     "GET /_ping": system.ping,
@@ -38,13 +37,13 @@ ROUTES: dict[str, Handler] = {
     "GET /containers/json": containers.list_all,
     "POST /containers/create": containers.create,
     "GET /containers/{name}/json": containers.inspect,
-    "POST /containers/prune": prune.containers,
+    "POST /containers/prune": lambda request, engine: engine.prune.containers(request.filters()),
     "POST /containers/{name}/start": containers.start,
     "POST /containers/{name}/stop": containers.stop,
     "POST /containers/{name}/restart": containers.restart,
     "POST /containers/{name}/kill": containers.kill,
-    "POST /containers/{name}/pause": containers.pause,
-    "POST /containers/{name}/unpause": containers.unpause,
+    "POST /containers/{name}/pause": lambda request, engine: engine.containers.pause(request.name),
+    "POST /containers/{name}/unpause": lambda request, engine: engine.containers.unpause(request.name),
     "POST /containers/{name}/rename": containers.rename,
     "POST /containers/{name}/update": containers.update,
     "POST /containers/{name}/resize": containers.resize,
@@ -52,7 +51,7 @@ ROUTES: dict[str, Handler] = {
     "POST /containers/{name}/attach": attach.attach,
     "GET /containers/{name}/attach/ws": attach.attach_websocket,
     "GET /containers/{name}/logs": following.logs,
-    "GET /containers/{name}/top": containers.top,
+    "GET /containers/{name}/top": lambda request, engine: engine.views.top(request.name, request.text("ps_args")),
     "GET /containers/{name}/changes": containers.changes,
     "GET /containers/{name}/export": containers.export,
     "GET /containers/{name}/stats": following.stats,
@@ -68,7 +67,7 @@ ROUTES: dict[str, Handler] = {
     "GET /images/json": images.list_all,
     "GET /images/get": image_tars.save,
     "POST /images/load": image_tars.load,
-    "POST /images/prune": prune.images,
+    "POST /images/prune": lambda request, engine: engine.prune.images(request.filters()),
     "POST /images/create": image_tars.create,
     "GET /images/search": registry.search,
     "POST /images/{name}/push": registry.push,
@@ -83,7 +82,7 @@ ROUTES: dict[str, Handler] = {
     "GET /volumes": volumes.list_all,
     "POST /volumes/create": volumes.create,
     "POST /volumes/prune": volumes.prune,
-    "GET /volumes/{name}": volumes.inspect,
+    "GET /volumes/{name}": lambda request, engine: engine.volumes.inspect(request.name),
     "GET /volumes/{name}/export": volumes.export,
     "POST /volumes/{name}/import": volumes.import_,
     "PUT /volumes/{name}": volumes.update,

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import time
+from typing import Any
 
 from aiohttp import web
 
@@ -31,7 +32,7 @@ class Server:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._underway: set[asyncio.Task[web.StreamResponse]] = set()
+        self._underway: set[asyncio.Task[Any]] = set()
         self.protocol = HttpServer(self._handle)
 
     async def close(self) -> None:
@@ -70,9 +71,12 @@ class Server:
             version = parse_version(versioned[1])
         if http.headers.get("Expect", "").lower() == "100-continue" and http.transport is not None:
             http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return await self._run(match, Request(http, version, match.name))
+        found = await self._run(match, Request(http, version, match.name))
+        if isinstance(found, web.StreamResponse):
+            return found
+        return response.empty() if found is None else response.json(found)
 
-    async def _run(self, match: Match, request: Request) -> web.StreamResponse:
+    async def _run(self, match: Match, request: Request) -> Any:
         if not match.carried_through:
             return await match.handler(request, self._engine)
         task = asyncio.ensure_future(match.handler(request, self._engine))

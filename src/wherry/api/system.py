@@ -1,5 +1,7 @@
 """/_ping, /version, /info, /plugins"""
 
+from typing import Any
+
 from aiohttp import web
 
 from wherry.api import response
@@ -20,13 +22,13 @@ async def ping(request: Request, engine: Engine) -> web.Response:
     return web.Response(body=b"" if request.http.method == "HEAD" else b"OK", headers=_PING)
 
 
-async def version(request: Request, engine: Engine) -> web.Response:
-    return response.json(engine.system.version())
+async def version(request: Request, engine: Engine) -> Any:
+    return engine.system.version()
 
 
-async def info(request: Request, engine: Engine) -> web.Response:
-    return response.json(adapt_info(request.version, engine.system.info()))
+async def info(request: Request, engine: Engine) -> Any:
+    return adapt_info(request.version, engine.system.info())
 
 
-async def plugins(request: Request, engine: Engine) -> web.Response:
-    return response.json([])
+async def plugins(request: Request, engine: Engine) -> Any:
+    return []

@@ -1,5 +1,7 @@
 """/volumes"""
 
+from typing import Any
+
 import msgspec
 from aiohttp import web
 
@@ -16,8 +18,8 @@ class CreateRequest(msgspec.Struct, rename="pascal"):
     labels: dict[str, str] = {}
 
 
-async def list_all(request: Request, engine: Engine) -> web.Response:
-    return response.json({"Volumes": engine.volumes.list_all(request.filters()), "Warnings": None})
+async def list_all(request: Request, engine: Engine) -> Any:
+    return {"Volumes": engine.volumes.list_all(request.filters()), "Warnings": None}
 
 
 async def create(request: Request, engine: Engine) -> web.Response:
@@ -28,17 +30,12 @@ async def create(request: Request, engine: Engine) -> web.Response:
     return response.json(volume, 201)
 
 
-async def inspect(request: Request, engine: Engine) -> web.Response:
-    return response.json(await engine.volumes.inspect(request.name))
-
-
 async def update(request: Request, engine: Engine) -> web.Response:
     raise NotSupported("only cluster volumes can be updated, and wherry has no swarm mode")
 
 
-async def remove(request: Request, engine: Engine) -> web.Response:
+async def remove(request: Request, engine: Engine) -> None:
     await engine.volumes.remove(request.name, force=request.flag("force"))
-    return response.empty()
 
 
 async def export(request: Request, engine: Engine) -> web.StreamResponse:
@@ -52,8 +49,8 @@ async def import_(request: Request, engine: Engine) -> web.Response:
     return response.empty(200)
 
 
-async def prune(request: Request, engine: Engine) -> web.Response:
+async def prune(request: Request, engine: Engine) -> Any:
     filters = request.filters()
     if request.version < (1, 42):
         filters["all"] = ["true"]  # until then, volumes with a name were pruned too
-    return response.json(await engine.volumes.prune(filters))
+    return await engine.volumes.prune(filters)

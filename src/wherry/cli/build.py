@@ -65,11 +65,12 @@ def run_build(session: Session, options: Options) -> int:
     from wherry.cli.building import context, given
     from wherry.cli.building.output import Output
 
-    _check_tags(options["tag"])
     outputs = [Output(text) for text in options["output"]]
+    tags = [*options["tag"], *(output.name for output in outputs if output.name)]
+    _check_tags(tags)
     client = session.client
     found = context.find(client, options.arguments[0], options["file"])
-    query = {**_query(session, options), **found.query}
+    query = {"t": tags, **_query(session, options), **found.query}
     token = given.hand_over(client, options["secret"], options["ssh"], options["allow"])
     if token:
         query["given"] = token
@@ -113,7 +114,6 @@ _QUERY = {
 def _query(session: Session, options: Options) -> dict[str, Any]:
     return {
         **{field: options[flag] or None for field, flag in _QUERY.items()},
-        "t": options["tag"],
         "buildargs": _arguments(session, options) or None,
         "labels": dict(text.partition("=")[::2] for text in options["label"]) or None,
         "extrahosts": options["add-host"],
@@ -196,13 +196,13 @@ def _finish(session: Session, options: Options, built: dict[str, Any], outputs: 
     image, names = str(built["id"]), [str(name) for name in built["names"]]
     for output in outputs:
         try:
-            output.write(session.client, image, [output.name] if output.name in names else names)
+            output.write(session.client, image, [output.name] if output.name else names)
         except ValueError as error:
             raise CommandError(str(error)) from None
     if options["iidfile"]:
         with open(options["iidfile"], "w", encoding="ascii") as file:
             file.write(image)
-    if outputs and not names and not any(output.keeps_image for output in outputs):
+    if outputs and not names and built["is_new"] and not any(output.keeps_image for output in outputs):
         session.client.delete(f"/images/{image}", noprune=True)  # it was only on its way
     if options["quiet"]:
         print(image)

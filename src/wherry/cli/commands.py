@@ -25,17 +25,17 @@ COMMON = ("run", "exec", "ps", "build", "images", "version", "info")
 HIDDEN = ("__complete", "system dial-stdio")
 
 _TABLE = """
-container attach, attach | run:attach | [OPTIONS] CONTAINER
+container attach, attach | attach:attach | [OPTIONS] CONTAINER
     Attach local standard input, output, and error streams to a running container
 container commit, commit | image:commit | [OPTIONS] CONTAINER [REPOSITORY[:TAG]]
     Create a new image from a container's changes
 container cp, cp | cp:cp | [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-
     Copy files/folders between a container and the local filesystem
-container create, create | create:create | [OPTIONS] IMAGE [COMMAND] [ARG...]
+container create, create | run:create | [OPTIONS] IMAGE [COMMAND] [ARG...]
     Create a new container
 container diff, diff | containers:diff | CONTAINER
     Inspect changes to files or directories on a container's filesystem
-container exec, exec | exec:exec | [OPTIONS] CONTAINER COMMAND [ARG...]
+container exec, exec | attach:exec | [OPTIONS] CONTAINER COMMAND [ARG...]
     Execute a command in a running container
 container export, export | tars:export | [OPTIONS] CONTAINER
     Export a container's filesystem as a tar archive
@@ -61,7 +61,7 @@ container rm, container remove, rm | containers:rm | [OPTIONS] CONTAINER [CONTAI
     Remove one or more containers
 container run, run | run:run | [OPTIONS] IMAGE [COMMAND] [ARG...]
     Create and run a new container from an image
-container start, start | run:start | [OPTIONS] CONTAINER [CONTAINER...]
+container start, start | attach:start | [OPTIONS] CONTAINER [CONTAINER...]
     Start one or more stopped containers
 container stats, stats | stats:stats | [OPTIONS] [CONTAINER...]
     Display a live stream of container(s) resource usage statistics
@@ -250,3 +250,6 @@ def _fill() -> None:
 
 
 _fill()
+_IMAGE = TOP["image"]
+assert isinstance(_IMAGE, Group)
+_IMAGE.aliases["rmi"] = "rm"  # which docker takes, and no help tells of

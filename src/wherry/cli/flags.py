@@ -293,3 +293,7 @@ def _take_letters(options: Options, by_letter: dict[str, Flag], word: str, waiti
         else:
             raise FlagError(f"flag needs an argument: {values.quoted(letter, chr(39))} in -{letters}")
         options.take(flag, text)
+
+
+# Of all that join streams.
+DETACH_KEYS = string("detach-keys", "", "Override the key sequence for detaching a container")

@@ -119,7 +119,7 @@ def run_images(session: Session, options: Options) -> None:
     digests = options["digests"]
     raw = RAW_FORMAT.replace("image_id", "digest: {{.Digest}}\nimage_id") if digests else RAW_FORMAT
     format = chosen_format(session, options, "imagesFormat", raw=raw)
-    if format.startswith(TABLE + " ") and digests and "{{.Digest}}" not in format:
+    if format.startswith(TABLE) and format != TABLE and digests and "{{.Digest}}" not in format:
         format += "\t{{.Digest}}"
     with_digest = digests or "{{.Digest}}" in format
     rows = [row for image in found for row in rows_of(image, not options["no-trunc"], with_digest, digests)]

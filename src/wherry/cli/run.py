@@ -1,39 +1,42 @@
-"""`run`, `start` and `attach`: a container's streams are the user's, until it ends."""
+"""`run` and `create`: a container, with its image pulled where that is needed."""
 
 from __future__ import annotations
 
+import os
 import sys
 
-from wherry.cli.command import CommandError, Session, command
+from wherry.cli.command import CommandError, Session, command, refuse_content_trust
+from wherry.cli.container_config import build
 from wherry.cli.container_flags import COMMON
-from wherry.cli.create import FAILED, configure, create_container, with_help
-from wherry.cli.flags import Options, string, switch
-from wherry.client.errors import ClientError
+from wherry.cli.flags import DETACH_KEYS, Options, string, switch
+from wherry.client.errors import APIError, ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
-    from wherry.cli.interact import Streams
+    from wherry.cli.reference import Reference
 
     Body = dict[str, Any]
 
-NOT_EXECUTABLE, NOT_FOUND = 126, 127  # exit codes of `run`
+# The exit codes of `run` when there was no container to have one.
+FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 _MISSING = ("executable file not found", "no such file or directory", "system cannot find the file specified")
-_DETACH_KEYS = string("detach-keys", "", "Override the key sequence for detaching a container")
+PULL_POLICIES = ("always", "missing", "never")
+
+_WINDOWS_ONLY = ("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops")
 
 
 @command(
     *COMMON,
     switch("detach", "d", "Run container in background and print container ID"),
-    _DETACH_KEYS,
+    DETACH_KEYS,
     string("pull", "", 'Pull image before running ("always", "missing", "never")', default="missing"),
     switch("sig-proxy", "", "Proxy received signals to the process", True),
     interspersed=False,
 )
 def run_run(session: Session, options: Options) -> int:
-    body = configure(session, options, "run")
+    body = _configure(session, options, "run")
     if options["detach"]:
         if options["attach"]:
             raise CommandError("conflicting options: cannot specify both --attach and --detach")
@@ -61,60 +64,12 @@ def run_run(session: Session, options: Options) -> int:
             raise _failure(error) from None
 
     if not options["detach"]:
-        return _attached(session, container, streams, start, vanishes=options["rm"], proxied=options["sig-proxy"])
+        from wherry.cli.attach import attached
+
+        return attached(session, container, streams, start, vanishes=options["rm"], proxied=options["sig-proxy"])
     start()
     print(container)
     return 0
-
-
-def _attached(
-    session: Session, container: str, streams: Streams, start: Callable[[], None], *, vanishes: bool, proxied: bool
-) -> int:
-    """Starts a container with its streams joined to the user's, and gives its exit code, 0 for who detaches."""
-    from wherry.cli.interact import Interaction
-
-    containers = session.client.containers
-    with Interaction(
-        streams,
-        forward=(lambda name: containers.kill(container, name)) if proxied else None,
-        resize=lambda rows, columns: containers.resize(container, rows, columns),
-    ) as interaction:
-        # Both are asked before either answer is read; both have answered before the container starts, so that
-        # nothing it says is lost, nor its end, however quick it is.
-        attaching = containers.attach(
-            container,
-            stdin=streams.stdin,
-            stdout=streams.stdout,
-            stderr=streams.stderr,
-            detach_keys=streams.detach_keys,
-        )
-        waiting = containers.begin_wait(container, "removed" if vanishes else "next-exit")
-        interaction.join(*attaching.take_over())
-        ending = waiting.response()
-        try:
-            start()
-        except (ClientError, CommandError):
-            if vanishes:
-                ending.read()  # until it is gone
-            raise
-        interaction.fit()
-        interaction.run(ending)
-        if interaction.detached:
-            return 0
-        interaction.await_end(ending)
-        return exit_code(ending.json())
-
-
-def exit_code(result: Body | None) -> int:
-    """What the answer to a wait says; an end that the engine could not see is an error of this program's."""
-    if not result:
-        print("wherry: error waiting for container: unexpected EOF", file=sys.stderr)
-        return FAILED
-    error = result.get("Error")
-    if error and error.get("Message"):
-        print(f"wherry: Error waiting for container: {error['Message']}", file=sys.stderr)
-        return FAILED
-    return int(result["StatusCode"])
 
 
 def _failure(error: ClientError) -> CommandError:
@@ -125,110 +80,136 @@ def _failure(error: ClientError) -> CommandError:
         code = NOT_FOUND
     elif "permission denied" in text or "is a directory" in text:
         code = NOT_EXECUTABLE
-    return with_help(text, "run", code)
+    return _with_help(text, "run", code)
 
 
 @command(
-    switch("attach", "a", "Attach STDOUT/STDERR and forward signals"),
-    string("checkpoint", "", "Restore from this checkpoint", hidden=True),
-    string("checkpoint-dir", "", "Use a custom checkpoint storage directory", hidden=True),
-    _DETACH_KEYS,
-    switch("interactive", "i", "Attach container's STDIN"),
+    *COMMON,
+    string("pull", "", 'Pull image before creating ("always", "|missing", "never")', default="missing"),
+    interspersed=False,
 )
-def run_start(session: Session, options: Options) -> int:
-    names = options.arguments
-    given = {name: options[name] for name in ("checkpoint", "checkpoint-dir") if options[name]}
-    if options["attach"] or options["interactive"]:
-        if len(names) > 1:
-            raise CommandError("you cannot start and attach multiple containers at once")
-        return _start_attached(session, options, names[0], given)
-    if options["checkpoint"]:
-        if len(names) > 1:
-            raise CommandError("you cannot restore multiple containers at once")
-        session.client.containers.start(names[0], **given)
-        return 0
-    failed = []
-    for name in names:
+def run_create(session: Session, options: Options) -> None:
+    print(create_container(session, options, _configure(session, options, "create")))
+
+
+def _with_help(text: str, command: str, code: int = FAILED) -> CommandError:
+    return CommandError(f"wherry: {text}\n\nRun 'wherry {command} --help' for more information", code)
+
+
+def _configure(session: Session, options: Options, command: str) -> Body:
+    """The request's body. Raises CommandError for flags that are wrong."""
+    for name in _WINDOWS_ONLY:
+        if options.changed(name):
+            raise CommandError(
+                f'"--{name}" is only supported on a Docker daemon running on windows, '
+                "but the Docker daemon is running on linux"
+            )
+    refuse_content_trust(options)
+    if options["kernel-memory"]:
+        print("WARNING: --kernel-memory has no effect: kernels no longer have that limit", file=sys.stderr)
+    image, *words = options.arguments
+    try:
+        if options["pull"] not in (*PULL_POLICIES, ""):
+            raise ValueError(
+                f'invalid pull option: \'{options["pull"]}\': must be one of "always", "missing" or "never"'
+            )
+        return build(options, image, words, session.proxies())
+    except ValueError as error:
+        raise _with_help(str(error), command) from None
+
+
+def create_container(session: Session, options: Options, body: Body) -> str:
+    """Makes the container, after pulling its image where that is asked for or needed; gives its id.
+
+    Raises ClientError.
+    """
+    from wherry.cli.reference import BadName, parse, tagged
+
+    with _IdFile(options["cidfile"]) as id_file:
         try:
-            session.client.containers.start(name)
-        except ClientError as error:
-            print(error, file=sys.stderr)
-            failed.append(name)
+            reference = parse(body["Image"])
+        except BadName as error:
+            raise CreateError(str(error)) from None
+        reference = tagged(reference) if reference else None
+        if options["use-api-socket"]:
+            from wherry.cli.api_socket import mount_socket
+
+            inject = mount_socket(session, body)
         else:
-            print(name, flush=True)
-    if failed:
-        raise CommandError(f"Error: failed to start containers: {', '.join(failed)}")
-    return 0
+            inject = None
+        if options["pull"] == "always" and reference:
+            pull(session, options, reference)
+        containers = session.client.containers
+        try:
+            made = containers.create(body, name=options["name"], platform=options["platform"])
+        except APIError as error:
+            if not error.not_found or reference is None or options["pull"] != "missing":
+                raise
+            if not options["quiet"]:
+                print(f"Unable to find image '{reference.familiar}' locally", file=sys.stderr)
+            pull(session, options, reference)
+            made = containers.create(body, name=options["name"], platform=options["platform"])
+        container = str(made["Id"])
+        for warning in [*(made.get("Warnings") or ()), *_dns_warnings(body)]:
+            print("WARNING:", warning, file=sys.stderr)
+        id_file.write(container)
+        if inject:
+            inject(container)
+        return container
 
 
-def _start_attached(session: Session, options: Options, name: str, checkpoint: dict[str, str]) -> int:
-    container = session.client.containers.inspect(name)
-    identity, tty = str(container["Id"]), container["Config"]["Tty"]
-    return _attached(
-        session,
-        identity,
-        _streams(session, options, container, stdin=options["interactive"]),
-        lambda: session.client.containers.start(identity, **checkpoint),
-        vanishes=container["HostConfig"]["AutoRemove"],
-        proxied=not tty,
+def pull(session: Session, options: Options, reference: Reference) -> None:
+    """Fetches an image and shows how far it is, on standard error. Raises ClientError."""
+    from wherry.cli.auth import header
+    from wherry.cli.progress import show
+
+    messages = session.client.images.pull(
+        reference.repository,
+        reference.digest or reference.tag,
+        platform=options["platform"],
+        auth=header(session.config, reference.domain),
     )
+    show(messages, None if options["quiet"] else sys.stderr)
 
 
-def _streams(session: Session, options: Options, container: dict[str, Any], *, stdin: bool) -> Streams:
-    """Those of a container that is there already."""
-    from wherry.cli.interact import Streams
-
-    config = container["Config"]
-    keys = session.detach_keys(options["detach-keys"])
-    stdin = stdin and config["OpenStdin"]
-    return Streams(stdin=stdin, stdout=True, stderr=True, tty=config["Tty"], detach_keys=keys)
+def _dns_warnings(body: Body) -> list[str]:
+    return [
+        f"Localhost DNS ({address}) may fail in containers."
+        for address in body["HostConfig"]["Dns"]
+        if address.startswith("127.") or address == "::1"
+    ]
 
 
-@command(
-    _DETACH_KEYS,
-    switch("no-stdin", "", "Do not attach STDIN"),
-    switch("sig-proxy", "", "Proxy all received signals to the process", True),
-)
-def run_attach(session: Session, options: Options) -> int:
-    from wherry.cli.interact import Interaction, Streams
-
-    name = options.arguments[0]
-    containers = session.client.containers
-    waiting = containers.begin_wait(name)
-    container = _running(containers.inspect(name))
-    identity, tty = str(container["Id"]), container["Config"]["Tty"]
-    streams = _streams(session, options, container, stdin=not options["no-stdin"])
-    if not options["no-stdin"] and tty:
-        Streams(stdin=True, stdout=True, stderr=True, tty=True).check_terminal()
-    with Interaction(
-        streams,
-        forward=(lambda signal: containers.kill(identity, signal)) if options["sig-proxy"] and not tty else None,
-        resize=lambda rows, columns: containers.resize(identity, rows, columns),
-    ) as interaction:
-        attaching = containers.attach(identity, stdin=streams.stdin, detach_keys=streams.detach_keys)
-        interaction.join(*attaching.take_over())
-        ending = waiting.response()
-        # It may have ended since; then there is nothing to wait for but that.
-        _running(containers.inspect(identity))
-        # A program draws its screen anew when its size changes: a prompt is there without a key being pressed.
-        interaction.fit(nudge=True)
-        interaction.run(ending)
-        if interaction.detached:
-            raise CommandError("read escape sequence")
-        interaction.await_end(ending)
-        result = ending.json() or {}
-        error = result.get("Error")
-        if error and error.get("Message"):
-            raise CommandError(error["Message"])
-        return int(result.get("StatusCode", 0))
+class CreateError(ClientError):
+    """The container could not be made, for a reason on this side."""
 
 
-def _running(container: dict[str, Any]) -> dict[str, Any]:
-    state = container["State"]
-    if not state["Running"]:
-        raise CommandError("You cannot attach to a stopped container, start it first")
-    if state["Paused"]:
-        raise CommandError("You cannot attach to a paused container, unpause it first")
-    if state["Restarting"]:
-        raise CommandError("You cannot attach to a restarting container, wait until it is running")
-    return container
+class _IdFile:
+    """--cidfile: made before the container, so that an id is never lost, and removed again when there is none."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._written = False
+
+    def __enter__(self) -> _IdFile:
+        if self._path:
+            try:
+                os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+            except FileExistsError:
+                raise CreateError(
+                    "container ID file found, make sure the other container isn't running or delete " + self._path
+                ) from None
+            except OSError as error:
+                reason = f"open {self._path}: {(error.strerror or '').lower()}"
+                raise CreateError(f"failed to create the container ID file: {reason}") from None
+        return self
+
+    def write(self, container: str) -> None:
+        if self._path:
+            with open(self._path, "w") as file:
+                file.write(container)
+            self._written = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._path and not self._written:
+            os.unlink(self._path)

@@ -12,7 +12,6 @@ from wherry.cli.flags import Options
 from wherry.cli.formatting import Listing, Row, binary_size, human_size
 from wherry.client.client import container_path
 from wherry.client.errors import APIError, ClientError, ConnectionLost
-from wherry.client.lean import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,7 +112,6 @@ class _Feed:
         self.ended = False
         self._pending = pending
         self._response: Response | None = None
-        self._rest = b""
 
     def fileno(self) -> int:
         return self._pending.fileno()
@@ -125,14 +123,9 @@ class _Feed:
                 self._response = self._pending.response()
                 if not self._response.ready:
                     return
-            while True:
-                piece = bytes(self._response.piece())
-                self.ended = not piece
-                *lines, self._rest = (self._rest + (piece or b"\n")).split(b"\n")
-                for line in filter(None, lines):
-                    self.sample = loads(line)
-                if self.ended or not self._response.ready:
-                    return
+            for sample in self._response.arrived():
+                self.sample = sample
+            self.ended = self._response.ended
         except ConnectionLost:  # a container that is removed, or an engine that goes
             self.ended = True
         except ClientError as error:
@@ -151,7 +144,6 @@ class _Watch:
         self._all, self._stream = all, stream
         self._everything = not names
         self._events: Response | None = None
-        self._rest = b""
         self.feeds: dict[str, _Feed] = {}
         if self._everything:
             if stream:
@@ -196,15 +188,10 @@ class _Watch:
 
     def _take_events(self) -> None:
         assert self._events is not None
-        while True:
-            piece = bytes(self._events.piece())
-            if not piece:
-                raise ConnectionLost("the engine has gone")
-            *lines, self._rest = (self._rest + piece).split(b"\n")
-            for line in filter(None, lines):
-                self._take_event(loads(line))
-            if not self._events.ready:
-                return
+        for event in self._events.arrived():
+            self._take_event(event)
+        if self._events.ended:
+            raise ConnectionLost("the engine has gone")
 
     def _take_event(self, event: dict[str, Any]) -> None:
         name, action = str(event["Actor"]["ID"])[:12], event["Action"]

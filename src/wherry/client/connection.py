@@ -173,6 +173,7 @@ class Response:
         self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
         self._left = 0  # bytes still to come, of the body or of the chunk; -1: until the stream ends
         self._first_chunk = True
+        self._rest = b""  # of a line that has not ended
         self._open = True
         if method == "HEAD" or status in (204, 304):
             self._finish()
@@ -266,14 +267,21 @@ class Response:
 
     def values(self) -> Iterator[Any]:
         """The body as a stream of JSON values, one a line (events, progress), each as soon as it is there."""
-        rest = b""
-        while piece := self.piece():
-            *lines, rest = (rest + bytes(piece)).split(b"\n")
-            for line in lines:
-                if line.strip():
-                    yield loads(line)
-        if rest.strip():
-            yield loads(rest)
+        while not self.ended:
+            yield from self.arrived()
+
+    def arrived(self) -> Iterator[Any]:
+        """Those of the values that have come; waits until something has."""
+        while True:
+            piece = bytes(self.piece())
+            *lines, self._rest = (self._rest + (piece or b"\n")).split(b"\n")
+            yield from map(loads, filter(bytes.strip, lines))
+            if not piece or not self.ready:
+                return
+
+    @property
+    def ended(self) -> bool:
+        return not self._open and not self._rest
 
     def take_over(self) -> tuple[Stream, bytes]:
         """The stream below, and what was received of it already. HTTP ends here."""

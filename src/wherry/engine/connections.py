@@ -15,7 +15,7 @@ from wherry.engine.events import Events
 from wherry.engine.fabric import Fabric
 from wherry.engine.naming import Naming
 from wherry.engine.networks import Networks
-from wherry.engine.publishing import Publications, Publishing
+from wherry.engine.publishing import Publishing
 from wherry.engine.roster import Live, Roster
 from wherry.model.container import Container
 from wherry.model.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound
@@ -44,7 +44,6 @@ class Connections:
         self._events = events
         self._naming = Naming(roster, data_root)
         self._publishing = Publishing(fabric)
-        self._published: dict[str, Publications] = {}
         self._links: dict[str, list[Link]] = {}
 
     # --- create
@@ -105,7 +104,7 @@ class Connections:
                 self._fabric.make(network)
                 endpoints.connect(record, network, self._fabric)
                 taken.append(network)
-            self._publish(record)
+            self._publishing.publish(record, taken)
             self._link(record, linked)
         except BaseException:
             self._release(record, taken)
@@ -146,9 +145,7 @@ class Connections:
                 self._isolate(record, network)
             except EngineError as error:
                 log.warning("network %s of container %s: %s", network.name, record.name, error.message)
-        publishable = self._publishable(record)
-        if record.ports and publishable is not None:
-            self._published[record.id] = self._publishing.take_over(record, publishable)
+        self._publishing.take_over(record, self._networks_of(record))
         self._naming.introduce(record)
         self._naming.serve(live, monitor, self._networks_of(record))
 
@@ -164,8 +161,7 @@ class Connections:
 
     def close(self) -> None:
         self._naming.close()
-        for published in self._published.values():
-            published.close()
+        self._publishing.close()
         in_use = {
             network.name
             for live in self._roster
@@ -215,9 +211,8 @@ class Connections:
             if isinstance(error, StartError):
                 raise EngineError(f"failed to set up container networking: {error.message}") from None
             raise
-        if record.id not in self._published:
-            self._publish(record)
         networks = self._networks_of(record)
+        self._publishing.publish(record, networks)
         self._write_files(record, networks)
         self._naming.introduce(record)
         self._naming.serve(live, monitor, networks)
@@ -248,8 +243,6 @@ class Connections:
 
     async def _disconnect_live(self, live: Live, monitor: Monitor, network: Network) -> None:
         record = live.record
-        published = self._published.get(record.id)
-        leaves_ports = published is not None and published.network_id == network.id
         rest = {key: value for key, value in self._gateways(record, without=network.name).items() if value}
         routes = tuple((record.attachments[key].interface, gateway) for key, value in rest.items() for gateway in value)
         if network.driver != "null":
@@ -257,12 +250,11 @@ class Connections:
                 await monitor.disconnect(record.attachments[network.name].interface, routes)
             except StartError as error:
                 raise EngineError(error.message) from None
-        if leaves_ports:
-            self._withdraw(record)
-        self._leave(record, network)
-        if leaves_ports:
-            self._publish(record, without=network.name)
         networks = [each for each in self._networks_of(record) if each.name != network.name]
+        if self._publishing.is_by(record, network):
+            self._publishing.withdraw(record)
+        self._leave(record, network)
+        self._publishing.publish(record, networks)
         self._write_files(record, networks)
         self._naming.update(live, networks)
 
@@ -327,7 +319,7 @@ class Connections:
 
     def _release(self, record: Container, networks: Iterable[Network]) -> None:
         self._naming.stop(record.id)
-        self._withdraw(record)
+        self._publishing.withdraw(record)
         if self._fabric.rules is not None:
             self._fabric.rules.unlink(self._links.pop(record.id, []))
         for network in networks:
@@ -339,28 +331,6 @@ class Connections:
         if self._fabric.rules is not None:
             self._fabric.rules.forget_port(record.attachments[network.name].host_interface)
         endpoints.disconnect(record, network, self._fabric)
-
-    def _publishable(self, record: Container, without: str = "") -> Network | None:
-        """The network by which the container's ports are reached."""
-        able = [
-            network
-            for network in self._networks_of(record)
-            if network.driver == "bridge" and not network.internal and network.name != without
-        ]
-        return min(able, key=lambda each: (-record.networks[each.name].gw_priority, each.name), default=None)
-
-    def _publish(self, record: Container, without: str = "") -> None:
-        network = self._publishable(record, without)
-        if network is not None:
-            published = self._publishing.publish(record, network)
-            if published is not None:
-                self._published[record.id] = published
-
-    def _withdraw(self, record: Container) -> None:
-        published = self._published.pop(record.id, None)
-        if published is not None:
-            self._publishing.withdraw(published)
-        record.ports = {}
 
     def _link(self, record: Container, linked: list[links.Linked]) -> None:
         wanted, rules = links.rules(record, linked), self._fabric.rules

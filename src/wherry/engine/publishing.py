@@ -1,6 +1,7 @@
 """Published ports: held on the host, and led to the container, by the kernel or where it cannot by the forwarder."""
 
 import logging
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from wherry.engine import network_options as options
@@ -17,36 +18,32 @@ from wherry.network.ruleset import Published
 log = logging.getLogger("wherry.network")
 
 
-class Publications(NamedTuple):
-    """All ports of one container."""
+class _Publications(NamedTuple):
+    """All ports of one container, and the network by which they are reached."""
 
-    network_id: str
+    network: Network
     held: list[Held]
     published: list[Published]
     forwarders: list[Forwarder]
 
-    def close(self) -> None:
-        """Lets go of what this process has; what the kernel does it goes on doing."""
-        for forwarder in self.forwarders:
-            forwarder.close()
-        for each in self.held:
-            if each.socket is not None:
-                each.socket.close()
-
 
 class Publishing:
+    """``networks`` are everywhere those that a container has interfaces on."""
+
     def __init__(self, fabric: Fabric) -> None:
         self._fabric = fabric
         self._ports = Ports()
+        self._published: dict[str, _Publications] = {}
 
-    def publish(self, record: Container, network: Network) -> Publications | None:
-        """Holds and publishes what the container asks for, and writes it into its record. Raises EngineError."""
-        wanted = port_bindings.wanted(record, self._everywhere(network))
-        if not wanted:
-            return None
-        endpoint = record.networks[network.name]
-        mapped, held = [], []
-        for each in wanted:
+    def publish(self, record: Container, networks: Sequence[Network]) -> None:
+        """Holds and publishes what the container asks for, unless that is done, and writes it into its record.
+
+        Raises EngineError."""
+        network = _way_in(record, networks)
+        if network is None or record.id in self._published:
+            return
+        endpoint, mapped, held = record.networks[network.name], [], []
+        for each in port_bindings.wanted(record, self._everywhere(network)):
             addresses = [a for a in each.addresses if not options.is_routed(network, _version(a))]
             if addresses:
                 mapped.append(each._replace(addresses=tuple(addresses)))
@@ -59,11 +56,15 @@ class Publishing:
                 f"{record.name} ({endpoint.endpoint_id}): {error}"
             ) from None
         record.ports = port_bindings.as_bindings(held)
-        return self._lead(held, network, endpoint)
+        if held:
+            self._published[record.id] = self._lead(held, network, endpoint)
 
-    def take_over(self, record: Container, network: Network) -> Publications:
+    def take_over(self, record: Container, networks: Sequence[Network]) -> None:
         """The ports of a container that runs. One that somebody else has taken meanwhile is told of; the kernel's rules
         lead to the container all the same."""
+        network = _way_in(record, networks)
+        if network is None or not record.ports:
+            return
         held = []
         for wanted in port_bindings.of_record(record):
             if not wanted.first:  # reached at the container's own address
@@ -74,14 +75,30 @@ class Publishing:
             except PortTaken as error:
                 log.warning("container %s: %s", record.name, error)
                 held.append(Held(wanted.port, wanted.protocol, wanted.addresses[0], wanted.first, None))
-        return self._lead(held, network, record.networks[network.name])
+        self._published[record.id] = self._lead(held, network, record.networks[network.name])
 
-    def withdraw(self, publications: Publications) -> None:
-        if self._fabric.rules is not None:
-            self._fabric.rules.withdraw(publications.published)
-        for forwarder in publications.forwarders:
-            forwarder.close()
-        self._ports.release(publications.held)
+    def is_by(self, record: Container, network: Network) -> bool:
+        """Whether its ports are reached by this network."""
+        return record.id in self._published and self._published[record.id].network.id == network.id
+
+    def withdraw(self, record: Container) -> None:
+        found = self._published.pop(record.id, None)
+        if found is not None:
+            if self._fabric.rules is not None:
+                self._fabric.rules.withdraw(found.published)
+            for forwarder in found.forwarders:
+                forwarder.close()
+            self._ports.release(found.held)
+        record.ports = {}
+
+    def close(self) -> None:
+        """Lets go of what this process has; what the kernel does it goes on doing."""
+        for found in self._published.values():
+            for forwarder in found.forwarders:
+                forwarder.close()
+            for each in found.held:
+                if each.socket is not None:
+                    each.socket.close()
 
     @property
     def _listening(self) -> tuple[int, ...]:
@@ -94,7 +111,7 @@ class Publishing:
             return (default,)
         return ("0.0.0.0", "::") if bridges.has_ipv6() else ("0.0.0.0",)
 
-    def _lead(self, held: list[Held], network: Network, endpoint: EndpointSettings) -> Publications:
+    def _lead(self, held: list[Held], network: Network, endpoint: EndpointSettings) -> _Publications:
         rules = self._fabric.rules
         published, forwarders = [], []
         for each in held:
@@ -107,7 +124,13 @@ class Publishing:
                 forwarders.append(Forwarder(each.socket, target, each.port))
         if rules is not None:
             rules.publish(published)
-        return Publications(network.id, held, published, forwarders)
+        return _Publications(network, held, published, forwarders)
+
+
+def _way_in(record: Container, networks: Sequence[Network]) -> Network | None:
+    """The network by which a container's ports are reached."""
+    able = [each for each in networks if each.driver == "bridge" and not each.internal]
+    return min(able, key=lambda each: (-record.networks[each.name].gw_priority, each.name), default=None)
 
 
 def _version(address: str) -> int:

@@ -58,6 +58,11 @@ class Store:
         facts = os.statvfs(self.staging.path)
         return facts.f_blocks * facts.f_frsize
 
+    def free(self) -> int:
+        """The bytes of it that can still be written."""
+        facts = os.statvfs(self.staging.path)
+        return facts.f_bavail * facts.f_frsize
+
     def close(self) -> None:
         """Waits for what is being cleared away and synced in the background."""
         self.staging.close()

@@ -49,6 +49,12 @@ def test_the_aliases_of_groups(name: str) -> None:
     assert set(group.aliases.values()) <= set(group.commands)
 
 
+@pytest.mark.parametrize("words", ["image rmi", "image remove", "container ps", "network list", "volume remove"])
+def test_commands_by_their_other_names(call: Call, words: str) -> None:
+    code, out, _ = call(*words.split(), "--help")
+    assert code == 0 and out.startswith(f"Usage:  wherry {words.split()[0]} ")
+
+
 def test_version(call: Call) -> None:
     assert call("--version") == (0, f"wherry version {__version__}\n", "")
     assert call("-v") == call("--version")

@@ -64,6 +64,16 @@ def test_templates_over_plain_data(template: str, output: str) -> None:
     assert parse(template).execute(DATA) == output
 
 
+@pytest.mark.parametrize("literal", [r'"\q"', r'"\x4"', r'"\u00f"', '"open', "`open"])
+def test_strings_that_are_none(literal: str) -> None:
+    with pytest.raises(TemplateError, match=r"invalid syntax|unterminated"):
+        parse(f"{{{{{literal}}}}}")
+
+
+def test_escapes() -> None:
+    assert parse(r'{{"\\q\t\"\x41\u00fcü"}}').execute({}) == '\\q\t"Aüü'
+
+
 def test_and_stops_at_the_first_false_argument() -> None:
     assert parse("{{and false (index .L 99)}}").execute(DATA) == "false"
 
@@ -134,7 +144,7 @@ def test_printf_takes_any_format(source: str, number: int, real: float, text: st
         ("{{len .HostConfig.Binds}}{{.HostConfig.Binds}}{{json .HostConfig.Binds}}", "0[]null"),
         ("{{index .Config.Labels `x`}}{{json .Config.Labels}}", "null"),
         ("{{.Config.Healthcheck.Interval}}", "30s"),
-        ("{{.Mounts}}", "[{bind /a /b true}]"),
+        ("{{.Mounts}}{{range .Mounts}}{{.Name}}{{end}}", "[{bind /a /b true}]"),
     ],
 )
 def test_what_the_api_leaves_out(template: str, output: str) -> None:

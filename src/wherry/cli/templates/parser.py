@@ -137,6 +137,7 @@ class _Lexer:
         return end + 1
 
 
+_ESCAPES = "abfnrtvxuU01234567\"'"  # what may follow a backslash, besides another one
 _EXPONENTS = ("e+", "e-", "E+", "E-")
 
 
@@ -320,6 +321,8 @@ class Parser(_Lexer):
         if token.text[0] == "`" or "\\" not in body:
             return body
         try:
+            if not all(part[:1] in _ESCAPES for part in body.replace("\\\\", "").split("\\")[1:]):
+                raise ValueError
             return body.encode("latin-1", "backslashreplace").decode("unicode_escape")
-        except UnicodeDecodeError:
+        except ValueError:
             raise self.error("invalid syntax", token.at) from None

@@ -63,13 +63,13 @@ _KINDS: dict[str, type] = {
         (NullMap, "Annotations Attributes Containers Data Details DriverOpts ExposedPorts IndexConfigs Labels "
                   "LogConfig.Config Networks Options PortBindings Ports Runtimes StorageOpt Sysctls Tmpfs Volumes"),
         (NullList, "Aliases Args BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps "
-                   "BlkioWeightDevice Binds CDISpecDirs CapAdd CapDrop ClientErrors Cmd Components Config.Env "
+                   "BlkioWeightDevice Binds CDISpecDirs CapAdd CapDrop ClientErrors Cmd Components "
                    "DNSNames DefaultAddressPools DeviceCgroupRules DeviceIDs DeviceRequests Devices Dns DnsOptions "
                    "DnsSearch DriverStatus Entrypoint Env ExecIDs ExtraHosts GroupAdd IPAM.Config Layers Links "
                    "LinkLocalIPs Log MaskedPaths Mounts OnBuild Peers Plugins ReadonlyPaths RepoDigests RepoTags "
                    "SecondaryIPAddresses SecondaryIPv6Addresses SecurityOpt SecurityOptions ServerErrors Shell Test "
                    "Ulimits VolumesFrom Warnings"),
-        (str, "Author BuildTime Comment Container DockerVersion GlobalIPv6Address HostConfig.Runtime IPv6Gateway "
+        (str, "Author BuildTime Comment Container DockerVersion GlobalIPv6Address IPv6Gateway "
               "MacAddress Name OsVersion Parent ProductLicense StopSignal Variant"),
         (bool, "ArgsEscaped Experimental NetworkDisabled ReadOnly"),
         (int, "KernelMemory KernelMemoryTCP Retries"),
@@ -123,6 +123,8 @@ def find(struct: dict[str, Value], name: str) -> Value:
                 return struct[key]
     if name in _NOTHING:
         return None
+    if name == "Name" and "Destination" not in struct:
+        raise KeyError(name)  # only of mounts it is left out
     return _KINDS[name]()
 
 

@@ -109,7 +109,7 @@ class Builder:
             image_id = work.result()
             for name in names:
                 self._images.tag(image_id, name.familiar)
-        yield progress.Built(image_id, [name.familiar for name in names])
+        yield progress.Built(image_id, [name.familiar for name in names], solver.is_new)
         if self._collecting is None or self._collecting.done():
             self._collecting = asyncio.create_task(self._collect())
 
@@ -164,10 +164,13 @@ class Builder:
             for record in self._store.build_cache.records()
         ]
 
-    def prune(self, *, everything: bool, keep_bytes: int, filters: Mapping[str, list[str]]) -> dict[str, Any]:
+    def prune(
+        self, *, everything: bool, keep_bytes: int, filters: Mapping[str, list[str]], min_free: int = 0
+    ) -> dict[str, Any]:
         """Forgets what builds have left, those unused for longest first, down to ``keep_bytes``.
 
-        What images have is only forgotten with ``everything``, and then frees nothing.
+        ``min_free``: no more than it takes for so many bytes of the disk to be free. What images have is only forgotten
+        with ``everything``, and then frees nothing.
         """
         matching = _matcher(filters)
         shared = self._of_images()
@@ -177,6 +180,11 @@ class Builder:
             if matching(record, self._cache_mounts.is_used(record.key), record.chain_id in shared)
         ]
         total = sum(record.size for record in records)
+        if min_free:
+            missing = min_free - self._store.free()
+            if missing <= 0:
+                return {"CachesDeleted": [], "SpaceReclaimed": 0}
+            keep_bytes = max(keep_bytes, total - missing)
         gone: list[str] = []
         freed = 0
         for record in records:

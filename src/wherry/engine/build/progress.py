@@ -64,10 +64,11 @@ class Warned(msgspec.Struct, tag="warned"):
 
 
 class Built(msgspec.Struct, tag="built"):
-    """The image. Its names follow."""
+    """The image and its names. ``is_new``: it was not there before."""
 
     id: str
     names: list[str]
+    is_new: bool
 
 
 _UNHEARD = 64  # events, a piece of output being 64 KiB at most

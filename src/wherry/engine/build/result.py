@@ -32,8 +32,10 @@ def note(cache: BuildCache, results: list[Result]) -> dict[str, str]:
 
 def write_image(
     store: Store, outcome: Outcome, labels: Mapping[str, str], tree: Tree, inline: Mapping[str, str] | None
-) -> str:
-    """Makes the image of a stage, all of whose drafts are kept; its id. ``tree`` may have been flattened.
+) -> tuple[str, bool]:
+    """Makes the image of a stage, all of whose drafts are kept; its id, and whether it was not there before.
+
+    ``tree`` may have been flattened.
 
     ``inline`` is what of the cache travels with the image, for --cache-from elsewhere.
     """
@@ -58,7 +60,7 @@ def write_image(
     if inline is not None:
         document = msgspec.json.encode({**msgspec.to_builtins(image), INLINE_CACHE: dict(inline)})
     there = store.images.find(digests.of(document))
-    return there.id if there is not None else store.images.add(document)
+    return (there.id, False) if there is not None else (store.images.add(document), True)
 
 
 def _entry(step: Step, outcome: Outcome) -> History:

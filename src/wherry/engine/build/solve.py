@@ -68,6 +68,7 @@ class Solver:
         self._heard = heard
         self._tell = heard.tell
         self._epoch = _epoch(request.arguments)
+        self.is_new = False  # whether the image was not there before
         self._images: dict[tuple[str, str], asyncio.Future[Image]] = {}
         self._walks: dict[int, asyncio.Task[Outcome]] = {}
         self._walkers: list[Walker] = []
@@ -324,7 +325,8 @@ class Solver:
                 tree = await self._workspace.flatten(tree, base)
                 await self._workspace.keep(tree)
         inline = noted if self._request.arguments.get(_INLINE) == "1" else None
-        return result.write_image(self._store, outcome, self._request.labels, tree, inline)
+        image_id, self.is_new = result.write_image(self._store, outcome, self._request.labels, tree, inline)
+        return image_id
 
     async def _base_of(self, stage: Stage) -> str:
         """The top layer of the image that a stage, or one that it is based on, begins with."""
