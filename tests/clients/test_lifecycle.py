@@ -65,10 +65,12 @@ def test_restart(cli: Cli, sleeper: str) -> None:
     assert cli.inspect(sleeper, "{{.State.Running}}") == "true"
 
 
-def test_what_was_written_survives_a_restart(cli: Cli, sleeper: str) -> None:
-    cli.ok("exec", sleeper, "sh", "-c", "echo kept >/kept")
-    cli.ok("restart", "-t", "20", sleeper)
-    assert cli.ok("exec", sleeper, "cat", "/kept") == "kept"
+@pytest.mark.parametrize("flags", [[], ["--rm"]])
+def test_what_was_written_survives_a_restart(cli: Cli, busybox: str, flags: list[str]) -> None:
+    cli.ok("run", "-d", "--name", "keeper", *flags, busybox, "sh", "-c", "trap exit TERM; while :; do sleep 0.05; done")
+    cli.ok("exec", "keeper", "sh", "-c", "echo kept >/kept")
+    cli.ok("restart", "-t", "20", "keeper")
+    assert cli.ok("exec", "keeper", "cat", "/kept") == "kept"
 
 
 def test_pause(cli: Cli, busybox: str) -> None:

@@ -128,7 +128,7 @@ class Lifecycle:
         await self._volumes.mount(record.id, record.mounts)
         spec = specification.write_spec(
             record,
-            self._store.snapshots.mounts(record.id),
+            self._store.snapshots.mounts(record.id, volatile=record.host_config.auto_remove),
             self.directory(self._holder_of_files(record)),
             self._config,
             self._pid_of,

@@ -83,14 +83,22 @@ class Snapshots:
         path = f"{self._root}/{id}/upper/{placeholders.MARKER}"
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o755))
 
-    def mounts(self, id: str) -> tuple[Mount, ...]:
-        """What to mount, in order, to have the snapshot's root. Raises NotFound."""
+    def mounts(self, id: str, *, volatile: bool = False) -> tuple[Mount, ...]:
+        """What to mount, in order, to have the snapshot's root. Raises NotFound.
+
+        ``volatile`` is for what nobody will miss after a crash of the machine: nothing waits for the disk. Otherwise
+        the kernel writes out the whole file system below at the unmounting, which is when the container ends.
+        """
         lower = self._lower(self._chain_id(id)) or [f"{self._empty}/a"]
         directory = f"{self._root}/{id}"
+        mark = f"{directory}/work/work/incompat"  # of the kernel, which refuses to mount a second time what has it
+        if volatile and os.path.exists(mark):
+            trees.remove_quietly(mark)
         options = (
             f"lowerdir={join(lower)}",
             f"upperdir={directory}/upper",
             f"workdir={directory}/work",
+            *(("volatile",) if volatile else ()),
             *self._options,
         )
         return (Mount("overlay", "overlay", "", options),)

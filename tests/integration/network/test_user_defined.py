@@ -173,6 +173,20 @@ def test_from_the_default_network_to_one_with_names(engine: Engine, net: str) ->
     assert reach(engine, plain, "server") == "server"
 
 
+def test_the_mtu_is_that_of_the_hosts_way_out(engine: Engine, world: Outside) -> None:
+    subprocess.run(["ip", "link", "set", world.port, "mtu", "1400"], check=True)
+    subprocess.run(["ip", "route", "add", "default", "via", world.address], check=True)
+    try:
+        engine.docker("network", "create", "net", check=True)
+        shown = engine.docker(
+            "run", "--rm", "--network", "net", "busybox", "cat", "/sys/class/net/eth0/mtu", check=True
+        )
+        assert shown.stdout == "1400\n"
+    finally:
+        subprocess.run(["ip", "route", "del", "default"], check=True)
+        subprocess.run(["ip", "link", "set", world.port, "mtu", "1500"], check=True)
+
+
 def test_static_addresses(engine: Engine, busybox: str) -> None:
     engine.docker("network", "create", "--subnet", "10.231.0.0/24", "--gateway", "10.231.0.254", "--ip-range",
                   "10.231.0.128/25", "--aux-address", "router=10.231.0.129", "fixed", check=True)  # fmt: skip
