@@ -67,7 +67,7 @@ def test_restart(cli: Cli, sleeper: str) -> None:
 
 @pytest.mark.parametrize("flags", [[], ["--rm"]])
 def test_what_was_written_survives_a_restart(cli: Cli, busybox: str, flags: list[str]) -> None:
-    cli.ok("run", "-d", "--name", "keeper", *flags, busybox, "sh", "-c", "trap exit TERM; while :; do sleep 0.05; done")
+    cli.ok("run", "-d", "--name", "keeper", *flags, busybox, "sh", "-c", "trap exit TERM; while :; do sleep .1; done")
     cli.ok("exec", "keeper", "sh", "-c", "echo kept >/kept")
     cli.ok("restart", "-t", "20", "keeper")
     assert cli.ok("exec", "keeper", "cat", "/kept") == "kept"
@@ -105,8 +105,8 @@ def test_rename(cli: Cli, busybox: str, sleeper: str) -> None:
     holder = cli.ok("create", "--name", "taken", busybox, "true")
     said = cli.fails("rename", "other", "taken")
     assert said.startswith(
-        'Error response from daemon: Error when allocating new name: Conflict. The container name "/taken" is already in '
-        f'use by container "{holder}". You have to remove (or rename) that container to be able to reuse that name.'
+        "Error response from daemon: Error when allocating new name: Conflict. "
+        f'The container name "/taken" is already in use by container "{holder}". You have to remove (or rename) that container to be able to reuse that name.'
     )
     assert cli.inspect("other", "{{.Name}}") == "/other"
 

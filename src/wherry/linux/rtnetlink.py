@@ -132,8 +132,8 @@ def child(kind: str, name: str, *, parent: int, namespace: int, mode: int, mac: 
 
 
 def stub(name: str, peer: str) -> Request:
-    """An interface that leads nowhere, and is up once its peer is: both ends of a pair are here, since a kernel need not
-    have dummies."""
+    """An interface that leads nowhere, and is up once its peer is: both ends of a pair are here. A kernel need not have
+    dummies."""
     inside = nested(_VETH_INFO_PEER, _interface(), text(_IFLA_IFNAME, peer))
     body = _interface(up=True) + text(_IFLA_IFNAME, name)
     body += nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "veth"), nested(_IFLA_INFO_DATA, inside))
