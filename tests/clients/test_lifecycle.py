@@ -106,7 +106,8 @@ def test_rename(cli: Cli, busybox: str, sleeper: str) -> None:
     said = cli.fails("rename", "other", "taken")
     assert said.startswith(
         "Error response from daemon: Error when allocating new name: Conflict. "
-        f'The container name "/taken" is already in use by container "{holder}". You have to remove (or rename) that container to be able to reuse that name.'
+        f'The container name "/taken" is already in use by container "{holder}". '
+        "You have to remove (or rename) that container to be able to reuse that name."
     )
     assert cli.inspect("other", "{{.Name}}") == "/other"
 

@@ -1,5 +1,7 @@
 """``-it``: a container behind a real terminal, from raw mode to the terminal's own settings again."""
 
+import contextlib
+
 import pytest
 
 from tests.clients.conftest import Cli
@@ -20,8 +22,13 @@ def test_the_size_is_the_terminals_and_follows_it(cli: Cli, busybox: str) -> Non
     line = "trap 'echo now $(stty size)' WINCH; stty size; while :; do sleep 0.05; done"
     terminal = cli.terminal("run", "--rm", "-it", busybox, "sh", "-c", line, rows=33, columns=99)
     terminal.expect("33 99")
-    terminal.resize(40, 120)
-    terminal.expect("now 40 120")
+    for rows in range(40, 60):  # the container may be up before the docker CLI listens to its terminal
+        terminal.resize(rows, 120)
+        with contextlib.suppress(AssertionError):
+            terminal.expect(f"now {rows} 120", timeout=1)
+            break
+    else:
+        raise AssertionError("the size is not followed")
     terminal.send("\x03")
     assert terminal.wait() == 130
 

@@ -31,8 +31,8 @@ from wherry.linux.netlink import (
 )
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
-_RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
-_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
+_RTM_NEWADDR, _RTM_GETADDR = 20, 22
+_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 18, 20, 28
@@ -46,7 +46,7 @@ _IFA_F_NODAD = 0x02
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _RT_TABLE_MAIN = 254
 _RTPROT_STATIC = 4
-_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_NOWHERE = 0, 253, 255
+_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
 _RTN_UNICAST = 1
 _RTM_F_CLONED = 0x200
 
@@ -165,23 +165,10 @@ def add_address(index: int, address: str) -> Request:
     return Request(_RTM_NEWADDR, body, NLM_F_CREATE | NLM_F_EXCL, f"add address {address}", (errno.EEXIST,))
 
 
-def delete_address(index: int, address: str) -> Request:
-    family, packed, length = _parse(address)
-    body = _ADDRESS.pack(family, length, 0, 0, index) + attribute(_IFA_LOCAL, packed)
-    return Request(_RTM_DELADDR, body, what=f"remove address {address}", forgiven=(errno.EADDRNOTAVAIL,))
-
-
 def replace_route(destination: str, *, interface: int, gateway: str = "") -> Request:
     """``destination`` "0.0.0.0/0" is the default. Without a gateway, all of it is on the interface's link."""
     body = _route(destination, gateway, interface)
     return Request(_RTM_NEWROUTE, body, NLM_F_CREATE | NLM_F_REPLACE, f"add route to {destination}")
-
-
-def delete_route(destination: str) -> Request:
-    family, packed, length = _parse(destination)
-    body = _ROUTE.pack(family, length, 0, 0, _RT_TABLE_MAIN, 0, _RT_SCOPE_NOWHERE, 0, 0)
-    body += attribute(_RTA_DST, packed) if length else b""
-    return Request(_RTM_DELROUTE, body, what=f"remove route to {destination}", forgiven=(errno.ESRCH,))
 
 
 def _parse(text: str) -> tuple[int, bytes, int]:
