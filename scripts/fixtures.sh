@@ -9,7 +9,7 @@ mkdir -p .cache
 exec 9>.cache/lock
 flock 9 # two at once would write the same files
 
-scripts/packages.sh install openssl iproute2 e2fsprogs ||
+scripts/packages.sh install openssl iproute2 e2fsprogs git nftables iptables ||
     echo "going on without them: the tests that need them are skipped" >&2
 
 if [[ ! -e .cache/busybox.image.tar ]]; then
