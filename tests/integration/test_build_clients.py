@@ -47,6 +47,19 @@ def test_every_flag_of_the_classic_docker_cli(build: Builder, docker: Build, tmp
     docker("rmi", "built:two", check=True)
 
 
+def test_what_the_docker_cli_shows(build: Builder, docker: Build) -> None:
+    (build.context / "Dockerfile").write_text("FROM busybox\nRUN echo from the step\nCMD [\"true\"]\n")
+    options = ("--no-cache", "--network", "none", "-t", "built", str(build.context))
+    shown = docker("build", *options, env={"DOCKER_BUILDKIT": "0"}, check=True).stdout.splitlines()
+    assert [line for line in shown if line.startswith("Step ")] == [
+        "Step 1/3 : FROM busybox", "Step 2/3 : RUN echo from the step", 'Step 3/3 : CMD ["true"]',
+    ]  # fmt: skip
+    assert "from the step" in shown
+    short = build.image()["Id"].removeprefix("sha256:")[:12]
+    assert shown[-3:] == [f" ---> {short}", f"Successfully built {short}", "Successfully tagged built:latest"]
+    docker("rmi", "built", check=True)
+
+
 def test_a_base_image_behind_a_password(build: Builder, engine: Engine, tmp_path: Path) -> None:
     if not registry.installed():
         pytest.skip("docker-registry is not installed")

@@ -121,9 +121,9 @@ class _Classic:
                 used = " ---> Using cache\n" if event.cached else ""
                 removed = f"Removing intermediate container {self._container}\n" if self._container else ""
                 self._container = ""
-                return [
-                    message for text in (removed, used, f" ---> {event.state}\n") if text for message in self._say(text)
-                ]
+                # The last step's state is the image, which is named when it is made.
+                state = f" ---> {event.state}\n" if event.step < self._total else ""
+                return [message for text in (removed, used, state) if text for message in self._say(text)]
         return []
 
     def _built(self, event: progress.Built) -> list[dict[str, Any]]:
@@ -131,8 +131,9 @@ class _Classic:
         if self._quiet:
             return [aux, {"stream": f"{event.id}\n"}]
         short = event.id.removeprefix("sha256:")[:_SHORT]
+        last = self._say(f" ---> {short}\n")
         named = [{"stream": f"Successfully tagged {name}\n"} for name in event.names]
-        return [aux, {"stream": f"Successfully built {short}\n"}, *named]
+        return [*last, aux, {"stream": f"Successfully built {short}\n"}, *named]
 
     def _say(self, text: str) -> list[dict[str, Any]]:
         return [] if self._quiet else [{"stream": text}]
