@@ -48,7 +48,7 @@ def test_every_flag_of_the_classic_docker_cli(build: Builder, docker: Build, tmp
 
 
 def test_what_the_docker_cli_shows(build: Builder, docker: Build) -> None:
-    (build.context / "Dockerfile").write_text("FROM busybox\nRUN echo from the step\nCMD [\"true\"]\n")
+    (build.context / "Dockerfile").write_text('FROM busybox\nRUN echo from the step\nCMD ["true"]\n')
     options = ("--no-cache", "--network", "none", "-t", "built", str(build.context))
     shown = docker("build", *options, env={"DOCKER_BUILDKIT": "0"}, check=True).stdout.splitlines()
     assert [line for line in shown if line.startswith("Step ")] == [
