@@ -322,8 +322,9 @@ def test_a_container_with_everything(ask: Ask, busybox: str) -> None:
     for name, value in host.items():
         if name not in ("Mounts", "LogConfig", "CapAdd", "CapDrop"):
             assert found["HostConfig"][name] == value, name
-    for name in config.keys() - {"HostConfig", "Image"}:
+    for name in config.keys() - {"HostConfig", "Image", "Env"}:
         assert found["Config"][name] == config[name], name
+    assert found["Config"]["Env"][0] == "A=1"  # what the image has comes after it
     while found["State"]["Health"]["Status"] == "starting":
         found = ask("GET", "/containers/full/json").body
     assert found["State"]["Health"]["Log"][0]["ExitCode"] == 0

@@ -54,8 +54,9 @@ class TestRoundTrip:
 
     @pytest.mark.parametrize("kind", ["gzip", "zstd", "plain", "docker"])
     def test_every_kind_of_layer_keeps_its_digest(
-        self, registry: Registry, engine: Engine, busybox_tar: bytes, wherry: Run, kind: str
+        self, registry: Registry, busybox: str, busybox_tar: bytes, wherry: Run, kind: str
     ) -> None:
+        """Also that of a layer which was here before, from an archive, and so is not fetched."""
         second = tar_of({"layer": kind.encode()})
         pack: Callable[[bytes], bytes] = {
             "gzip": gzip.compress, "docker": gzip.compress, "zstd": zstandard.compress, "plain": bytes,
@@ -94,7 +95,9 @@ class TestRoundTrip:
         assert set(wherry("images", "--format", "{{.Tag}}", name, check=True).stdout.split()) == {"1", "2"}
         wherry("rmi", f"{name}:1", f"{name}:2", check=True)
 
-    def test_what_is_there_is_not_fetched(self, registry: Registry, busybox_tar: bytes, wherry: Run) -> None:
+    def test_what_is_there_is_not_fetched(
+        self, registry: Registry, busybox: str, busybox_tar: bytes, wherry: Run
+    ) -> None:
         base = (gzip.compress(busybox_tar), registries.OCI_LAYER + "+gzip")
         more = tar_of({"more": b"more"})
         registry.put_image("base", "1", [base], plain=[busybox_tar])

@@ -75,9 +75,8 @@ class Pushes:
             raise NotFound(f"tag does not exist: {wanted.familiar}")
         return found
 
-    def _job(self, name: Reference, image_id: str) -> _Job:
-        image = self._store.images.get(image_id)
-        known = self._store.images.manifest(image_id)
+    async def _job(self, repository: Repository, name: Reference, image: Image) -> _Job:
+        known = await self._as_pulled(repository, name, image) or self._store.images.manifest(image.id)
         if known is None:
             known = self._write_manifest(image)
         raw = self._store.blobs.read(known[0])
@@ -85,6 +84,19 @@ class Pushes:
         names = [layer.diff_id for layer in self._store.images.layers(image)]
         layers = {layer.digest: (layer, short(name)) for layer, name in zip(manifest.layers, names, strict=True)}
         return _Job(name, image, list(layers.values())[::-1], manifest.config, raw, known[1])
+
+    async def _as_pulled(self, repository: Repository, name: Reference, image: Image) -> tuple[str, str] | None:
+        """(digest, media type) of a manifest that the image came with, some of whose blobs were not fetched, since the
+        layers were here from elsewhere, compressed in another way: where the registry has these blobs itself."""
+        images = self._store.images
+        sources = [other.path for other in images.names(image.id) if other.domain == name.domain]
+        for digest, media_type in images.partial_manifests(image.id):
+            for blob in images.missing_blobs(digest):
+                if not await repository.has_blob(blob) and not await _mount(repository, blob, sources):
+                    break
+            else:
+                return digest, media_type
+        return None
 
     def _write_manifest(self, image: Image) -> tuple[str, str]:
         """(digest, media type) of a manifest for an image that was made here."""
@@ -96,14 +108,14 @@ class Pushes:
 
     async def _push(self, wanted: Reference, platform: str, credentials: Credentials, tell: Tell) -> None:
         tell(status(f"The push refers to repository [{wanted.name}]"))
-        jobs = [self._job(found, image_id) for found, image_id in self._meant(wanted)]
-        for job in jobs:
-            platforms.check(job.image, job.name.familiar, platform)
+        meant = [(name, self._store.images.get(image_id)) for name, image_id in self._meant(wanted)]
+        for name, image in meant:
+            platforms.check(image, name.familiar, platform)
         async with Session(self._registries, credentials) as session:
             repository = Repository(session, wanted.domain, wanted.path, pushing=True)
             sent: set[str] = set()
-            for job in jobs:
-                await self._push_one(repository, job, sent, tell)
+            for name, image in meant:
+                await self._push_one(repository, await self._job(repository, name, image), sent, tell)
 
     async def _push_one(self, repository: Repository, job: _Job, sent: set[str], tell: Tell) -> None:
         digest = digests.of(job.manifest)
@@ -138,11 +150,10 @@ class Pushes:
             if layer.digest in sent or await repository.has_blob(layer.digest):
                 tell(step("Layer already exists", shown))
                 return
-            for source in self._elsewhere(name, layer.digest):
-                if await repository.mount(layer.digest, source):
-                    tell(step(f"Mounted from {source}", shown))
-                    sent.add(layer.digest)
-                    return
+            if source := await _mount(repository, layer.digest, self._elsewhere(name, layer.digest)):
+                tell(step(f"Mounted from {source}", shown))
+                sent.add(layer.digest)
+                return
             meter = Meter(tell, "Pushing", shown, layer.size)
             await repository.upload(layer, lambda: self._read(layer.digest, meter))
             sent.add(layer.digest)
@@ -150,12 +161,11 @@ class Pushes:
 
     def _elsewhere(self, name: Reference, digest: str) -> list[str]:
         """Paths of other repositories of the same registry that ought to have a blob."""
-        found = [
+        return [
             other.path
             for other in self._store.images.names_with_blob(digest)
             if other.domain == name.domain and other.path != name.path
         ]
-        return list(dict.fromkeys(found))[:_SOURCES]
 
     async def _read(self, digest: str, meter: Meter) -> AsyncIterator[bytes]:
         with self._store.blobs.open(digest) as file:
@@ -164,6 +174,14 @@ class Pushes:
                 yield chunk
                 sent += len(chunk)
                 meter.at(sent)
+
+
+async def _mount(repository: Repository, digest: str, sources: Sequence[str]) -> str:
+    """The path of the repository from which the registry has mounted a blob; "" when it has from none."""
+    for source in list(dict.fromkeys(sources))[:_SOURCES]:
+        if await repository.mount(digest, source):
+            return source
+    return ""
 
 
 async def _pieces(data: bytes) -> AsyncIterator[bytes]:

@@ -204,12 +204,21 @@ class Images:
 
         They are not when a layer was here before, from an archive that had it compressed in another way.
         """
-        for digest, media_type in self._documents(image_id):
-            if media_type in manifests.MANIFESTS and digest in self._blobs:
-                found = manifests.decode(self._blobs.read(digest), Manifest, digest)
-                if all(layer.digest in self._blobs for layer in found.layers):
-                    return digest, media_type
-        return None
+        found = (each for each in self._manifests(image_id) if not self.missing_blobs(each[0]))
+        return next(found, None)
+
+    def partial_manifests(self, image_id: str) -> list[tuple[str, str]]:
+        """(digest, media type) of the others, whose layers are all here, but not all in the form that is named."""
+        return [each for each in self._manifests(image_id) if self.missing_blobs(each[0])]
+
+    def missing_blobs(self, manifest: str) -> list[str]:
+        """The digests of the layers of a manifest whose blobs are not here."""
+        found = manifests.decode(self._blobs.read(manifest), Manifest, manifest)
+        return [layer.digest for layer in found.layers if layer.digest not in self._blobs]
+
+    def _manifests(self, image_id: str) -> list[tuple[str, str]]:
+        documents = self._documents(image_id)
+        return [each for each in documents if each[1] in manifests.MANIFESTS and each[0] in self._blobs]
 
     def indexes(self, image_id: str) -> list[tuple[str, str]]:
         """(digest, media type) of the indexes that led to the image."""
