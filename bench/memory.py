@@ -16,6 +16,19 @@ def in_network_namespace(namespace: str) -> list[int]:
     return found
 
 
+_OF_CONTAINERS = ("wherry-launcher", "wherry-monitor", "containerd-shim", "docker-proxy", "conmon", "rootlessport")
+
+
+def of_containers(pids: Iterable[int]) -> list[int]:
+    """Those of an engine's processes that are there for the containers' sake; not the engine, nor the containers."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text().strip().startswith(_OF_CONTAINERS):
+                found.append(pid)
+    return found
+
+
 def proportional(pids: Iterable[int]) -> int:
     """Bytes of PSS of these processes together; one that has ended counts as nothing."""
     return sum(_proportional(pid) for pid in pids)

@@ -137,11 +137,12 @@ def memory_of_a_container(client: Client) -> float:
 
 
 def memory_of_a_containers_processes(client: Client) -> float:
-    """Memory of the processes that the engine starts for ten containers (monitors, shims, proxies), over ten."""
-    before = set(client.engine.processes())
+    """What the processes beside the engine (monitors, shims, proxies) grow by with ten containers, over ten."""
+    client.time("run", "--rm", BUSYBOX, "sleep", "1")  # what is there once, however many containers there are
+    before = memory.proportional(memory.of_containers(client.engine.processes()))
     for number in range(10):
         client.run("run", "--detach", "--name", f"bench-{number}", "--publish", "127.0.0.1::80", BUSYBOX, *FOREVER)
-    own = memory.proportional(set(client.engine.processes()) - before)
+    own = memory.proportional(memory.of_containers(client.engine.processes())) - before
     client.run("rm", "--force", *[f"bench-{number}" for number in range(10)])
     return own / 10
 
