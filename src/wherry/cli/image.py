@@ -62,17 +62,19 @@ def run_tag(session: Session, options: Options) -> None:
 )
 def run_commit(session: Session, options: Options) -> None:
     from wherry.cli.reference import to_tag
+    from wherry.cli.working import Working
 
     container, *names = options.arguments
     name = to_tag(names[0]) if names and names[0] else None
-    made = session.client.post(
-        "/commit",
-        container=container,
-        repo=name.repository if name else "",
-        tag=name.tag if name else "",
-        comment=options["message"],
-        author=options["author"],
-        changes=options["change"],
-        pause=None if options["pause"] else 0,
-    )
+    with Working("Committing"):
+        made = session.client.post(
+            "/commit",
+            container=container,
+            repo=name.repository if name else "",
+            tag=name.tag if name else "",
+            comment=options["message"],
+            author=options["author"],
+            changes=options["change"],
+            pause=None if options["pause"] else 0,
+        )
     print(made["Id"])

@@ -8,6 +8,7 @@ from wherry.cli import flags
 from wherry.cli.command import CommandError, Session, command
 from wherry.cli.flags import Options
 from wherry.cli.formatting import human_size
+from wherry.cli.working import Working
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ _DELETED = {
 def _prune(session: Session, kind: str, filters: Filters, **query: Any) -> int:
     """Removes what nobody needs of a kind, tells what that was, and gives its size in bytes."""
     key, title = _DELETED[kind]
-    answer = session.client.post(f"/{kind}/prune", filters=filters, **query)
+    with Working("Removing"):
+        answer = session.client.post(f"/{kind}/prune", filters=filters, **query)
     removed = answer.get(key)
     if not removed:
         return 0

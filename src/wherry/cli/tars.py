@@ -9,6 +9,7 @@ from wherry.cli import flags, terminal
 from wherry.cli.command import CommandError, Session, command
 from wherry.cli.flags import Options
 from wherry.cli.output_file import OutputFile, reason
+from wherry.cli.working import Working
 from wherry.client.client import container_path
 from wherry.client.streams import pass_on, read_pieces
 
@@ -39,13 +40,14 @@ def write(session: Session, path: str, output: str, what: str, **query: Any) -> 
     if not output:
         if terminal.is_terminal(terminal.STDOUT):
             raise CommandError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
-        pass_on(session.client.request("GET", path, query=query), terminal.STDOUT)
+        with Working("Writing", terminal.STDOUT):
+            pass_on(session.client.request("GET", path, query=query), terminal.STDOUT)
         return
     try:
         file = OutputFile(output)
     except ValueError as error:
         raise CommandError(f"failed to {what}: {error}") from None
-    with file as descriptor:
+    with file as descriptor, Working("Writing", descriptor):
         pass_on(session.client.request("GET", path, query=query), descriptor)
 
 
@@ -80,11 +82,14 @@ def run_import(session: Session, options: Options) -> None:
         "platform": options["platform"],
         "changes": options["change"],
     }
-    _show(send(session, "/images/create", source, **query))
+    _show(send(session, "/images/create", source, telling="Importing", **query))
 
 
-def send(session: Session, path: str, archive: str, **query: Any) -> Response:
-    """POSTs an archive: a file, or "-" for standard input. Of an address nothing is sent: the engine fetches it."""
+def send(session: Session, path: str, archive: str, *, telling: str = "", **query: Any) -> Response:
+    """POSTs an archive: a file, or "-" for standard input. Of an address nothing is sent: the engine fetches it.
+
+    ``telling`` is how the work is called on a terminal, where the engine's answer does not tell of it.
+    """
     descriptor = terminal.STDIN
     if archive != "-":
         try:
@@ -93,7 +98,8 @@ def send(session: Session, path: str, archive: str, **query: Any) -> Response:
             raise CommandError(f"open {archive}: {reason(error)}") from None
     headers = {"Content-Type": "application/x-tar"}
     data, size = read_pieces(descriptor), _size(descriptor)
-    return session.client.request("POST", path, query=query, data=data, size=size, headers=headers)
+    with Working(telling, descriptor):
+        return session.client.request("POST", path, query=query, data=data, size=size, headers=headers)
 
 
 def _is_remote(source: str) -> bool:

@@ -98,5 +98,5 @@ def run_import(session: Session, options: Options) -> None:
     from wherry.cli import tars
 
     name, source, *_ = [*options.arguments, "-"]
-    tars.send(session, volume_path(name, "import"), source).read()
+    tars.send(session, volume_path(name, "import"), source, telling="Importing").read()
     print(name)
