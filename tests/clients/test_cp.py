@@ -99,9 +99,9 @@ def test_what_is_read_only(cli: Cli, busybox: str, tmp_path: Path, state: str) -
     options = ["--read-only", "-v", "/vol", "-v", f"{tmp_path}/host:/bind:ro"]
     name = cli.ok(state, *(["-d"] if state == "run" else []), *options, busybox, "sleep", "60")
     refused = cli.fails("cp", str(tmp_path / "file"), f"{name}:/etc/")
-    assert refused.splitlines()[-1] == "Error response from daemon: container rootfs is marked read-only"
+    assert "Error response from daemon: container rootfs is marked read-only" in refused.splitlines()
     refused = cli.fails("cp", str(tmp_path / "file"), f"{name}:/bind/")
-    assert refused.splitlines()[-1] == "Error response from daemon: mounted volume is marked read-only"
+    assert "Error response from daemon: mounted volume is marked read-only" in refused.splitlines()
     cli.ok("cp", str(tmp_path / "file"), f"{name}:/vol/")
     assert list(read(cli, name, "/vol")) == ["vol/file"]
     assert os.listdir(tmp_path / "host") == []
@@ -148,7 +148,8 @@ def test_what_cannot_be(cli: Cli, busybox: str, tmp_path: Path, monkeypatch: pyt
         (["-", "refusing:/etc/passwd"], 'destination "refusing:/etc/passwd" must be a directory'),
     ):
         refused = cli("cp", *words)
-        assert (refused.returncode, refused.stderr.splitlines()[-1]) == (1, reason)
+        assert refused.returncode == 1
+        assert reason in refused.stderr.splitlines()  # docker's packer may add a line of its own, before or after
     cli.ok("rm", name)
 
 
