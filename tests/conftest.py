@@ -5,6 +5,7 @@ Those that need an engine start one, of their own and apart from any other on th
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,11 @@ from tests.support.builds import Builder
 from tests.support.engine import CACHE, PROJECT, WHERRY, Engine, docker_cli, wait_until_gone
 from tests.support.footprint import footprint
 from tests.support.terminal import Terminal
+
+
+def pytest_configure() -> None:
+    """A shell's background jobs ignore Ctrl-C, and so would every program that the tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -675,6 +675,37 @@ async def test_a_monitor_that_dies_before_it_has_told_of_the_start(
     assert (await monitor.exited).code == 137
 
 
+async def test_what_a_start_writes_to_is_copied_ahead(launcher: Launcher, bundles: Bundles) -> None:
+    """From the second start on: the first one has found out which memory that is."""
+    faults = []
+    for _ in range(2):
+        spare = await until_waiting(launcher)
+        before = faults_of(spare)
+        monitor = await launcher.start(bundles.spec("sleep", "1000"))
+        assert monitor.monitor_pid == spare
+        faults.append(faults_of(spare) - before)
+        monitor.kill()
+        await monitor.exited
+    assert faults[1] < faults[0] / 3
+
+
+def faults_of(pid: int) -> int:
+    """How often it had to be given a page."""
+    return int(contents(f"/proc/{pid}/stat").rpartition(")")[2].split()[7])
+
+
+async def until_waiting(launcher: Launcher) -> int:
+    """The spare, when it and its child sleep until there is a request."""
+    while True:
+        for spare in contents(f"/proc/{launcher.pid}/task/{launcher.pid}/children").split():
+            children = contents(f"/proc/{spare}/task/{spare}/children").split()
+            if len(children) == 1 and all(
+                " (wherry-monitor) S " in contents(f"/proc/{pid}/stat") for pid in (spare, *children)
+            ):
+                return int(spare)
+        await asyncio.sleep(0.01)
+
+
 class TestLeaks:
     def footprint(self, launcher: Launcher, bundles: Bundles) -> tuple[int, int, int, int]:
         """Descriptors here and in the launcher, mounts, cgroups: those of these tests, since others may run beside."""

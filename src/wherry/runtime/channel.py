@@ -3,6 +3,7 @@
 import os
 import socket
 
+from wherry.linux.memory import Range
 from wherry.runtime.errors import StartError
 from wherry.runtime.protocol import (
     Begin,
@@ -13,6 +14,7 @@ from wherry.runtime.protocol import (
     Notice,
     Order,
     Separated,
+    Written,
     decode_order,
     from_memfd,
     receive,
@@ -65,6 +67,10 @@ class Channel:
     def console(self, master: int) -> None:
         """Hands over the master of the process's terminal."""
         send(self._socket, Console(), (master,))
+
+    def written(self, pages: tuple[Range, ...]) -> None:
+        """The memory that the start has written to."""
+        send(self._socket, Written(pages))
 
     def failed(self, message: str, code: int) -> None:
         send(self._socket, Failed(message, code))

@@ -6,11 +6,11 @@ Read ``_start`` from top to bottom. What it shares with exec, and what guards bo
 import contextlib
 import os
 import socket
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import msgspec
 
-from wherry.linux import interfaces, namespaces, process
+from wherry.linux import interfaces, memory, namespaces, process
 from wherry.linux.cgroups import Hierarchies
 from wherry.runtime import console, credentials, programs, starting, users
 from wherry.runtime.channel import Channel
@@ -37,13 +37,20 @@ REHEARSAL = msgspec.msgpack.encode(
 """A spec of nobody's, with something of everything in it."""
 
 
-def run(channel: int, hierarchies: Hierarchies | None, *, ahead: bool) -> NoReturn:
+class Ahead(NamedTuple):
+    """How it is to wait for its container. It leaves those of the host's namespaces that nearly every container leaves
+    (see ``fits``), writes to ``pages``, and ``learns`` which ones a start writes to."""
+
+    pages: tuple[memory.Range, ...]
+    learns: bool
+
+
+def run(channel: int, hierarchies: Hierarchies | None, ahead: Ahead | None = None) -> NoReturn:
     """Becomes the first program of the container that the channel tells of. Whatever goes wrong is told there.
 
-    ``ahead``: before it is known which container that is. It leaves those of the host's namespaces that nearly every
-    container leaves; see ``fits``.
+    ``ahead``: before it is known which container that is.
     """
-    starting.run(lambda line: _start(line, hierarchies, ahead=ahead), channel)
+    starting.run(lambda line: _start(line, hierarchies, ahead), channel)
 
 
 def fits(spec: Spec) -> bool:
@@ -51,13 +58,17 @@ def fits(spec: Spec) -> bool:
     return {namespace.kind for namespace in spec.namespaces if namespace.pid is None} >= _USUAL
 
 
-def _start(channel: Channel, hierarchies: Hierarchies | None, *, ahead: bool) -> None:
+def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | None) -> None:
     process.join_new_keyring()
     file_systems = FileSystems()
-    if ahead:
+    written = None
+    if ahead is not None:
         _leave(_AHEAD)
         file_systems.prepare()
         _rehearse()
+        memory.write_ahead(ahead.pages)
+        if ahead.learns:
+            written = memory.WrittenPages()
     content, _ = channel.wait_to_begin()
     spec = _decode_spec(content)
     wanted = spec.process
@@ -97,6 +108,8 @@ def _start(channel: Channel, hierarchies: Hierarchies | None, *, ahead: bool) ->
     root.close()
     if spec.interfaces or spec.resolver:
         channel.wait_to_be_connected()
+    if written is not None:
+        channel.written(written.end())
     starting.execute(wanted, channel, label, with_reaper=spec.init)
 
 

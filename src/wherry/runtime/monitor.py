@@ -66,7 +66,7 @@ class StartOrder(NamedTuple):
 class Monitor:
     """``serve`` returns when the container has ended and everything is delivered."""
 
-    def __init__(self, hierarchies: Hierarchies | None, on_started: Callable[[], None]) -> None:
+    def __init__(self, hierarchies: Hierarchies | None, on_started: Callable[[Running], None]) -> None:
         self._hierarchies = hierarchies
         self._on_started = on_started
         self._loop = Loop()
@@ -134,7 +134,7 @@ class Monitor:
                     namespaces.unshare(namespaces.CLONE_NEWPID)
                 elif namespace.pid:
                     namespaces.join_of(namespace.pid, "pid")
-        return fork(lambda channel: init.run(channel, self._hierarchies, ahead=False), self._cgroup)
+        return fork(lambda channel: init.run(channel, self._hierarchies), self._cgroup)
 
     def serve(self) -> None:
         while not self._is_done:
@@ -182,7 +182,7 @@ class Monitor:
             first.connected()
 
     def _first_started(self, first: Running) -> None:
-        self._on_started()
+        self._on_started(first)
         if first.failure is not None:
             return
         self._started_at = time.time_ns()

@@ -14,8 +14,11 @@ monitor → daemon
 monitor → process that is being started
     Begin, with what it is to become; for the first one then Go, and Connected.
 process that is being started → monitor
-    Separated (beside it its network namespace), Notice, Console (beside it the terminal's master), Failed; then the
-    socket closes, since the program was executed.
+    Separated (beside it its network namespace), Notice, Console (beside it the terminal's master), Written, Failed;
+    then the socket closes, since the program was executed.
+monitor → launcher, over a pipe
+    TAKEN: it has a request, and no longer waits for one. STARTED: its container has started; after it comes Footprint,
+    if the launcher does not have one. Or QUIT: the daemon is gone.
 """
 
 import array
@@ -24,7 +27,10 @@ import socket
 
 import msgspec
 
+from wherry.linux.memory import Range
 from wherry.runtime.spec import Interface
+
+TAKEN, STARTED, QUIT = b"t", b"s", b"q"
 
 SOCKET = "monitor.sock"
 EXIT = "exit"
@@ -180,10 +186,24 @@ class Console(msgspec.Struct, frozen=True, tag=True):
     """The master of the process's terminal is beside it."""
 
 
+class Written(msgspec.Struct, frozen=True, tag=True):
+    """The memory that it has written to since it was told to begin."""
+
+    pages: tuple[Range, ...]
+
+
+class Footprint(msgspec.Struct, frozen=True):
+    """The memory that a start writes to: that of the monitor, and that of the container's first process. It is the same
+    each time, as all are copies of the launcher and do the same things in the same order."""
+
+    monitor: tuple[Range, ...] = ()
+    first: tuple[Range, ...] = ()
+
+
 Request = Attach | Exec | Resize | Connect | Disconnect | Status
 Answer = Reply | Failed | Started | ExecStarted | ExecExited | Exited
 Order = Begin | Go | Connected
-Word = Separated | Notice | Console | Failed
+Word = Separated | Notice | Console | Written | Failed
 
 encode = msgspec.json.Encoder().encode
 decode_start = msgspec.json.Decoder(Start).decode
@@ -191,6 +211,7 @@ decode_request: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 decode_answer: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
 decode_order: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 decode_word: msgspec.json.Decoder[Word] = msgspec.json.Decoder(Word)
+decode_footprint = msgspec.json.Decoder(Footprint).decode
 
 
 def send(connection: socket.socket, message: msgspec.Struct, descriptors: tuple[int, ...] = ()) -> None:

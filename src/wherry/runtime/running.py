@@ -9,6 +9,7 @@ from typing import NamedTuple, NoReturn
 
 from wherry.linux import process, terminal
 from wherry.linux.cgroups import Cgroup
+from wherry.linux.memory import Range
 from wherry.runtime.loop import READ, Loop
 from wherry.runtime.protocol import (
     Begin,
@@ -20,6 +21,7 @@ from wherry.runtime.protocol import (
     Order,
     Separated,
     Streams,
+    Written,
     decode_word,
     receive,
     send,
@@ -69,6 +71,7 @@ class Running:
         self.pidfd = -1
         self.warnings: list[str] = []
         self.failure: Failed | None = None
+        self.written: tuple[Range, ...] = ()
         self.code: int | None = None
         self.signal: int | None = None
         self._loop = loop
@@ -174,6 +177,8 @@ class Running:
                 self._on_separated(descriptors[0])
             elif isinstance(word, Notice):
                 self.warnings.append(word.text)
+            elif isinstance(word, Written):
+                self.written = word.pages
             else:
                 self.failure = word
 

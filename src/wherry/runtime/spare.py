@@ -1,6 +1,6 @@
 """The spare: a monitor that was forked ahead, until it gets its container.
 
-It has left the launcher's session, has touched the memory that a start will write to, and has itself forked the child
+It has left the launcher's session, has written to the memory that a start writes to, and has itself forked the child
 that will become the container's first process. Both wait: the spare for a request, its child for the spare. Where the
 container turns out to be an unusual one (the host's network, say), the child is discarded and another one forked.
 """
@@ -13,34 +13,41 @@ from typing import NoReturn
 
 import msgspec
 
-from wherry.linux import namespaces, process
+from wherry.linux import memory, namespaces, process
 from wherry.linux.cgroups import Hierarchies
 from wherry.runtime import init
 from wherry.runtime.monitor import Monitor, StartOrder, describe
-from wherry.runtime.protocol import Failed, decode_start, receive, send
-from wherry.runtime.running import Child, fork
+from wherry.runtime.protocol import QUIT, STARTED, TAKEN, Failed, Footprint, decode_start, encode, receive, send
+from wherry.runtime.running import Child, Running, fork
 from wherry.runtime.spec import Spec
-
-TAKEN = b"t"
-STARTED = b"s"
-QUIT = b"q"
-"""What it says to the launcher: it has a request, its container has started, the daemon is gone."""
 
 _OOM_SCORE = -999
 
 _decode_spec = msgspec.msgpack.Decoder(Spec).decode
 
 
-def run(requests: socket.socket, tell: int, hierarchies: Hierarchies | None, title: process.Title) -> NoReturn:
-    """Becomes the monitor of the next container, in a process that was forked from the launcher."""
+def run(
+    requests: socket.socket,
+    tell: int,
+    hierarchies: Hierarchies | None,
+    title: process.Title,
+    footprint: Footprint | None,
+) -> NoReturn:
+    """Becomes the monitor of the next container, in a process that was forked from the launcher.
+
+    Without a ``footprint`` it finds out what that is, and tells the launcher.
+    """
     daemon: socket.socket | None = None
     try:
         _detach()
         process.set_name("wherry-monitor")
         title.set("wherry-monitor")
-        ready = _fork_ahead(hierarchies)
-        monitor = Monitor(hierarchies, lambda: _say(tell, STARTED))
+        ready = _fork_ahead(hierarchies, footprint)
+        written = memory.WrittenPages() if footprint is None else None
+        monitor = Monitor(hierarchies, lambda first: _say_started(tell, first, written, ready))
         _decode_spec(init.REHEARSAL)
+        if footprint is not None:
+            memory.write_ahead(footprint.monitor)
         packet, descriptors = receive(requests)
         requests.close()
         _say(tell, TAKEN if packet else QUIT)
@@ -81,12 +88,22 @@ def _detach() -> None:
     os.close(fd)
 
 
-def _fork_ahead(hierarchies: Hierarchies | None) -> Child | None:
+def _fork_ahead(hierarchies: Hierarchies | None, footprint: Footprint | None) -> Child | None:
     """The container's first process to be. Not with version 2 cgroups: it has to be born in the container's own."""
     if hierarchies is not None and hierarchies.unified is not None:
         return None
     namespaces.unshare(namespaces.CLONE_NEWPID)
-    return fork(lambda channel: init.run(channel, hierarchies, ahead=True))
+    ahead = init.Ahead(footprint.first, learns=False) if footprint is not None else init.Ahead((), learns=True)
+    return fork(lambda channel: init.run(channel, hierarchies, ahead))
+
+
+def _say_started(tell: int, first: Running, written: memory.WrittenPages | None, ready: Child | None) -> None:
+    """With the footprint, if it is asked for, and the container is a usual one that did start."""
+    footprint = b""
+    if written is not None and first.failure is None and (first.written or ready is None):
+        footprint = encode(Footprint(written.end(), first.written))
+    _say(tell, STARTED + footprint)
+    os.close(tell)
 
 
 def _say(tell: int, word: bytes) -> None:

@@ -1,0 +1,75 @@
+"""What a forked process writes to, and what it has copied beforehand."""
+
+import ctypes
+import mmap
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from wherry.linux import memory
+
+PAGE = mmap.PAGESIZE
+
+
+@pytest.fixture
+def area() -> Iterator[mmap.mmap]:
+    """Ten pages that are there, and are shared with every child until somebody writes to them."""
+    with mmap.mmap(-1, 10 * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
+        area[:] = bytes(len(area))
+        yield area
+
+
+def start_of(area: mmap.mmap) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(area))
+
+
+def in_child(work: Callable[[], Any]) -> Any:
+    """What it answers in a process that is forked for it."""
+    heard, tell = os.pipe()
+    if (pid := os.fork()) == 0:
+        try:
+            os.write(tell, pickle.dumps(work()))
+        finally:
+            os._exit(0)
+    os.close(tell)
+    with open(heard, "rb") as answer:
+        content = answer.read()
+    os.waitpid(pid, 0)
+    return pickle.loads(content)
+
+
+def write(area: mmap.mmap, *pages: int) -> None:
+    for page in pages:
+        area[page * PAGE] = 1
+
+
+def test_the_pages_that_a_child_writes_to(area: mmap.mmap) -> None:
+    start = start_of(area)
+
+    def work() -> list[memory.Range]:
+        write(area, 1)
+        written = memory.WrittenPages()
+        write(area, 1, 3, 4, 7)
+        return [(place - start, size) for place, size in written.end() if 0 <= place - start < len(area)]
+
+    assert in_child(work) == [(3 * PAGE, 2 * PAGE), (7 * PAGE, PAGE)]
+
+
+def test_pages_that_were_copied_ahead_are_not_copied_again(area: mmap.mmap) -> None:
+    start = start_of(area)
+
+    def work() -> tuple[memory.Range, ...]:
+        memory.write_ahead([(start + 3 * PAGE, 2 * PAGE)])
+        written = memory.WrittenPages()
+        write(area, 3, 4, 5)
+        return tuple(each for each in written.end() if 0 <= each[0] - start < len(area))
+
+    assert in_child(work) == ((start + 5 * PAGE, PAGE),)
+
+
+def test_what_is_no_memory_is_left_alone(area: mmap.mmap) -> None:
+    memory.write_ahead([(0, PAGE), (1, 1), (start_of(area), PAGE)])
+    assert area[0] == 0
