@@ -3,7 +3,6 @@
 import os
 import socket
 
-from wherry.linux.memory import Range
 from wherry.runtime.errors import StartError
 from wherry.runtime.protocol import (
     Begin,
@@ -68,7 +67,7 @@ class Channel:
         """Hands over the master of the process's terminal."""
         send(self._socket, Console(), (master,))
 
-    def written(self, pages: tuple[Range, ...]) -> None:
+    def written(self, pages: bytes) -> None:
         """The memory that the start has written to."""
         send(self._socket, Written(pages))
 

@@ -41,7 +41,7 @@ class Ahead(NamedTuple):
     """How it is to wait for its container. It leaves those of the host's namespaces that nearly every container leaves
     (see ``fits``), writes to ``pages``, and ``learns`` which ones a start writes to."""
 
-    pages: tuple[memory.Range, ...]
+    pages: bytes
     learns: bool
 
 

@@ -27,7 +27,6 @@ import socket
 
 import msgspec
 
-from wherry.linux.memory import Range
 from wherry.runtime.spec import Interface
 
 TAKEN, STARTED, QUIT = b"t", b"s", b"q"
@@ -187,17 +186,17 @@ class Console(msgspec.Struct, frozen=True, tag=True):
 
 
 class Written(msgspec.Struct, frozen=True, tag=True):
-    """The memory that it has written to since it was told to begin."""
+    """The memory that it has written to since it was told to begin, as ``linux.memory`` has it."""
 
-    pages: tuple[Range, ...]
+    pages: bytes
 
 
 class Footprint(msgspec.Struct, frozen=True):
     """The memory that a start writes to: that of the monitor, and that of the container's first process. It is the same
     each time, as all are copies of the launcher and do the same things in the same order."""
 
-    monitor: tuple[Range, ...] = ()
-    first: tuple[Range, ...] = ()
+    monitor: bytes = b""
+    first: bytes = b""
 
 
 Request = Attach | Exec | Resize | Connect | Disconnect | Status

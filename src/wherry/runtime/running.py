@@ -9,7 +9,6 @@ from typing import NamedTuple, NoReturn
 
 from wherry.linux import process, terminal
 from wherry.linux.cgroups import Cgroup
-from wherry.linux.memory import Range
 from wherry.runtime.loop import READ, Loop
 from wherry.runtime.protocol import (
     Begin,
@@ -71,7 +70,7 @@ class Running:
         self.pidfd = -1
         self.warnings: list[str] = []
         self.failure: Failed | None = None
-        self.written: tuple[Range, ...] = ()
+        self.written = b""
         self.code: int | None = None
         self.signal: int | None = None
         self._loop = loop

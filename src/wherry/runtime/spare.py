@@ -93,7 +93,7 @@ def _fork_ahead(hierarchies: Hierarchies | None, footprint: Footprint | None) ->
     if hierarchies is not None and hierarchies.unified is not None:
         return None
     namespaces.unshare(namespaces.CLONE_NEWPID)
-    ahead = init.Ahead(footprint.first, learns=False) if footprint is not None else init.Ahead((), learns=True)
+    ahead = init.Ahead(footprint.first, learns=False) if footprint is not None else init.Ahead(b"", learns=True)
     return fork(lambda channel: init.run(channel, hierarchies, ahead))
 
 

@@ -1,5 +1,6 @@
 """What a forked process writes to, and what it has copied beforehand."""
 
+import array
 import ctypes
 import mmap
 import os
@@ -41,35 +42,44 @@ def in_child(work: Callable[[], Any]) -> Any:
     return pickle.loads(content)
 
 
+def pages(*runs: tuple[int, int]) -> bytes:
+    return array.array("Q", [number for run in runs for number in run]).tobytes()
+
+
+def within(area: mmap.mmap, pages: bytes) -> list[tuple[int, int]]:
+    """The runs in the area, in pages from its start."""
+    numbers = array.array("Q", pages).tolist()
+    runs = zip(numbers[::2], numbers[1::2], strict=True)
+    return [((at - start_of(area)) // PAGE, size // PAGE) for at, size in runs if 0 <= at - start_of(area) < len(area)]
+
+
 def write(area: mmap.mmap, *pages: int) -> None:
     for page in pages:
         area[page * PAGE] = 1
 
 
 def test_the_pages_that_a_child_writes_to(area: mmap.mmap) -> None:
-    start = start_of(area)
-
-    def work() -> list[memory.Range]:
+    def work() -> bytes:
         write(area, 1)
         written = memory.WrittenPages()
         write(area, 1, 3, 4, 7)
-        return [(place - start, size) for place, size in written.end() if 0 <= place - start < len(area)]
+        return written.end()
 
-    assert in_child(work) == [(3 * PAGE, 2 * PAGE), (7 * PAGE, PAGE)]
+    assert within(area, in_child(work)) == [(3, 2), (7, 1)]
 
 
 def test_pages_that_were_copied_ahead_are_not_copied_again(area: mmap.mmap) -> None:
     start = start_of(area)
 
-    def work() -> tuple[memory.Range, ...]:
-        memory.write_ahead([(start + 3 * PAGE, 2 * PAGE)])
+    def work() -> bytes:
+        memory.write_ahead(pages((start + 3 * PAGE, 2 * PAGE)))
         written = memory.WrittenPages()
         write(area, 3, 4, 5)
-        return tuple(each for each in written.end() if 0 <= each[0] - start < len(area))
+        return written.end()
 
-    assert in_child(work) == ((start + 5 * PAGE, PAGE),)
+    assert within(area, in_child(work)) == [(5, 1)]
 
 
 def test_what_is_no_memory_is_left_alone(area: mmap.mmap) -> None:
-    memory.write_ahead([(0, PAGE), (1, 1), (start_of(area), PAGE)])
+    memory.write_ahead(pages((0, PAGE), (1, 1), (start_of(area), PAGE)))
     assert area[0] == 0
