@@ -20,6 +20,8 @@ if ! .venv/bin/python -c '' 2>/dev/null; then
     rm -rf .venv
     python3 -m venv .venv
 fi
+# pip before 25.1 writes commands that import re before anything else: 5 ms, a third of the CLI's start.
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 
 # The CLI starts in about 10 ms from bytecode, and in ten times that without; PYTHONDONTWRITEBYTECODE may be set.
