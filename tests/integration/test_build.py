@@ -80,6 +80,27 @@ def test_bind_mounts(build: Builder) -> None:
     assert not (build.context / "x").exists()
 
 
+def test_a_mounted_context_lacks_what_is_ignored(build: Builder) -> None:
+    """As it does for COPY: neither may a secret be seen, nor may the cache miss a change of what is."""
+    build.write(
+        {".dockerignore": "*.log\nmodules\ndeep/*\n!deep/kept\nempty/*\n", "a.log": "", "a": "", "modules/m/n": "",
+         "deep/kept": "", "deep/lost/x": "", "empty/x": ""}
+    )  # fmt: skip
+    (build.context / "deep").chmod(0o751)
+    build(
+        "FROM busybox\nRUN --mount=target=/ctx cd /ctx && find . | sort > /all && stat -c %a deep > /mode\n"
+        "RUN --mount=target=/ctx,rw cd /ctx && touch modules && echo new > a && find . | sort > /written\n"
+        "RUN --mount=source=deep,target=/ctx cd /ctx && find . | sort > /below\n"
+    )
+    kept = "./.dockerignore\n./Dockerfile\n./a\n./deep\n./deep/kept\n./empty\n"
+    assert build.shows("cat", "/all", "/mode") == f".\n{kept}751\n"
+    assert build.shows("cat", "/written") == f".\n{kept}./modules\n"
+    assert build.shows("cat", "/below") == ".\n./kept\n"
+    assert (build.context / "a").read_text() == ""
+    refused = build("FROM busybox\nRUN --mount=source=a.log,target=/a.log true\n", check=False)
+    assert refused.returncode == 1 and '"/a.log": not found: .dockerignore leaves it out' in refused.stderr
+
+
 def test_what_mounts_can_say(build: Builder) -> None:
     own = f"id=seeded-{os.getpid()}"
     build(
@@ -169,7 +190,15 @@ def test_copy_flags_of_today(build: Builder) -> None:
 
 def test_names_of_every_kind(build: Builder) -> None:
     build.write(
-        {"with space/f g": "", "src/a.txt": "", "src/b.md": "", "src/c.md": "", "src/dir/1.txt": "", ".hidden": ""}
+        {
+            "with space/f g": "",
+            "src/a.txt": "",
+            "src/b.md": "",
+            "src/c.md": "",
+            "src/dir/1.txt": "",
+            "src/dir/e/2.txt": "",
+            ".hidden": "",
+        }
     )
     (build.context / "src" / "dir" / "link").symlink_to("1.txt")
     (build.context / "src" / "dirlink").symlink_to("dir")
@@ -177,14 +206,17 @@ def test_names_of_every_kind(build: Builder) -> None:
         "FROM scratch\n"
         'COPY ["with space/f g", "/json/to here/"]\n'
         "COPY --parents src/**/*.txt /parents/\n"
+        "COPY src/**/*.txt /one-level/\n"
+        "COPY --parents src/d*/./*.txt s*/./**/2.txt /pivot/\n"
         "COPY --exclude=**/*.txt --exclude=!**/1.txt src /excluded/\n"
         "COPY src/[a-b]* .hidden /matched/\n"
         "COPY src/dir/link src/dirlink /followed/\n",
     )
     assert {name for name, member in build.files().items() if not member.isdir()} == {
-        "json/to here/f g", "parents/src/a.txt", "parents/src/dir/1.txt", "excluded/b.md", "excluded/c.md",
-        "excluded/dir/1.txt", "excluded/dir/link", "excluded/dirlink", "matched/a.txt", "matched/b.md",
-        "matched/.hidden", "followed/1.txt", "followed/link",
+        "json/to here/f g", "parents/src/a.txt", "parents/src/dir/1.txt", "parents/src/dir/e/2.txt",
+        "one-level/1.txt", "pivot/1.txt", "pivot/dir/e/2.txt", "excluded/b.md", "excluded/c.md",
+        "excluded/dir/1.txt", "excluded/dir/link", "excluded/dirlink", "followed/e/2.txt", "matched/a.txt",
+        "matched/b.md", "matched/.hidden", "followed/1.txt", "followed/link",
     }  # fmt: skip
 
 
@@ -209,6 +241,9 @@ def test_copy_of_what_is_not_there(build: Builder) -> None:
 def test_many_sources_need_a_directory(build: Builder) -> None:
     finished = build("FROM busybox\nCOPY a b /c\n", {"a": "", "b": ""}, check=False)
     assert finished.returncode == 1 and "must be a directory and end with a /" in finished.stderr
+    finished = build("FROM busybox\nCOPY [ab] /c\n", check=False)
+    assert finished.returncode == 1 and "must be a directory and end with a /: 2 are meant" in finished.stderr
+    build("FROM busybox\nCOPY [ab] /etc\n")
 
 
 @pytest.fixture

@@ -49,6 +49,17 @@ def test_ignored_files(build: Builder, docker: Build) -> None:
     assert ours == theirs == {"all/Dockerfile", "all/.dockerignore", "all/a.txt", "all/build", "all/build/keep"}
 
 
+def test_what_is_ignored_cannot_be_named_either(build: Builder) -> None:
+    """Though a later rule takes something else back, and by whatever link it is asked for."""
+    build.write({".dockerignore": "secret\ndir/*.key\n!dir/kept\n", "secret": "", "dir/a.key": "", "dir/kept": ""})
+    (build.context / "link").symlink_to("dir")
+    for source in ("secret", "dir/a.key", "link/a.key"):
+        refused = build(f"FROM busybox\nCOPY {source} /x\n", check=False)
+        assert refused.returncode == 1 and f'"/{source}": not found: .dockerignore leaves it out' in refused.stderr
+    build("FROM scratch\nCOPY link/ s* /all/\n")
+    assert set(build.files()) == {"all", "all/kept"}
+
+
 def test_an_ignore_file_beside_a_named_dockerfile(build: Builder) -> None:
     build.write({".dockerignore": "a\n", "Other": "FROM busybox\nCOPY . /all\n", "Other.dockerignore": "b\n"})
     build.write({"a": "", "b": ""})

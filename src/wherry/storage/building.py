@@ -12,12 +12,13 @@ from typing import Any
 
 from wherry.linux import paths
 from wherry.linux.mounts import Mount
-from wherry.storage import compression, trees
+from wherry.storage import compression
 from wherry.storage.copying import Copier, Owner, parse_mode
 from wherry.storage.entering import enter, look_up_owner, make_mount
 from wherry.storage.layering import Buffered, Report, Reported, lock_in
 from wherry.storage.pack import Packer
 from wherry.storage.selection import Exclusions, Patterns, Tree
+from wherry.storage.shades import shade
 from wherry.storage.sources import StreamSource
 from wherry.storage.tar_reader import BLOCK, looks_like_tar
 from wherry.storage.unpack import OVERLAY_OPAQUE, Limits, Unpacker
@@ -88,12 +89,14 @@ def digest(
     patterns: list[str],
     ignored: Patterns,
     excluded: Patterns,
+    parents: bool,
     owners: bool,
 ) -> str:
     """A digest of what COPY's sources stand for: see ``selection.Tree.digest``."""
     root = _open_source(source)
     try:
-        return Tree(root, Exclusions(ignored), Exclusions(excluded)).digest(patterns, owners=owners)
+        tree = Tree(root, Exclusions(ignored), Exclusions(excluded), parents=parents)
+        return tree.digest(patterns, owners=owners)
     finally:
         os.close(root)
 
@@ -117,13 +120,14 @@ def copy(
     """Copies what ``patterns`` mean in a source, or ``files`` (name, content), into a root."""
     for kind in ("gzip", "zstd") if unpack else ():
         compression.prepare(kind)
-    tree = Tree(_open_source(source), Exclusions(ignored), Exclusions(excluded)) if source else None
+    tree = Tree(_open_source(source), Exclusions(ignored), Exclusions(excluded), parents=parents) if source else None
+    found = [each for pattern in patterns for each in tree.find(pattern)] if tree else []
     inside = enter(root)
     os.umask(0)
     owner: Owner | None = look_up_owner(inside, chown) if chown else None if keep_owners else (0, 0)
-    found = [each for pattern in patterns for each in tree.find(pattern)] if tree else []
-    if len(found) + len(files) > 1 and not destination.endswith("/") and not os.path.isdir(destination):
-        destination += "/"
+    if len(found) + len(files) > 1 and not parents and not destination.endswith("/") and not os.path.isdir(destination):
+        reason = "the destination must be a directory and end with a /"
+        raise Reported(f"with more than one source file, {reason}: {len(found) + len(files)} are meant", "invalid")
     if tree:
         copier = Copier(tree, owner=owner, mode=parse_mode(chmod), parents=parents, unpack=unpack)
         for each in found:
@@ -257,15 +261,6 @@ def _is_opaque(fd: int) -> bool:
         return False
 
 
-def remove_from_context(report: Report, *, directory: str, names: list[str]) -> None:
-    """Takes files out of a context that is the engine's own."""
-    root = os.open(directory, _DIRECTORY)
-    os.fchdir(root)
-    lock_in()
-    for name in names:
-        trees.remove(os.path.realpath("/" + name))
-
-
 def _open_source(source: dict[str, Any]) -> int:
     """A descriptor of the tree that files come from: a directory of the host, or a mount."""
     if "directory" in source:
@@ -283,7 +278,7 @@ def _read_some(size: int) -> bytes:
 
 
 # Those that leave the worker as it was. A build with many COPYs would otherwise start a process for each.
-FOLLOWED = frozenset(("digest",))
+FOLLOWED = frozenset(("digest", "shade"))
 
 JOBS: dict[str, Callable[..., Any]] = {
     "receive context": receive_context,
@@ -293,5 +288,5 @@ JOBS: dict[str, Callable[..., Any]] = {
     "seal": seal,
     "clamp": clamp,
     "flatten": flatten,
-    "remove from context": remove_from_context,
+    "shade": shade,
 }

@@ -147,6 +147,16 @@ class Workspace:
         lower = [*found, f"{self.path}/none/a", f"{self.path}/none/b"]
         return Mount("overlay", "overlay", target, (f"lowerdir={join(lower)}", "ro", *self._options))
 
+    async def shaded(self, directory: str, path: str, ignored: Sequence[tuple[bool, str]], target: str) -> Mount:
+        """A read-only mount of a context's directory, which is ``path`` there, without what is ``ignored``."""
+        if ignored:
+            shade = self.directory("shade")
+            job = {"kind": "shade", "directory": directory, "path": path, "ignored": ignored, "place": shade}
+            if await self.ask(job):
+                options = (f"lowerdir={join([shade, directory])}", "ro", *self._options)
+                return Mount("overlay", "overlay", target, options)
+        return Mount("bind", directory, target, ("bind", "ro", "rprivate"), create="dir")
+
     def is_directory(self, tree: Tree, path: str) -> bool:
         """Whether a tree has a directory at ``path``."""
         found = merged.find(self._folders(tree), path)

@@ -52,10 +52,14 @@ class Exclusions:
 
 
 class Found(NamedTuple):
-    """One source. ``path`` is relative to the tree and spelled as asked for; ``inner`` is what ``--parents`` keeps."""
+    """One source. ``path`` is relative to the tree and spelled as asked for; ``inner`` is what ``--parents`` keeps.
+
+    ``real`` is where it lies when the links on the way are followed: what .dockerignore goes by.
+    """
 
     path: str
     inner: str
+    real: str
     facts: os.stat_result
 
     @property
@@ -73,32 +77,45 @@ class Entry(NamedTuple):
 
 
 class Tree:
-    """``root`` is a descriptor of it; ``ignored`` holds for its paths, ``excluded`` for those below each source."""
+    """``root`` is a descriptor of it; ``ignored`` holds for its paths, ``excluded`` for those below each source.
 
-    def __init__(self, root: int, ignored: Exclusions, excluded: Exclusions) -> None:
+    ``parents`` is COPY's: with it "**" in a source is any number of directories, without it a "*" like any other.
+    """
+
+    def __init__(self, root: int, ignored: Exclusions, excluded: Exclusions, *, parents: bool = False) -> None:
         self._root = root
         self._ignored = ignored
         self._excluded = excluded
+        self._parents = parents
 
     def find(self, pattern: str) -> list[Found]:
         """What a source stands for. Raises Reported for one without wildcards that is not there."""
-        before, pivot, _ = pattern.partition("/./")
-        base = _clean(before) if pivot else ""
-        path = _clean(pattern)
+        before, pivot, after = pattern.partition("/./")
+        above, below = (_clean(before), _clean(after)) if pivot else ("", _clean(pattern))
+        path = posixpath.join(above, below)
         if not _WILD.search(path):
-            found = self._one(path, base)
-            if found is None:
-                raise Reported(f'"/{path}": not found', "missing")
+            found = self._one(path, above)
+            if found is None or self._is_ignored(found):
+                reason = ": .dockerignore leaves it out" if found else ""
+                raise Reported(f'"/{path}": not found{reason}', "missing")
             return [found]
-        matches = (self._one(match, base) for match in self._matches(path))
-        return [found for found in matches if found is not None and not self._is_excluded(found)]
+        matches = (
+            self._one(match, base)
+            for base in (self._match("", above.split("/")) if above else ("",))
+            for match in self._match(base, below.split("/"))
+        )
+        return [found for found in matches if found and not self._is_ignored(found) and not self._is_excluded(found)]
 
     def _is_excluded(self, found: Found) -> bool:
         return not found.is_directory and self._excluded.leave_out(posixpath.basename(found.path))
 
+    def _is_ignored(self, found: Found) -> bool:
+        """A directory that is left out is not, as long as something in it may be taken back."""
+        if not found.real or not self._ignored.leave_out(found.real):
+            return False
+        return not found.is_directory or self._ignored.leave_out_all(found.real)
+
     def _one(self, path: str, base: str) -> Found | None:
-        if path and self._ignored.leave_out(path) and not self._has_exceptions(path):
-            return None
         try:
             fd = paths.open_in(self._root, "/" + path)
         except SyscallError as error:
@@ -107,21 +124,15 @@ class Tree:
             raise
         try:
             inner = path[len(base) :].lstrip("/") if base else path
-            return Found(path, inner, os.fstat(fd))
+            real = os.path.relpath(_place(fd), _place(self._root)) if self._ignored else path
+            return Found(path, inner, "" if real == "." else real, os.fstat(fd))
         finally:
             os.close(fd)
 
-    def _has_exceptions(self, path: str) -> bool:
-        return not self._ignored.leave_out_all(path)
-
-    def _matches(self, pattern: str) -> Iterator[str]:
-        """The paths that a pattern with wildcards matches, sorted. "**" is any number of directories."""
-        names = pattern.split("/")
-        yield from self._match("", names)
-
     def _match(self, directory: str, names: list[str]) -> Iterator[str]:
+        """The paths below ``directory`` that a pattern, parted at its slashes, matches, sorted."""
         name, *rest = names
-        if name == "**":
+        if name == "**" and self._parents:
             if rest:
                 yield from self._match(directory, rest)
             for each, facts in self._list(directory):
@@ -177,7 +188,7 @@ class Tree:
         """
         fd = self.open(found)
         try:
-            yield from self._walk(fd, "", found.path)
+            yield from self._walk(fd, "", found.real)
         finally:
             os.close(fd)
 
@@ -259,6 +270,10 @@ def _add_file(total: "hashlib._Hash", fd: int) -> None:
         total.update(data)
     for name, value in sorted(xattrs(fd).items()):
         total.update(b"\0" + name.encode("utf-8", "surrogateescape") + b"=" + value)
+
+
+def _place(fd: int) -> str:
+    return os.readlink(f"/proc/self/fd/{fd}")
 
 
 def _clean(path: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import stat
 from collections.abc import AsyncIterable
 
 import msgspec
@@ -112,26 +113,35 @@ def _parse_rules(text: bytes, name: str) -> IgnoreRules:
 
 def _inside(directory: str, path: str) -> str:
     """A directory below another one, with links resolved inside of that. Raises InvalidParameter."""
-    return resolve(directory, path) or _missing(path)
+    place = resolve(directory, path)
+    if place is None:
+        raise InvalidParameter(f"the repository has no directory {path}")
+    return place.path
 
 
-def _missing(path: str) -> str:
-    raise InvalidParameter(f"the repository has no directory {path}")
+class Place(msgspec.Struct, frozen=True):
+    """Where something of a directory really lies, on this machine and in the directory."""
+
+    path: str
+    inner: str
+    is_directory: bool
 
 
-def resolve(directory: str, path: str) -> str | None:
-    """Where ``path`` of a directory really lies, its links resolved inside of it; None when it is not there."""
+def resolve(directory: str, path: str) -> Place | None:
+    """The place of ``path``, its links resolved inside of the directory; None when it is not there."""
     root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fd = paths.open_in(root, "/" + path)
+        try:
+            found, above = (os.readlink(f"/proc/self/fd/{each}") for each in (fd, root))
+            inner = os.path.relpath(found, above)
+            return Place(found, "" if inner == "." else inner, stat.S_ISDIR(os.fstat(fd).st_mode))
+        finally:
+            os.close(fd)
     except SyscallError:
         return None
     finally:
         os.close(root)
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    finally:
-        os.close(fd)
 
 
 async def _read(path: str) -> AsyncIterable[bytes]:

@@ -43,11 +43,12 @@ class Copies:
             )
         stage = files.source_stage if isinstance(files, ins.Copy) else ""
         groups = await self._groups(files, await origin_of(stage))
+        parents = isinstance(files, ins.Copy) and files.parents
         excluded = IgnoreRules(files.exclude).expressions() if files.exclude else []
         destination = _destination(walker.working_directory, files.destination)
         contents = [
             [
-                await self._sources.digest(group.origin, group.patterns, excluded, owners=group.origin.is_tree),
+                await self._sources.digest(group.origin, group.patterns, excluded, parents=parents),
                 group.unpack,
             ]
             for group in groups
@@ -61,7 +62,7 @@ class Copies:
             chown=files.chown,
             chmod=files.chmod,
             link=files.link,
-            parents=isinstance(files, ins.Copy) and files.parents,
+            parents=parents,
             epoch=self._epoch,
         )
 

@@ -1,6 +1,6 @@
 """A step that failed: where it stands, and the exit code that the builder ends with."""
 
-from wherry.dockerfile.errors import Position
+from wherry.dockerfile.errors import NOWHERE, DockerfileError, Position
 from wherry.model.errors import EngineError
 
 
@@ -14,4 +14,8 @@ class StepFailed(EngineError):
 
 def at(error: EngineError, position: Position) -> EngineError:
     """The same error with its place, unless it has one."""
-    return error if isinstance(error, StepFailed) else StepFailed(error.message, position)
+    if isinstance(error, StepFailed):
+        return error
+    if isinstance(error, DockerfileError):
+        return StepFailed(error.at(position).message, NOWHERE)
+    return StepFailed(error.message, position)

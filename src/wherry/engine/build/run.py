@@ -92,7 +92,7 @@ class Runs:
         said = [mount.type, target_of(mount, walker.working_directory), mount.environment or "", mount.cache_id]
         if mount.type == "bind":
             origin = await origin_of(mount.source_stage)
-            said.append(await self._sources.digest(origin, [mount.source or "/"], [], owners=origin.is_tree))
+            said.append(await self._sources.digest(origin, [mount.source or "/"]))
         return said
 
     async def _run(self, step: int, run: ins.Run, command: Command, script: Script | None, tree: Tree) -> Draft:

@@ -90,7 +90,7 @@ class RunMounts:
 
     async def _bind(self, result: Mounted, wanted: Wanted, target: str) -> None:
         origin = await self._origin_of(wanted.source_stage)
-        mount = self._mount_of(origin, wanted.source or "/", target)
+        mount = await self._mount_of(origin, wanted.source or "/", target)
         if mount is None:
             raise InvalidParameter(f'"{wanted.source}": not found')
         kind = mount.create
@@ -100,14 +100,15 @@ class RunMounts:
             mount = self._workspace.scratch(mount)
         result.add(mount, kind)
 
-    def _mount_of(self, origin: Origin, path: str, target: str) -> Mount | None:
+    async def _mount_of(self, origin: Origin, path: str, target: str) -> Mount | None:
         if origin.is_tree:
             return self._workspace.view(origin.tree, path, target)
-        found = context.resolve(origin.directory, path)
-        if found is None:
+        place = context.resolve(origin.directory, path)
+        if place is None:
             return None
-        kind = "dir" if os.path.isdir(found) else "file"
-        return Mount("bind", found, target, ("bind", "ro", "rprivate"), create=kind)
+        if place.is_directory:
+            return await self._workspace.shaded(place.path, place.inner, origin.ignored, target)
+        return Mount("bind", place.path, target, ("bind", "ro", "rprivate"), create="file")
 
     async def _cache(self, result: Mounted, wanted: Wanted, target: str, stack: contextlib.AsyncExitStack) -> None:
         if not wanted.target:

@@ -9,7 +9,7 @@ import msgspec
 from wherry.storage.build_cache import BuildCache
 from wherry.storage.drafts import Tree, Workspace
 
-Patterns = list[tuple[bool, str]]
+Patterns = Sequence[tuple[bool, str]]
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -39,11 +39,16 @@ class Sources:
         self._workspace = workspace
         self._cache = cache
 
-    async def digest(self, origin: Origin, patterns: Sequence[str], excluded: Patterns, *, owners: bool) -> str:
-        """A digest of the contents of what the patterns stand for. Raises NotFound for a source that is not there."""
+    async def digest(
+        self, origin: Origin, patterns: Sequence[str], excluded: Patterns = (), *, parents: bool = False
+    ) -> str:
+        """A digest of the contents of what the patterns stand for, and in a tree of who owns them.
+
+        Raises NotFound for a source that is not there.
+        """
         place = ""
         if origin.is_tree and origin.tree.known:
-            place = json.dumps([origin.tree.known, list(patterns), excluded, owners])
+            place = json.dumps([origin.tree.known, list(patterns), list(excluded), parents])
             found = self._cache.content_digest(place)
             if found is not None:
                 return found
@@ -52,8 +57,9 @@ class Sources:
             "source": origin.describe(self._workspace),
             "patterns": list(patterns),
             "ignored": origin.ignored,
-            "excluded": excluded,
-            "owners": owners,
+            "excluded": list(excluded),
+            "parents": parents,
+            "owners": origin.is_tree,
         }
         digest = str(await self._workspace.ask(job))
         if place:
