@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from wherry.engine import endpoints, links, port_bindings
+from wherry.engine import endpoints, links, network_modes, port_bindings
 from wherry.engine import network_options as options
 from wherry.engine.events import Events
 from wherry.engine.fabric import Fabric
@@ -178,7 +178,7 @@ class Connections:
         settings = asked or EndpointSettings()
         async with live.lock:
             record = live.record
-            _check_mode(record, network)
+            network_modes.check_connect(record, network)
             endpoints.check(network, settings)
             if network.name in record.networks:
                 raise Forbidden(f"endpoint with name {record.name} already exists in network {network.name}")
@@ -228,7 +228,7 @@ class Connections:
             raise
         async with live.lock:
             record = live.record
-            if network.driver == "host":
+            if network.driver == "host" and record.host_config.network_mode == "host":
                 raise Conflict(
                     "cannot disconnect container from host network - container was created in host network mode"
                 )
@@ -360,16 +360,3 @@ class Connections:
     def _tell(self, network: Network, record: Container, action: str) -> None:
         attributes = {"container": record.id, "name": network.name, "type": network.driver}
         self._events.publish("network", action, network.id, attributes)
-
-
-def _check_mode(record: Container, network: Network) -> None:
-    mode = record.host_config.network_mode
-    if network.driver == "host" or mode == "host":
-        raise Forbidden("container cannot be disconnected from host network or connected to host network")
-    if mode.startswith("container:"):
-        raise Conflict("container sharing network namespace with another container or host cannot be connected "
-                       "to any other network")  # fmt: skip
-    if network.driver == "null" or "none" in record.networks:
-        raise Forbidden(
-            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
-        )

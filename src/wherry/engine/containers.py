@@ -6,7 +6,16 @@ import os
 import signal
 import socket
 
-from wherry.engine import clock, configuration, log_options, mount_points, names, platforms, specification
+from wherry.engine import (
+    clock,
+    configuration,
+    log_options,
+    mount_points,
+    names,
+    network_modes,
+    platforms,
+    specification,
+)
 from wherry.engine.config import EngineConfig
 from wherry.engine.connections import Connections
 from wherry.engine.events import Events
@@ -83,6 +92,7 @@ class Containers:
         """Makes a container; its id and what the user should be warned of. Nothing of it stays when that fails."""
         image = self._store.images.get(config.image)
         platforms.check(image, config.image, platform or "")
+        network_modes.check(config, host_config, networking)
         merged = configuration.merge(config, image.config.config or ContainerConfig())
         configuration.check_config(merged)
         path, *arguments = configuration.command_line(merged)

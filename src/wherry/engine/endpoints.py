@@ -2,7 +2,7 @@
 
 import ipaddress
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -55,7 +55,7 @@ def connect(container: Container, network: Network, fabric: Fabric) -> None:
             wanted = ""
             if asked is not None:
                 wanted = asked.ipv4_address if version == 4 else asked.ipv6_address
-            _allocate(network, fabric, settings, version, wanted, taken)
+            _allocate(network, fabric, settings, version, wanted, attachment.last_addresses, taken)
     except AddressError as error:
         for version, address in taken:
             _give_back(network, fabric, version, address)
@@ -76,6 +76,7 @@ def _allocate(
     settings: EndpointSettings,
     version: int,
     wanted: str,
+    last: Iterable[str],
     taken: list[tuple[int, str]],
 ) -> None:
     pools = [pool for pool in fabric.pools(network) if pool.subnet.version == version]
@@ -84,7 +85,7 @@ def _allocate(
         if wanted:
             raise AddressError(f"no configured subnet contains IP address {wanted}")
         return
-    address = pool.allocate(wanted)
+    address = pool.allocate(wanted, before=next((each for each in last if each in pool), ""))
     taken.append((version, address))
     routed = network.driver == "bridge" or not network.internal
     gateway = pool.gateway if routed and not network.internal else ""
@@ -101,6 +102,7 @@ def disconnect(container: Container, network: Network, fabric: Fabric) -> None:
     _give_back(network, fabric, 4, settings.ip_address)
     _give_back(network, fabric, 6, settings.global_ipv6_address)
     attachment = container.attachments[network.name]
+    attachment.last_addresses = tuple(filter(None, (settings.ip_address, settings.global_ipv6_address)))
     clear(settings, attachment)
     attachment.interface = attachment.host_interface = ""
 

@@ -122,8 +122,8 @@ class Fabric:
         return (named, False) if named else (f"dm-{network.id[:12]}", True)
 
     def mtu(self, network: Network) -> int:
-        """That of the network's bridge."""
-        return self._mtus.get(network.id, 0)
+        """That of the network's bridge; of one that is not there yet, what it would get."""
+        return self._mtus.get(network.id) or options.mtu(network) or bridges.host_mtu()
 
     def pools(self, network: Network) -> list[Pool]:
         return self._pools.get(network.id, [])
@@ -159,8 +159,8 @@ class Fabric:
         own = tuple(
             f"{pool.gateway}/{pool.length}" for pool in pools if not options.is_strange(network, pool.subnet.version)
         )  # fmt: skip
-        self._mtus[network.id] = options.mtu(network) or bridges.host_mtu()
-        bridges.make(Device(name, network.id, self._mtus[network.id], own))
+        self._mtus[network.id] = mtu = options.mtu(network) or bridges.host_mtu()
+        bridges.make(Device(name, network.id, mtu, own))
         if self._keeper is not None:
             versions = sorted({pool.subnet.version for pool in pools})
             self._prepare_forwarding(versions, self._keeper.rules)

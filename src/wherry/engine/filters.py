@@ -1,5 +1,6 @@
 """What list filters have in common."""
 
+import re
 from collections.abc import Collection, Mapping
 
 from wherry.model.errors import InvalidParameter
@@ -9,6 +10,14 @@ def label_matches(labels: Mapping[str, str], wanted: str) -> bool:
     """``wanted`` is "key" or "key=value"."""
     key, equals, value = wanted.partition("=")
     return key in labels and (not equals or labels[key] == value)
+
+
+def pattern(value: str) -> re.Pattern[str]:
+    """A name's filter is a regular expression; what is none stands for itself."""
+    try:
+        return re.compile(value)
+    except re.error:
+        return re.compile(re.escape(value))
 
 
 def labels_pass(labels: Mapping[str, str], filters: Mapping[str, list[str]]) -> bool:

@@ -1,13 +1,12 @@
 """``ps``: the containers in short, filtered and ordered as Docker does."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from wherry.engine import clock, links, mount_points
-from wherry.engine.filters import boolean, label_matches
+from wherry.engine.filters import boolean, label_matches, pattern
 from wherry.engine.port_bindings import parse_port
 from wherry.engine.roster import Live, Roster
 from wherry.model.container import Container, Status
@@ -126,7 +125,7 @@ def _test(roster: Roster, store: Store, name: str, values: list[str]) -> Callabl
         case "id":
             return lambda record: any(record.id.startswith(value) for value in values)
         case "name":
-            patterns = [_pattern(value) for value in values]
+            patterns = [pattern(value) for value in values]
             return lambda record: any(p.search(record.name) or p.search(f"/{record.name}") for p in patterns)
         case "label":
             return lambda record: all(label_matches(record.config.labels, value) for value in values)
@@ -177,13 +176,6 @@ def _descendants(store: Store, name: str) -> Iterable[str]:
         return store.images.descendants(name)
     except NotFound:
         return ()
-
-
-def _pattern(value: str) -> re.Pattern[str]:
-    try:
-        return re.compile(value)
-    except re.error:
-        return re.compile(re.escape(value))
 
 
 def _exit_code(value: str) -> int:

@@ -10,7 +10,7 @@ import msgspec
 from wherry.engine import clock, network_options
 from wherry.engine.events import Events
 from wherry.engine.fabric import Fabric
-from wherry.engine.filters import boolean, label_matches
+from wherry.engine.filters import boolean, check_known, labels_pass, pattern
 from wherry.engine.roster import Roster
 from wherry.model.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from wherry.model.network import EndpointSettings, Network, NetworkCreate
@@ -105,15 +105,13 @@ class Networks:
 
     def prune(self, filters: Mapping[str, list[str]]) -> dict[str, Any]:
         """Removes the networks that no container has, running or not."""
-        _check_filters(filters, _PRUNE_FILTERS)
+        check_known(filters, _PRUNE_FILTERS)
         before = min((clock.parse_moment(moment) for moment in filters.get("until", ())), default=None)
         removed = []
         for network in list(self._by_id.values()):
             if network.is_predefined or self._is_wanted(network) or (before is not None and network.created >= before):
                 continue
-            if not all(label_matches(network.labels, wanted) for wanted in filters.get("label", ())):
-                continue
-            if any(label_matches(network.labels, unwanted) for unwanted in filters.get("label!", ())):
+            if not labels_pass(network.labels, filters):
                 continue
             self.remove(network.id)
             removed.append(network.name)
@@ -159,9 +157,16 @@ class Networks:
             "ConfigFrom": {"Network": ""},
             "ConfigOnly": False,
             "Containers": {},
-            "Options": network.options,
+            "Options": self._options(network),
             "Labels": network.labels,
         }
+
+    def _options(self, network: Network) -> dict[str, str]:
+        """Of the default network also what scripts look up there: how its bridge is called, and its MTU."""
+        if network.name != "bridge":
+            return network.options
+        name, mtu = self._fabric.bridge_name(network), self._fabric.mtu(network)
+        return network.options | {network_options.NAME: name, network_options.MTU: str(mtu)}
 
     def _users(self, network: Network) -> list[tuple[str, str, EndpointSettings]]:
         """The id, the name and the endpoint of each container that runs on it."""
@@ -190,13 +195,13 @@ class Networks:
         tests: dict[str, Callable[[str], bool]] = {
             "driver": lambda value: value == network.driver,
             "id": lambda value: network.id.startswith(value),
-            "name": lambda value: value in network.name,
+            "name": lambda value: pattern(value).search(network.name) is not None,
             "scope": lambda value: value == "local",
         }
         for name, test in tests.items():
             if filters.get(name) and not any(test(value) for value in filters[name]):
                 return False
-        return all(label_matches(network.labels, wanted) for wanted in filters.get("label", ()))
+        return labels_pass(network.labels, filters)
 
     def _save(self, network: Network) -> None:
         self._by_id[network.id] = network
@@ -207,14 +212,8 @@ class Networks:
         self._events.publish("network", action, network.id, {"name": network.name, "type": network.driver})
 
     def list(self, filters: Mapping[str, list[str]]) -> list[dict[str, Any]]:
-        _check_filters(filters, _LIST_FILTERS)
+        check_known(filters, _LIST_FILTERS)
         return [self.describe(network) for network in self._by_id.values() if self._passes(network, filters)]
-
-
-def _check_filters(filters: Mapping[str, list[str]], known: set[str]) -> None:
-    unknown = set(filters) - known
-    if unknown:
-        raise InvalidParameter(f"invalid filter '{min(unknown)}'")
 
 
 def _with_length(address: str, length: int) -> str:

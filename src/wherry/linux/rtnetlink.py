@@ -41,7 +41,7 @@ _IFLA_BRPORT_MODE = 4
 _VETH_INFO_PEER = 1
 _IFLA_MACVLAN_MODE = 1
 _IFLA_IPVLAN_MODE = 1
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _IFA_F_NODAD = 0x02
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _RT_TABLE_MAIN = 254
@@ -162,6 +162,9 @@ def add_address(index: int, address: str) -> Request:
     body += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
     if family == socket.AF_INET6:
         body += number(_IFA_FLAGS, _IFA_F_NODAD)
+    elif length < 31:  # else there is none
+        last = int.from_bytes(packed, "big") | 0xFFFFFFFF >> length
+        body += attribute(_IFA_BROADCAST, last.to_bytes(4, "big"))
     return Request(_RTM_NEWADDR, body, NLM_F_CREATE | NLM_F_EXCL, f"add address {address}", (errno.EEXIST,))
 
 

@@ -87,12 +87,13 @@ class EndpointSettings(msgspec.Struct):
 
 
 class Attachment(msgspec.Struct):
-    """What the API does not show of an endpoint: the address that was asked for, and its interface's names in the
-    container and on the host."""
+    """What the API does not show of an endpoint: the address that was asked for, its interface's names in the
+    container and on the host, and the addresses that it had when the container last ran."""
 
     asked_mac: str = ""
     interface: str = ""
     host_interface: str = ""
+    last_addresses: tuple[str, ...] = ()
 
 
 class NetworkingConfig(msgspec.Struct, rename="pascal"):

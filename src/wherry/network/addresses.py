@@ -107,13 +107,16 @@ class Pool:
     def length(self) -> int:
         return self.subnet.prefixlen
 
-    def allocate(self, asked: str = "") -> str:
-        """An address, the one that is asked for or the lowest that is free. Raises AddressError."""
+    def allocate(self, asked: str = "", *, before: str = "") -> str:
+        """An address: the one that is asked for, or that the same endpoint had ``before`` if it is free, or the lowest
+        that is. Raises AddressError."""
         if asked:
             number = self._inside(asked, "address")
             if number in self._in_use:
                 raise AddressError("Address already in use")
             return str(self._take(number))
+        if before and int(address_of(before)) not in self._in_use:
+            return str(self._take(self._inside(before, "address")))
         now = time.monotonic()
         for number in self._free():
             if self._released.get(number, 0.0) + _REST <= now:

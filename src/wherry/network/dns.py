@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 A, PTR, AAAA, OPT, ANY = 1, 12, 28, 41, 255
 _IN = 1
-NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP = 0, 1, 2, 3, 4
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = 0, 1, 2, 3, 4, 5
 
 _HEADER = struct.Struct(">HHHHHH")
 _QUESTION = struct.Struct(">HH")
@@ -67,7 +67,9 @@ def parse(packet: bytes) -> Question:
 def answer(question: Question, code: int, records: list[bytes], *, limit: int) -> bytes:
     """Everything behind the first two bytes, which are the query's own. What does not fit in ``limit`` bytes is left
     out, and the asker is told to ask again by TCP."""
-    flags = _RESPONSE | _AUTHORITATIVE | _RECURSION_AVAILABLE | question.flags & (_RECURSION_DESIRED | _OPCODE) | code
+    flags = _RESPONSE | _RECURSION_AVAILABLE | question.flags & (_RECURSION_DESIRED | _OPCODE) | code
+    if code in (NOERROR, NXDOMAIN):
+        flags |= _AUTHORITATIVE
     body = question.section + b"".join(records)
     if _HEADER.size + len(body) > limit:
         flags, records, body = flags | _TRUNCATED, [], question.section
@@ -104,10 +106,6 @@ def asked_address(name: str) -> str:
     except ValueError:
         return ""
     return ""
-
-
-def is_truncated(packet: bytes) -> bool:
-    return len(packet) > 3 and bool(packet[2] & _TRUNCATED >> 8)
 
 
 def code_of(packet: bytes) -> int:

@@ -113,7 +113,7 @@ class _Served:
         except dns.Malformed:
             return dns.refusal(packet, dns.FORMERR)
         if not question.is_query:
-            return dns.refusal(packet, dns.NOTIMP)
+            return packet[:2] + dns.answer(question, dns.NOTIMP, [], limit=limit)
         found = self._records(question)
         if found is None:
             if self.asker.servers:
@@ -150,14 +150,18 @@ class _Served:
             self._udp.sendto(answered, asker)
 
     async def _ask_upstream(self, packet: bytes, by: upstream.Way) -> bytes:
-        """What the first server says that says something."""
-        failed = dns.refusal(packet, dns.SERVFAIL)
+        """What the first server says that says something; else a failure, with the question, or glibc goes on
+        waiting."""
+        failed = packet[:2] + dns.answer(dns.parse(packet), dns.SERVFAIL, [], limit=dns.SMALL)
         if len(self._tasks) > _UNDER_WAY:
             return failed
         for server in self.asker.servers:
             answered = await by(packet, server, self.asker.opens)
-            if answered is not None and dns.code_of(answered) != dns.SERVFAIL:
+            if answered is None:
+                continue
+            if dns.code_of(answered) not in (dns.SERVFAIL, dns.REFUSED):
                 return answered
+            failed = answered
         return failed
 
     def _accept(self) -> None:

@@ -35,13 +35,16 @@ def test_a_container_has_an_address_a_gateway_and_the_hosts_mtu(engine: Engine, 
     assert settings["Gateway"] == pool["Gateway"]
     assert settings["Networks"]["bridge"]["IPAddress"] == settings["IPAddress"]
     shown = execute(engine, box, "ip", "-o", "address", "show", "dev", "eth0")
-    assert f"{settings['IPAddress']}/{settings['IPPrefixLen']} " in shown
+    broadcast = ipaddress.ip_network(pool["Subnet"]).broadcast_address
+    assert f"{settings['IPAddress']}/{settings['IPPrefixLen']} brd {broadcast} " in shown
     assert settings["MacAddress"] in execute(engine, box, "ip", "-o", "link", "show", "dev", "eth0")
     assert f"default via {pool['Gateway']}" in execute(engine, box, "ip", "route")
     with Route() as route:
         default = next((each.interface for each in route.routes() if each.destination == "0.0.0.0/0"), None)
         mtu = next((link.mtu for link in route.links() if link.index == default), 1500)
+        assert route.link(network["Options"]["com.docker.network.bridge.name"]) is not None
     assert f"mtu {mtu} " in execute(engine, box, "ip", "-o", "link", "show", "dev", "eth0")
+    assert network["Options"]["com.docker.network.driver.mtu"] == str(mtu)
     assert next(iter(network["Containers"].values()))["Name"] == box
 
 
@@ -178,6 +181,29 @@ def test_modes_host_none_and_of_another_container(engine: Engine, box: str, busy
     wrong = engine.docker("run", "--rm", "--network", "nowhere", busybox, "true")
     assert wrong.returncode == 125
     assert "network nowhere not found" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "conflict"),
+    [
+        ("--hostname x", "hostname and the network mode"),
+        ("--link box", "container type network can't be used with links"),
+        ("--dns 192.0.2.1", "dns and the network mode"),
+        ("--add-host a:192.0.2.1", "custom host-to-IP mapping and the network mode"),
+        ("-p 80", "port publishing and the container type network mode"),
+        ("-P", "port publishing and the container type network mode"),
+        ("--expose 80", "port exposing and the container type network mode"),
+        ("--mac-address 02:42:ac:11:00:99", "mac-address and the network mode"),
+    ],
+)
+def test_what_a_shared_network_does_not_go_with(engine: Engine, box: str, arguments: str, conflict: str) -> None:
+    refused = engine.docker("run", "--rm", "--network", f"container:{box}", *arguments.split(), "busybox", "true")
+    assert refused.returncode == 125
+    assert f"conflicting options: {conflict}" in refused.stderr
+    if "link" in arguments or "mac" in arguments:
+        refused = engine.docker("run", "--rm", "--network", "host", *arguments.split(), "busybox", "true")
+        assert refused.returncode == 125
+        assert "conflicting options: " in refused.stderr
 
 
 def test_host_files(engine: Engine, busybox: str) -> None:

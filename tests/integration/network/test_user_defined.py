@@ -205,6 +205,18 @@ def test_static_addresses(engine: Engine, busybox: str) -> None:
     assert "Pool overlaps with other one on this address space" in clash.stderr
 
 
+def test_an_address_outlives_restarts_while_nobody_else_takes_it(engine: Engine, net: str) -> None:
+    box(engine, "one", "--network", net)
+    box(engine, "two", "--network", net)
+    before = address_of(engine, "one", net)
+    engine.docker("restart", "-t", "0", "one", check=True)
+    assert address_of(engine, "one", net) == before
+    engine.docker("stop", "-t", "0", "one", check=True)
+    box(engine, "thief", "--network", net, "--ip", before)
+    engine.docker("start", "one", check=True)
+    assert len({address_of(engine, name, net) for name in ("one", "two", "thief")}) == 3
+
+
 def test_an_internal_network_has_no_way_out(engine: Engine, busybox: str, world: Outside) -> None:
     engine.docker("network", "create", "--internal", "inside", check=True)
     listen(engine, "server", "--network", "inside")
@@ -262,7 +274,8 @@ def test_macvlan(engine: Engine, busybox: str, world: Outside, has_parent: bool)
 def test_networks_are_listed_inspected_and_removed(engine: Engine, net: str) -> None:
     names = engine.docker("network", "ls", "--format", "{{.Name}}").stdout.split()
     assert set(names) >= {"bridge", "host", "none", net}
-    assert engine.docker("network", "ls", "-q", "-f", "type=custom", "-f", f"name={net}").stdout.count("\n") == 1
+    for pattern in (net, f"^{net}$", "^n.t"):
+        assert engine.docker("network", "ls", "-q", "-f", "type=custom", "-f", f"name={pattern}").stdout.count("\n") == 1
     box(engine, "user", "--network", net)
     found = json.loads(engine.docker("network", "inspect", net).stdout)[0]
     assert [each["Name"] for each in found["Containers"].values()] == ["user"]

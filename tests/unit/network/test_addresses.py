@@ -22,6 +22,14 @@ def test_an_address_that_was_given_back_rests_while_there_are_others() -> None:
     assert pool.allocate() == first
 
 
+def test_whoever_comes_back_has_its_address_again_unless_somebody_else_has_it() -> None:
+    pool = Pool("10.1.0.0/29")
+    first = pool.allocate()
+    pool.release(first)
+    assert pool.allocate(before=first) == first
+    assert pool.allocate(before=first) != first
+
+
 def test_a_pool_gives_what_is_asked_for() -> None:
     pool = Pool("10.1.0.0/24", ip_range="10.1.0.128/25", gateway="10.1.0.254")
     assert pool.allocate() == "10.1.0.128"

@@ -31,9 +31,11 @@ class Client:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
             asking.setblocking(False)
             asking.connect(self.at)
-            asking.send(question(name, kind, number=number))
+            asked = question(name, kind, number=number)
+            asking.send(asked)
             packet = await asyncio.wait_for(loop.sock_recv(asking, 4096), 5)
         assert packet[:2] == number.to_bytes(2, "big")
+        assert packet[12 : len(asked)] == asked[12:]  # glibc does not take an answer without its question
         return dns.code_of(packet), addresses(packet, kind)
 
 
@@ -96,14 +98,18 @@ async def test_other_names_are_asked_for_upstream(client: Client, monkeypatch: p
     async def by_udp(packet: bytes, server: str, opens: object) -> bytes | None:
         if server == "192.0.2.1":
             return None
-        asked = dns.parse(packet)
-        return packet[:2] + dns.answer(asked, dns.NOERROR, [dns.address_record("203.0.113.1")], limit=512)
+        code = {"192.0.2.3": dns.SERVFAIL, "192.0.2.4": dns.REFUSED}.get(server, dns.NOERROR)
+        records = [dns.address_record("203.0.113.1")] if code == dns.NOERROR else []
+        return packet[:2] + dns.answer(dns.parse(packet), code, records, limit=512)
 
     monkeypatch.setattr(names.upstream, "by_udp", by_udp)
-    client.asker.servers = ("192.0.2.1", "192.0.2.2")
-    assert await client.ask("example.com") == (dns.NOERROR, ["203.0.113.1"])
+    for failing in ("192.0.2.1", "192.0.2.3", "192.0.2.4"):
+        client.asker.servers = (failing, "192.0.2.2")
+        assert await client.ask("example.com") == (dns.NOERROR, ["203.0.113.1"]), failing
     client.asker.servers = ("192.0.2.1",)
     assert (await client.ask("example.com"))[0] == dns.SERVFAIL
+    client.asker.servers = ("192.0.2.4", "192.0.2.1")
+    assert (await client.ask("example.com"))[0] == dns.REFUSED
 
 
 async def test_many_addresses_by_tcp(client: Client, directory: Directory) -> None:
