@@ -275,7 +275,8 @@ def test_networks_are_listed_inspected_and_removed(engine: Engine, net: str) -> 
     names = engine.docker("network", "ls", "--format", "{{.Name}}").stdout.split()
     assert set(names) >= {"bridge", "host", "none", net}
     for pattern in (net, f"^{net}$", "^n.t"):
-        assert engine.docker("network", "ls", "-q", "-f", "type=custom", "-f", f"name={pattern}").stdout.count("\n") == 1
+        found = engine.docker("network", "ls", "-q", "-f", "type=custom", "-f", f"name={pattern}").stdout
+        assert found.count("\n") == 1
     box(engine, "user", "--network", net)
     found = json.loads(engine.docker("network", "inspect", net).stdout)[0]
     assert [each["Name"] for each in found["Containers"].values()] == ["user"]
