@@ -1,7 +1,11 @@
 """``build``: RUN, COPY and ADD in each of their forms, against a real engine."""
 
+import bz2
+import gzip
 import hashlib
+import io
 import json
+import lzma
 import os
 import socket
 import subprocess
@@ -10,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from tests.support.builds import Builder, file_server
 
@@ -45,7 +50,8 @@ def test_run_leaves_nothing_of_what_was_mounted(build: Builder) -> None:
 
 
 def test_the_machines_name_is_in_no_image(build: Builder) -> None:
-    build("FROM busybox\nRUN uname -n > /own\nRUN --network=host uname -n > /host; echo $HOSTNAME >> /host\n")
+    build("FROM busybox\nRUN uname -n > /own\nRUN --network=host uname -n > /host; echo $HOSTNAME >> /host\n", None,
+          "--allow", "network.host")  # fmt: skip
     assert build.shows("cat", "/own", "/host") == "wherry-build\n" * 3
 
 
@@ -156,19 +162,25 @@ def test_network_none_has_no_network(build: Builder) -> None:
     assert build.shows("cat", "/net") == "lo\n"
 
 
-def test_insecure_runs_must_be_allowed(build: Builder) -> None:
-    text = "FROM busybox\nRUN --security=insecure grep CapEff /proc/self/status > /caps\n"
+@pytest.mark.parametrize(("flag", "entitlement"), [
+    ("--security=insecure", "security.insecure"), ("--network=host", "network.host"),
+])  # fmt: skip
+def test_what_opens_a_run_to_the_machine_must_be_allowed(build: Builder, flag: str, entitlement: str) -> None:
+    text = f"FROM busybox\nRUN {flag} grep CapEff /proc/self/status > /caps\n"
     finished = build(text, check=False)
-    assert finished.returncode == 1 and "--allow security.insecure" in finished.stderr
-    build(text, None, "--allow", "security.insecure")
+    assert finished.returncode == 1 and f"--allow {entitlement}" in finished.stderr
+    build(text, None, "--allow", entitlement)
+    finished = build(text, None, "--allow", "everything", check=False)
+    assert finished.returncode == 1 and "invalid entitlement everything" in finished.stderr
 
 
 def test_extra_hosts_and_limits(build: Builder) -> None:
     build(
         "FROM busybox\nRUN grep extra /etc/hosts > /hosts; ulimit -n > /files\n", None,
-        "--add-host", "extra:10.1.2.3", "--ulimit", "nofile=321:321", "--memory", "64m",
+        "--add-host", "extra:10.1.2.3", "--add-host", "extra6=[fe80::1]", "--ulimit", "nofile=321:321",
+        "--memory", "64m",
     )  # fmt: skip
-    assert "10.1.2.3\textra" in build.shows("cat", "/hosts")
+    assert build.shows("cat", "/hosts") == "10.1.2.3\textra\nfe80::1\textra6\n"
     assert build.shows("cat", "/files") == "321\n"
 
 
@@ -220,12 +232,14 @@ def test_names_of_every_kind(build: Builder) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["", "gz", "bz2", "xz"])
-def test_add_of_archives(build: Builder, kind: str) -> None:
-    with tarfile.open(build.context / "archive", f"w:{kind}") as tar:  # type: ignore[call-overload]
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
+def test_add_of_archives(build: Builder, pack: Callable[[bytes], bytes]) -> None:
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as tar:
         info = tarfile.TarInfo("inside")
         info.uid, info.mode = 12, 0o640
         tar.addfile(info)
+    (build.context / "archive").write_bytes(pack(plain.getvalue()))
     build("FROM scratch\nADD archive /unpacked/\nADD --unpack=false archive /kept/\nCOPY archive /copied\n")
     files = build.files()
     assert set(files) == {"unpacked", "unpacked/inside", "kept", "kept/archive", "copied"}

@@ -81,6 +81,43 @@ def test_outputs(build: Builder, engine: Engine, tmp_path: Path) -> None:
     engine.wherry("rmi", "two", "named:1", check=True)
 
 
+def test_output_that_programs_read_is_theirs_alone(build: Builder, engine: Engine) -> None:
+    (build.context / "Dockerfile").write_text("FROM scratch\nLABEL a=b\n")
+    said = engine.wherry("build", "-q", "--output", "type=oci", str(build.context), check=True).stdout
+    assert said.endswith("\0"), "there is more than an archive"
+    lines = engine.wherry("build", "--progress", "rawjson", str(build.context), check=True).stderr.splitlines()
+    assert json.loads(lines[-1])["type"] == "built"
+    engine.wherry("image", "prune", "--force", check=True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--add-host", "x"], 'bad format for add-host: "x"'),
+        (["--add-host", "x:y"], 'invalid IP address in add-host: "y"'),
+        (["--build-arg", "=x"], "invalid environment variable: =x"),
+        (["--label", "=x"], "invalid label '=x': empty name"),
+        (["--isolation", "hyperv"], 'Unsupported isolation: "hyperv"'),
+        (["--output", "type=image,push=true"], '--output has no field "push"'),
+        (["--output", "type=oci,dest=x,tar=false"], '--output has no field "tar"'),
+        (["--output", "type=nothing"], 'invalid output type "nothing"'),
+        (["--output", "type=local"], "dest is required for the local output"),
+        (["--progress", "fancy"], 'invalid progress "fancy"'),
+        (["--secret", "nothing"], "invalid field 'nothing' must be a key=value pair"),
+        (["--platform", "linux/amd64,linux/arm64"], "invalid platform"),
+        (["--target", "two"], 'target stage "two" could not be found'),
+        (["--cache-to", "type=local"], "only type=inline is supported"),
+        (["-f", "nowhere"], "no such file or directory"),
+        (["-t", "UPPER"], "must be lowercase"),
+        (["--memory", "1k"], "Minimum memory limit allowed is 6MB"),
+    ],
+)
+def test_flags_that_make_no_sense(build: Builder, flags: list[str], said: str) -> None:
+    finished = build("FROM scratch AS one\nCOPY --from=busybox / /\nRUN --network=none true\n", None, "--no-cache",
+                     *flags, check=False)  # fmt: skip
+    assert finished.returncode in (1, 125) and said in finished.stderr
+
+
 def test_an_image_that_is_only_on_its_way_does_not_stay(build: Builder, engine: Engine, tmp_path: Path) -> None:
     def images() -> list[str]:
         return sorted(image["Id"] for image in engine.request("GET", "/images/json?all=1").body)

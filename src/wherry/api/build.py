@@ -15,7 +15,7 @@ from wherry.api import build_stream, response
 from wherry.api.decode import parse
 from wherry.api.request import Request
 from wherry.engine.build.progress import Event
-from wherry.engine.build.request import BuildRequest, Given, Limits
+from wherry.engine.build.request import ENTITLEMENTS, BuildRequest, Given, Limits
 from wherry.engine.engine import Engine
 from wherry.model.errors import Forbidden, InvalidParameter, NotSupported
 from wherry.model.host import Ulimit
@@ -61,6 +61,9 @@ async def hold(request: Request, engine: Engine) -> web.Response:
     body = await request.json(_GivenBody)
     if body.ssh and not _is_trusted(request):
         raise Forbidden("an ssh agent can only be given by the engine's own user, over the engine's unix socket")
+    for name in body.allow:
+        if name not in ENTITLEMENTS:
+            raise InvalidParameter(f"invalid entitlement {name}: expected {' or '.join(ENTITLEMENTS)}")
     try:
         secrets = {name: base64.b64decode(text, validate=True) for name, text in body.secrets.items()}
     except binascii.Error:
@@ -127,6 +130,8 @@ def _is_trusted(request: Request) -> bool:
 def _read(request: Request, engine: Engine) -> BuildRequest:
     """The query. Raises InvalidParameter."""
     given = request.text("given")
+    if request.text("isolation") not in ("", "default"):
+        raise InvalidParameter(f'Unsupported isolation: "{request.text("isolation")}": linux only supports default')
     cache_from = tuple(_json(request, "cachefrom", list[str], []))
     return BuildRequest(
         dockerfile=request.text("dockerfile"),

@@ -21,9 +21,9 @@ _EPOCH = "SOURCE_DATE_EPOCH"
 
 
 @command(
-    flags.strings("add-host", "", "Add a custom host-to-IP mapping (\"host:ip\")"),
+    flags.strings("add-host", "", "Add a custom host-to-IP mapping (\"host:ip\")", flags.syntax("networks.extra_host")),
     flags.strings("allow", "", "Allow extra privileged entitlement (e.g., \"security.insecure\")"),
-    flags.strings("build-arg", "", "Set build-time variables"),
+    flags.strings("build-arg", "", "Set build-time variables", flags.syntax("process.environment")),
     flags.strings("cache-from", "", "Images to consider as cache sources"),
     flags.strings("cache-to", "", "Cache export destinations (\"inline\")"),
     flags.string("cgroup-parent", "", "Set the parent cgroup for the \"RUN\" instructions during build"),
@@ -37,7 +37,7 @@ _EPOCH = "SOURCE_DATE_EPOCH"
     flags.switch("force-rm", "", "Always remove intermediate containers", hidden=True),
     flags.string("iidfile", "", "Write the image ID to a file"),
     flags.string("isolation", "", "Container isolation technology", hidden=True),
-    flags.strings("label", "", "Set metadata for an image"),
+    flags.strings("label", "", "Set metadata for an image", flags.syntax("process.label")),
     flags.size("memory", "m", "Memory limit"),
     flags.swap("Swap limit equal to memory plus swap: -1 to enable unlimited swap"),
     flags.string("network", "", "Set the networking mode for the \"RUN\" instructions during build"),
@@ -108,6 +108,7 @@ _QUERY = {
     "shmsize": "shm-size",
     **{name.replace("-", ""): name for name in ("cpu-shares", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems")},
     "cgroupparent": "cgroup-parent",
+    "isolation": "isolation",
 }
 
 
@@ -134,7 +135,7 @@ def _arguments(session: Session, options: Options) -> dict[str, str | None]:
     found: dict[str, str | None] = {**session.proxies()}
     for text in options["build-arg"]:
         name, equals, value = text.partition("=")
-        found[name] = value if equals else os.environ.get(name)
+        found[name] = value if equals else None
     if _EPOCH in os.environ:
         found.setdefault(_EPOCH, os.environ[_EPOCH])
     if any(_is_inline(text) for text in options["cache-to"]):
@@ -205,8 +206,9 @@ def _finish(session: Session, options: Options, built: dict[str, Any], outputs: 
     if outputs and not names and built["is_new"] and not any(output.keeps_image for output in outputs):
         session.client.delete(f"/images/{image}", noprune=True)  # it was only on its way
     if options["quiet"]:
-        print(image)
-    elif not outputs:
+        if not any(output.path == "-" for output in outputs):
+            print(image)
+    elif not outputs and options["progress"] != "rawjson":
         for name in names:
             sys.stderr.write(f"Built {name}\n")
         if not names:

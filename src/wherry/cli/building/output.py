@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wherry.client.connection import Response
 
 _KINDS = ("local", "tar", "oci", "docker", "image")
+_FIELDS = ("type", "dest", "name")
 
 
 class Output:
@@ -25,6 +26,8 @@ class Output:
         if "=" not in text:
             text = f"type=tar,dest={text}" if text == "-" else f"type=local,dest={text}"
         fields = dict(field.partition("=")[::2] for field in text.split(","))
+        if unknown := [name for name in fields if name not in _FIELDS]:
+            raise CommandError(f'--output has no field "{unknown[0]}": expected one of {", ".join(_FIELDS)}')
         self.kind = fields.get("type", "")
         self.path = fields.get("dest", "")
         self.name = fields.get("name", "")

@@ -5,6 +5,11 @@ import msgspec
 from wherry.model.host import Ulimit
 from wherry.registry.credentials import Credentials
 
+# What a RUN can only have when it is allowed with --allow.
+INSECURE = "security.insecure"
+HOST_NETWORK = "network.host"
+ENTITLEMENTS = (INSECURE, HOST_NETWORK)
+
 
 class Limits(msgspec.Struct, frozen=True):
     """What each RUN may have. Bytes and the kernel's units; 0 is no limit."""

@@ -12,15 +12,13 @@ from wherry.engine.build.container import Command, Containers
 from wherry.engine.build.errors import StepFailed
 from wherry.engine.build.keys import step_inputs
 from wherry.engine.build.progress import Progress
-from wherry.engine.build.request import BuildRequest
+from wherry.engine.build.request import HOST_NETWORK, INSECURE, BuildRequest
 from wherry.engine.build.run_mounts import USUAL_PLACES, RunMounts, target_of
 from wherry.engine.build.sources import Origin, Sources
 from wherry.engine.build.stage import Plan, Walker
 from wherry.linux.mounts import Mount
 from wherry.model.errors import Forbidden
 from wherry.storage.drafts import Draft, Tree, Workspace
-
-_INSECURE = "security.insecure"
 
 
 class Runs:
@@ -46,8 +44,7 @@ class Runs:
 
     async def plan(self, walker: Walker, run: ins.Run, origin_of: Callable[[str], Awaitable[Origin]]) -> Plan:
         """Raises EngineError for what may not or cannot be."""
-        if run.security == "insecure" and _INSECURE not in self._request.given.allow:
-            raise Forbidden(f"RUN --security=insecure needs to be allowed: build with --allow {_INSECURE}")
+        self._check_entitlements(run)
         line, script = run_command(run)
         words = tuple(command_words(line, walker.config))
         network = run.network if run.network != "default" else self._request.network
@@ -84,6 +81,13 @@ class Runs:
             return await self._run(walker.step, run, command, script, tree)
 
         return Plan(inputs, created_by.run(words, _shown(walker)), work)
+
+    def _check_entitlements(self, run: ins.Run) -> None:
+        allowed = self._request.given.allow
+        if run.security == "insecure" and INSECURE not in allowed:
+            raise Forbidden(f"RUN --security=insecure needs to be allowed: build with --allow {INSECURE}")
+        if run.network == "host" and self._request.network != "host" and HOST_NETWORK not in allowed:
+            raise Forbidden(f"RUN --network=host needs to be allowed: build with --allow {HOST_NETWORK}")
 
     async def _mount_inputs(
         self, walker: Walker, mount: WantedMount, origin_of: Callable[[str], Awaitable[Origin]]
