@@ -42,7 +42,8 @@ install() {
     [[ $(id -u) == 0 ]] || fail "missing: ${missing[*]}. Install them as root: apt-get install ${missing[*]}"
     refresh_lists_unless_known "${missing[@]}"
     printf 'installing %s\n' "${missing[*]}" >&2
-    DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends "${missing[@]}" >&2 ||
+    DEBIAN_FRONTEND=noninteractive apt-get install --option DPkg::Lock::Timeout=300 \
+        --yes --quiet=2 --no-install-recommends "${missing[@]}" >&2 ||
         fail "apt-get could not install ${missing[*]}"
 }
 

@@ -83,7 +83,10 @@ class Disk:
 
 def look(path: Path) -> dict[str, tuple[Any, ...]]:
     """Everything about a tree that a layer has to keep, by name: mode, uid, gid, device, time in seconds, contents, the
-    first name of the same file, extended attributes."""
+    first name of the same file, extended attributes.
+
+    A whiteout has no time to keep, and the tree's root only where the layer names it.
+    """
     found: dict[str, tuple[Any, ...]] = {}
     inodes: dict[int, str] = {}
     for name in sorted([".", *(str(inner.relative_to(path)) for inner in path.rglob("*"))]):
@@ -97,7 +100,8 @@ def look(path: Path) -> dict[str, tuple[Any, ...]]:
             contents = os.readlink(inner)
         keys = os.listxattr(inner, follow_symlinks=False)
         attributes = {key: os.getxattr(inner, key, follow_symlinks=False) for key in keys}
-        when = int(facts.st_mtime)
+        is_whiteout = stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0
+        when = None if is_whiteout or name == "." else int(facts.st_mtime)
         found[name] = (facts.st_mode, facts.st_uid, facts.st_gid, facts.st_rdev, when, contents, first, attributes)
     return found
 
