@@ -15,6 +15,7 @@ from wherry.engine import (
     network_modes,
     platforms,
     specification,
+    sysctls,
 )
 from wherry.engine.config import EngineConfig
 from wherry.engine.connections import Connections
@@ -98,6 +99,7 @@ class Containers:
         path, *arguments = configuration.command_line(merged)
         host = configuration.complete_host_config(host_config, self._config)
         specification.check_security_options(host)
+        sysctls.check(host)
         specification.resolve_capabilities(host, privileged=host.privileged)
         log = configuration.log_config(host_config, self._config)
         log_options.check(log)

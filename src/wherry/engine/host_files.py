@@ -43,7 +43,8 @@ def write(
     shares_host = host.network_mode == "host"
     _put(f"{directory}/hostname", container.config.hostname + "\n")
     lines = "".join(f"{address}\t{names}\n" for address, names in own)
-    _put(f"{directory}/hosts", _hosts(host, read("/etc/hosts") if shares_host else _LOCAL_HOSTS, gateways) + lines)
+    start = read("/etc/hosts") if shares_host and not host.extra_hosts else _LOCAL_HOSTS
+    _put(f"{directory}/hosts", _hosts(host, start, gateways) + lines)
     of_the_host = of_resolver()
     text = _inner_resolv_conf(host, of_the_host) if resolver else resolv_conf(host, of_the_host, keep_local=shares_host)
     _put(f"{directory}/resolv.conf", text)

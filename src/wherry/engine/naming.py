@@ -66,12 +66,12 @@ class Naming:
 
     def write_files(self, record: Container, networks: Sequence[Network], gateways: Sequence[str]) -> None:
         """``gateways`` are what "host-gateway" stands for."""
-        name = record.config.hostname
-        full = f"{name}.{record.config.domainname} {name}" if record.config.domainname else name
+        full = ".".join(filter(None, (record.config.hostname, record.config.domainname)))
+        own_names = " ".join(dict.fromkeys((full, full.partition(".")[0])))
         lines: list[tuple[str, str]] = []
         for network in networks:
             settings = record.networks[network.name]
-            lines += [(each, full) for each in (settings.ip_address, settings.global_ipv6_address) if each]
+            lines += [(each, own_names) for each in (settings.ip_address, settings.global_ipv6_address) if each]
         lines += links.hosts(links.running(record, self._roster))
         resolver = any(not network.is_predefined for network in networks)
         directory = f"{self._containers}/{record.id}"

@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 
+from wherry.engine import sysctls
 from wherry.engine.config import EngineConfig
 from wherry.engine.connections import Wiring
 from wherry.engine.devices import block_device, cgroup_rules, device_nodes, privileged_nodes
@@ -22,7 +23,6 @@ from wherry.runtime.spec import Namespace, NamespaceKind, Process, Rlimit, Spec
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # Docker's default
 _CPU_PERIOD = 100_000  # microseconds, the kernel's default and Docker's for --cpus
-_NETWORK_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
 _HOST_FILES = ("resolv.conf", "hostname", "hosts")
 
 PidOf = Callable[[str], int]
@@ -57,7 +57,7 @@ def write_spec(
         masked_paths=tuple(host.masked_paths or ()),
         readonly_paths=tuple(host.readonly_paths or ()),
         devices=privileged_nodes() if host.privileged else device_nodes(host.devices),
-        sysctls=_sysctls(host),
+        sysctls=sysctls.complete(host),
         interfaces=wiring.interfaces,
         resolver=wiring.resolver,
         cgroup=cgroup_path(container),
@@ -65,13 +65,6 @@ def write_spec(
         init=bool(host.init if isinstance(host.init, bool) else engine.init),
         log=log_of(container),
     )
-
-
-def _sysctls(host: HostConfig) -> dict[str, str]:
-    """Docker's, that let a container's user bind any port and ping, and the user's own."""
-    if host.network_mode == "host" or host.network_mode.startswith("container:"):
-        return dict(host.sysctls or {})
-    return _NETWORK_SYSCTLS | (host.sysctls or {})
 
 
 def cgroup_path(container: Container) -> str:
@@ -209,7 +202,7 @@ def namespaces(host: HostConfig, pid_of: PidOf) -> tuple[Namespace, ...]:
     )
     found = [Namespace("mnt")]
     for kind, mode in modes:
-        if mode == "host" or (kind == "uts" and not mode and host.network_mode == "host"):
+        if mode == "host":
             continue
         joined = mode.removeprefix("container:") if mode.startswith("container:") else ""
         found.append(Namespace(kind, pid_of(joined) if joined else None))

@@ -173,6 +173,8 @@ def test_modes_host_none_and_of_another_container(engine: Engine, box: str, busy
     assert links.split() == ["lo"]
     host = engine.docker("run", "--rm", "--network", "host", busybox, "ls", "/sys/class/net").stdout
     assert world.port in host.split()
+    named = ("run", "--rm", "--network", "host", "--hostname", "own.example", busybox, "sh", "-c")
+    assert engine.docker(*named, "hostname; cat /etc/hostname").stdout == "own.example\n" * 2
     own = execute(engine, box, "cat", "/etc/hosts")
     joined = engine.docker("run", "--rm", "--network", f"container:{box}", busybox, "sh", "-c",
                            "ip -o -4 address show dev eth0; cat /etc/hosts; hostname").stdout  # fmt: skip
@@ -216,6 +218,8 @@ def test_host_files(engine: Engine, busybox: str) -> None:
     assert "10.1.2.3\tone" in shown
     assert f"{gateway}\tup" in shown
     assert any(line.endswith("\tme.example me") for line in shown)
+    whole = engine.docker("run", "--rm", "--hostname", "me.example", busybox, "cat", "/etc/hosts").stdout
+    assert whole.splitlines()[-1].endswith("\tme.example me")
     assert "me" in shown
     assert shown[-3:] == ["nameserver 192.0.2.53", "search example.com", "options ndots:3"]
 

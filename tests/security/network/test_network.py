@@ -91,3 +91,11 @@ def test_the_name_service_answers_only_its_own_container(engine: Engine, busybox
     finally:
         engine.remove_containers()
         engine.docker("network", "rm", "net", check=True)
+
+
+def test_a_container_on_the_hosts_network_does_not_change_its_settings(engine: Engine, busybox: str) -> None:
+    setting = Path("/proc/sys/net/ipv4/conf/lo/log_martians")
+    refused = engine.docker("run", "--rm", "--network", "host", "--sysctl", "net.ipv4.conf.lo.log_martians=1", busybox)
+    assert refused.returncode == 125
+    assert 'sysctl "net.ipv4.conf.lo.log_martians" not allowed in host network namespace' in refused.stderr
+    assert setting.read_text() == "0\n"
