@@ -11,12 +11,13 @@ import socket
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 import zstandard
 
-from tests.support.builds import Builder, file_server
+from tests.support.builds import Builder, file_server, serving
 
 Finished = subprocess.CompletedProcess[str]
 Build = Callable[..., Finished]
@@ -281,6 +282,32 @@ def test_add_of_urls(build: Builder, server: str, tmp_path: Path) -> None:
     assert files["file.txt"].mode == 0o600 and {"checked", "kept/a.tar.gz", "unpacked/inside"} <= set(files)
     finished = build(f"FROM busybox\nADD --checksum=sha256:{'0' * 64} {server}/file.txt /\n", check=False)
     assert finished.returncode == 1 and "digest mismatch" in finished.stderr
+
+
+def test_a_download_is_what_is_there_and_not_what_is_sent(build: Builder) -> None:
+    """Some servers compress for who can take it; some names look like patterns."""
+
+    class Compressing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            takes = "gzip" in self.headers.get("Accept-Encoding", "")
+            content = gzip.compress(b"plain") if takes else b"plain"
+            self.send_response(200)
+            if takes:
+                self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with serving(Compressing) as address:
+        build(f"FROM busybox\nADD {address}/a*[1].txt /named/\nADD {address}/x /x\n")
+        assert build.shows("cat", "/named/a*[1].txt", "/x") == "plainplain"
+        for wrong in ("sha256:12", "md5:12", "12"):
+            finished = build(f"FROM busybox\nADD --checksum={wrong} {address}/x /\n", check=False)
+            assert finished.returncode == 1 and f'invalid checksum "{wrong}": expected sha256:' in finished.stderr
+    finished = build(f"FROM busybox\nADD {address}/x /\n", check=False)
+    assert finished.returncode == 1 and f"failed to GET {address}/x: connection refused" in finished.stderr
 
 
 def test_a_32_bit_image_sees_a_32_bit_machine(build: Builder) -> None:

@@ -126,3 +126,24 @@ def test_git(build: Builder, engine: Engine, tmp_path: Path) -> None:
         assert refused.returncode == 1 and f"expected checksum to match {'0' * 40}" in refused.stderr
         refused = engine.wherry("build", f"{url}#nowhere")
         assert refused.returncode == 1 and "couldn't find remote ref nowhere" in refused.stderr
+
+
+def test_a_repository_cannot_configure_the_engines_git(engine: Engine, tmp_path: Path) -> None:
+    """Its files lie where git works, and some of git's settings are commands that it runs."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    marker, repository = tmp_path / "marker", tmp_path / "git" / "repository"
+    with git_server(tmp_path / "git", {"Dockerfile": "FROM scratch\n", "evil": f"#!/bin/sh\ntouch {marker}\n"}) as (
+        url,
+        commit,
+    ):
+        (repository / "evil").chmod(0o755)
+        (repository / ".gitconfig").write_text(f"[core]\n\tgitProxy = {repository}/evil\n")
+        (repository / ".gitmodules").write_text(f'[submodule "sub"]\n\tpath = sub\n\turl = {url}\n')
+        git = ["git", "-C", str(repository), "-c", "user.name=x", "-c", "user.email=x@example.com"]
+        for words in (["add", "."], ["update-index", "--add", "--cacheinfo", f"160000,{commit},sub"],
+                      ["commit", "-q", "-m", "y"]):  # fmt: skip
+            subprocess.run([*git, *words], check=True)
+        engine.wherry("build", "-t", "built", url, check=True)
+        assert not marker.exists()
+        engine.wherry("rmi", "built", check=True)

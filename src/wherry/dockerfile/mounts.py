@@ -98,10 +98,10 @@ def _fields(text: str) -> list[str]:
 def _mount(text: str, values: dict[str, str], *, complete: bool) -> Mount:
     kind = values.get("type", "bind").lower()
     if kind not in _TYPES:
-        raise DockerfileError(f'unsupported mount type "{kind}"{suggestion(kind, _TYPES)}')
+        raise DockerfileError(f'unsupported mount type "{kind}": expected {_one_of(_TYPES)}')
     sharing = values.get("sharing", "").lower()
     if sharing and sharing not in _SHARING:
-        raise DockerfileError(f'unsupported sharing value "{sharing}"{suggestion(sharing, _SHARING)}')
+        raise DockerfileError(f'unsupported sharing value "{sharing}": expected {_one_of(_SHARING)}')
     mount = Mount(
         text=text,
         type=cast("MountType", kind),
@@ -121,6 +121,10 @@ def _mount(text: str, values: dict[str, str], *, complete: bool) -> Mount:
     if complete:
         _check(mount, values)
     return mount
+
+
+def _one_of(words: tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def _check(mount: Mount, values: dict[str, str]) -> None:

@@ -46,7 +46,7 @@ def test_keys(text: str, expected: dict[str, object]) -> None:
     ("text", "reason"),
     [
         ("type=volume", 'unsupported mount type "volume"'),
-        ("type=secrt,id=a", r"did you mean secret\?"),
+        ("type=secrt,id=a", r"expected bind, cache, tmpfs, secret or ssh"),
         ("target", "must be a key=value pair"),
         ("tagret=/a", r"unexpected key 'tagret' in 'tagret=/a' \(did you mean target\?\)"),
         ("target=/a,ro=perhaps", "invalid value for readonly: perhaps"),

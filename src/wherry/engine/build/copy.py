@@ -1,5 +1,6 @@
 """COPY and ADD: files of the context, of stages and images, of URLs and repositories, and of the Dockerfile itself."""
 
+import re
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -15,6 +16,8 @@ from wherry.storage import jobs
 from wherry.storage.drafts import Draft, Tree, Workspace
 
 Files = ins.Copy | ins.Add
+
+_WILD = re.compile(r"[*?\[\\]")  # what a name has to have escaped to stand for itself
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -88,7 +91,7 @@ class Copies:
             elif remote.is_url(source):
                 directory = self._workspace.directory("download")
                 got = await remote.download(source, directory, checksum=files.checksum)
-                groups.append(Group(Origin(directory), [got.name], unpack=bool(files.unpack)))
+                groups.append(Group(Origin(directory), [_WILD.sub(r"\\\g<0>", got.name)], unpack=bool(files.unpack)))
         return groups
 
     async def _copy(self, files: Files, groups: list[Group], excluded: Patterns, destination: str, tree: Tree) -> Draft:

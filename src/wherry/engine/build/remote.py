@@ -14,6 +14,7 @@ import msgspec
 from wherry.model.errors import EngineError, InvalidParameter, NotSupported
 
 _GIT = re.compile(r"(?:git://|git@|ssh://|(?:https?://)?github\.com/|https?://[^#?]+\.git(?:[#?]|$))")
+_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 _CHUNK = 1 << 18
 _TIMEOUT = 60  # seconds without a byte
 
@@ -68,9 +69,10 @@ async def _git(directory: str, *arguments: str) -> str:
     """What it printed."""
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": directory,
-        "GIT_TERMINAL_PROMPT": "0",
+        # No settings but the repository's own: some are commands, and those in its files are somebody else's.
+        "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
         "GIT_ALLOW_PROTOCOL": "http:https:git:ssh",
         "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
         **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
@@ -106,6 +108,8 @@ async def download(url: str, directory: str, *, checksum: str = "") -> Download:
     """Fetches ``url`` into ``directory``. Raises EngineError, InvalidParameter for another content than promised."""
     import aiohttp  # its client is 3 MB that only such builds need
 
+    if checksum and not _CHECKSUM.fullmatch(checksum):
+        raise InvalidParameter(f'invalid checksum "{checksum}": expected sha256: and 64 hexadecimal digits')
     name = posixpath.basename(unquote(urlsplit(url).path)) or "download"
     path = f"{directory}/{name}"
     total = hashlib.sha256()
@@ -113,20 +117,18 @@ async def download(url: str, directory: str, *, checksum: str = "") -> Download:
     try:
         async with (
             aiohttp.ClientSession(trust_env=True, timeout=timeout, auto_decompress=False) as session,
-            session.get(url) as answer,
+            session.get(url, headers={"Accept-Encoding": "identity"}) as answer,
         ):
             if answer.status >= 400:
                 raise EngineError(f"failed to GET {url} with status {answer.status} {answer.reason}")
             changed = answer.headers.get("Last-Modified", "")
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
+            with os.fdopen(fd, "wb") as file:
                 async for chunk in answer.content.iter_chunked(_CHUNK):
                     total.update(chunk)
-                    os.write(fd, chunk)
-            finally:
-                os.close(fd)
+                    file.write(chunk)
     except aiohttp.ClientConnectorError as error:
-        raise EngineError(f"failed to GET {url}: {error.os_error.strerror or error.os_error}") from None
+        raise EngineError(f"failed to GET {url}: {_reason(error.os_error)}") from None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise EngineError(f"failed to GET {url}: {error or type(error).__name__}") from None
     digest = f"sha256:{total.hexdigest()}"
@@ -136,6 +138,11 @@ async def download(url: str, directory: str, *, checksum: str = "") -> Download:
     if mtime:
         os.utime(path, ns=(mtime, mtime))
     return Download(path, name, digest, mtime)
+
+
+def _reason(error: OSError) -> str:
+    """In the system's own words: asyncio's are of its functions."""
+    return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
 
 
 def _moment(text: str) -> int:
