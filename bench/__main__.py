@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import table
-from bench.engines import Client, Engine, Wherry, installed
-from bench.workloads import BUSYBOX_ARCHIVE, WORKLOADS, Workload
+from bench.engines import BUSYBOX_ARCHIVE, Client, Engine, Wherry, installed
+from bench.workloads import WORKLOADS, Workload
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from bench import memory
 
 CACHE = Path(__file__).parents[1] / ".cache"
+BUSYBOX = "busybox:latest"
+BUSYBOX_ARCHIVE = CACHE / "busybox.image.tar"
 START_SECONDS = 30
 
 # Network and mount namespaces of its own: bridges, firewall rules and ports of the machine stay out of it, and no mount

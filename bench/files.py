@@ -11,8 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.engines import CACHE, Client, Wherry
-from bench.workloads import BUSYBOX, BUSYBOX_ARCHIVE
+from bench.engines import BUSYBOX, BUSYBOX_ARCHIVE, CACHE, Client, Wherry
 
 ROUNDS = 5
 GOAL = 0.97  # of the host's speed

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.workloads import BUSYBOX_ARCHIVE
+from bench.engines import BUSYBOX_ARCHIVE
 
 _SERVER = """
 import socket

@@ -9,11 +9,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 
-from bench import build, memory, pull
-from bench.engines import CACHE, Client
+from bench import build, everyday, memory, pull
+from bench.engines import BUSYBOX, CACHE, Client
 
-BUSYBOX = "busybox:latest"
-BUSYBOX_ARCHIVE = CACHE / "busybox.image.tar"
 DEBIAN_ARCHIVE = next(iter(sorted(CACHE.glob("debian-*.image.tar"))), None)
 
 LINES = "bench-lines"
@@ -158,6 +156,10 @@ WORKLOADS = [
     Workload("start --attach, to its exit", start_and_wait, 10),
     Workload("rm", remove, 10),
     Workload("exec", execute, 20, running_box, goal_docker_cli=2 / 5),
+    Workload("stop of what ends on SIGTERM", everyday.stop, 10),
+    Workload("ps --all of 500 containers", everyday.list_all, 10, everyday.many_containers, 1, 1),
+    Workload("inspect of one of them", everyday.inspect, 10, everyday.many_containers, 1, 1),
+    Workload("images", everyday.list_images, 10, goal=1, goal_docker_cli=1),
     Workload("40 × run --rm, 20 at a time", run_forty, 3, goal_docker_cli=1 / 6),
     Workload("200 MB of 64-byte lines through run", stream_lines, 3, image_of_lines, 1 / 10, 1 / 10),
     Workload("logs of those", read_logs, 3, container_with_logs, 1 / 20, 1 / 20),
@@ -168,6 +170,8 @@ WORKLOADS = [
              1 / 2),
     Workload("load of a Debian image", load, 3, goal=1 / 2, goal_docker_cli=1 / 2),
     Workload("commit of 100 MB", commit, 3, filled_container, goal=1 / 2, goal_docker_cli=1 / 2),
+    Workload("cp of 100 MB into a container", everyday.COPY_IN.measure, 5, everyday.COPY_IN.setting, 2 / 3, 2 / 3),
+    Workload("cp of 100 MB out of it", everyday.COPY_OUT.measure, 5, everyday.COPY_OUT.setting, 2 / 3, 2 / 3),
     Workload("pull of 10 layers, 1 GB, 30,000 files", pull.pull, 3, pull.registry, 1 / 2, 1 / 2),
     Workload("pull of an image whose layers are there", pull.pull_upon_the_same_layers, 10, pull.pulled, 1 / 3, 1 / 3),
     Workload("pull of an image that is there", pull.pull_again, 10, pull.pulled),
