@@ -45,7 +45,7 @@ def write(
     lines = "".join(f"{address}\t{names}\n" for address, names in own)
     start = read("/etc/hosts") if shares_host and not host.extra_hosts else _LOCAL_HOSTS
     _put(f"{directory}/hosts", _hosts(host, start, gateways) + lines)
-    of_the_host = of_resolver()
+    of_the_host = read("/etc/resolv.conf") if shares_host else of_resolver()
     text = _inner_resolv_conf(host, of_the_host) if resolver else resolv_conf(host, of_the_host, keep_local=shares_host)
     _put(f"{directory}/resolv.conf", text)
 
@@ -86,14 +86,15 @@ def resolv_conf(host: HostConfig, of_the_host: str, *, keep_local: bool) -> str:
 def _inner_resolv_conf(host: HostConfig, of_the_host: str) -> str:
     """For containers that ask the name service; whom it asks in turn is noted, for people who look."""
     asked = ", ".join(host.dns or [words[1] for words in _words(of_the_host, "nameserver")[:3]])
-    options = [option for option in host.dns_options or [] if not option.startswith("ndots:")]
-    own_dots = [option for option in host.dns_options or [] if option.startswith("ndots:")]
+    options = host.dns_options or [option for words in _words(of_the_host, "options") for option in words[1:]]
+    if not any(option.startswith("ndots:") for option in options):
+        options = [*options, "ndots:0"]
     search = host.dns_search or [name for words in _words(of_the_host, "search", "domain") for name in words[1:]]
     text = f"# Written by wherry. Names that are not of this network are looked up at: {asked or 'nowhere'}\n"
     text += f"nameserver {RESOLVER}\n"
     if search and search != ["."]:
         text += f"search {' '.join(search)}\n"
-    return text + f"options {' '.join([*options, *(own_dots or ['ndots:0'])])}\n"
+    return text + f"options {' '.join(options)}\n"
 
 
 def _words(text: str, *keys: str) -> list[list[str]]:

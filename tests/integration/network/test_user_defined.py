@@ -67,7 +67,7 @@ def test_names_aliases_short_ids_and_reverse(engine: Engine, net: str) -> None:
     assert look_up(engine, "asker", "alias") == []
     resolv = execute(engine, "asker", "cat", "/etc/resolv.conf").splitlines()
     assert "nameserver 127.0.0.11" in resolv
-    assert "options ndots:0" in resolv
+    assert resolv[-1].endswith(" ndots:0")
 
 
 def test_servers_and_search_lists_of_ones_own(engine: Engine, net: str, world: Outside) -> None:
@@ -87,7 +87,7 @@ def test_servers_and_search_lists_of_ones_own(engine: Engine, net: str, world: O
         assert look_up(engine, "asker", "outside.example") == ["192.0.2.7"]
         assert look_up(engine, "asker", "nobody.example") == []
         resolv = execute(engine, "asker", "cat", "/etc/resolv.conf").splitlines()
-        assert resolv[-3:] == ["nameserver 127.0.0.11", "search example", "options timeout:3 ndots:2"]
+        assert resolv[-3:] == ["nameserver 127.0.0.11", "search example", "options ndots:2 timeout:3"]
         pid = inspect(engine, "asker")["State"]["Pid"]
         assert ask_by_tcp(pid, "outside.example") == "192.0.2.7"
 

@@ -1,9 +1,13 @@
 """resolv.conf in a container: the host's, without what cannot be reached from there, and what was asked for."""
 
+from pathlib import Path
+
 import pytest
 
 from wherry.engine import host_files
 from wherry.engine.host_files import resolv_conf
+from wherry.model.config import ContainerConfig
+from wherry.model.container import Container
 from wherry.model.host import HostConfig
 
 HOST = "nameserver 127.0.0.53\nnameserver 10.0.0.2\nsearch example.org lan\noptions edns0\n"
@@ -36,3 +40,24 @@ def test_behind_the_stub_of_systemd_resolved_are_the_servers_themselves(monkeypa
     files["/etc/resolv.conf"] = "nameserver 127.0.0.53\n"
     del files["/run/systemd/resolve/resolv.conf"]
     assert host_files.of_resolver() == "nameserver 127.0.0.53\n"
+
+
+def written(path: Path, host: HostConfig, **how: bool) -> list[str]:
+    record = Container("1" * 64, "box", 0, "", "", "", "", [], ContainerConfig(hostname="box"), host)
+    host_files.write(record, str(path), **how)  # type: ignore[arg-type]
+    return (path / "resolv.conf").read_text().splitlines()
+
+
+def test_who_asks_the_name_service_has_the_hosts_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_files, "read", lambda path: HOST if path == "/etc/resolv.conf" else "")
+    options = written(tmp_path, HostConfig(), resolver=True)[-1]
+    assert options == "options edns0 ndots:0"
+    options = written(tmp_path, HostConfig(dns_options=["ndots:2", "timeout:1"]), resolver=True)[-1]
+    assert options == "options ndots:2 timeout:1"
+
+
+def test_on_the_hosts_network_the_stub_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"/run/systemd/resolve/resolv.conf": "nameserver 10.0.0.2\n", "/etc/resolv.conf": "nameserver 127.0.0.53\n"}
+    monkeypatch.setattr(host_files, "read", lambda path: files.get(path, ""))
+    assert written(tmp_path, HostConfig(network_mode="host")) == ["nameserver 127.0.0.53"]
+    assert written(tmp_path, HostConfig(network_mode="bridge")) == ["nameserver 10.0.0.2"]
