@@ -13,12 +13,13 @@ from wherry.linux.rtnetlink import Route
 # Says where it listens, then for each connection who came, and answers with that.
 _SERVER = """
 import socket
-server = socket.create_server((%r, %d))
+address = (%r, %d)
+server = socket.create_server(address, family=socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
 print(server.getsockname()[1], flush=True)
 while True:
-    client, (peer, _) = server.accept()
+    client, peer = server.accept()
     with client:
-        client.sendall(peer.encode())
+        client.sendall(peer[0].encode())
 """
 
 _CONNECT = """
@@ -70,7 +71,8 @@ while True:
 
 
 class Outside:
-    """``address`` is its own, ``host`` this host's on the cable, which is plugged into the bridge ``port`` here.
+    """``address`` is its own, ``host`` this host's on the cable, which is plugged into the bridge ``port`` here; those
+    of IPv6 are ``address6`` and ``host6``.
 
     It knows no route to containers: what it answers has to have come from this host's address.
     """
@@ -80,6 +82,7 @@ class Outside:
         self.port = f"whout{number}{os.getpid() % 1_000_000}"
         self.host = f"198.{18 + number}.{os.getpid() % 256}.1"
         self.address = f"198.{18 + number}.{os.getpid() % 256}.2"
+        self.host6, self.address6 = (f"2001:db8:{number:x}:{os.getpid() % 65536:x}::{end}" for end in (1, 2))
         self._holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
         self._started: list[subprocess.Popen[str]] = []
         while os.readlink(f"/proc/{self._holder.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
@@ -96,12 +99,14 @@ class Outside:
                         f"{self.port}x", peer="eth0", namespace=namespace, master=master, mtu=1500, peer_mac=""
                     ),
                     rtnetlink.add_address(master, f"{self.host}/24"),
+                    rtnetlink.add_address(master, f"{self.host6}/64"),
                     rtnetlink.bring_up(master),
                 )
         finally:
             os.close(namespace)
         self.run("ip", "link", "set", "lo", "up")
         self.run("ip", "address", "add", f"{self.address}/24", "dev", "eth0")
+        self.run("ip", "address", "add", f"{self.address6}/64", "dev", "eth0", "nodad")
         self.run("ip", "link", "set", "eth0", "up")
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -120,10 +125,10 @@ class Outside:
         """The same by UDP."""
         return self.python(_ASK % (seconds, address, port)).stdout
 
-    def serve(self) -> int:
+    def serve(self, address: str = "") -> int:
         """A server that answers with the address that it was reached from; its port."""
         inside = ["nsenter", "--net", "--target", str(self._holder.pid)]
-        command = [*inside, sys.executable, "-c", _SERVER % (self.address, 0)]
+        command = [*inside, sys.executable, "-c", _SERVER % (address or self.address, 0)]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self._started.append(server)
         assert server.stdout is not None

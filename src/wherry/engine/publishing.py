@@ -49,7 +49,7 @@ class Publishing:
                 mapped.append(each._replace(addresses=tuple(addresses)))
             held += [Held(each.port, each.protocol, a, 0, None) for a in each.addresses if a not in addresses]
         try:
-            held += self._ports.hold(mapped, listening=self._listening)
+            held += self._ports.hold(mapped, listening=self._forwarded(endpoint))
         except PortTaken as error:
             raise EngineError(
                 "failed to set up container networking: driver failed programming external connectivity on endpoint "
@@ -65,17 +65,17 @@ class Publishing:
         network = _way_in(record, networks)
         if network is None or not record.ports:
             return
-        held = []
+        held, endpoint = [], record.networks[network.name]
         for wanted in port_bindings.of_record(record):
             if not wanted.first:  # reached at the container's own address
                 held.append(Held(wanted.port, wanted.protocol, wanted.addresses[0], 0, None))
                 continue
             try:
-                held += self._ports.hold([wanted], listening=self._listening)
+                held += self._ports.hold([wanted], listening=self._forwarded(endpoint))
             except PortTaken as error:
                 log.warning("container %s: %s", record.name, error)
                 held.append(Held(wanted.port, wanted.protocol, wanted.addresses[0], wanted.first, None))
-        self._published[record.id] = self._lead(held, network, record.networks[network.name])
+        self._published[record.id] = self._lead(held, network, endpoint)
 
     def is_by(self, record: Container, network: Network) -> bool:
         """Whether its ports are reached by this network."""
@@ -100,10 +100,9 @@ class Publishing:
                 if each.socket is not None:
                     each.socket.close()
 
-    @property
-    def _listening(self) -> tuple[int, ...]:
+    def _forwarded(self, endpoint: EndpointSettings) -> tuple[int, ...]:
         """The versions of IP whose ports the forwarder serves, too or alone."""
-        return (6,) if self._fabric.rules is not None else (4, 6)
+        return (6,) if self._fabric.rules is not None and endpoint.ip_address else (4, 6)
 
     def _everywhere(self, network: Network) -> tuple[str, ...]:
         default = network.options.get(options.HOST_BINDING, "")
@@ -120,7 +119,7 @@ class Publishing:
             if rules is not None and target:
                 published.append(Published(each.protocol, each.host_address, each.host_port, target, each.port))
             target = target or endpoint.ip_address or endpoint.global_ipv6_address
-            if each.socket is not None and version in self._listening and each.protocol != "sctp":
+            if each.socket is not None and version in self._forwarded(endpoint) and each.protocol != "sctp":
                 forwarders.append(Forwarder(each.socket, target, each.port))
         if rules is not None:
             rules.publish(published)

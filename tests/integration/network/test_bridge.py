@@ -65,7 +65,8 @@ def test_a_published_port_is_reached_from_everywhere(engine: Engine, box: str, w
     port = free_port()
     listen(engine, "web", "-p", f"{port}:80")
     assert world.connect(world.host, port) == "web"
-    for address in ("127.0.0.1", world.host, "::1"):
+    assert world.connect(world.host6, port) == "web"
+    for address in ("127.0.0.1", world.host, "::1", world.host6):
         assert connect(address, port) == "web", address
     assert connect(address_of(engine, "web"), 80) == "web"
     assert reach(engine, box, world.host, port) == "web"

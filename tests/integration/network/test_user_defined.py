@@ -242,7 +242,7 @@ def test_without_communication_only_links_are_reached(engine: Engine, busybox: s
     assert connect("127.0.0.1", port) == "server"
 
 
-def test_ipv6(engine: Engine, busybox: str) -> None:
+def test_ipv6(engine: Engine, busybox: str, world: Outside) -> None:
     engine.docker("network", "create", "--ipv6", "--subnet", "fd00:231::/64", "six", check=True)
     port = free_port()
     server = ("nc", "-ll", "-p", "80", "-e", "/bin/echo", "-n", "server")
@@ -257,6 +257,29 @@ def test_ipv6(engine: Engine, busybox: str) -> None:
     assert connect("::1", port) == "server"
     assert connect(address, 80) == "server"
     assert connect("127.0.0.1", port) == "server"
+    assert connect(world.host6, port) == "server"
+    assert world.connect(world.host6, port) == "server"
+    assert world.connect(world.host, port) == "server"
+    for name in ("server", "client"):  # by way of the host, even to itself
+        assert reach(engine, name, world.host6, port) == "server"
+    assert reach(engine, "client", world.address6, world.serve(world.address6)) == world.host6
+    world.run("ip", "route", "add", f"{address}/128", "via", world.host6)
+    assert world.connect(address, 80, 1).startswith("!")
+    world.run("ip", "route", "del", f"{address}/128")
+
+
+def test_a_network_with_ipv6_alone(engine: Engine, busybox: str, world: Outside) -> None:
+    engine.docker("network", "create", "--ipv4=false", "--ipv6", "only6", check=True)
+    port = free_port()
+    listen(engine, "server", "--network", "only6", "-p", f"{port}:80")
+    box(engine, "client", "--network", "only6")
+    assert address_of(engine, "server", "only6") == ""
+    assert reach(engine, "client", "server") == "server"
+    assert [connect(address, port) for address in ("::1", "127.0.0.1", world.host)] == ["server"] * 3
+    assert world.connect(world.host, port) == "server"
+    engine.kill()
+    engine.start()
+    assert [connect(address, port) for address in ("::1", "127.0.0.1", world.host)] == ["server"] * 3
 
 
 @pytest.mark.parametrize("has_parent", [True, False])
