@@ -36,6 +36,28 @@ def test_reproducible(build: Builder) -> None:
     assert all(member.mtime <= 1700000000 for member in build.files().values())
 
 
+def test_reproducible_elsewhere(build: Builder, own_engine: Engine, tmp_path: Path) -> None:
+    """Another engine and another folder, sent as a tar instead of read where it lies, and with links and removals."""
+    there = tmp_path / "there"
+    there.mkdir()
+    elsewhere = Builder(own_engine, there)
+    text = (
+        "FROM busybox AS one\nWORKDIR /a/b\nCOPY --chown=3:4 --link f d /all/\nCOPY <<X /doc\nX\n"
+        "RUN mkdir /d && echo x > /d/a && ln /d/a /d/b && ln -s a /d/c && rm -r /etc/passwd /home && mkfifo /d/p\n"
+        "RUN --mount=target=/ctx,rw --mount=type=cache,target=/c touch /ctx/new /c/new && cp -a /ctx/f /copied\n"
+        "FROM busybox\nCOPY --from=one / /\nLABEL b=2 a=1\n"
+    )
+    epoch = {"SOURCE_DATE_EPOCH": "1700000000"}
+    for number, one in enumerate((build, elsewhere)):
+        one.write({"f": "same", "d/e": "same"})
+        os.utime(one.context / "f", (1_800_000_000 + number, 1_800_000_000 + number))
+    build(text, None, "--no-cache", env=epoch)
+    (elsewhere.context / "Dockerfile").write_text(text)
+    flags = ("--no-cache", "--network", "none", "--build-arg", "SOURCE_DATE_EPOCH", "-t", "built")
+    own_engine.docker("build", *flags, str(elsewhere.context), env=epoch | {"DOCKER_BUILDKIT": "0"}, check=True)
+    assert build.image()["Id"] == elsewhere.image()["Id"]
+
+
 def test_labels_tags_and_files_of_ids(build: Builder, engine: Engine, tmp_path: Path) -> None:
     finished = build(
         "FROM busybox\nLABEL a=1 b=2\n", None,

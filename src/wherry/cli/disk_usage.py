@@ -1,10 +1,11 @@
-"""`system df`: what images, containers and volumes take on the disk."""
+"""`system df`: what images, containers, volumes and the build cache take on the disk."""
 
 from __future__ import annotations
 
 import sys
 
 from wherry.cli import flags
+from wherry.cli.building import cache as cached
 from wherry.cli.command import Session, command
 from wherry.cli.flags import Options
 from wherry.cli.formatting import JSON, RAW, TABLE, Listing, Row, human_size
@@ -25,13 +26,12 @@ active: {{.Active}}
 size: {{.Size}}
 reclaimable: {{.Reclaimable}}
 """
-# The columns of a cache that is always empty.
-_CACHE_TITLES = "CACHE ID   CACHE TYPE   SIZE      CREATED   LAST USED   USAGE     SHARED\n"
+_CACHE = "Build Cache"
 
 
 def _reclaimable(row: Row) -> str:
     size, free = row["Size"], row["Reclaimable"]
-    return human_size(free) + (f" ({free * 100 // size}%)" if size > 0 else "")
+    return human_size(free) + (f" ({free * 100 // size}%)" if size > 0 and row["Type"] != _CACHE else "")
 
 
 # Kinds of things: how many there are, how many are in use, and what removing the others would give.
@@ -70,6 +70,8 @@ def rows_of_usage(usage: Usage) -> list[Row]:
     written, active_written = (sum(each.get("SizeRw") or 0 for each in some) for some in (containers, active))
     data = [volume["UsageData"] for volume in volumes if volume.get("UsageData")]
     linked = [each for each in data if each["RefCount"] > 0]
+    cache: list[Usage] = usage.get("BuildCache") or []
+    cache_size, cache_free = cached.sizes(cache)
     sizes, linked_sizes = (sum(each["Size"] for each in some if each["Size"] != -1) for some in (data, linked))
     return [
         Row(USAGE, {"Type": kind, "Total": total, "Active": count, "Size": size, "Reclaimable": free})
@@ -77,7 +79,7 @@ def rows_of_usage(usage: Usage) -> list[Row]:
             ("Images", len(images), len(used), layers, layers - kept),
             ("Containers", len(containers), len(active), written, written - active_written),
             ("Local Volumes", len(volumes), len(linked), sizes, sizes - linked_sizes),
-            ("Build Cache", len(usage.get("BuildCache") or ()), 0, 0, 0),
+            (_CACHE, len(cache), sum(each["InUse"] for each in cache), cache_size, cache_free),
         )
     ]
 
@@ -105,7 +107,9 @@ def _verbose(usage: Usage, format: str) -> str:
         Row(CONTAINERS, {**container, "SizeRootFs": 0}, truncates) for container in usage.get("Containers") or ()
     ]
     volumes = [Row(VOLUMES, volume) for volume in usage.get("Volumes") or ()]
-    everything = {"Images": images, "Containers": containers, "Volumes": volumes, "BuildCache": []}
+    records: list[Usage] = usage.get("BuildCache") or []
+    cache = cached.rows_of(records, truncates)
+    everything = {"Images": images, "Containers": containers, "Volumes": volumes, "BuildCache": cache}
     if format == JSON:
         from wherry.cli.templates.functions import encode
 
@@ -119,6 +123,6 @@ def _verbose(usage: Usage, format: str) -> str:
         + CONTAINERS.text(containers, TABLE, CONTAINER_COLUMNS)
         + "\nLocal Volumes space usage:\n\n"
         + VOLUMES.text(volumes, TABLE, VOLUME_COLUMNS)
-        + "\nBuild cache usage: 0B\n\n"
-        + _CACHE_TITLES
+        + f"\nBuild cache usage: {human_size(cached.sizes(records)[0])}\n\n"
+        + cached.CACHE.text(cache, TABLE, cached.COLUMNS)
     )

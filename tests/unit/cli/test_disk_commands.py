@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import pytest
 
@@ -66,12 +67,35 @@ def test_what_is_used_and_what_is_not(answering_engine: AnsweringEngine, cli: Cl
                 {"Name": "free", "UsageData": {"Size": 90, "RefCount": 0}},
                 {"Name": "unknown", "UsageData": {"Size": -1, "RefCount": 0}},
             ],
-            "BuildCache": [],
+            "BuildCache": [_record("1", Size=5, Shared=True), _record("2", Size=7, InUse=True), _record("3", Size=8)],
         }
     )
     assert cli("system", "df")[1].splitlines()[1:] == [
         "Images          2         1         1kB       500B (50%)",
         "Containers      2         1         100B      70B (70%)",
         "Local Volumes   3         1         100B      90B (90%)",
-        "Build Cache     0         0         0B        0B",
+        "Build Cache     3         1         15B       8B",
     ]
+
+
+def test_the_build_cache_record_by_record(answering_engine: AnsweringEngine, cli: Cli) -> None:
+    used = _record("a" * 64, LastUsedAt="2024-05-06T07:08:09.5Z", InUse=True, UsageCount=3, Size=2000)
+    answering_engine.answers["/system/df"] = json.dumps({"BuildCache": [used, _record("b" * 64, Size=1, Shared=True)]})
+    shown = cli("system", "df", "-v")[1].partition("Build cache usage: ")[2].splitlines()
+    assert shown[0] == "2kB" and shown[2].split("  ")[0] == "CACHE ID"
+    assert [line.split()[:3] for line in shown[3:]] == [
+        ["bbbbbbbbbbbb", "regular", "1B"],
+        ["a" * 12 + "*", "regular", "2kB"],
+    ]
+    assert [line.split()[-2:] for line in shown[3:]] == [["0", "true"], ["3", "false"]]
+    told = json.loads(cli("system", "df", "-v", "--format", "json")[1])["BuildCache"]
+    assert told[1]["ID"] == "a" * 64 and told[1]["LastUsedAt"] == "2024-05-06 07:08:09.5 +0000 UTC"
+    format = "{{range .BuildCache}}{{.ID}} {{.Description}} {{.CreatedSince}};{{end}}"
+    assert cli("system", "df", "-v", "--format", format)[1].startswith(f"{'b' * 64} RUN it ")
+
+
+def _record(identity: str, **more: Any) -> dict[str, Any]:
+    return {
+        "ID": identity, "Type": "regular", "Description": "RUN it", "InUse": False, "Shared": False, "Size": 0,
+        "CreatedAt": "2024-01-02T03:04:05Z", "LastUsedAt": "2024-01-02T03:04:05Z", "UsageCount": 0, **more,
+    }  # fmt: skip
