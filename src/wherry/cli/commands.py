@@ -119,7 +119,7 @@ network create | network:create | [OPTIONS] NETWORK
     Create a network
 network disconnect | network:disconnect | [OPTIONS] NETWORK CONTAINER
     Disconnect a container from a network
-network inspect | inspect:of_kind | [OPTIONS] NETWORK [NETWORK...]
+network inspect | inspect:network | [OPTIONS] NETWORK [NETWORK...]
     Display detailed information on one or more networks
 network ls, network list | network:ls | [OPTIONS]
     List networks

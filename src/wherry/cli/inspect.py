@@ -176,3 +176,4 @@ def _of_kind(session: Session, options: Options) -> None:
 
 run_of_kind = Command(_of_kind, [flags.template("f")])
 run_container = Command(_of_kind, [flags.template("f"), flags.switch("size", "s", "Display total file sizes")])
+run_network = Command(_of_kind, [flags.template("f"), flags.switch("verbose", "v", "Verbose output for diagnostics")])

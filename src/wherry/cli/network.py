@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, Session, command, for_each
+from wherry.cli.command import CommandError, Session, command, for_all
 from wherry.cli.flags import Options
 from wherry.cli.formatting import Listing, Row, chosen_format
 from wherry.client.client import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
     from typing import Any
 
+    from wherry.client.errors import ClientError
 
 RAW_FORMAT = "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n"
 
@@ -92,19 +94,15 @@ def run_create(session: Session, options: Options) -> None:
 
 def _pools(options: Options) -> list[dict[str, Any]]:
     """The subnets, each with what of the other flags lies in it. Raises CommandError with docker's words."""
-    from ipaddress import ip_address, ip_network
 
     def split(name: str) -> list[str]:
         return [part for text in options[name] for part in text.split(",")]
 
-    try:
-        subnets = {text: ip_network(text, strict=False) for text in split("subnet")}
-        pools: dict[str, dict[str, Any]] = {text: {"Subnet": text} for text in subnets}
-        placed = [("IPRange", "range", text, ip_network(text, strict=False)[0], text) for text in split("ip-range")]
-        placed += [("Gateway", "gateway", text, ip_address(text), text) for text in split("gateway")]
-        placed += [("Aux", "aux-address", name, ip_address(at), at) for name, at in options["aux-address"].items()]
-    except ValueError as error:
-        raise CommandError(str(error)) from None
+    subnets = {text: _network(text) for text in split("subnet")}
+    pools: dict[str, dict[str, Any]] = {text: {"Subnet": text} for text in subnets}
+    placed = [("IPRange", "range", text, _network(text)[0], text) for text in split("ip-range")]
+    placed += [("Gateway", "gateway", text, _address(text), text) for text in split("gateway")]
+    placed += [("Aux", "aux-address", name, _address(at), at) for name, at in options["aux-address"].items()]
     if not subnets and (options["ip-range"] or options["gateway"]):
         raise CommandError("every ip-range or gateway must have a corresponding subnet")
     for field, word, name, address, value in placed:
@@ -118,6 +116,26 @@ def _pools(options: Options) -> list[dict[str, Any]]:
         else:
             pools[home][field] = value
     return list(pools.values())
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    from ipaddress import ip_network
+
+    try:
+        if "/" not in text:
+            raise ValueError
+        return ip_network(text, strict=False)
+    except ValueError:
+        raise CommandError(f"invalid CIDR address: {text}") from None
+
+
+def _address(text: str) -> IPv4Address | IPv6Address:
+    from ipaddress import ip_address
+
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise CommandError(f"invalid IP address: {text}") from None
 
 
 @command(
@@ -138,14 +156,10 @@ def run_ls(session: Session, options: Options) -> None:
 def run_rm(session: Session, options: Options) -> None:
     from wherry.client.errors import APIError
 
-    def remove(name: str) -> None:
-        try:
-            session.client.delete(network_path(name))
-        except APIError as error:
-            if not (options["force"] and error.not_found):
-                raise
+    def forgive(error: ClientError) -> bool:
+        return options["force"] and isinstance(error, APIError) and error.not_found
 
-    for_each(options.arguments, remove)
+    for_all(session, options.arguments, lambda name: ("DELETE", network_path(name), {}), forgive)
 
 
 @command(

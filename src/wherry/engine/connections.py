@@ -189,9 +189,7 @@ class Connections:
                 if live.monitor is not None:
                     await self._connect_live(live, live.monitor, network)
             except BaseException:
-                record.networks.pop(network.name, None)
-                record.attachments.pop(network.name, None)
-                self._roster.save(live)
+                self._forget(live, network.name)
                 raise
             self._roster.save(live)
         if live.monitor is not None:
@@ -219,15 +217,22 @@ class Connections:
 
     async def disconnect(self, name: str, container: str, *, force: bool) -> None:
         """``network disconnect``. Raises NotFound, Forbidden, EngineError."""
-        network = self._networks.get(name)
         try:
             live = self._roster.get(container)
         except NotFound:
             if force:
+                self._networks.get(name)
                 return
             raise
         async with live.lock:
             record = live.record
+            try:
+                network = self._networks.get(name)
+            except NotFound:
+                if live.monitor is not None or name not in record.networks:
+                    raise
+                self._forget(live, name)  # it was removed while the container did not run, which it now may again
+                return
             if network.driver == "host" and record.host_config.network_mode == "host":
                 raise Conflict(
                     "cannot disconnect container from host network - container was created in host network mode"
@@ -237,9 +242,12 @@ class Connections:
             if live.monitor is not None and record.networks[network.name].endpoint_id:
                 await self._disconnect_live(live, live.monitor, network)
                 self._tell(network, record, "disconnect")
-            del record.networks[network.name]
-            record.attachments.pop(network.name, None)
-            self._roster.save(live)
+            self._forget(live, network.name)
+
+    def _forget(self, live: Live, name: str) -> None:
+        live.record.networks.pop(name, None)
+        live.record.attachments.pop(name, None)
+        self._roster.save(live)
 
     async def _disconnect_live(self, live: Live, monitor: Monitor, network: Network) -> None:
         record = live.record

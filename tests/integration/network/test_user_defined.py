@@ -316,6 +316,18 @@ def test_networks_are_listed_inspected_and_removed(engine: Engine, net: str) -> 
     engine.docker("network", "rm", "kept", check=True)
 
 
+def test_a_container_is_freed_of_a_network_that_was_removed(engine: Engine, net: str, other: str) -> None:
+    box(engine, "left", "--network", net)
+    engine.docker("stop", "-t", "0", "left", check=True)
+    engine.docker("network", "rm", net, check=True)
+    refused = engine.docker("start", "left")
+    assert f"network {net} not found" in refused.stderr
+    engine.docker("network", "disconnect", net, "left", check=True)
+    engine.docker("network", "connect", other, "left", check=True)
+    engine.docker("start", "left", check=True)
+    assert list(inspect(engine, "left")["NetworkSettings"]["Networks"]) == [other]
+
+
 def test_events(engine: Engine, net: str) -> None:
     engine.docker("run", "--rm", "--name", "short", "--network", net, "busybox", "true", check=True)
     until = f"{time.time():.9f}"
