@@ -16,7 +16,7 @@ from wherry.registry import hub
 from wherry.registry.credentials import NOBODY, Credentials, complete
 from wherry.registry.documents import Document
 from wherry.registry.endpoints import Registries
-from wherry.registry.errors import LogInRefused, RegistryError, Unauthorized
+from wherry.registry.errors import NOT_JSON, LogInRefused, RegistryError, Unauthorized
 from wherry.registry.hub import Hit
 from wherry.registry.repository import Repository
 from wherry.registry.session import Session
@@ -104,7 +104,7 @@ class Registry:
         try:
             config = await repository.document(manifest.config)
             return [msgspec.json.decode(config, type=Platform)]
-        except (RegistryError, msgspec.MsgspecError, RecursionError):
+        except (RegistryError, *NOT_JSON):
             return []  # it is no image's, and says nothing
 
 

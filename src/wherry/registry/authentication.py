@@ -13,8 +13,8 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from wherry.registry import errors
-from wherry.registry.credentials import NOBODY, Credentials, basic
+from wherry.registry import addresses, errors
+from wherry.registry.credentials import Credentials, basic
 from wherry.registry.errors import RegistryError, Unauthorized
 
 _CLIENT = "wherry"
@@ -133,10 +133,10 @@ class Authorizer:
             return token
 
     async def _fetch(self, parameters: Mapping[str, str], scopes: list[str], offline: bool) -> tuple[str, float]:
-        realm = parameters.get("realm", "")
+        if not parameters.get("realm"):
+            raise RegistryError(f"{self._base}: no realm specified for token auth challenge")
+        realm = addresses.join(self._base, parameters["realm"])
         parts = urlsplit(realm)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise RegistryError(f"{self._base}: asks for a token of no server that can be reached")
         credentials = self._credentials
         if credentials and not await self._is_safe(parts.scheme, parts.netloc):
             raise RegistryError(
@@ -149,7 +149,7 @@ class Authorizer:
             status, body = await self._ask(realm, parameters, scopes, offline)
         if status != 200:
             raise errors.of_answer(status, body)
-        return self._read(body, f"{parts.scheme}://{parts.netloc}{parts.path}")
+        return self._read(body, addresses.shown(realm))
 
     async def _ask(
         self, realm: str, parameters: Mapping[str, str], scopes: list[str], offline: bool
@@ -181,7 +181,7 @@ class Authorizer:
     def _read(self, body: bytes, where: str) -> tuple[str, float]:
         try:
             answer = msgspec.json.decode(body, type=_Answer)
-        except (msgspec.MsgspecError, RecursionError):
+        except errors.NOT_JSON:
             raise RegistryError(f"{where}: the answer is no token") from None
         token = answer.token or answer.access_token or ""
         if not token or not token.isascii() or not token.isprintable():
@@ -193,11 +193,6 @@ class Authorizer:
     async def _is_safe(self, scheme: str, host: str) -> bool:
         """Whether it is as safe to log in there as at the registry."""
         return scheme == "https" or self._base.startswith("http://") or await self._may_use(host)
-
-
-def without_log_in(base: str, send: Send, may_use: Callable[[str], Awaitable[bool]]) -> Authorizer:
-    """For mirrors: they may ask for a token, and get it in nobody's name."""
-    return Authorizer(base, NOBODY, send, may_use)
 
 
 def scope(repository: str, *actions: str) -> str:

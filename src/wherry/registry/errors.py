@@ -10,6 +10,9 @@ import msgspec
 
 from wherry.model.errors import EngineError
 
+NOT_JSON = (msgspec.MsgspecError, RecursionError, UnicodeError)
+"""What decoding raises for bytes that are no JSON, nested without end, or text in no known code."""
+
 _LONGEST = 500  # characters of a registry's own text
 
 
@@ -38,11 +41,13 @@ class LogInRefused(EngineError):
 
 
 class Unreachable(RegistryError):
-    """There is no talking to the registry. ``broke_off``: there was, so that asking again may help."""
+    """There is no talking to the registry. ``broke_off``: there was, so that asking again may help; otherwise ``host``
+    is where there is none, which may also be where the registry leads to."""
 
-    def __init__(self, message: str, *, broke_off: bool = False) -> None:
+    def __init__(self, message: str, *, broke_off: bool = False, host: str = "") -> None:
         super().__init__(message)
         self.broke_off = broke_off
+        self.host = host
 
 
 class WrongContent(RegistryError):
@@ -92,7 +97,7 @@ def _details(body: bytes) -> str:
 def _decode(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
-    except (msgspec.MsgspecError, RecursionError):
+    except NOT_JSON:
         return None
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from wherry.model.reference import DEFAULT_DOMAIN
 from wherry.registry.endpoints import HUB_ACCOUNT, HUB_SEARCH, Endpoint
-from wherry.registry.errors import RegistryError, printable
+from wherry.registry.errors import NOT_JSON, RegistryError, printable
 from wherry.registry.repository import list_pages
 from wherry.registry.session import Session
 
@@ -68,7 +68,7 @@ async def _search(session: Session, endpoint: Endpoint, term: str, limit: int) -
     body, _ = await session.read(endpoint, "GET", path, frozenset(), limit=_LONGEST_RESULT)
     try:
         document: Any = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, RecursionError):
+    except NOT_JSON:
         raise RegistryError(f"{endpoint.base}: the answer to the search is no valid JSON", answered=404) from None
     results = document.get("results") if isinstance(document, dict) else None
     return list(_hits(results if isinstance(results, list) else []))[:limit]

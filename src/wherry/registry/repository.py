@@ -7,18 +7,18 @@ between need not be trusted for more than being there.
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from typing import Any
-from urllib.parse import quote, urlencode, urljoin
+from urllib.parse import quote, urlencode
 
 import msgspec
 
 from wherry.model import manifests
 from wherry.model.manifests import Descriptor
-from wherry.registry import documents, errors
+from wherry.registry import addresses, documents, errors
 from wherry.registry.authentication import scope
 from wherry.registry.documents import MAX_MANIFEST, Document
 from wherry.registry.endpoints import Endpoint
-from wherry.registry.errors import RegistryError, Unreachable, WrongContent
-from wherry.registry.session import Session, patiently, pause
+from wherry.registry.errors import RegistryError, WrongContent
+from wherry.registry.session import Session, is_passed_over, patiently, pause
 
 _ACCEPT = ", ".join((manifests.INDEX, manifests.MANIFEST, manifests.DOCKER_INDEX, manifests.DOCKER_MANIFEST))
 _PAGE = 1000  # names or tags in one answer
@@ -81,11 +81,11 @@ class Repository:
             except WrongContent:
                 raise
             except RegistryError as error:
-                if len(endpoints) > 1 and (endpoints[0].mirror or isinstance(error, Unreachable)):
+                if len(endpoints) > 1 and is_passed_over(endpoints[0], error):
                     endpoints = endpoints[1:]
                     continue
                 failures = 1 if offset > begun else failures + 1
-                await pause(error, failures)
+                await pause(error, failures, was_there=True)
             else:
                 break
         if offset < descriptor.size:
@@ -251,10 +251,8 @@ async def list_pages(session: Session, endpoint: Endpoint, path: str, member: st
         following = _next_page(headers.get("Link", ""))
         if not following:
             break
-        url = urljoin(url, following)
-        if not url.startswith("/"):
-            url = url if url.startswith(f"{endpoint.base}/") else ""
-        if not url:
+        url = addresses.join(f"{endpoint.base}{path}", following)
+        if not url.startswith(f"{endpoint.base}/"):
             break
     return found
 
@@ -262,10 +260,10 @@ async def list_pages(session: Session, endpoint: Endpoint, path: str, member: st
 def _names(body: bytes, member: str) -> list[str]:
     try:
         document: Any = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, RecursionError):
+    except errors.NOT_JSON:
         raise RegistryError("the registry's list is no valid JSON") from None
     names = document.get(member) if isinstance(document, dict) else None
-    return [name for name in names or () if isinstance(name, str)]
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def _next_page(link: str) -> str:
@@ -277,7 +275,7 @@ def _next_page(link: str) -> str:
 def _upload_address(endpoint: Endpoint, begun: str, location: str) -> str:
     if not location:
         raise RegistryError(f"{endpoint.base}: does not say where to upload to")
-    return urljoin(urljoin(endpoint.base, begun), location)
+    return addresses.join(f"{endpoint.base}{begun}", location)
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

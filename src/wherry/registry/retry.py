@@ -7,7 +7,7 @@ import random
 ATTEMPTS = 5
 """In a row without any progress; Docker's figure."""
 
-_FIRST, _LONGEST = 0.25, 8.0  # seconds
+_FIRST, _LONGEST = 0.5, 8.0  # seconds
 _LONGEST_ASKED = 60.0  # a registry that asks for more than that is not waited for
 
 _TRY_AGAIN = frozenset((408, 425, 429, 500, 502, 503, 504))
@@ -34,11 +34,11 @@ def retry_after(header: str | None) -> float | None:
     """Seconds, of a Retry-After header in either of its forms."""
     if not header:
         return None
-    if header.strip().isdigit():
+    if header.isascii() and header.strip().isdigit():
         return float(header)
     try:
         moment = email.utils.parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
 
 from wherry import __version__
-from wherry.registry import errors, retry
+from wherry.registry import addresses, errors, retry
 from wherry.registry.authentication import Authorizer
 from wherry.registry.credentials import NOBODY, Credentials
 from wherry.registry.endpoints import Endpoint, Registries
@@ -30,6 +30,8 @@ CONNECT_SECONDS = 15
 IDLE_SECONDS = 60  # without a single byte, until a connection counts as cut
 _READ_BUFFER = 1 << 20
 _REDIRECTS = 10
+_MOVED = frozenset((301, 302, 303, 307, 308))
+_MOVED_AS_A_WHOLE = frozenset((307, 308))  # what was sent is to be sent there
 _LONGEST_ERROR = 64 << 10
 _LONGEST_TOKEN = 1 << 20
 
@@ -65,7 +67,7 @@ class Session:
             cookie_jar=aiohttp.DummyCookieJar(),
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=self._idle_seconds),
-            headers={"User-Agent": f"wherry/{__version__}"},
+            headers={"User-Agent": f"wherry/{__version__}", "Accept-Encoding": "identity"},
             read_bufsize=_READ_BUFFER,
         )
         return self
@@ -90,8 +92,7 @@ class Session:
             try:
                 answer: Answer = await attempt(endpoint)
             except RegistryError as error:
-                passed_over = endpoint.mirror or isinstance(error, Unreachable)
-                if endpoint is endpoints[-1] or not passed_over:
+                if endpoint is endpoints[-1] or not is_passed_over(endpoint, error):
                     raise
                 continue
             if not endpoint.mirror:
@@ -171,47 +172,51 @@ class Session:
                         await _read(response, _LONGEST_ERROR, cut=True)
                         response.release()
                         response = await self._open(method, url, given | {"Authorization": shown}, body)
-                    if response.status in (301, 302, 303, 307, 308) and method in ("GET", "HEAD"):
+                    if response.status in (_MOVED if method in ("GET", "HEAD") else _MOVED_AS_A_WHOLE):
                         await _read(response, _LONGEST_ERROR, cut=True)  # so that the connection can be used again
                         url = _redirected(url, response.headers.get("Location", ""))
                         # Whoever it leads to is not to see who we are.
                         own = urlsplit(url).netloc == endpoint.host
                         shown = await authorizer.header(scopes) if own else None
                         continue
-                    if response.status >= 400:
+                    if not 200 <= response.status < 300:
                         raise await _refusal(response)
                     yield response
                     return
                 finally:
                     response.close() if not response.content.is_eof() else response.release()
-            raise RegistryError(f"{plain_address(url)}: too many redirects")
+            raise RegistryError(f"{addresses.shown(url)}: too many redirects")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(error, method, url) from None
         except Unauthorized as error:
             if error.code:
                 raise
-            raise Unauthorized(f'{method.capitalize()} "{plain_address(url)}": {error.message}', answered=401) from None
+            text = f'{method.capitalize()} "{addresses.shown(url)}": {error.message}'
+            raise Unauthorized(text, answered=401) from None
 
     async def _open(
         self, method: str, url: str, headers: Mapping[str, str], body: Body | None = None, data: bytes | None = None
     ) -> "aiohttp.ClientResponse":
         assert self._http is not None
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https"):
-            raise RegistryError(f"{plain_address(url)}: not an address of the web")
         import yarl
 
+        parts = urlsplit(url)
         proxy, proxy_log_in = _proxy(proxy_for(url, self._environment))
-        return await self._http.request(
-            method,
-            yarl.URL(url, encoded=True),
-            headers=headers,
-            data=body() if body is not None else data,
-            allow_redirects=False,
-            ssl=await self._context(parts.netloc) if parts.scheme == "https" else True,
-            proxy=proxy,
-            proxy_auth=proxy_log_in,
-        )
+        try:
+            return await self._http.request(
+                method,
+                yarl.URL(url, encoded=True),
+                headers=headers,
+                data=body() if body is not None else data,
+                allow_redirects=False,
+                ssl=await self._context(parts.netloc) if parts.scheme == "https" else True,
+                proxy=proxy,
+                proxy_auth=proxy_log_in,
+            )
+        except ValueError as error:  # of a host that no name service could be asked for
+            if isinstance(error, OSError):
+                raise  # a certificate's
+            raise RegistryError(f"{addresses.shown(url)}: not an address of the web") from None
 
     async def _context(self, host: str) -> ssl.SSLContext:
         if host not in self._contexts:
@@ -239,6 +244,11 @@ class Session:
         return await patiently(attempt)
 
 
+def is_passed_over(endpoint: Endpoint, error: RegistryError) -> bool:
+    """Whether the next endpoint may do better: this is a mirror, or is not there at all."""
+    return endpoint.mirror or (isinstance(error, Unreachable) and error.host == endpoint.host)
+
+
 async def patiently(attempt: Callable[[], Awaitable[Answer]]) -> Answer:
     """What an attempt gives, made again and again while that may help. Raises the last one's RegistryError."""
     failures = 0
@@ -250,19 +260,16 @@ async def patiently(attempt: Callable[[], Awaitable[Answer]]) -> Answer:
             await pause(error, failures)
 
 
-async def pause(error: RegistryError, failures: int) -> None:
-    """Waits before the next attempt. Raises the error when it will not help, or has not for too long."""
-    passing = error.broke_off if isinstance(error, Unreachable) else retry.is_passing(error.answered)
+async def pause(error: RegistryError, failures: int, *, was_there: bool = False) -> None:
+    """Waits before the next attempt. Raises the error when it will not help, or has not for too long.
+
+    A registry that ``was_there`` a moment ago may be starting anew.
+    """
+    passing = was_there or error.broke_off if isinstance(error, Unreachable) else retry.is_passing(error.answered)
     seconds = retry.delay(failures, error.retry_after) if passing else None
     if seconds is None:
         raise error
     await asyncio.sleep(seconds)
-
-
-def plain_address(url: str) -> str:
-    """An address that may be shown: without query, name and password."""
-    parts = urlsplit(url)
-    return errors.printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
 
 
 def _proxy(address: str | None) -> tuple[str | None, "aiohttp.BasicAuth | None"]:
@@ -279,9 +286,9 @@ def _proxy(address: str | None) -> tuple[str | None, "aiohttp.BasicAuth | None"]
 
 
 def _redirected(url: str, location: str) -> str:
-    target = urljoin(url, location)
+    target = addresses.join(url, location)
     if url.startswith("https://") and not target.startswith("https://"):
-        raise RegistryError(f"{plain_address(url)}: redirects to {plain_address(target)}, away from TLS: refused")
+        raise RegistryError(f"{addresses.shown(url)}: redirects to {addresses.shown(target)}, away from TLS: refused")
     return target
 
 
@@ -302,7 +309,7 @@ async def _read(response: "aiohttp.ClientResponse", limit: int, *, cut: bool = F
         if len(data) > limit:
             if cut:
                 break
-            raise RegistryError(f"{plain_address(str(response.url))}: the answer is longer than {limit} bytes")
+            raise RegistryError(f"{addresses.shown(str(response.url))}: the answer is longer than {limit} bytes")
     return bytes(data[:limit])
 
 
@@ -310,8 +317,8 @@ def _unreachable(error: Exception, method: str, url: str) -> Unreachable:
     import aiohttp
 
     no_connection = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError | aiohttp.InvalidURL)
-    text = f'{method.capitalize()} "{plain_address(url)}": {_reason(error, url)}'
-    return Unreachable(text, broke_off=not no_connection)
+    text = f'{method.capitalize()} "{addresses.shown(url)}": {_reason(error, url)}'
+    return Unreachable(text, broke_off=not no_connection, host=urlsplit(url).netloc if no_connection else "")
 
 
 def _reason(error: Exception, url: str) -> str:
@@ -346,7 +353,7 @@ def _reason(error: Exception, url: str) -> str:
 
 
 def _connecting(error: OSError) -> str:
-    return (os.strerror(error.errno) if error.errno else str(error)).lower()
+    return (os.strerror(error.errno) if error.errno else str(error)).lower() or "eof"
 
 
 def _certificate_reason(error: Exception) -> str:
