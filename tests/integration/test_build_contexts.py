@@ -40,6 +40,13 @@ def test_ways_to_give_the_context(build: Builder, engine: Engine, tmp_path: Path
     assert "from-elsewhere" in build.files()
 
 
+@pytest.mark.parametrize("named", ["folder", "nowhere"])
+def test_a_dockerfile_that_is_none(build: Builder, engine: Engine, named: str) -> None:
+    build.write({"folder/x": ""})
+    finished = engine.wherry("build", "-f", named, str(build.context), cwd=build.context)
+    assert finished.returncode == 1 and finished.stderr.count("\n") == 1 and "Errno" not in finished.stderr
+
+
 def test_ignored_files(build: Builder, docker: Build) -> None:
     files = {".dockerignore": "*.log\nbuild\n!build/keep\n", "a.log": "", "a.txt": "", "build/x": "", "build/keep": ""}
     build("FROM busybox\nCOPY . /all\n", files)

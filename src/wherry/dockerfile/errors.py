@@ -8,6 +8,7 @@ from wherry.model.errors import InvalidParameter
 
 # An instruction can carry a here-document of any length; an error shows its beginning.
 _SHOWN_LINES = 6
+_SHOWN_COLUMNS = 200
 
 
 class Position(Struct, frozen=True):
@@ -28,7 +29,7 @@ class Position(Struct, frozen=True):
         lines = self.text.split("\n")
         width = len(str(self.line + min(len(lines), _SHOWN_LINES) - 1))
         shown = [
-            f"  {number:>{width}} | {line.rstrip()}" for number, line in enumerate(lines[:_SHOWN_LINES], self.line)
+            f"  {number:>{width}} | {printable(line.rstrip(), _SHOWN_COLUMNS)}" for number, line in enumerate(lines[:_SHOWN_LINES], self.line)
         ]
         if len(lines) > _SHOWN_LINES:
             shown.append(f"  {'':>{width}} | …")
@@ -81,6 +82,12 @@ class DockerfileSyntaxError(DockerfileError):
 
     def _headline(self) -> str:
         return f"dockerfile parse error on line {self.position.line}: {self.reason}"
+
+
+def printable(text: str, longest: int) -> str:
+    """What a terminal can be shown of a text that may be anything."""
+    cut = text if len(text) <= longest else f"{text[:longest]}…"
+    return cut if cut.isprintable() else "".join(char if char.isprintable() or char == "\t" else "�" for char in cut)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from wherry.dockerfile import instructions as ins
-from wherry.dockerfile.errors import DockerfileError, DockerfileSyntaxError, Position, suggestion
+from wherry.dockerfile.errors import DockerfileError, DockerfileSyntaxError, Position, printable, suggestion
 from wherry.dockerfile.flags import Flags, parse_duration, parse_flags
 from wherry.dockerfile.heredocs import HereDocument, parse_start
 from wherry.dockerfile.lexer import SPACES, Lexer
@@ -73,7 +73,7 @@ def _parse(statement: Statement) -> ins.Instruction:
     kind = _KINDS.get(statement.keyword)
     if kind is None:
         near = suggestion(statement.keyword, ins.KEYWORDS)
-        raise DockerfileError(f"unknown instruction: {statement.written or '(none)'}{near}")
+        raise DockerfileError(f"unknown instruction: {printable(statement.written, 40) or '(none)'}{near}")
     texts, switches, lists, build = kind
     flags = parse_flags(statement.flags, texts=texts, switches=switches, lists=lists)
     return build(statement, flags)

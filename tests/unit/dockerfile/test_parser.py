@@ -237,6 +237,14 @@ def test_a_long_instruction_is_shown_by_its_beginning() -> None:
     assert caught.value.message.endswith("  6 | line 3\n  7 | line 4\n    | …")
 
 
+def test_what_is_no_text_does_not_reach_a_terminal() -> None:
+    with pytest.raises(DockerfileError) as caught:
+        parse("FROM a\n\x1b[2J\x00" + "long" * 1000)
+    first, _, line = caught.value.message.split("\n")
+    assert first.endswith("unknown instruction: \ufffd[2J\ufffd" + "long" * 8 + "lon…")
+    assert line == "  2 | \ufffd[2J\ufffd" + "long" * 48 + "lon…"
+
+
 def test_an_instruction_knows_its_lines() -> None:
     second = parse("FROM a\nRUN b \\\n  c\nUSER d\n").instructions[1]
     assert second.position == Position("Dockerfile", 2, 3, "RUN b \\\n  c", "RUN b   c")

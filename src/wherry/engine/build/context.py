@@ -67,11 +67,11 @@ def read_file(directory: str, path: str) -> bytes | None:
         return None
     finally:
         os.close(root)
+    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        os.close(fd)
+        return None
     with open(fd, "rb") as file:
-        try:
-            data = file.read(_LARGEST + 1)
-        except IsADirectoryError:
-            return None
+        data = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         raise InvalidParameter(f"{path} is larger than {_LARGEST >> 20} MiB")
     return data
