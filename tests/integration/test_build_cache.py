@@ -47,6 +47,12 @@ def test_cache_depends_on_contents_and_not_on_times(build: Builder) -> None:
     assert cached(build(text, {"f": "changed"}, "--build-arg", "USED=1")) == [2, 3]
 
 
+def test_what_only_the_configuration_says_changes_no_later_step(build: Builder) -> None:
+    text = "FROM busybox\nLABEL commit={}\nCMD {}\nWORKDIR /app\nCOPY f .\nRUN echo > g\n"
+    build(text.format(1, 1), {"f": f"{time.time_ns()}"})
+    assert cached(build(text.format(2, 2))) == [4, 5, 6]
+
+
 def test_a_failed_build_can_be_taken_up(build: Builder) -> None:
     unique = time.time_ns()
     finished = build(f"FROM busybox\nRUN echo {unique} > /a\nRUN exit 3\n", check=False)

@@ -176,7 +176,7 @@ class Walker:
             await jobs.run({"kind": "make directory", "root": mounts_of(mounts), "path": path, "user": user})
             return draft
 
-        inputs = step_inputs("workdir", path=path, user=user, config=config, epoch=self._epoch)
+        inputs = step_inputs("workdir", path=path, user=user, epoch=self._epoch)
         return await self._change_files(Plan(inputs, description, work))
 
     async def _change_files(self, plan: Plan) -> bool:
