@@ -28,9 +28,8 @@ class Position(Struct, frozen=True):
         """The file's name and the lines, numbered: what an error shows below its message."""
         lines = self.text.split("\n")
         width = len(str(self.line + min(len(lines), _SHOWN_LINES) - 1))
-        shown = [
-            f"  {number:>{width}} | {printable(line.rstrip(), _SHOWN_COLUMNS)}" for number, line in enumerate(lines[:_SHOWN_LINES], self.line)
-        ]
+        numbered = enumerate(lines[:_SHOWN_LINES], self.line)
+        shown = [f"  {number:>{width}} | {printable(line.rstrip(), _SHOWN_COLUMNS)}" for number, line in numbered]
         if len(lines) > _SHOWN_LINES:
             shown.append(f"  {'':>{width}} | …")
         return "\n".join([f"{self.file}:{self.line}:", *shown])
