@@ -285,7 +285,7 @@ class Containers:
 
     def _set_status(self, live: Live, status: Status, action: str) -> None:
         live.record.state.status = status
-        self._roster.save(live)
+        self._roster.record(live)
         self._events.container(live.record, action)
 
     # --- names, sizes, waiting, streams
