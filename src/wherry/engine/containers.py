@@ -346,7 +346,7 @@ class Containers:
             return await live.monitor.attach(stdin, stdout, stderr)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        live.pending.append(PendingAttach(theirs, stdin, stdout, stderr))
+        live.await_start(PendingAttach(theirs, stdin, stdout, stderr))
         return ours
 
     def detached(self, name: str) -> None:

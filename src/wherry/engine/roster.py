@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import re
+import select
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -61,6 +62,17 @@ class Live:
         self.restart_delay = 0.0  # seconds; 0 before the first restart
         self.ended = asyncio.Event()  # set while no process of it runs
         self.ended.set()
+
+    def await_start(self, attach: PendingAttach) -> None:
+        """Keeps a client until the start. Those who came before and have gone need not be kept any more."""
+        poll = select.poll()
+        for each in self.pending:
+            poll.register(each.sock, 0)
+        gone = {fd for fd, _ in poll.poll(0)}
+        for each in [each for each in self.pending if each.sock.fileno() in gone]:
+            self.pending.remove(each)
+            each.sock.close()
+        self.pending.append(attach)
 
     def drop_pending(self) -> None:
         """Ends the streams of those who attached to a start that did not come about."""
