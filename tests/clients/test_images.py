@@ -146,3 +146,23 @@ def test_history(cli: Cli, busybox: str) -> None:
 def test_images_that_are_not_there(cli: Cli, engine: object) -> None:
     for command in (["history", "absent"], ["save", "absent"], ["image", "inspect", "absent"], ["rmi", "absent"]):
         assert "No such image: absent" in cli.fails(*command)
+
+
+def test_a_name_can_be_forced_off_an_image_that_runs(cli: Cli, busybox: str) -> None:
+    cli.ok("create", "--name", "made", busybox)
+    cli.ok("commit", "made", "used:1")
+    cli.ok("run", "-d", "--name", "box", "used:1", "sleep", "1000")
+    assert cli.ok("rmi", "-f", "used:1") == "Untagged: used:1"
+    assert cli.ok("images", "-q", "--filter", "dangling=true").split() == [cli.ok("ps", "--format", "{{.Image}}")]
+    cli.ok("rm", "-f", "box")
+    assert "Deleted" in cli.ok("image", "prune", "-f")
+
+
+def test_before_and_since_look_at_less_than_a_second(cli: Cli, busybox: str) -> None:
+    cli.ok("create", "--name", "made", busybox)
+    for tag in ("1", "2", "3"):
+        cli.ok("commit", "made", f"row:{tag}")
+    template = ("--format", "{{.Tag}}", "row")
+    assert cli.ok("images", "--filter", "before=row:2", *template) == "1"
+    assert cli.ok("images", "--filter", "since=row:2", *template) == "3"
+    cli.ok("rmi", "row:1", "row:2", "row:3")

@@ -135,3 +135,22 @@ def test_signals_of_the_wrong_name(cli: Cli, sleeper: str) -> None:
     assert cli.inspect(sleeper, "{{.State.Running}}") == "true"
     cli.ok("kill", "-s", str(int(signal.SIGTERM)), sleeper)
     assert cli.ok("wait", sleeper) == "0"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--uts", "host", "-h", "x"], "conflicting options: hostname and the UTS mode"),
+        (["--network", "container:box", "--dns", "1.2.3.4"], "conflicting options: dns and the network mode"),
+        (["--ipc", "container:nosuch"], "No such container: nosuch"),
+        (["--pid", "container:nosuch"], "No such container: nosuch"),
+        (["--network", "host", "--sysctl", "net.core.somaxconn=99"], 'sysctl "net.core.somaxconn" not allowed'),
+        (["--gpus", "all"], 'could not select device driver "" with capabilities: [[gpu]]'),
+        (["--storage-opt", "size=1G"], "--storage-opt is not supported"),
+        (["--volumes-from", ""], "volumes-from specification cannot be an empty string"),
+    ],
+)
+def test_what_cannot_be_had(cli: Cli, busybox: str, options: list[str], text: str) -> None:
+    cli.ok("create", "--name", "box", busybox)
+    assert text in cli.fails("run", "--rm", *options, busybox, "true", code=125)
+    assert cli.ok("ps", "-aq", "--filter", "name=box").count("\n") == 0, "nothing of it stays"

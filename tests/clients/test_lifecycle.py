@@ -181,3 +181,34 @@ def test_several_at_once_and_one_that_is_missing(cli: Cli, busybox: str) -> None
         "Error response from daemon: No such container: absent\nError: failed to start containers: absent\n"
     )
     assert finished.returncode == 1
+
+
+def test_one_that_waits_to_be_started_again(cli: Cli, busybox: str) -> None:
+    cli.ok("run", "-d", "--name", "box", "--restart", "always", busybox, "false")
+    until(cli, "box", "{{.State.Status}} {{.RestartCount}}", "restarting 5")  # by then it waits for seconds
+    said = cli.fails("exec", "box", "true")
+    assert "is restarting, wait until the container is running" in said
+
+
+def test_health_is_not_known_any_more_after_the_end(cli: Cli, busybox: str) -> None:
+    cli.ok("run", "-d", "--name", "box", "--health-cmd", "true", "--health-interval", "50ms", busybox, "sleep", "1000")
+    until(cli, "box", "{{.State.Health.Status}}", "healthy")
+    cli.ok("stop", "-t", "0", "box")
+    assert cli.inspect("box", "{{.State.Health.Status}}") == "unhealthy"
+    cli.ok("start", "box")
+    until(cli, "box", "{{.State.Health.Status}}", "healthy")
+
+
+def test_a_paused_container_is_not_probed(cli: Cli, busybox: str) -> None:
+    cli.ok("run", "-d", "--name", "box", "--health-cmd", "true", "--health-interval", "50ms",
+           "--health-timeout", "50ms", "--health-retries", "1", busybox, "sleep", "1000")  # fmt: skip
+    until(cli, "box", "{{.State.Health.Status}}", "healthy")
+    cli.ok("pause", "box")
+    ticks = "{{range .State.Health.Log}}{{.End}} {{end}}"
+    before = cli.inspect("box", ticks)
+    cli.ok("run", "--rm", busybox, "sleep", "0.3")
+    assert cli.inspect("box", ticks) == before
+    cli.ok("unpause", "box")
+    while cli.inspect("box", ticks) == before:
+        pass
+    assert cli.inspect("box", "{{.State.Health.Status}}") == "healthy"

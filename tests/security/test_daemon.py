@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,3 +72,11 @@ def test_a_mistyped_flag_gets_one_line(tmp_path: Path, arguments: list[str]) -> 
     assert finished.returncode != 0
     assert "Traceback" not in finished.stderr
     assert 1 <= len(finished.stderr.strip().splitlines()) <= 2
+
+
+@pytest.mark.parametrize("host_config", [{"Sysctls": {"vm.swappiness": "99"}},
+                                         {"Sysctls": {"net.core.somaxconn": "99"}, "NetworkMode": "host"}])  # fmt: skip
+def test_no_container_sets_a_sysctl_of_the_host(engine: Engine, busybox: str, host_config: dict[str, Any]) -> None:
+    body = {"Image": busybox, "Cmd": ["true"], "HostConfig": host_config}
+    response = engine.request("POST", "/v1.51/containers/create", body)
+    assert (response.status, "sysctl" in response.body["message"]) == (400, True)

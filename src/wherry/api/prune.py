@@ -11,12 +11,14 @@ from wherry.engine.engine import Engine
 async def build_cache(request: Request, engine: Engine) -> Any:
     """Its limit has had several names: reserved-space is today's, keep-storage that before API 1.48."""
     keep = request.integer("reserved-space") or request.integer("max-used-space") or request.integer("keep-storage")
-    return engine.builder.prune(
+    pruned = engine.builder.prune(
         everything=request.flag("all"),
         keep_bytes=keep or 0,
         filters=request.filters(),
         min_free=request.integer("min-free-space") or 0,
     )
+    engine.events.publish("builder", "prune", "", {"reclaimed": str(pruned["SpaceReclaimed"])})
+    return pruned
 
 
 async def disk_usage(request: Request, engine: Engine) -> Any:

@@ -101,9 +101,6 @@ def run_logout(session: Session, options: Options) -> None:
     from wherry.cli.auth import HelperError, forget
 
     server = key_of(options.arguments[0] if options.arguments else "")
-    if not stored(session.config, server):
-        print(f"Not logged in to {server}")
-        return
     print(f"Removing login credentials for {server}", flush=True)
     try:
         forget(session.config_directory, session.config, server)

@@ -87,9 +87,8 @@ def run_containers(session: Session, options: Options) -> None:
 @command(_AGE, _FORCE)
 def run_networks(session: Session, options: Options) -> None:
     filters = _filters(session, options)
-    if not _agreed(options, "WARNING! This will remove all custom networks not used by at least one container."):
-        raise CommandError("network prune has been cancelled")
-    _prune(session, "networks", filters)
+    if _agreed(options, "WARNING! This will remove all custom networks not used by at least one container."):
+        _prune(session, "networks", filters)
 
 
 @command(flags.switch("all", "a", "Remove all unused images, not just dangling ones"), _AGE, _FORCE)

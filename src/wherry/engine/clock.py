@@ -57,6 +57,21 @@ def parse_moment(text: str) -> int:
         raise InvalidParameter(f"failed to parse value as time or duration: {text!r}") from None
 
 
+def go_duration(nanoseconds: int) -> str:
+    """As Go prints a duration: "300ms", "1m30s", "1.5s"."""
+    if nanoseconds < _SECOND:
+        for unit, size in (("ms", 1_000_000), ("µs", 1000)):
+            if nanoseconds >= size:
+                return f"{nanoseconds / size:g}{unit}"
+        return f"{nanoseconds}ns" if nanoseconds else "0s"
+    minutes, rest = divmod(nanoseconds, 60 * _SECOND)
+    seconds = f"{rest / _SECOND:.9f}".rstrip("0").rstrip(".") + "s"
+    if not minutes:
+        return seconds
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{seconds}" if hours else f"{minutes}m{seconds}"
+
+
 def human_duration(nanoseconds: int) -> str:
     """How long, in the words of ``docker ps`` ("About a minute", "3 hours"); the steps are those of go-units."""
     seconds = nanoseconds // _SECOND

@@ -53,6 +53,8 @@ async def commit(
     image_id = store.images.create(image, parent=record.image_id, layer=layer)
     if target is not None:
         store.images.tag(image_id, target)
+        labels = image.config.labels if image.config else {}
+        events.publish("image", "tag", image_id, labels | {"name": target.familiar})
     events.container(record, "commit", comment=comment, imageID=image_id, imageRef=target.familiar if target else "")
     return image_id
 

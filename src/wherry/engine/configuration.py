@@ -139,6 +139,8 @@ def complete_host_config(asked: HostConfig, engine: EngineConfig) -> HostConfig:
     host.oom_kill_disable = bool(asked.oom_kill_disable)
     if asked.memory_swappiness == -1:  # what the docker CLI sends for not said
         host.memory_swappiness = None
+    if asked.pids_limit is not None and asked.pids_limit <= 0:
+        host.pids_limit = None
     if not asked.restart_policy.name:
         host.restart_policy = msgspec.structs.replace(asked.restart_policy, name="no")
     if asked.memory > 0 and asked.memory_swap == 0:
@@ -167,18 +169,24 @@ def _check_host_config(host: HostConfig) -> None:
     if host.oom_score_adj < -1000 or host.oom_score_adj > 1000:
         raise InvalidParameter(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
     if host.isolation not in ("", "default"):
-        raise InvalidParameter(f"invalid isolation: {host.isolation!r} - linux only supports 'default'")
+        raise InvalidParameter(f"invalid isolation: \"{host.isolation}\" - linux only supports 'default'")
+    if host.storage_opt:
+        raise InvalidParameter("--storage-opt is not supported: this storage has no quotas")
+    for request in host.device_requests or ():
+        wanted = " ".join(f"[{' '.join(names)}]" for names in request.capabilities)
+        raise InvalidParameter(f'could not select device driver "{request.driver}" with capabilities: [{wanted}]')
     if host.runtime not in _RUNTIMES:
         raise InvalidParameter(f"unknown or invalid runtime name: {host.runtime}")
     check_resources(host)
-    for mode, allowed in (
-        (host.ipc_mode, ("none", "private", "shareable", "host")),
-        (host.pid_mode, ("", "host", "private")),
-        (host.uts_mode, ("", "host", "private")),
-        (host.cgroupns_mode, ("host", "private")),
+    for kind, mode, allowed in (
+        ("IPC", host.ipc_mode, ("none", "private", "shareable", "host", "container")),
+        ("PID", host.pid_mode, ("", "host", "private", "container")),
+        ("UTS", host.uts_mode, ("", "host", "private")),
+        ("cgroup namespace", host.cgroupns_mode, ("host", "private")),
     ):
-        if mode not in allowed and not mode.startswith("container:"):
-            raise InvalidParameter(f"invalid namespace mode: {mode}")
+        name, _, container = mode.partition(":")
+        if name not in allowed or (name == "container") != bool(container):
+            raise InvalidParameter(f"invalid {kind} mode: {mode}")
     if host.userns_mode not in ("", "host"):
         raise InvalidParameter(f"invalid user namespace mode: {host.userns_mode}")
 

@@ -64,6 +64,8 @@ class Containers:
     def running(self, name: str) -> Live:
         """A container that runs. Raises Conflict, in Docker's words, for one that does not."""
         live = self._roster.get(name)
+        if live.record.state.status is Status.RESTARTING:
+            raise Conflict(f"container {live.record.id} is restarting, wait until the container is running")
         if live.monitor is None or not live.record.state.running:
             raise Conflict(f"container {live.record.id} is not running")
         return live
@@ -130,6 +132,9 @@ class Containers:
             specification.write_resources(host)
             self._connections.check(record)
             try:
+                for mode in (host.ipc_mode, host.pid_mode):
+                    if mode.startswith("container:"):
+                        self._roster.get(mode.removeprefix("container:"))
                 await self._mount_points(record)
             except NotFound as error:  # which would tell clients that the image is missing, and make them pull it
                 raise InvalidParameter(error.message) from None
@@ -149,6 +154,8 @@ class Containers:
         inherited: list[MountPoint] = []
         for text in record.host_config.volumes_from or ():
             name, _, mode = text.partition(":")
+            if not name:
+                raise InvalidParameter("volumes-from specification cannot be an empty string")
             inherited += mount_points.inherit(self.get(name).mounts, mode)
         record.mounts = mount_points.settle(record.config, record.host_config, inherited)
         for point in record.mounts:
@@ -285,7 +292,7 @@ class Containers:
 
     def _set_status(self, live: Live, status: Status, action: str) -> None:
         live.record.state.status = status
-        self._roster.record(live)
+        self._roster.save(live)
         self._events.container(live.record, action)
 
     # --- names, sizes, waiting, streams
@@ -346,7 +353,7 @@ class Containers:
             return await live.monitor.attach(stdin, stdout, stderr)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        live.await_start(PendingAttach(theirs, stdin, stdout, stderr))
+        live.pending.append(PendingAttach(theirs, stdin, stdout, stderr))
         return ours
 
     def detached(self, name: str) -> None:

@@ -12,6 +12,7 @@ from wherry.engine import clock, links, specification
 from wherry.engine.events import Events
 from wherry.engine.roster import Live, Roster
 from wherry.model.config import ContainerConfig, HealthConfig
+from wherry.model.container import Status
 from wherry.model.exec import ExecConfig
 from wherry.model.health import Health, HealthResult, HealthStatus
 from wherry.runtime.monitors import Exec, Monitor, StartError
@@ -47,17 +48,25 @@ async def watch(live: Live, monitor: Monitor, roster: Roster, events: Events) ->
         return
     state = live.record.state
     state.health = state.health or Health()
-    roster.record(live)
+    roster.save(live)
     while True:
         starting = state.health.status is HealthStatus.STARTING and _in_start_period(checks, state.started_at)
         interval = (checks.start_interval or _START_INTERVAL) if starting else (checks.interval or _INTERVAL)
         await asyncio.sleep(interval / 1e9)
+        if _is_paused(live):
+            continue
         result = await _probe(live, monitor, roster, events, arguments, (checks.timeout or _TIMEOUT) / 1e9)
+        if _is_paused(live):
+            continue  # which says nothing of its health
         before = state.health.status
         _judge(state.health, result, checks, in_start_period=_in_start_period(checks, state.started_at))
-        roster.record(live)
+        roster.save(live)
         if state.health.status is not before:
             events.container(live.record, f"health_status: {state.health.status}")
+
+
+def _is_paused(live: Live) -> bool:
+    return live.record.state.status is Status.PAUSED
 
 
 def _in_start_period(checks: HealthConfig, started_at: int) -> bool:
@@ -100,7 +109,7 @@ async def _probe(
         text = _text(output)
     except TimeoutError:
         code = _TIMED_OUT
-        text = f"Health check exceeded timeout ({seconds:g}s)"
+        text = f"Health check exceeded timeout ({clock.go_duration(round(seconds * 1e9))})"
     finally:
         sock.close()
         _end(started)

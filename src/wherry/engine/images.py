@@ -69,9 +69,9 @@ class Images:
             return False
         if not all(label_matches(labels, wanted) for wanted in filters.get("label", ())):
             return False
-        if any(image.created >= self._store.images.get(name).created for name in filters.get("before", ())):
+        if any(_made(image) >= _made(self._store.images.get(name)) for name in filters.get("before", ())):
             return False
-        if any(image.created <= self._store.images.get(name).created for name in filters.get("since", ())):
+        if any(_made(image) <= _made(self._store.images.get(name)) for name in filters.get("since", ())):
             return False
         if any(image.created >= clock.parse_moment(moment) / 1e9 for moment in filters.get("until", ())):
             return False
@@ -240,7 +240,8 @@ class Images:
         image = self._store.images.get(image_id)
         if target is not None:
             self._store.images.tag(image_id, target)
-        self._tell(image, "import", target.familiar if target else image_id)
+            self._tell(image, "tag", target.familiar)
+        self._tell(image, "import", image_id)
         yield {"status": image_id}
 
     def pull(self, name: str, tag: str, platform: str, credentials: Credentials = NOBODY) -> AsyncIterator[Message]:
@@ -250,6 +251,14 @@ class Images:
     def _tell(self, image: Image, action: str, name: str) -> None:
         labels = image.config.config.labels if image.config.config else {}
         self._events.publish("image", action, image.id, labels | {"name": name})
+
+
+def _made(image: Image) -> int:
+    """When, in nanoseconds: images of one script are made within a second."""
+    try:
+        return clock.parse_rfc3339(image.config.created or clock.NEVER)
+    except ValueError:
+        return image.created * 1_000_000_000
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

@@ -180,7 +180,7 @@ def check_security_options(host: HostConfig) -> None:
         name, _, value = option.partition("=" if "=" in option else ":")
         if name == "no-new-privileges":
             if value.lower() not in ("", "true", "1", "t", "false", "0", "f"):
-                raise InvalidParameter(f"invalid --security-opt 2: {option!r}")
+                raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
         elif name == "seccomp":
             if value not in ("unconfined", "builtin"):
                 _load_profile(value)
@@ -188,7 +188,7 @@ def check_security_options(host: HostConfig) -> None:
             if value not in ("unconfined", "disable"):
                 raise NotSupported(f"security option {option!r} is not supported: this engine does not use {name}")
         elif name != "systempaths":
-            raise InvalidParameter(f"invalid --security-opt 2: {option!r}")
+            raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
 
 
 def namespaces(host: HostConfig, pid_of: PidOf) -> tuple[Namespace, ...]:

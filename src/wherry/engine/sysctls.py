@@ -19,7 +19,7 @@ def check(host: HostConfig) -> None:
         elif name in _OF_IPC or name.startswith("fs.mqueue."):
             kind, mode = "IPC", host.ipc_mode
         elif name == "kernel.domainname":
-            kind, mode = "UTS", host.uts_mode
+            kind, mode = "UTS", host.uts_mode or host.network_mode  # with the host's network goes its UTS namespace
         else:
             raise InvalidParameter(f'sysctl "{text}" is not in a separate kernel namespace')
         if mode == "host":

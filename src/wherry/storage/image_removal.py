@@ -1,5 +1,6 @@
 """Removing images: which names go, which images go with them, and what is in the way."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
 from wherry.model import reference
@@ -21,9 +22,11 @@ def remove(images: Images, name: str, *, force: bool, prune: bool, users: Users)
     image = images.get(name)
     if not _is_id_prefix(image.id, name):
         removal.untag(image, name, force=force)
-        if images.names(image.id):
-            return removal.done
-    elif _is_single(images.names(image.id)):
+        if not images.names(image.id):
+            with contextlib.suppress(Conflict):  # somebody uses it: then it stays, without a name
+                removal.delete(image, force=force, prune=prune)
+        return removal.done
+    if _is_single(images.names(image.id)):
         removal.check(image.id, force=force, named=False)
         removal.untag_all(image.id)
     removal.delete(image, force=force, prune=prune)

@@ -42,3 +42,20 @@ def test_a_zone_is_understood() -> None:
 )
 def test_human_durations(seconds: int, text: str) -> None:
     assert clock.human_duration(seconds * 1_000_000_000) == text
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [
+        (0, "0s"),
+        (17, "17ns"),
+        (1500, "1.5µs"),
+        (300_000_000, "300ms"),
+        (1_000_000_000, "1s"),
+        (1_500_000_000, "1.5s"),
+        (90_000_000_000, "1m30s"),
+        (3_600_000_000_000, "1h0m0s"),
+    ],
+)
+def test_durations_as_go_prints_them(nanoseconds: int, text: str) -> None:
+    assert clock.go_duration(nanoseconds) == text

@@ -7,7 +7,7 @@ from wherry.engine import configuration
 from wherry.engine.config import EngineConfig
 from wherry.model.config import ContainerConfig, HealthConfig
 from wherry.model.errors import InvalidParameter
-from wherry.model.host import HostConfig, RestartPolicy
+from wherry.model.host import DeviceRequest, HostConfig, RestartPolicy
 
 IMAGE = ContainerConfig(
     user="app",
@@ -81,7 +81,13 @@ def test_merging_changes_neither_side() -> None:
         (HostConfig(restart_policy=RestartPolicy("always", 3)), "maximum retry count can only be used"),
         (HostConfig(restart_policy=RestartPolicy("always"), auto_remove=True), "can't create 'AutoRemove'"),
         (HostConfig(oom_score_adj=1001), r"range for oom score adj is \[-1000, 1000\]"),
-        (HostConfig(pid_mode="nowhere"), "invalid namespace mode"),
+        (HostConfig(pid_mode="nowhere"), "invalid PID mode: nowhere"),
+        (HostConfig(ipc_mode="container:"), "invalid IPC mode: container:"),
+        (HostConfig(storage_opt={"size": "10G"}), "--storage-opt is not supported"),
+        (
+            HostConfig(device_requests=[DeviceRequest(capabilities=[["gpu"]])]),
+            r"could not select device driver \"\" with capabilities: \[\[gpu\]\]",
+        ),
         (HostConfig(userns_mode="private"), "invalid user namespace mode"),
     ],
 )

@@ -19,6 +19,7 @@ from wherry.model.host import HostConfig
         ("kernel.shmmax", {"ipc_mode": "host"}),
         ("fs.mqueue.msg_max", {"ipc_mode": "host"}),
         ("kernel.domainname", {"uts_mode": "host"}),
+        ("kernel.domainname", {"network_mode": "host"}),
     ],
 )
 def test_what_is_the_hosts_is_refused(name: str, modes: dict[str, str]) -> None:
