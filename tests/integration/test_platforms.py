@@ -96,8 +96,8 @@ class TestIndex:
         ):
             ours, dockers = (json.loads(run(*inspect, *words, check=True).stdout) for run in (wherry, docker))
             assert ours == dockers
-        assert "no such manifest" in docker(*inspect, f"{registry.host}/index:2").stderr
-        assert "not found" in wherry(*inspect, f"{registry.host}/index:2").stderr
+        missing = [run(*inspect, f"{registry.host}/index:2").stderr for run in (docker, wherry)]
+        assert missing == [f"no such manifest: {registry.host}/index:2\n"] * 2
 
 
 class TestDebian:

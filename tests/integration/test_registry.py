@@ -259,5 +259,8 @@ class TestSearch:
                 assert run(*names, "is-official=false", term, check=True).stdout == "somebody/debian 3\n"
                 assert run(*names, "stars=5", term, check=True).stdout == "debian 7\n"
                 assert "invalid filter" in run(*names, "colour=red", term).stderr
+            for form in ("json", "{{json .}}", "{{.IsOfficial}}", "{{.IsAutomated}}"):
+                by_each = [run("search", "--format", form, term) for run in (engine.wherry, engine.docker)]
+                assert by_each[0].stdout == by_each[1].stdout
         finally:
             scripted.stop()

@@ -165,6 +165,8 @@ def _call_helper(helper: str, verb: str, given: str | dict[str, str]) -> bytes:
     data = given.encode() if isinstance(given, str) else dumps(given)
     try:
         return subprocess.run([program, verb], input=data, capture_output=True, check=True).stdout
+    except FileNotFoundError:
+        raise HelperError(f'exec: "{program}": executable file not found in $PATH') from None
     except OSError as error:
         raise HelperError(f'exec: "{program}": {(error.strerror or "").lower()}') from None
     except subprocess.CalledProcessError as error:

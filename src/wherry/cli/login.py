@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from wherry.cli import flags, terminal
@@ -28,7 +27,7 @@ def run_login(session: Session, options: Options) -> None:
         if password:
             raise CommandError("--password and --password-stdin are mutually exclusive")
         if not name:
-            raise CommandError("Must provide --username with --password-stdin")
+            raise CommandError("the --password-stdin option requires --username to be set")
         password = sys.stdin.read().rstrip("\r\n")
         if not password:
             raise CommandError("password is empty")
@@ -48,7 +47,11 @@ def run_login(session: Session, options: Options) -> None:
 
 def _works(session: Session, known: Credentials) -> bool:
     """Whether the log-in that is kept already is still good."""
-    print("Authenticating with existing credentials...", flush=True)
+    name = known.get("username")
+    print("Authenticating with existing credentials..." + (f" [Username: {name}]" if name else ""))
+    print(
+        "\n Info -> To login with a different account, run 'wherry logout' followed by 'wherry login'\n\n", flush=True
+    )
     try:
         session.client.post("/auth", known)
     except APIError as error:
@@ -105,4 +108,4 @@ def run_logout(session: Session, options: Options) -> None:
     try:
         forget(session.config_directory, session.config, server)
     except (OSError, HelperError) as error:
-        raise CommandError(f"WARNING: could not erase credentials: {error}{os.linesep}") from None
+        print(f"WARNING: could not erase credentials:\n{server}: {error}", file=sys.stderr)

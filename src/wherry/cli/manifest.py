@@ -9,6 +9,7 @@ from base64 import b64decode
 from wherry.cli import flags
 from wherry.cli.command import CommandError, Session, command
 from wherry.cli.flags import Options
+from wherry.client.errors import APIError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,12 +39,17 @@ def run_inspect(session: Session, options: Options) -> None:
     name = tagged(reference)
     path = name.repository + (f"@{name.digest}" if name.digest else f":{name.tag}")
     auth = header(session.config, name.domain)
-    found: dict[str, Any] = session.client.request(
-        "GET",
-        f"/distribution/{quote(path, '/:@')}/manifest",
-        query={"insecure": options["insecure"]},
-        headers={"X-Registry-Auth": auth} if auth else {},
-    ).json()
+    try:
+        found: dict[str, Any] = session.client.request(
+            "GET",
+            f"/distribution/{quote(path, '/:@')}/manifest",
+            query={"insecure": options["insecure"]},
+            headers={"X-Registry-Auth": auth} if auth else {},
+        ).json()
+    except APIError as error:
+        if error.status == 404:
+            raise CommandError(f"no such manifest: {path}") from None
+        raise
     shown = _described(found) if options["verbose"] else _document(found)
     sys.stdout.write(json.dumps(shown, indent="\t", ensure_ascii=False) + "\n")
 

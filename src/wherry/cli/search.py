@@ -7,7 +7,7 @@ import sys
 from wherry.cli import flags
 from wherry.cli.command import Session, command
 from wherry.cli.flags import Options
-from wherry.cli.formatting import Listing, Row, ellipsis
+from wherry.cli.formatting import JSON, Listing, Row, ellipsis
 
 _DESCRIPTION = 45  # characters
 
@@ -18,14 +18,13 @@ def _description(row: Row) -> str:
 
 
 HITS = Listing(
-    "*formatter.searchContext",
+    "*registry.searchContext",
     "Name Description StarCount IsOfficial",
     {
         "Name": ("NAME", "name"),
         "Description": ("DESCRIPTION", _description),
         "StarCount": ("STARS", lambda row: str(row["star_count"] or 0)),
-        "IsOfficial": ("OFFICIAL", lambda row: "[OK]" if row["is_official"] else ""),
-        "IsAutomated": ("AUTOMATED", lambda row: "[OK]" if row["is_automated"] else ""),
+        "IsOfficial": ("OFFICIAL", "official"),
     },
 )
 
@@ -46,5 +45,9 @@ def run_search(session: Session, options: Options) -> None:
     query = {"term": term, "limit": options["limit"] or None, "filters": options["filter"]}
     headers = {"X-Registry-Auth": auth} if auth else {}
     found = session.client.request("GET", "/images/search", query=query, headers=headers).json()
-    rows = [Row(HITS, hit, not options["no-trunc"]) for hit in found]
-    sys.stdout.write(HITS.text(rows, options["format"]))
+    format = options["format"]
+    is_json = format == JSON or format.startswith("{{json .}}")
+    words = ("false", "true") if is_json else ("", "[OK]")
+    for hit in found:
+        hit["official"] = words[bool(hit["is_official"])]
+    sys.stdout.write(HITS.text([Row(HITS, hit, not options["no-trunc"]) for hit in found], format))

@@ -64,6 +64,10 @@ def _codec() -> tuple[Callable[[Any], str], Callable[[str], Any]]:
             value, end = scanner(text, 0)
         except StopIteration as error:
             raise ValueError(f"not JSON, at character {error.value}") from None
+        except SystemError:  # the scanner's own error is json's, and it does not import that
+            import json
+
+            return json.loads(text)
         if end != len(text):
             raise ValueError(f"more than one JSON value, at character {end}")
         return value

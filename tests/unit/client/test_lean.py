@@ -65,3 +65,10 @@ def test_a_run_loads_none_of_the_slow_modules() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_is_not_json_without_the_json_module() -> None:
+    """The scanner's own error is made by a module that the client does not load."""
+    code = "from wherry.client import lean\ntry: lean.loads('{broken')\nexcept ValueError as error: print(error)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.startswith("Expecting property name")
