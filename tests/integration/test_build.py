@@ -118,9 +118,12 @@ def test_what_mounts_can_say(build: Builder) -> None:
         "RUN --mount=type=tmpfs,target=/t,size=4m df -m /t | tail -n1 > /4\n"
         "WORKDIR /work\nRUN --mount=target=rel,source=src cat rel/a > /5\nRUN --mount=target=.,source=src cat a >> /5\n"
         "RUN --mount=type=bind,from=seed,source=/seed,target=/s,rw echo lost > /s/d/f && cat /s/d/f > /6\n"
+        "RUN --mount=from=seed,source=/seed/d/f,target=/f,rw echo gone > /f && stat -c '%u %a' /f > /7\n"
+        "RUN --mount=source=src/a,target=/f,rw echo gone > /f && cat /f >> /7\n"
         "RUN --mount=from=seed,source=/seed/d/f,target=/f cat /f >> /6\n",
         {"src/a": "a\n"},
     )
+    assert build.shows("cat", "/7") == "7 644\ngone\n" and (build.context / "src" / "a").read_text() == "a\n"
     assert build.shows("cat", "/1", "/2", "/3", "/5", "/6") == "seeded\n7 8\nseeded\n711 5 6\na\na\nlost\nseeded\n"
     assert build.shows("cat", "/4").split()[1] == "4"
     assert build.files()["work"].isdir() and "work/rel" not in build.files()
@@ -153,8 +156,10 @@ def test_ssh_agents(build: Builder, tmp_path: Path) -> None:
         agent.bind(str(path))
         agent.listen()
         build(
-            "FROM busybox\nUSER 1000\nRUN --mount=type=ssh,uid=1000 test -S $SSH_AUTH_SOCK && test -w $SSH_AUTH_SOCK\n",
-            None, "--ssh", f"default={path}",
+            "FROM busybox\nUSER 1000\nRUN --mount=type=ssh,uid=1000 test -S $SSH_AUTH_SOCK && test -w $SSH_AUTH_SOCK\n"
+            "RUN --mount=type=ssh --mount=type=ssh,id=two --mount=type=ssh,target=/own --mount=type=ssh,id=none test "
+            "$SSH_AUTH_SOCK = /run/buildkit/ssh_agent.0 && test -S /run/buildkit/ssh_agent.1 && test -S /own\n",
+            None, "--ssh", f"default={path}", "--ssh", f"two={path}",
         )  # fmt: skip
 
 

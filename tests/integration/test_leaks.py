@@ -1,7 +1,9 @@
 """Nothing is left: after hundreds of containers there are no more processes, mounts, cgroups, files or descriptors."""
 
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 from tests.support.engine import Engine
 from tests.support.footprint import Footprint, footprint
@@ -51,6 +53,18 @@ def test_failed_starts_execs_and_attaches_leave_nothing(own_engine: Engine) -> N
         assert own_engine.docker("exec", "host", "no-such-program").returncode == 127
         assert own_engine.docker("run", "--rm", "-i", "busybox", "cat", input="x").stdout == "x"
     assert _settled(own_engine, before) == before
+
+
+def test_who_attaches_before_the_start_and_goes_leaves_nothing(own_engine: Engine) -> None:
+    own_engine.docker("create", "--name", "never", "-i", "busybox", "cat", check=True)
+    before = _warm(own_engine)
+    for _ in range(20):
+        with closing(socket.socket(socket.AF_UNIX)) as client:
+            client.connect(str(own_engine.socket))
+            client.sendall(b"POST /containers/never/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.1 200"
+    # The last ones may be kept until another comes.
+    assert _settled(own_engine, before).descriptors < before.descriptors + 10
 
 
 def test_two_hundred_containers_twenty_at_a_time_are_all_accounted_for(own_engine: Engine) -> None:

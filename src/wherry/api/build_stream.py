@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from wherry.api import failures
 from wherry.engine.build import progress
 from wherry.engine.build.errors import StepFailed
 from wherry.engine.build.progress import Event
@@ -39,13 +40,13 @@ async def _lines(messages: AsyncIterator[Any], events: AsyncIterator[Event]) -> 
         async for message in messages:
             yield _encode(message) + b"\r\n"
             begun = True
-    except EngineError as failure:
-        if not begun:
+    except Exception as failure:
+        if not begun or isinstance(failure, ConnectionError):  # of a client that has gone
             raise
-        detail: dict[str, Any] = {"message": failure.message}
+        detail: dict[str, Any] = {"message": failures.told(failure)}
         if isinstance(failure, StepFailed):
             detail["code"] = failure.code
-        yield _encode({"errorDetail": detail, "error": failure.message}) + b"\r\n"
+        yield _encode({"errorDetail": detail, "error": detail["message"]}) + b"\r\n"
     finally:
         for source in (messages, events):
             close = getattr(source, "aclose", None)

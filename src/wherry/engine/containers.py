@@ -292,7 +292,7 @@ class Containers:
 
     def _set_status(self, live: Live, status: Status, action: str) -> None:
         live.record.state.status = status
-        self._roster.save(live)
+        self._roster.record(live)
         self._events.container(live.record, action)
 
     # --- names, sizes, waiting, streams
@@ -353,7 +353,7 @@ class Containers:
             return await live.monitor.attach(stdin, stdout, stderr)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        live.pending.append(PendingAttach(theirs, stdin, stdout, stderr))
+        live.await_start(PendingAttach(theirs, stdin, stdout, stderr))
         return ours
 
     def detached(self, name: str) -> None:

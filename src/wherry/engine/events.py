@@ -4,6 +4,8 @@ The last events are kept in the state database, so that ``docker events --since`
 """
 
 import asyncio
+import logging
+import sqlite3
 import weakref
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
@@ -15,6 +17,8 @@ from wherry.engine.filters import label_matches
 from wherry.model.container import Container
 from wherry.model.errors import InvalidParameter
 from wherry.storage.database import Database
+
+log = logging.getLogger(__name__)
 
 KEPT = 4096  # events that stay in the database; Docker keeps 256, in memory
 _TRIM_EVERY = 256
@@ -55,13 +59,22 @@ class Events:
         if kind in ("container", "image"):  # the fields of API 1.21, which clients still read
             image = {"from": attributes.get("image", "")} if kind == "container" else {}
             event = {"status": action, "id": actor, **image, **event}
-        self._database.execute("INSERT INTO events (time, body) VALUES (?, ?)", (moment, self._encode(event)))
-        self._untrimmed += 1
-        if self._untrimmed >= _TRIM_EVERY:
-            self._untrimmed = 0
-            self._database.execute("DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (KEPT,))
+        self._keep(moment, event)
         for queue in self._listeners:
             queue.put_nowait(event)
+
+    def _keep(self, moment: int, event: Event) -> None:
+        """What has happened has happened, whether it can be written down or not."""
+        try:
+            self._database.execute("INSERT INTO events (time, body) VALUES (?, ?)", (moment, self._encode(event)))
+            self._untrimmed += 1
+            if self._untrimmed >= _TRIM_EVERY:
+                self._untrimmed = 0
+                self._database.execute(
+                    "DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (KEPT,)
+                )
+        except sqlite3.Error as error:
+            log.error("event %s of %s %s is not kept: %s", event["Action"], event["Type"], event["Actor"]["ID"], error)
 
     def container(self, container: Container, action: str, **attributes: str) -> None:
         """Publishes what happened to a container, with the attributes that Docker gives: labels, image, name."""

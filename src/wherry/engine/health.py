@@ -48,7 +48,7 @@ async def watch(live: Live, monitor: Monitor, roster: Roster, events: Events) ->
         return
     state = live.record.state
     state.health = state.health or Health()
-    roster.save(live)
+    roster.record(live)
     while True:
         starting = state.health.status is HealthStatus.STARTING and _in_start_period(checks, state.started_at)
         interval = (checks.start_interval or _START_INTERVAL) if starting else (checks.interval or _INTERVAL)
@@ -60,7 +60,7 @@ async def watch(live: Live, monitor: Monitor, roster: Roster, events: Events) ->
             continue  # which says nothing of its health
         before = state.health.status
         _judge(state.health, result, checks, in_start_period=_in_start_period(checks, state.started_at))
-        roster.save(live)
+        roster.record(live)
         if state.health.status is not before:
             events.container(live.record, f"health_status: {state.health.status}")
 

@@ -66,10 +66,11 @@ class Lifecycle:
         """Removes a container that does not run and whose lock is held; ``volumes``: with those made for it alone."""
         record = live.record
         record.state.status = Status.REMOVING
-        self._roster.save(live)
+        self._roster.record(live)
         live.drop_pending()
         await self._store.snapshots.discard(record.id)
         self._roster.remove(live)
+        self.clear_exec_directory(record.id)
         if volumes or record.host_config.auto_remove:
             await self._volumes.remove_anonymous(record.mounts)
         self._events.container(record, "destroy")
@@ -91,7 +92,7 @@ class Lifecycle:
             state.exit_code = error.code if isinstance(error, StartError) and error.code != CANNOT_START else 128
             state.error = message
             state.status = Status.EXITED if state.started_at else Status.CREATED
-            self._roster.save(live)
+            self._roster.record(live)
             if live.record.host_config.auto_remove:
                 await self.remove(live)
             if isinstance(error, StartError):
@@ -109,14 +110,14 @@ class Lifecycle:
         )
         live.record.user_stopped = False
         self._connections.started(live, monitor)
-        self._roster.save(live)
+        self._roster.record(live)
         self._events.container(live.record, "start")
         self.follow(live, monitor)
 
     async def _launch(self, live: Live) -> Monitor:
         wiring = self._connections.prepare(live)
         if wiring.interfaces:
-            self._roster.save(live)  # lest an engine that is killed now forgets whose addresses they are
+            self._roster.record(live)  # lest an engine that is killed now forgets whose addresses they are
         try:
             return await self._launch_with(live, wiring)
         except BaseException:
@@ -209,8 +210,8 @@ class Lifecycle:
             state.status = Status.RESTARTING
             live.restart_delay = restart.next_delay(live.restart_delay, ran)
             live.restart = asyncio.create_task(self.restart_later(live))
-        self._roster.save(live)
-        self.clear_exec_directory(record.id)  # not before: it is what a restarted engine would learn the end from
+        if self._roster.record(live):  # otherwise a restarted engine learns the end from there
+            self.clear_exec_directory(record.id)
         if record.host_config.auto_remove and not live.restarting:
             self.spawn(self.remove_ended(live))
         resolve(live.exit_waiters, (ended.code, ended.error))
@@ -231,7 +232,7 @@ class Lifecycle:
                 await self.start(live)
             except (EngineError, OSError):
                 live.record.state.status = Status.EXITED  # told in State.Error by _start
-                self._roster.save(live)
+                self._roster.record(live)
 
     async def remove_ended(self, live: Live) -> None:
         """Removes a --rm container, unless somebody else does."""
@@ -245,7 +246,7 @@ class Lifecycle:
             live.restart.cancel()
             live.restart = None
             live.record.state.status = Status.EXITED
-            self._roster.save(live)
+            self._roster.record(live)
 
     def clear_exec_directory(self, container_id: str) -> None:
         shutil.rmtree(self.exec_directory(container_id), ignore_errors=True)
@@ -290,7 +291,7 @@ class Lifecycle:
                 finished_at=state.finished_at,
             )
         self._connections.adopt(live, monitor)
-        self._roster.save(live)
+        self._roster.record(live)
         self.follow(live, monitor)
 
     async def settle(self, live: Live, found: Exit | None) -> None:

@@ -1,9 +1,12 @@
 """Every container the engine knows, by id, by name and by the beginning of an id; and its row in the state database."""
 
 import asyncio
+import logging
 import os
 import re
+import select
 import socket
+import sqlite3
 from collections.abc import Iterator
 
 import msgspec
@@ -14,6 +17,8 @@ from wherry.model.errors import Conflict, InvalidParameter, NotFound
 from wherry.model.exec import ExecConfig
 from wherry.runtime.monitors import Monitor
 from wherry.storage.database import Database
+
+log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[0-9a-f]{1,64}")
 
@@ -57,6 +62,17 @@ class Live:
         self.restart_delay = 0.0  # seconds; 0 before the first restart
         self.ended = asyncio.Event()  # set while no process of it runs
         self.ended.set()
+
+    def await_start(self, attach: PendingAttach) -> None:
+        """Keeps a client until the start. Those who came before and have gone need not be kept any more."""
+        poll = select.poll()
+        for each in self.pending:
+            poll.register(each.sock, 0)
+        gone = {fd for fd, _ in poll.poll(0)}
+        for each in [each for each in self.pending if each.sock.fileno() in gone]:
+            self.pending.remove(each)
+            each.sock.close()
+        self.pending.append(attach)
 
     def drop_pending(self) -> None:
         """Ends the streams of those who attached to a start that did not come about."""
@@ -151,6 +167,16 @@ class Roster:
         self._database.execute(
             "UPDATE containers SET name = ?, body = ? WHERE id = ?", (record.name, self._encode(record), record.id)
         )
+
+    def record(self, live: Live) -> bool:
+        """Saves what has happened to a container. Where that fails, as on a full disk, it has happened all the same:
+        the next time writes it down as well. Whether it is written."""
+        try:
+            self.save(live)
+        except sqlite3.Error as error:
+            log.error("the state of container %s cannot be written: %s", live.record.id, error)
+            return False
+        return True
 
     def remove(self, live: Live) -> None:
         self._database.execute("DELETE FROM containers WHERE id = ?", (live.record.id,))

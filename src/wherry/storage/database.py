@@ -3,8 +3,12 @@
 In WAL mode with synchronous=NORMAL a transaction is one write(2) and no fsync: a killed process loses nothing that was
 committed, and a machine that loses its power loses the last moments but never the file's integrity. Storage marks
 what was not yet synced to the disk by then, see ``layers``.
+
+On a full disk the engine must still be able to write down that something has ended or is removed, or nobody could make
+room: so some space is reserved for the two files when they are opened.
 """
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -12,7 +16,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from wherry.linux import disk
+
 Row = tuple[Any, ...]
+
+_RESERVED = 5 << 20  # bytes: the log is begun anew when it has 4 MB
 
 
 class Database:
@@ -32,6 +40,8 @@ class Database:
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS schema (component TEXT PRIMARY KEY, version INTEGER NOT NULL)"
         )
+        for file in (path, f"{path}-wal"):
+            _reserve(file)
 
     def migrate(self, component: str, statements: Sequence[str]) -> None:
         """Brings a component's tables up to date: runs those of ``statements`` that this file has not seen.
@@ -88,3 +98,11 @@ class Database:
         with self._lock:
             self.closed = True
             self._connection.close()
+
+
+def _reserve(path: str) -> None:
+    """As far as there is room, and where the file system can do it."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(OSError):
+        disk.reserve(fd, os.fstat(fd).st_size + _RESERVED)
+    os.close(fd)

@@ -17,6 +17,7 @@ workspace takes away what was not kept, whatever happens.
 import asyncio
 import contextlib
 import os
+import shutil
 import stat
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -163,9 +164,14 @@ class Workspace:
         return path == "/" or (bool(found) and not isinstance(found, str))
 
     def scratch(self, mount: Mount) -> Mount:
-        """A mount of a directory that can be written to; what is written is nobody's afterwards."""
+        """A mount that can be written to; what is written is nobody's afterwards."""
         lower = mount.source if mount.type == "bind" else ""
         place = self.directory("scratch")
+        if mount.create == "file":
+            own = shutil.copy2(mount.source, f"{place}/file", follow_symlinks=False)
+            facts = os.lstat(mount.source)
+            os.chown(own, facts.st_uid, facts.st_gid)
+            return Mount("bind", own, mount.target, ("bind", "rw", "rprivate"), create="file")
         for name in ("upper", "work"):
             os.mkdir(f"{place}/{name}", 0o755)
         kept = [option for option in mount.options if option not in ("ro", "bind", "rbind", "rprivate")]

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wherry.linux import process
+from wherry.linux.errors import SyscallError
 from wherry.storage import compression, tar_reader
 from wherry.storage.compression import Compression, Read
 from wherry.storage.contents import UnpackError
@@ -137,8 +138,14 @@ def describe(error: BaseException) -> dict[str, Any]:
         kind = "full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "system"
         if isinstance(error, UnpackError) and error.errno in _UNFIT:
             kind = "invalid"
-        return {"error": str(error), "kind": kind}
+        return {"error": _reason(error), "kind": kind}
     return {"error": f"{type(error).__name__}: {error}", "kind": "system"}
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, SyscallError | UnpackError):
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
 
 
 def _run_and_exit(tell: int, work: Callable[[], dict[str, Any]]) -> None:

@@ -10,8 +10,8 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from wherry.linux.disk import sync_file_system
 from wherry.linux.file_flags import spread_children
-from wherry.linux.sync import sync_file_system
 from wherry.storage import trees
 
 _GONE = "gone-"

@@ -50,3 +50,14 @@ async def test_who_subscribes_misses_nothing_from_the_call_on(tmp_path: Path) ->
     await found.aclose()
     events.subscribe({})  # and is never listened to
     assert events.listeners == 0
+
+
+async def test_what_cannot_be_kept_is_told_all_the_same(tmp_path: Path) -> None:
+    """On a full disk."""
+    database = Database(str(tmp_path / "state.db"))
+    events = Events(database)
+    told = events.subscribe({})
+    database.execute("PRAGMA query_only = 1")
+    events.publish("network", "create", "some", {})
+    assert (await anext(told))["Actor"]["ID"] == "some"
+    database.close()

@@ -110,6 +110,14 @@ def test_what_cannot_be_committed_is_undone(path: str) -> None:
     database.close()
 
 
+def test_there_is_room_for_what_happens_when_the_disk_is_full(path: str) -> None:
+    database = Database(path)
+    for file in (path, f"{path}-wal"):
+        status = os.stat(file)
+        assert status.st_size < 1 << 20 and status.st_blocks * 512 > 4 << 20, file
+    database.close()
+
+
 def test_a_full_disk(path: str) -> None:
     database = Database(path)
     database.migrate("test", ["CREATE TABLE a (data)"])

@@ -22,6 +22,7 @@ from wherry.storage.files import Files
 
 OriginOf = Callable[[str], Awaitable[Origin]]
 _PIECE = 1 << 16
+_AGENT = "/run/buildkit/ssh_agent"  # where programs that know Docker look for a socket; its number follows
 
 # Where every container has something mounted. The directories stay in the image, as they do when Docker builds it.
 USUAL_PLACES = (
@@ -71,6 +72,7 @@ class RunMounts:
         Raises EngineError.
         """
         result = Mounted()
+        agents = 0
         async with contextlib.AsyncExitStack() as stack:
             for number, each in enumerate(wanted):
                 target = target_of(each, working_directory)
@@ -85,7 +87,9 @@ class RunMounts:
                     case "secret":
                         self._secret(result, each, working_directory, f"{directory}/secret-{number}")
                     case "ssh":
-                        await self._ssh(result, each, working_directory, f"{directory}/agent-{number}", stack)
+                        place = target_of(each, working_directory) if each.target else f"{_AGENT}.{agents}"
+                        await self._ssh(result, each, place, f"{directory}/agent-{number}", stack)
+                        agents += 1
             yield result
 
     async def _bind(self, result: Mounted, wanted: Wanted, target: str) -> None:
@@ -93,12 +97,7 @@ class RunMounts:
         mount = await self._mount_of(origin, wanted.source or "/", target)
         if mount is None:
             raise InvalidParameter(f'"{wanted.source}": not found')
-        kind = mount.create
-        if not wanted.read_only:
-            if kind == "file":
-                raise InvalidParameter(f"{wanted.source}: a single file can only be mounted read-only")
-            mount = self._workspace.scratch(mount)
-        result.add(mount, kind)
+        result.add(mount if wanted.read_only else self._workspace.scratch(mount), mount.create)
 
     async def _mount_of(self, origin: Origin, path: str, target: str) -> Mount | None:
         if origin.is_tree:
@@ -141,7 +140,7 @@ class RunMounts:
         result.add(Mount("bind", file, target, ("bind", "ro", "rprivate"), create="file"), "file")
 
     async def _ssh(
-        self, result: Mounted, wanted: Wanted, working_directory: str, path: str, stack: contextlib.AsyncExitStack
+        self, result: Mounted, wanted: Wanted, target: str, path: str, stack: contextlib.AsyncExitStack
     ) -> None:
         agent_id = wanted.cache_id or "default"
         agent = self._given.ssh.get(agent_id)
@@ -149,11 +148,9 @@ class RunMounts:
             if wanted.required:
                 raise InvalidParameter(f"ssh agent {agent_id}: not found: give it with --ssh {agent_id}")
             return
-        earlier = sum(entry.startswith("SSH_AUTH_SOCK=") for entry in result.environment)
-        target = target_of(wanted, working_directory) if wanted.target else f"/run/buildkit/ssh_agent.{earlier}"
         await stack.enter_async_context(_agent_socket(agent, path, wanted))
         result.add(Mount("bind", path, target, ("bind", "rw", "rprivate"), create="file"), "file")
-        if not earlier:
+        if not any(entry.startswith("SSH_AUTH_SOCK=") for entry in result.environment):
             result.environment.append(f"SSH_AUTH_SOCK={target}")
 
 
