@@ -62,5 +62,15 @@ def test_what_a_step_prints_is_seen_while_it_runs(monkeypatch: Any) -> None:
     assert " => => # 100%\n" in shown and "50%" not in shown and "\x1b[1m" not in shown
 
 
+def test_a_line_without_an_end_is_not_gathered_for_ever() -> None:
+    bar = [printed(1, f"\r{number}% of it") for number in range(1000)]
+    progress = Plain(io.StringIO())
+    shown = show(progress, [PLANNED, begun(1, "RUN x"), *bar, printed(1, "\r"), printed(1, "\n"), done(1)])
+    assert re.search(r"#1 \d+\.\d{3} 999% of it\n#1 DONE", shown) and "998%" not in shown
+    for _ in range(400):
+        progress.take(printed(1, "x" * 60_000))
+    assert len(progress.steps[1].rest) <= 1 << 16 and sum(map(len, progress.steps[1].lines)) > 23_000_000
+
+
 def test_nothing_is_said_of_what_went_well() -> None:
     assert show(Silent(io.StringIO()), [PLANNED, begun(1, "RUN x"), printed(1, "loud\n"), done(1)]) == ""

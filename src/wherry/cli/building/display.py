@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
 _KEPT = 2000  # lines of output that are kept for the case that the step fails
+_LONGEST = 1 << 16  # characters of a line; what is longer becomes several
 
 
 class Step:
@@ -29,8 +30,12 @@ class Step:
 
     def print(self, text: str) -> list[str]:
         """Takes output; the lines that are whole."""
-        *whole, self.rest = (self.rest + text).split("\n")
-        lines = [line.rstrip("\r").rpartition("\r")[2] for line in whole]  # what a terminal would have left of it
+        *whole, rest = (self.rest + text).split("\n")
+        lines = [_left(line) for line in whole]
+        self.rest = _left(rest[:-1]) + "\r" if rest.endswith("\r") else _left(rest)
+        while len(self.rest) > _LONGEST:
+            lines.append(self.rest[:_LONGEST])
+            self.rest = self.rest[_LONGEST:]
         self.lines += lines
         del self.lines[:-_KEPT]
         return lines
@@ -38,6 +43,11 @@ class Step:
     @property
     def took(self) -> float:
         return self.seconds if self.seconds is not None else time.monotonic() - self.begun
+
+
+def _left(line: str) -> str:
+    """What a terminal would have left of a line that went back to its beginning."""
+    return line.rstrip("\r").rpartition("\r")[2]
 
 
 class Progress:
