@@ -197,6 +197,28 @@ def test_events_health_checks_and_restart_policies_go_on(own_engine: Engine, end
     assert (actions.count("die"), actions.count("start")) == (2, 2)
 
 
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_one_that_waits_for_its_restart_is_not_forgotten(own_engine: Engine, end: str) -> None:
+    own_engine.docker("run", "-d", "--name", "again", "--restart", "always", "busybox", "false", check=True)
+    own_engine.docker("run", "-d", "--name", "enough", "--restart", "on-failure:9", "busybox", "false", check=True)
+    deadline = time.monotonic() + 30
+    for name in ("again", "enough"):
+        while (count := _restarts(own_engine, name)) < 5 or not _state(own_engine, name)["Restarting"]:
+            assert time.monotonic() < deadline, count
+            time.sleep(0.02)
+    own_engine.docker("update", "--restart", "no", "enough", check=True)
+    getattr(own_engine, end)()
+    own_engine.start()
+    while _restarts(own_engine, "again") < 7:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert _state(own_engine, "enough")["Status"] == "exited"
+
+
+def _restarts(engine: Engine, name: str) -> int:
+    return int(engine.request("GET", f"/containers/{name}/json").body["RestartCount"])
+
+
 def _events(engine: Engine) -> list[str]:
     """What has happened to containers, but for the health checks, of which there are as many as there is time."""
     template = ["--format", "{{.Action}}", "--filter", "type=container"]

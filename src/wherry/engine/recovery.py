@@ -61,6 +61,9 @@ class Recovery:
 
     def _start_at_boot(self, live: Live) -> None:
         record, state = live.record, live.record.state
+        if state.status is Status.RESTARTING and live.restart is None:  # the engine before it was waiting to
+            state.status = Status.EXITED
+            self._roster.save(live)
         if state.status is not Status.EXITED or not restart.wanted_at_boot(
             record.host_config.restart_policy,
             exit_code=state.exit_code,
