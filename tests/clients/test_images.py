@@ -1,13 +1,22 @@
 """Images: commit, save, load, import, export, tag, rmi, images, history."""
 
+import functools
 import io
 import json
 import tarfile
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.clients.conftest import Cli
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
 
 pytestmark = pytest.mark.usefixtures("clean_images")
 
@@ -64,6 +73,22 @@ def test_export_import_run(cli: Cli, busybox: str, tmp_path: Path) -> None:
     image = cli.ok("import", "-m", "from a tar", "-c", "ENTRYPOINT cat /kept", str(tmp_path / "root.tar"), "flat:1")
     assert cli.inspect("flat:1", "{{.Id}} {{.Comment}} {{len .RootFS.Layers}}") == f"{image} from a tar 1"
     assert cli.ok("run", "--rm", "flat:1") == "kept"
+
+
+def test_import_of_what_is_behind_an_address(cli: Cli, busybox: str, tmp_path: Path) -> None:
+    cli.ok("run", "--name", "source", busybox, "sh", "-c", "echo kept >/kept")
+    cli.ok("export", "-o", str(tmp_path / "root.tar"), "source")
+    handler = functools.partial(_Quiet, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        downloading, image = cli.ok("import", "-c", "ENTRYPOINT cat /kept", f"{address}/root.tar", "flat:1").split("\n")
+        assert downloading == f"Downloading from {address}/root.tar"
+        assert cli.inspect("flat:1", "{{.Id}} {{.Comment}}") == f"{image} Imported from {address}/root.tar"
+        assert cli.ok("run", "--rm", "flat:1") == "kept"
+        assert "404" in cli.fails("import", f"{address}/absent.tar")
+        server.shutdown()
+    assert "refused" in cli.fails("import", f"{address}/root.tar").lower()
 
 
 @pytest.mark.parametrize("command", [["load", "-i"], ["import"]])

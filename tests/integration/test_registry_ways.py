@@ -140,6 +140,7 @@ class TestMirrors:
                 log_in = {"auths": {"https://index.docker.io/v1/": {"auth": "Y2FwdGFpbjpzM2NyZXQ="}}}
                 (tmp_path / "docker" / "config.json").write_text(json.dumps(log_in))
                 engine.wherry("pull", "mirrored:1", env=home, check=True)
+                assert "Image is up to date" in engine.wherry("pull", "--all-tags", "mirrored", env=home).stdout
                 assert engine.wherry("run", "--rm", "mirrored:1", "/bin/sh", "-c", "echo aboard").stdout == "aboard\n"
                 digests = engine.wherry("inspect", "--format", "{{json .RepoDigests}}", "mirrored:1").stdout
                 assert json.loads(digests) == [f"mirrored@{made['digest']}"]

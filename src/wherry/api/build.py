@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from wherry.api import build_stream, response
+from wherry.api import absent, build_stream, response
 from wherry.api.decode import parse
 from wherry.api.request import Request
 from wherry.engine.build.progress import Event
 from wherry.engine.build.request import ENTITLEMENTS, BuildRequest, Given, Limits
 from wherry.engine.engine import Engine
-from wherry.model.errors import Forbidden, InvalidParameter, NotSupported
+from wherry.model.errors import Forbidden, InvalidParameter
 from wherry.model.host import Ulimit
 from wherry.registry.credentials import from_config_header
 
@@ -32,7 +32,7 @@ _PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
 async def build(request: Request, engine: Engine) -> web.StreamResponse:
     """POST /build. The body is a tar, unless ``remote`` says where the context is."""
     if request.text("version") == "2":
-        raise NotSupported("BuildKit's protocol is not supported: build with DOCKER_BUILDKIT=0, or with wherry build")
+        await absent.no_buildkit(request, engine)
     asked = _read(request, engine)
     events = await _events(request, engine, asked)
     if _is_own(request):

@@ -6,6 +6,7 @@ from wherry.api import response
 from wherry.api.registry import credentials
 from wherry.api.request import Request
 from wherry.engine.engine import Engine
+from wherry.model.errors import InvalidParameter
 
 
 async def load(request: Request, engine: Engine) -> web.StreamResponse:
@@ -28,6 +29,8 @@ async def create(request: Request, engine: Engine) -> web.StreamResponse:
         progress = engine.images.pull(image, tag, platform, credentials(request))
     else:
         source = request.text("fromSrc")
+        if not source:
+            raise InvalidParameter("nothing to make an image of: either fromImage or fromSrc must be given")
         progress = engine.images.import_(
             request.body() if source == "-" else source,
             repo=request.text("repo"),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from wherry.api import (
+    absent,
     archive,
     attach,
     build,
@@ -18,7 +19,6 @@ from wherry.api import (
     networks,
     prune,
     registry,
-    swarm,
     system,
     volumes,
 )
@@ -100,13 +100,24 @@ ROUTES: dict[str, Handler] = {
     "POST /build/given": build.hold,
     "POST /build/prune": prune.build_cache,
     "GET /plugins": system.plugins,
-    "POST /swarm/init": swarm.no_swarm,
-    "POST /swarm/join": swarm.no_swarm,
-    "POST /swarm/leave": swarm.not_in_a_swarm,
+    "POST /plugins/pull": absent.no_plugins,
+    "POST /plugins/create": absent.no_plugins,
+    "GET /plugins/privileges": absent.no_plugins,
+    "GET /plugins/{name}/json": absent.no_such_plugin,
+    "DELETE /plugins/{name}": absent.no_such_plugin,
+    "POST /session": absent.no_buildkit,
+    "POST /grpc": absent.no_buildkit,
+    "GET /containers/{name}/checkpoints": absent.no_checkpoints,
+    "POST /containers/{name}/checkpoints": absent.no_checkpoints,
+    "POST /swarm/init": absent.no_swarm,
+    "POST /swarm/join": absent.no_swarm,
+    "POST /swarm/leave": absent.not_in_a_swarm,
 }
+for _verb in ("enable", "disable", "upgrade", "push", "set"):
+    ROUTES[f"POST /plugins/{{name}}/{_verb}"] = absent.no_such_plugin
 for _method in ("GET", "POST", "DELETE"):
     for _noun in ("swarm", "services", "nodes", "tasks", "secrets", "configs"):
-        ROUTES[f"{_method} /{_noun}"] = ROUTES[f"{_method} /{_noun}/{{name}}"] = swarm.not_a_manager
+        ROUTES[f"{_method} /{_noun}"] = ROUTES[f"{_method} /{_noun}/{{name}}"] = absent.not_a_manager
 
 # Ended when their client goes. Anything else that changes state is carried through once it has begun.
 ENDED_BY_CLIENT = frozenset(

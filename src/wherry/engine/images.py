@@ -8,6 +8,7 @@ import msgspec
 
 from wherry.dockerfile.changes import apply_changes
 from wherry.engine import clock, image_manifests, platforms
+from wherry.engine.build import remote
 from wherry.engine.commit import commit
 from wherry.engine.containers import Containers
 from wherry.engine.events import Events
@@ -17,7 +18,7 @@ from wherry.engine.pull import Pulls
 from wherry.engine.roster import Roster
 from wherry.model import reference
 from wherry.model.config import ContainerConfig
-from wherry.model.errors import InvalidParameter, NotSupported
+from wherry.model.errors import InvalidParameter
 from wherry.model.image import History, ImageConfig
 from wherry.registry.credentials import NOBODY, Credentials
 from wherry.storage import image_removal
@@ -218,11 +219,13 @@ class Images:
         changes: Sequence[str],
         platform: str = "",
     ) -> AsyncIterator[Message]:
-        """Makes an image of one layer of a tar, or of a tar behind a URL."""
+        """Makes an image of one layer of a tar, or of a tar behind a URL; one without a scheme is of http."""
         target = reference.tagged(repo, tag) if repo else None
         config = apply_changes(ContainerConfig(), changes)
         if isinstance(source, str):
-            raise NotSupported(f"import from {source}: only files and standard input can be imported")
+            url = source if "://" in source else f"http://{source}"
+            yield {"status": f"Downloading from {url}"}
+            source = remote.content(url)
         os_name, architecture, variant = platforms.parse(platform)
         now = clock.rfc3339(clock.now())
         image_id = await self._store.loader.import_tar(

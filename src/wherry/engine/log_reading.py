@@ -10,6 +10,8 @@ from wherry.engine.roster import Live
 from wherry.linux.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_TO, Inotify
 from wherry.runtime.logs import Reader
 
+_YOUNG = 50_000_000  # ns
+
 
 async def read_logs(
     live: Live,
@@ -29,6 +31,8 @@ async def read_logs(
     A container that does not run is not followed, as in Docker.
     """
     log = log_options.log_of(live.record)
+    if not follow:
+        await _settled(live)
     reader = Reader(
         log,
         stdout=stdout,
@@ -52,6 +56,18 @@ async def read_logs(
                 yield chunk
             if ended or not await _more(changes, live, until):
                 return
+
+
+async def _settled(live: Live) -> None:
+    """Waits for a container that has only just been started to end, or to be no longer that young.
+
+    Docker's own start answers so much later than the process begins that scripts start a short command and read its
+    log at once. Here they would come before the first line.
+    """
+    left = live.record.state.started_at + _YOUNG - clock.now()
+    if live.monitor is not None and 0 < left <= _YOUNG:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(live.ended.wait(), left / 1e9)
 
 
 async def _more(changes: "_Changes", live: Live, until: int | None) -> bool:

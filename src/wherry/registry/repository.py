@@ -119,7 +119,7 @@ class Repository:
 
     async def tags(self) -> list[str]:
         """All of them, in the registry's order."""
-        return await self._session.try_each(self._domain, lambda endpoint: self._list_tags(endpoint))
+        return await self._session.try_each(self._domain, self._list_tags, mirrors=self._mirrors)
 
     async def _list_tags(self, endpoint: Endpoint) -> list[str]:
         found = await list_pages(self._session, endpoint, self._url("tags/list"), "tags", self._scopes)

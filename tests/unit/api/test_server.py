@@ -58,7 +58,7 @@ async def test_a_version_too_old_is_told_in_plain_text(client: Any) -> None:
         ("GET", "/nothing"),
         ("PUT", "/containers/json"),
         ("GET", "/v1.51/nothing/x/y"),
-        ("POST", "/session"),
+        ("POST", "/sessions"),
     ],
 )
 async def test_an_unknown_page(client: Any, method: str, path: str) -> None:
@@ -101,6 +101,30 @@ async def test_no_swarm(client: Any, noun: str) -> None:
     answer = await client("GET", f"/{noun}")
     assert answer.status == 503
     assert answer.message.startswith("This node is not a swarm manager.")
+
+
+@pytest.mark.parametrize(
+    ("route", "status", "message"),
+    [
+        ("POST /session", 501, "BuildKit's protocol is not supported"),
+        ("POST /grpc", 501, "BuildKit's protocol is not supported"),
+        ("POST /build?version=2", 501, "BuildKit's protocol is not supported"),
+        ("POST /plugins/pull?remote=some/thing", 501, "wherry does not manage plugins"),
+        ("GET /plugins/privileges?remote=some/thing", 501, "wherry does not manage plugins"),
+        ("GET /plugins/some/thing:1/json", 404, 'plugin "some/thing:1" not found'),
+        ("DELETE /plugins/some/thing:1", 404, 'plugin "some/thing:1" not found'),
+        ("POST /plugins/thing/enable?timeout=0", 404, 'plugin "thing" not found'),
+        ("GET /containers/box/checkpoints", 501, "wherry does not make checkpoints"),
+        ("POST /swarm/init", 501, "wherry has no swarm mode"),
+        ("POST /swarm/leave", 503, "This node is not part of a swarm"),
+        ("POST /services/some/update?version=1", 503, "This node is not a swarm manager."),
+    ],
+)
+async def test_what_is_not_there_is_told_in_one_line(client: Any, route: str, status: int, message: str) -> None:
+    method, path = route.split()
+    answer = await client(method, path)
+    assert answer.status == status
+    assert answer.message.startswith(message)
 
 
 async def test_names_may_hold_slashes() -> None:
