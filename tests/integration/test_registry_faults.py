@@ -1,7 +1,9 @@
 """Pulls with something wrong in between. What fails leaves nothing behind."""
 
 import contextlib
+import email.utils
 import gzip
+import json
 import os
 import random
 import subprocess
@@ -9,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,6 +117,16 @@ class TestBusy:
         assert error == ""
         assert proxy.count("GET", "/manifests/1") == 3
 
+    def test_until_a_moment(self, clean: Engine, through: Callable[[Choose], FaultyProxy]) -> None:
+        """Retry-After as a date."""
+        moment = email.utils.formatdate(time.time() + 2, usegmt=True)
+        fault = Fault(status=429, headers=(("Retry-After", moment),))
+        proxy = through(lambda method, path, count: HARMLESS if count else fault)
+        begun = time.time()
+        _, error = pull(clean, f"{proxy.host}/noise")
+        assert error == ""
+        assert time.time() >= int(begun) + 2
+
     def test_for_too_long(self, clean: Engine, through: Callable[[Choose], FaultyProxy]) -> None:
         _, error = pull(clean, f"{through(lambda *_: Fault(status=500)).host}/noise")
         assert error == "received unexpected HTTP status: 500 Internal Server Error"
@@ -128,6 +141,58 @@ class TestBusy:
     def test_slow_drips(self, clean: Engine, through: Callable[[Choose], FaultyProxy]) -> None:
         _, error = pull(clean, f"{through(lambda *_: Fault(drip=0.01)).host}/noise")
         assert error == ""
+
+
+class TestPush:
+    @pytest.fixture
+    def image(self, clean: Engine, registry: Registry) -> str:
+        """One that no registry has yet, and its digest."""
+        pull(clean, f"{registry.host}/noise")
+        return f"{registry.host}/noise:1"
+
+    def push(self, engine: Engine, image: str, name: str) -> tuple[list[dict[str, Any]], str]:
+        repository, _, tag = name.rpartition(":")
+        engine.request("POST", f"/v1.51/images/{image}/tag?repo={repository}&tag={tag}")
+        body = engine.request("POST", f"/v1.51/images/{repository}/push?tag={tag}").body
+        found = [json.loads(line) for line in body.splitlines()]
+        return found, str(found[-1].get("error", ""))
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            Fault(status=503, headers=(("Retry-After", "1"),)),
+            Fault(status=500),
+            Fault(cut_after=0),
+        ],
+        ids=["busy", "broken", "cut"],
+    )
+    @pytest.mark.parametrize("method", ["POST", "PUT"])
+    def test_is_tried_again(
+        self, clean: Engine, registry: Registry, image: str, through: Callable[[Choose], FaultyProxy],
+        fault: Fault, method: str,
+    ) -> None:  # fmt: skip
+        seen: set[str] = set()
+
+        def once(asked: str, path: str, count: int) -> Fault:
+            kind = path.partition("?")[0].rpartition("/")[0]
+            if asked != method or kind in seen:
+                return HARMLESS
+            seen.add(kind)
+            return fault
+
+        repository = f"again/{method.lower()}{fault.status}"
+        _, error = self.push(clean, image, f"{through(once).host}/{repository}:1")
+        assert error == ""
+        assert registry.digest(repository, "1") == registry.digest("noise", "1")
+
+    def test_that_does_not_arrive(
+        self, clean: Engine, registry: Registry, image: str, through: Callable[[Choose], FaultyProxy]
+    ) -> None:
+        """No manifest without its layers."""
+        proxy = through(lambda method, path, count: Fault(status=507) if method == "PUT" else HARMLESS)
+        _, error = self.push(clean, image, f"{proxy.host}/never:1")
+        assert error == "received unexpected HTTP status: 507 Insufficient Storage"
+        assert proxy.count("PUT", "/manifests/") == 0
 
 
 class TestWrongBytes:

@@ -91,6 +91,21 @@ class TestHostile:
         self.image(scripted, [layer["digest"]] * 5000, [layer] * 5000)
         assert "max depth exceeded" in self.refused(clean, scripted)
 
+    def test_one_layer_many_times(self, clean: Engine, scripted: ScriptedRegistry) -> None:
+        """That is allowed, and the layer comes once; with two sizes it is not."""
+        tar = tar_of({"x": b"content"})
+        layer = self.blob(scripted, tar)
+        self.image(scripted, [layer["digest"]] * 20, [layer] * 20)
+        _, error = pull(clean, f"{scripted.host}/x")
+        assert error == ""
+        assert scripted.count("GET", layer["digest"]) == 1
+        (image,) = clean.request("GET", "/v1.51/images/json").body
+        clean.request("DELETE", f"/v1.51/images/{image['Id']}?force=1")
+        self.image(scripted, [layer["digest"]] * 2, [layer, layer | {"size": len(tar) + 1}])
+        self.refused(clean, scripted)
+        self.image(scripted, [layer["digest"]] * 2, [layer | {"size": len(tar) + 1}, layer])
+        assert "sizes" in self.refused(clean, scripted)
+
     @pytest.mark.parametrize("size", [-1, 0, 1, 1 << 62, 1 << 70, 1.5, "many"])
     def test_wrong_sizes(self, clean: Engine, scripted: ScriptedRegistry, size: Any) -> None:
         layer = self.blob(scripted, tar_of({"x": b"content"}))

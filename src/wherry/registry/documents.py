@@ -121,6 +121,7 @@ def _guess(members: dict[str, Any], digest: str) -> str:
 
 
 def _check(descriptors: Sequence[Descriptor], where: str, largest: int) -> None:
+    sizes: dict[str, int] = {}
     for descriptor in descriptors:
         if not _DIGEST.fullmatch(descriptor.digest):
             raise InvalidParameter(
@@ -130,3 +131,5 @@ def _check(descriptors: Sequence[Descriptor], where: str, largest: int) -> None:
             raise InvalidParameter(
                 f"{where}: {descriptor.digest} has a size of {descriptor.size} bytes (limit: {largest})"
             )
+        if sizes.setdefault(descriptor.digest, descriptor.size) != descriptor.size:
+            raise InvalidParameter(f"{where}: {descriptor.digest} has two sizes")
