@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import hashlib
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from wherry.model.errors import EngineError
+from wherry.model.manifests import Descriptor
 from wherry.registry import hub, retry
 from wherry.registry.credentials import Credentials
 from wherry.registry.endpoints import Endpoint, Registries
@@ -157,3 +159,43 @@ async def test_a_push_follows_where_it_is_sent_as_a_whole() -> None:
     async with speaking_to(answer) as (session, host):
         await Repository(session, host, "x", pushing=True).put_manifest("1", b"", "a/b")
     assert asked == [b"PUT /v2/x/manifests/1", b"PUT /elsewhere"]
+
+
+async def test_a_registry_that_starts_anew_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is away, connections are refused."""
+    refused = asyncio.Event()
+
+    def patience(failures: int, asked: float | None = None) -> float:
+        if failures > 1:
+            refused.set()
+        return 0.01
+
+    monkeypatch.setattr(retry, "delay", patience)
+    data = b"cargo" * 1000
+    descriptor = Descriptor("a/b", f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"Range: bytes=2000-" in head:
+            rest = data[2000:]
+            writer.write(reply("206 Part", f"Content-Range: bytes 2000-{len(data) - 1}/{len(data)}", body=rest))
+        else:
+            writer.write(reply("200 OK", body=data)[: -len(data) + 2000])
+            server.close()
+        await writer.drain()
+        writer.close()
+
+    async def answers(endpoint: Endpoint) -> bool:
+        return True
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    registries = Registries()
+    registries.note(Endpoint(f"http://127.0.0.1:{port}"))
+    async with Session(registries, environment={}) as session:
+        await session.try_each(f"127.0.0.1:{port}", answers)
+        reading = asyncio.create_task(Repository(session, f"127.0.0.1:{port}", "x").document(descriptor))
+        await asyncio.wait_for(refused.wait(), 30)
+        server = await asyncio.start_server(serve, "127.0.0.1", port)
+        assert await asyncio.wait_for(reading, 30) == data
+        server.close()
