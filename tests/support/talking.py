@@ -72,16 +72,16 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def echoing(engine: Engine, name: str, port: int) -> Iterator[None]:
-    """A UDP server in a container's network, which says what it hears."""
+def echoing(engine: Engine, name: str, port: int, says: str = "") -> Iterator[None]:
+    """A UDP server in a container's network, which says what it hears, or what it is to say."""
     program = f"""
 import socket
-server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-server.bind(("", {port}))
+server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+server.bind(("::", {port}))
 print("ready", flush=True)
 while True:
     data, sender = server.recvfrom(2048)
-    server.sendto(data, sender)
+    server.sendto({says.encode()!r} or data, sender)
 """
     pid = str(inspect(engine, name)["State"]["Pid"])
     command = ["nsenter", "--net", "--target", pid, sys.executable, "-c", program]

@@ -169,12 +169,6 @@ class Nftables(Netlink):
     def __init__(self, *, groups: Sequence[int] = (), fd: int | None = None) -> None:
         super().__init__(NETLINK_NETFILTER, groups=groups, fd=fd)
 
-    def __enter__(self) -> "Nftables":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
     def commit(self, *requests: Request) -> None:
         """Carries all of them out, or none, and then raises SyscallError for the first that failed."""
         body = _GENERATION.pack(0, 0, _SUBSYSTEM >> 8)

@@ -200,12 +200,6 @@ class Route(Netlink):
     def __init__(self, fd: int | None = None) -> None:
         super().__init__(NETLINK_ROUTE, fd=fd)
 
-    def __enter__(self) -> "Route":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
     def link(self, name: str) -> Link | None:
         """The interface of that name, or None."""
         request = Request(_RTM_GETLINK, _interface() + text(_IFLA_IFNAME, name), what=f"look up interface {name}")

@@ -62,6 +62,7 @@ def _set_up(route: Route, link: Link, device: Device) -> None:
     _write(f"net/ipv6/conf/{device.name}/accept_ra", "0")
     has_ipv6 = any(":" in address for address in device.addresses)
     if link.alias == _ALIAS + device.network_id:  # one that somebody else made is used as it is
+        _write(f"net/ipv6/conf/{device.name}/accept_dad", "0")  # or no neighbour is asked for in the first two seconds
         _write(f"net/ipv6/conf/{device.name}/disable_ipv6", str(int(not has_ipv6)))
     missing = [each for each in device.addresses if (link.index, each) not in route.addresses()]
     route.execute(rtnetlink.bring_up(link.index), *(rtnetlink.add_address(link.index, each) for each in missing))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from wherry.linux.errors import SyscallError
 from wherry.linux.netlink import Request
 from wherry.linux.nftables import Nftables
+from wherry.network import flows
 from wherry.network.ruleset import (
     BridgeRules,
     Link,
@@ -73,12 +74,14 @@ class Rules:
         new = dict.fromkeys(ports)
         self._ruleset.published |= new
         self._change(*published_elements(new, self._ruleset.inet.add))
+        flows.decide_anew(new)
 
     def withdraw(self, ports: Iterable[Published]) -> None:
         old = [port for port in ports if port in self._ruleset.published]
         for port in old:
             del self._ruleset.published[port]
         self._change(*published_elements(old, self._ruleset.inet.remove))
+        flows.decide_anew(old)
 
     def isolate(self, interface: str) -> None:
         """The port ``interface`` of a bridge without communication between its containers."""

@@ -132,6 +132,7 @@ class Plumbing:
             _write_sysctl(f"net/ipv6/conf/{wanted.name}/disable_ipv6", str(int(not has_ipv6)), optional=True)
             if has_ipv6:
                 _write_sysctl(f"net/ipv6/conf/{wanted.name}/accept_ra", "0", optional=True)
+                _write_sysctl(f"net/ipv6/conf/{wanted.name}/accept_dad", "0", optional=True)  # nobody has its addresses
             for name, value in wanted.sysctls.items():
                 _write_sysctl(name, value, optional=False)
             inner.execute(

@@ -20,6 +20,23 @@ from tests.support.talking import (
 )
 from wherry.linux.rtnetlink import Route
 
+_SEND_FROM_ONE_PORT = """
+import socket
+asking = socket.socket(socket.AF_INET6 if %r else socket.AF_INET, socket.SOCK_DGRAM)
+asking.bind(("", 5555))
+asking.settimeout(0.5)
+asking.connect((%r, %d))
+for _ in range(3):
+    try:
+        asking.send(b"hello")
+        print(asking.recv(100).decode())
+        break
+    except OSError:
+        continue
+else:
+    print("nobody")
+"""
+
 
 @pytest.fixture
 def box(engine: Engine, busybox: str) -> str:
@@ -91,6 +108,28 @@ def test_a_udp_port(engine: Engine, busybox: str, world: Outside) -> None:
             client.settimeout(3)
             client.sendto(b"by IPv6", ("::1", port))
             assert client.recv(100) == b"by IPv6"
+
+
+def test_who_sends_datagrams_all_the_time_reaches_who_has_the_port_now(
+    engine: Engine, busybox: str, world: Outside
+) -> None:
+    """What the kernel decided for its first datagram does not hold for ever."""
+    for host in (world.host, world.host6):
+        engine.docker("network", "create", "--ipv6", "net", check=True)
+        engine.docker("run", "-d", "--name", "filler", "--network", "net", busybox, "sleep", "1000", check=True)
+        port = free_port()
+        ask = _SEND_FROM_ONE_PORT % (":" in host, host, port)
+        assert world.python(ask).stdout == "nobody\n"
+        for name in ("first", "second"):
+            engine.docker("run", "-d", "--name", name, "--network", "net", "-p", f"{port}:53/udp", busybox,
+                          "sleep", "1000", check=True)  # fmt: skip
+            with echoing(engine, name, 53, says=name):
+                assert world.python(ask).stdout == f"{name}\n"
+            engine.docker("rm", "-f", name, check=True)
+            assert world.python(ask).stdout == "nobody\n"
+            engine.docker("run", "-d", "--network", "net", busybox, "sleep", "1000", check=True)  # has its address
+        engine.remove_containers()
+        engine.docker("network", "rm", "net", check=True)
 
 
 def test_a_port_of_one_address_is_not_reached_by_another(engine: Engine, busybox: str, world: Outside) -> None:
