@@ -56,6 +56,30 @@ def test_ignored_files(build: Builder, docker: Build) -> None:
     assert ours == theirs == {"all/Dockerfile", "all/.dockerignore", "all/a.txt", "all/build", "all/build/keep"}
 
 
+def test_a_context_that_is_sent_is_the_same(build: Builder, engine: Engine, tmp_path: Path) -> None:
+    """As one that is read where it lies: the CLI sends it when the socket is not its own user's."""
+    build.write({".dockerignore": "*.log\n", "a.log": "", "d/one": "1"})
+    (build.context / "two").hardlink_to(build.context / "d" / "one")
+    (build.context / "link").symlink_to("nowhere")
+    os.mkfifo(build.context / "pipe")
+    outside = tmp_path / "Outside"
+    outside.write_text("FROM busybox\nCOPY . /all\nRUN false\n")
+    flags = ("--no-cache", "--network", "none", "-f", str(outside), str(build.context))
+    epoch = {"SOURCE_DATE_EPOCH": "1700000000"}
+    ids = set()
+    for owner in (1, os.geteuid()):
+        os.chown(engine.socket, owner, -1)
+        failed = engine.wherry("build", *flags)
+        assert failed.returncode == 1 and "\nOutside:3:\n  3 | RUN false\n" in failed.stderr
+        outside.write_text(outside.read_text().replace("RUN false\n", ""))
+        ids.add(engine.wherry("build", "-q", "-t", "built", *flags, env=epoch, check=True).stdout)
+        outside.write_text(f"{outside.read_text()}RUN false\n")
+    assert len(ids) == 1
+    assert {name for name in build.files() if name.startswith("all/")} == {
+        "all/.dockerignore", "all/d", "all/d/one", "all/two", "all/link", "all/pipe",
+    }  # fmt: skip
+
+
 def test_what_is_ignored_cannot_be_named_either(build: Builder) -> None:
     """Though a later rule takes something else back, and by whatever link it is asked for."""
     build.write({".dockerignore": "secret\ndir/*.key\n!dir/kept\n", "secret": "", "dir/a.key": "", "dir/kept": ""})

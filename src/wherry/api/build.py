@@ -135,6 +135,7 @@ def _read(request: Request, engine: Engine) -> BuildRequest:
     cache_from = tuple(_json(request, "cachefrom", list[str], []))
     return BuildRequest(
         dockerfile=request.text("dockerfile"),
+        outside=request.text("outside"),
         tags=tuple(tag for tag in request.texts("t") if tag),
         target=request.text("target"),
         platform=request.text("platform"),

@@ -29,9 +29,10 @@ def pack(
     name = dockerfile or _DEFAULT
     ignore = _ignore_rules(directory, name, ignore_text)
     needed = (name, _DEFAULT.lower(), _IGNORE_FILE, f"{name}{_IGNORE_FILE}")
+    linked: dict[tuple[int, int], str] = {}
     try:
         for path, member, facts in _walk(directory, "", ignore, needed):
-            yield from _member(path, member, facts)
+            yield from _member(path, member, facts, linked)
     except OSError as error:
         raise ClientError(f"error reading the context: {error.filename}: {error.strerror}") from None
     for path, content in ((name, text), (f"{name}{_IGNORE_FILE}", ignore_text)):
@@ -78,15 +79,20 @@ def _walk(
             yield from _walk(entry.path, f"{name}/", ignore, needed)
 
 
-def _member(path: str, name: str, facts: os.stat_result) -> Iterator[bytes]:
+def _member(path: str, name: str, facts: os.stat_result, linked: dict[tuple[int, int], str]) -> Iterator[bytes]:
+    """`linked` are the first names of files that have several."""
     header = tarfile.TarInfo(name)
     header.mode, header.mtime = stat.S_IMODE(facts.st_mode), int(facts.st_mtime)
     if stat.S_ISDIR(facts.st_mode):
         header.type = tarfile.DIRTYPE
     elif stat.S_ISLNK(facts.st_mode):
         header.type, header.linkname = tarfile.SYMTYPE, os.readlink(path)
+    elif stat.S_ISFIFO(facts.st_mode):
+        header.type = tarfile.FIFOTYPE
     elif not stat.S_ISREG(facts.st_mode):
-        return  # devices and pipes are of no use in a context
+        return  # devices are of no use in a context
+    elif facts.st_nlink > 1 and linked.setdefault((facts.st_dev, facts.st_ino), name) != name:
+        header.type, header.linkname = tarfile.LNKTYPE, linked[facts.st_dev, facts.st_ino]
     else:
         header.size = facts.st_size
     yield header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")

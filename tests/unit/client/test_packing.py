@@ -1,6 +1,7 @@
 """A folder as a tar: what .dockerignore leaves out is not in it, what the engine needs is."""
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -43,6 +44,17 @@ def test_a_dockerfile_from_elsewhere_and_its_ignore_file(folder: Path) -> None:
     found = packed(str(folder), ".outside", b"FROM c\n", b"Dockerfile\nkept\n")
     assert set(found) == {".dockerignore", ".outside", ".outside.dockerignore", "other"}
     assert (found[".outside"], found[".outside.dockerignore"]) == (b"FROM c\n", b"Dockerfile\nkept\n")
+
+
+def test_links_and_pipes_stay_what_they_are(folder: Path) -> None:
+    (folder / "kept" / "other").hardlink_to(folder / "kept" / "file")
+    os.mkfifo(folder / "kept" / "pipe")
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pack(str(folder))))) as tar:
+        assert (tar.getmember("kept/other").type, tar.getmember("kept/other").linkname) == (
+            tarfile.LNKTYPE,
+            "kept/file",
+        )
+        assert tar.getmember("kept/pipe").isfifo()
 
 
 def test_an_ignore_file_that_is_none(folder: Path) -> None:

@@ -59,8 +59,8 @@ def find(client: Client, path: str, dockerfile: str) -> Context:
     from wherry.client.packing import pack
 
     if text is not None:
-        name = _OUTSIDE
-    return Context(pack(directory, name, text, ignore), {"dockerfile": name} if name else {})
+        return Context(pack(directory, _OUTSIDE, text, ignore), {"dockerfile": _OUTSIDE, "outside": name})
+    return Context(pack(directory, name), {"dockerfile": name} if name else {})
 
 
 def _dockerfile(directory: str, dockerfile: str) -> tuple[str, bytes | None, bytes | None]:

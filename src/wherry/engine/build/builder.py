@@ -61,7 +61,11 @@ class Builder:
 
     async def from_stream(self, request: BuildRequest, stream: AsyncIterable[bytes]) -> AsyncIterator[Event]:
         """Builds from a tar. Raises EngineError; before the first event that is the request's own fault."""
-        async for event in self._build(request, lambda area: contexts.receive(area, stream, request.dockerfile)):
+
+        async def find(area: Workspace) -> Context:
+            return await contexts.receive(area, stream, request.dockerfile, request.outside)
+
+        async for event in self._build(request, find):
             yield event
 
     async def from_remote(self, request: BuildRequest, address: str) -> AsyncIterator[Event]:

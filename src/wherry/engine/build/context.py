@@ -33,11 +33,18 @@ class Context(msgspec.Struct, frozen=True):
     name: str
 
 
-async def receive(workspace: Workspace, stream: AsyncIterable[bytes], dockerfile: str) -> Context:
-    """A tar from a client, or a Dockerfile alone. Raises InvalidParameter."""
+async def receive(workspace: Workspace, stream: AsyncIterable[bytes], dockerfile: str, outside: str = "") -> Context:
+    """A tar from a client, or a Dockerfile alone. Raises InvalidParameter.
+
+    ``outside``: the Dockerfile is no part of the context, and this is its name.
+    """
     directory = workspace.directory("context")
     answer = await jobs.run({"kind": "receive context", "directory": directory}, input=stream)
-    return _open(directory, dockerfile if answer["tar"] else _DEFAULT, filtered=True)
+    found = _open(directory, dockerfile if answer["tar"] else _DEFAULT, filtered=True)
+    if not outside:
+        return found
+    added = IgnoreRules((dockerfile, f"{dockerfile}{IGNORE_FILE}")).expressions()
+    return msgspec.structs.replace(found, name=outside, ignored=[*found.ignored, *added])
 
 
 async def fetch(workspace: Workspace, address: str, dockerfile: str) -> Context:

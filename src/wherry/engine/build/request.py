@@ -38,13 +38,16 @@ class Given(msgspec.Struct, frozen=True):
 
 
 class BuildRequest(msgspec.Struct, frozen=True):
-    """``dockerfile`` is a path in the context. ``build_args`` without a value (None) are as if not given.
+    """``dockerfile`` is a path in the context; ``outside`` is what it is called when it was only put there to be sent.
+
+    ``build_args`` without a value (None) are as if not given.
 
     ``credentials`` are log-ins by the registries' domains. ``cache_from`` are images that bring their cache along;
     with ``only_cache_from`` a step must have been a step of one of them, as in Docker's classic builder.
     """
 
     dockerfile: str = "Dockerfile"
+    outside: str = ""
     tags: tuple[str, ...] = ()
     target: str = ""
     platform: str = ""
