@@ -103,6 +103,10 @@ image tree | image_tree:tree | [OPTIONS] [IMAGE...]
     Draw images as the layers they share
 context create | context:create | [OPTIONS] CONTEXT
     Create a context
+context export | context_archive:export | [OPTIONS] CONTEXT [FILE|-]
+    Export a context to a tar archive FILE or a tar stream on STDOUT.
+context import | context_archive:import | CONTEXT FILE|-
+    Import a context from a tar or zip file
 context inspect | context:inspect | [OPTIONS] [CONTEXT] [CONTEXT...]
     Display detailed information on one or more contexts
 context ls, context list | context:ls | [OPTIONS]
@@ -111,6 +115,8 @@ context rm, context remove | context:rm | CONTEXT [CONTEXT...]
     Remove one or more contexts
 context show | context:show |
     Print the name of the current context
+context update | context:update | [OPTIONS] CONTEXT
+    Update a context
 context use | context:use | CONTEXT
     Set the current docker context
 network connect | network:connect | [OPTIONS] NETWORK CONTAINER

@@ -82,12 +82,12 @@ def run_inspect(session: Session, options: Options) -> None:
 
     def find(name: str) -> bytes:
         # As Go writes JSON, which scripts may compare.
-        return dumps(_described(session, name)).replace(b"<", b"\\u003c").replace(b">", b"\\u003e")
+        return dumps(described(session, name)).replace(b"<", b"\\u003c").replace(b">", b"\\u003e")
 
     show(options.arguments or [current_context(session)], options["format"], find)
 
 
-def _described(session: Session, name: str) -> dict[str, Any]:
+def described(session: Session, name: str) -> dict[str, Any]:
     if name == DEFAULT:
         host = {"Host": _default_host(session), "SkipTLSVerify": False}
         storage = {"MetadataPath": IN_MEMORY, "TLSPath": IN_MEMORY}
@@ -103,19 +103,20 @@ def _described(session: Session, name: str) -> dict[str, Any]:
     }
 
 
-@command(
-    flags.string("description", "", "Description of the context"),
-    flags.Flag(
-        "docker",
-        "",
-        "set the docker endpoint",
-        "stringToString",
-        {},
-        lambda text, so_far: so_far | endpoint_of(text),
-        show="[]",
-    ),
-    flags.string("from", "", "create context from a named context"),
-    description="""Create a context
+_DESCRIPTION = flags.string("description", "", "Description of the context")
+_DOCKER = flags.Flag(
+    "docker",
+    "",
+    "set the docker endpoint",
+    "stringToString",
+    {},
+    lambda text, so_far: so_far | endpoint_of(text),
+    show="[]",
+)
+
+
+def _help_of(verb: str) -> str:
+    return f"""{verb.capitalize()} a context
 
 Docker endpoint config:
 
@@ -129,8 +130,15 @@ skip-tls-verify     Skip TLS certificate validation
 
 Example:
 
-$ wherry context create my-context --description "some description" \
---docker "host=tcp://myserver:2376,ca=~/ca-file,cert=~/cert-file,key=~/key-file\"""",
+$ wherry context {verb} my-context --description "some description" \
+--docker "host=tcp://myserver:2376,ca=~/ca-file,cert=~/cert-file,key=~/key-file\""""
+
+
+@command(
+    _DESCRIPTION,
+    _DOCKER,
+    flags.string("from", "", "create context from a named context"),
+    description=_help_of("create"),
 )
 def run_create(session: Session, options: Options) -> None:
     name = options.arguments[0]
@@ -152,12 +160,29 @@ def run_create(session: Session, options: Options) -> None:
     print(f'Successfully created context "{name}"', file=sys.stderr)
 
 
+@command(_DESCRIPTION, _DOCKER, description=_help_of("update"))
+def run_update(session: Session, options: Options) -> None:
+    name = options.arguments[0]
+    store = Store(session.config_directory)
+    check_name(name)
+    metadata, keys = _copied(session, store, name)
+    if options["docker"]:
+        source = options["docker"].get("from", "")
+        endpoint, keys = _copied(session, store, source) if source else _configured(options["docker"])
+        metadata["Endpoints"] = endpoint["Endpoints"]
+    if options.changed("description"):
+        metadata["Metadata"]["Description"] = options["description"]
+    store.put({"Name": name, **metadata}, keys)
+    print(name, flush=True)
+    print(f'Successfully updated context "{name}"', file=sys.stderr)
+
+
 def _copied(session: Session, store: Store, name: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     if name == DEFAULT:
         endpoint = {"Host": _default_host(session), "SkipTLSVerify": False}
         return {"Metadata": {"Description": DEFAULT_DESCRIPTION}, "Endpoints": {"docker": endpoint}}, {}
     context = store.get(name)
-    keys = {key: _read(path) for key, path in context.key_files().items()}
+    keys = {key: read_file(path) for key, path in context.key_files().items()}
     return {"Metadata": dict(context.metadata.get("Metadata") or {}), "Endpoints": {"docker": context.endpoint}}, keys
 
 
@@ -180,7 +205,7 @@ def _configured(asked: dict[str, str]) -> tuple[dict[str, Any], dict[str, bytes]
             Host(asked["host"])
     except (ValueError, HostError) as error:
         raise CommandError(failure + str(error)) from None
-    keys = {key: _read(os.path.expanduser(asked[key])) for key in KEY_FILES if asked.get(key)}
+    keys = {key: read_file(os.path.expanduser(asked[key])) for key in KEY_FILES if asked.get(key)}
     for key, content in keys.items():
         if b"-----BEGIN" not in content:
             raise CommandError(f"{failure}failed to retrieve context tls info: {KEY_FILES[key]} seems invalid")
@@ -188,7 +213,7 @@ def _configured(asked: dict[str, str]) -> tuple[dict[str, Any], dict[str, bytes]
     return {"Metadata": {}, "Endpoints": {"docker": endpoint}}, keys
 
 
-def _read(path: str) -> bytes:
+def read_file(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()

@@ -112,7 +112,14 @@ def _dispatch(words: Sequence[str]) -> int | None:
         return _help(rest[1:])
     if rest[0] == "daemon":
         return _become_daemon([*words[: len(words) - len(rest)], *rest[1:]])
-    return _run_command(Session(options), rest)
+    session = Session(options)
+    if rest[0] not in TOP:
+        from wherry.cli import plugins
+
+        plugin = plugins.find(session, rest[0])
+        if plugin:
+            plugins.become(session, plugin, words)
+    return _run_command(session, rest)
 
 
 def _run_command(session: Session, words: Sequence[str]) -> int | None:

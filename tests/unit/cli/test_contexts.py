@@ -2,6 +2,8 @@
 
 import json
 import os
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,59 @@ def test_an_address_in_the_environment_goes_before(run: Cli, monkeypatch: pytest
     )
     assert "default *" in run("context", "ls")[1]
     assert os.environ["DOCKER_HOST"] in run("context", "ls")[1]
+
+
+def test_a_context_goes_out_and_comes_in(run: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ca").write_text(PEM)
+    run("context", "create", "one", "--description", "some", "--docker", f"host=tcp://there:2376,ca={tmp_path}/ca")
+    assert run("context", "export", "one") == (0, "", 'Written file "one.dockercontext"\n')
+    assert run("context", "export", "one")[::2] == (1, "open one.dockercontext: file exists\n")
+    with tarfile.open("one.dockercontext") as archive:
+        assert archive.getnames() == ["meta.json", "tls", "tls/docker", "tls/docker/ca.pem"]
+    assert run("context", "import", "two", "one.dockercontext") == (
+        0, "two\n", 'Successfully imported context "two"\n',
+    )  # fmt: skip
+    first, second = (json.loads(run("context", "inspect", name)[1])[0] for name in ("one", "two"))
+    for key in ("Metadata", "Endpoints", "TLSMaterial"):
+        assert first[key] == second[key]
+    assert run("context", "import", "two", "one.dockercontext")[::2] == (1, 'context "two" already exists\n')
+
+
+def test_a_zip_comes_in_too(run: Cli, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        archive.writestr("meta.json", '{"Name": "x", "Metadata": {}, "Endpoints": {"docker": {"Host": "tcp://z:1"}}}')
+    assert run("context", "import", "zipped", str(tmp_path / "c.zip"))[0] == 0
+    assert "tcp://z:1" in run("context", "inspect", "zipped")[1]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"other": "x"}, "invalid context: no metadata found"),
+        ({"meta.json": "[]"}, "invalid context: meta.json does not describe one"),
+        ({"meta.json": '{"Endpoints": {}}', "tls/docker/../../../../x": "x"}, "unexpected context file: tls/docker/.."),
+    ],
+)
+def test_what_is_no_context(run: Cli, tmp_path: Path, files: dict[str, str], said: str) -> None:
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    code, _, errors = run("context", "import", "bad", str(tmp_path / "c.zip"))
+    assert (code, errors[: len(said)]) == (1, said)
+    (tmp_path / "text").write_text("text")
+    assert run("context", "import", "bad", str(tmp_path / "text"))[0] == 1
+    assert "bad" not in run("context", "ls")[1]
+
+
+def test_a_context_is_updated(run: Cli) -> None:
+    run("context", "create", "one", "--description", "some", "--docker", "host=tcp://there:1")
+    assert run("context", "update", "one", "--description", "new") == (
+        0, "one\n", 'Successfully updated context "one"\n',
+    )  # fmt: skip
+    template = "{{.Metadata.Description}} {{.Endpoints.docker.Host}}"
+    assert run("context", "inspect", "one", "-f", template)[1] == "new tcp://there:1\n"
+    run("context", "update", "one", "--docker", "host=tcp://there:2")
+    assert run("context", "inspect", "one", "-f", template)[1] == "new tcp://there:2\n"
+    assert run("context", "update", "none", "--description", "x")[0] == 1
+    assert run("context", "update", "default")[::2] == (1, '"default" is a reserved context name\n')
