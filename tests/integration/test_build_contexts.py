@@ -146,20 +146,31 @@ def test_git(build: Builder, engine: Engine, tmp_path: Path) -> None:
         pytest.skip("git is not installed")
     with git_server(tmp_path / "git", {"Dockerfile": "FROM busybox\nCOPY . /all\n", "below/Dockerfile": "FROM busybox\n"
                                        "COPY . /part\n", "below/file": "x"}) as (url, commit):  # fmt: skip
-        for fragment, expected in (("", "all/below/file"), ("#other", "all/below/file"), ("#:below", "part/file")):
+        for fragment, expected in (
+            ("", "all/below/file"), ("#other", "all/below/file"), ("#:below", "part/file"),
+            (f"#{commit[:8]}", "all/below/file"), (f"#{commit}:below", "part/file"), ("?subdir=below", "part/file"),
+            (f"?branch=other&subdir=below&checksum={commit[:9]}", "part/file"), (f"?commit={commit}", "all/below/file"),
+        ):  # fmt: skip
             engine.wherry("build", "-t", "built", url + fragment, check=True)
             names = set(build.files())
             assert expected in names and "all/.git" not in names
         build(f"FROM busybox\nADD {url}#other:below /part/\nADD --keep-git-dir=true {url} /whole/\n"
-              f"ADD --checksum={commit} {url}#other /checked/\n")  # fmt: skip
-        assert {"part/file", "whole/.git", "checked/Dockerfile"} <= set(build.files())
+              f"ADD --checksum={commit} {url}#other /checked/\nADD {url}?keep-git-dir=1 /kept/\n")  # fmt: skip
+        assert {"part/file", "whole/.git", "kept/.git", "checked/Dockerfile"} <= set(build.files())
         refused = build(f"FROM busybox\nADD --checksum={'0' * 40} {url} /x/\n", check=False)
         assert refused.returncode == 1 and f"expected checksum to match {'0' * 40}" in refused.stderr
+        for query, said in (
+            ("?branhc=other", 'unexpected key "branhc"'), ("?branch=other#main", "more than one"),
+            ("#abcdef0", "couldn't find remote ref abcdef0"), (f"?ref=other&commit={'0' * 40}", "expected checksum"),
+            ("#--upload-pack=x", "invalid git address"), ("?submodules=perhaps", "expected true or false"),
+        ):  # fmt: skip
+            refused = engine.wherry("build", url + query)
+            assert refused.returncode == 1 and said in refused.stderr
         refused = engine.wherry("build", f"{url}#nowhere")
         assert refused.returncode == 1 and "couldn't find remote ref nowhere" in refused.stderr
 
 
-def test_a_repository_cannot_configure_the_engines_git(engine: Engine, tmp_path: Path) -> None:
+def test_a_repository_cannot_configure_the_engines_git(build: Builder, engine: Engine, tmp_path: Path) -> None:
     """Its files lie where git works, and some of git's settings are commands that it runs."""
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
@@ -170,11 +181,13 @@ def test_a_repository_cannot_configure_the_engines_git(engine: Engine, tmp_path:
     ):
         (repository / "evil").chmod(0o755)
         (repository / ".gitconfig").write_text(f"[core]\n\tgitProxy = {repository}/evil\n")
-        (repository / ".gitmodules").write_text(f'[submodule "sub"]\n\tpath = sub\n\turl = {url}\n')
+        (repository / ".gitmodules").write_text('[submodule "sub"]\n\tpath = sub\n\turl = ../repository\n')
         git = ["git", "-C", str(repository), "-c", "user.name=x", "-c", "user.email=x@example.com"]
         for words in (["add", "."], ["update-index", "--add", "--cacheinfo", f"160000,{commit},sub"],
                       ["commit", "-q", "-m", "y"]):  # fmt: skip
             subprocess.run([*git, *words], check=True)
+        (repository / "Dockerfile").write_text("FROM scratch\nCOPY sub /sub\n")
+        subprocess.run([*git, "commit", "-q", "-m", "z", "Dockerfile"], check=True)
         engine.wherry("build", "-t", "built", url, check=True)
-        assert not marker.exists()
+        assert not marker.exists() and "sub/evil" in build.files()
         engine.wherry("rmi", "built", check=True)

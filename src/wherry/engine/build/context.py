@@ -9,7 +9,7 @@ import msgspec
 
 from wherry.dockerfile.errors import DockerfileError
 from wherry.dockerfile.ignore import IgnoreRules
-from wherry.engine.build import remote
+from wherry.engine.build import git, remote
 from wherry.linux import paths
 from wherry.linux.errors import SyscallError
 from wherry.model.errors import InvalidParameter
@@ -49,11 +49,11 @@ async def receive(workspace: Workspace, stream: AsyncIterable[bytes], dockerfile
 
 async def fetch(workspace: Workspace, address: str, dockerfile: str) -> Context:
     """A git repository, a tar behind a URL, or a Dockerfile behind one. Raises EngineError, InvalidParameter."""
-    if remote.is_git(address):
-        git = remote.parse_git(address)
+    if git.is_address(address):
+        parsed = git.parse(address)
         clone = workspace.directory("git")
-        await remote.clone(git, clone)
-        return _open(_inside(clone, git.directory), dockerfile, filtered=True)
+        await git.clone(parsed, clone)
+        return _open(_inside(clone, parsed.directory), dockerfile, filtered=True)
     if not remote.is_url(address):
         raise InvalidParameter(f"remote {address}: expected a URL or the address of a git repository")
     got = await remote.download(address, workspace.directory("download"))

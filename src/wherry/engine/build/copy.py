@@ -8,7 +8,7 @@ import msgspec
 from wherry.dockerfile import instructions as ins
 from wherry.dockerfile.errors import DockerfileError
 from wherry.dockerfile.ignore import IgnoreRules
-from wherry.engine.build import created_by, remote
+from wherry.engine.build import created_by, git, remote
 from wherry.engine.build.keys import step_inputs
 from wherry.engine.build.sources import Origin, Patterns, Sources
 from wherry.engine.build.stage import Plan, Walker, mounts_of
@@ -78,15 +78,15 @@ class Copies:
         if isinstance(files, ins.Copy):
             paths = _paths(files)
             return [Group(origin, paths)] if paths else []
-        local = [source for source in _paths(files) if not remote.is_url(source) and not remote.is_git(source)]
+        local = [source for source in _paths(files) if not remote.is_url(source) and not git.is_address(source)]
         groups = [Group(origin, local, unpack=files.unpack is not False)] if local else []
         if files.checksum and (local or len(files.sources) > 1):
             raise DockerfileError("checksum can't be specified for local or several sources", files.position)
         for source in _paths(files):
-            if remote.is_git(source):
+            if git.is_address(source):
                 directory = self._workspace.directory("git")
-                address = remote.parse_git(source)
-                await remote.clone(address, directory, keep_git=bool(files.keep_git_dir), commit=files.checksum)
+                address = git.parse(source)
+                await git.clone(address, directory, keep_git=files.keep_git_dir, commit=files.checksum)
                 groups.append(Group(Origin(directory), [address.directory or "."]))
             elif remote.is_url(source):
                 directory = self._workspace.directory("download")
