@@ -19,15 +19,16 @@ _TUPLE_ADDRESSES, _TUPLE_PROTOCOL = 1, 2
 _DESTINATION: dict[int, int] = {socket.AF_INET: 2, socket.AF_INET6: 4}
 _PROTOCOL_NUMBER, _PROTOCOL_DESTINATION_PORT = 1, 3
 _FILTER_ORIGINAL = 1
-_BY_PROTOCOL, _BY_DESTINATION_PORT = 1 << 3, 1 << 5
+_BY_PROTOCOL = 1 << 3
 
 
 class Flow(NamedTuple):
-    """``destination`` is where its first packet was sent to, before it was translated; ``original`` names it to the
-    kernel."""
+    """``destination`` and ``port`` are where its first packet was sent to, before it was translated; ``original`` names
+    it to the kernel."""
 
     family: int
     destination: str
+    port: int
     original: bytes
 
 
@@ -35,18 +36,18 @@ class Conntrack(Netlink):
     def __init__(self) -> None:
         super().__init__(NETLINK_NETFILTER)
 
-    def flows_to(self, family: int, protocol: int, port: int) -> list[Flow]:
-        """Those that were sent to this port of anybody. Raises SyscallError."""
+    def flows(self, family: int, protocol: int) -> list[Flow]:
+        """Those of a protocol with ports. Raises SyscallError."""
         wanted = attribute(_PROTOCOL_NUMBER, bytes([protocol]))
-        wanted += attribute(_PROTOCOL_DESTINATION_PORT, port.to_bytes(2, "big"))
         body = _HEADER.pack(family, 0, 0) + nested(_TUPLE_ORIGINAL, nested(_TUPLE_PROTOCOL, wanted))
-        body += nested(_FILTER, number(_FILTER_ORIGINAL, _BY_PROTOCOL | _BY_DESTINATION_PORT))
+        body += nested(_FILTER, number(_FILTER_ORIGINAL, _BY_PROTOCOL))
         found = []
         for message in self.dump(Request(_GET, body, what="list connections")):
             original = attributes(message.body, _HEADER.size)[_TUPLE_ORIGINAL]
-            addresses = attributes(attributes(original)[_TUPLE_ADDRESSES])
-            destination = socket.inet_ntop(family, addresses[_DESTINATION[family]])
-            found.append(Flow(family, destination, original))
+            parts = attributes(original)
+            destination = attributes(parts[_TUPLE_ADDRESSES])[_DESTINATION[family]]
+            port = attributes(parts[_TUPLE_PROTOCOL])[_PROTOCOL_DESTINATION_PORT]
+            found.append(Flow(family, socket.inet_ntop(family, destination), int.from_bytes(port, "big"), original))
         return found
 
     def forget(self, flows: Iterable[Flow]) -> None:
