@@ -54,6 +54,8 @@ def test_the_machines_name_is_in_no_image(build: Builder) -> None:
     build("FROM busybox\nRUN uname -n > /own\nRUN --network=host uname -n > /host; echo $HOSTNAME >> /host\n", None,
           "--allow", "network.host")  # fmt: skip
     assert build.shows("cat", "/own", "/host") == "wherry-build\n" * 3
+    own = build("FROM busybox\nRUN uname -n > /own\n", None, "--build-arg", "BUILDKIT_SANDBOX_HOSTNAME=chosen")
+    assert build.shows("cat", "/own") == "chosen\n" and "not consumed" not in own.stderr
 
 
 def test_a_step_that_changes_nothing_makes_no_layer(build: Builder) -> None:

@@ -154,6 +154,8 @@ def test_git(build: Builder, engine: Engine, tmp_path: Path) -> None:
             engine.wherry("build", "-t", "built", url + fragment, check=True)
             names = set(build.files())
             assert expected in names and "all/.git" not in names
+        engine.wherry("build", "-t", "built", "--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", url, check=True)
+        assert "all/.git" in build.files()
         build(f"FROM busybox\nADD {url}#other:below /part/\nADD --keep-git-dir=true {url} /whole/\n"
               f"ADD --checksum={commit} {url}#other /checked/\nADD {url}?keep-git-dir=1 /kept/\n")  # fmt: skip
         assert {"part/file", "whole/.git", "kept/.git", "checked/Dockerfile"} <= set(build.files())

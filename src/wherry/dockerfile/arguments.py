@@ -21,6 +21,9 @@ PREDEFINED = frozenset(
     for name in (proxy, proxy.lower())
 )
 
+# The moment that no time in an image is later than, in seconds of Unix time.
+EPOCH = "SOURCE_DATE_EPOCH"
+
 
 class Platform(Struct, frozen=True):
     """An operating system and an architecture, in Go's names."""
@@ -175,8 +178,9 @@ class StageArguments(Struct, frozen=True):
 
 
 def unused_arguments(given: Iterable[str], declared: Iterable[str]) -> list[str]:
-    """The build arguments that no ARG declares, sorted: people are warned of them."""
-    return sorted(set(given) - set(declared) - PREDEFINED)
+    """The build arguments that neither an ARG declares nor the builder itself heeds: people are warned of them."""
+    left = set(given) - set(declared) - PREDEFINED
+    return sorted(name for name in left if name != EPOCH and not name.startswith("BUILDKIT_"))
 
 
 def _split(variable: str) -> tuple[str, str]:

@@ -70,7 +70,12 @@ class Builder:
 
     async def from_remote(self, request: BuildRequest, address: str) -> AsyncIterator[Event]:
         """Builds from a repository or a URL."""
-        async for event in self._build(request, lambda area: contexts.fetch(area, address, request.dockerfile)):
+        keep_git = request.arguments.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR") == "1" or None
+
+        async def find(area: Workspace) -> Context:
+            return await contexts.fetch(area, address, request.dockerfile, keep_git=keep_git)
+
+        async for event in self._build(request, find):
             yield event
 
     async def from_directory(

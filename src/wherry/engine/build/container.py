@@ -26,7 +26,7 @@ from wherry.runtime.spec import Spec
 from wherry.storage.staging import Staging
 
 # The same on every machine: names of hosts find their way into files.
-_HOSTNAME = "wherry-build"
+HOSTNAME = "wherry-build"
 _HEADER = 8  # bytes before each piece of a container's output
 _READ = 1 << 16
 
@@ -44,6 +44,7 @@ class Command(msgspec.Struct, frozen=True):
     architecture: str
     network: str = ""
     insecure: bool = False
+    hostname: str = HOSTNAME
     extra_hosts: tuple[str, ...] = ()
     security: tuple[str, ...] = ()
     limits: Limits = Limits()
@@ -118,7 +119,7 @@ class Containers:
         networks, attachments = self._connections.endpoints(host, NetworkingConfig(), "")
         path, *arguments = command.words
         config = ContainerConfig(
-            hostname=_HOSTNAME,
+            hostname=command.hostname,
             user=command.user,
             env=list(command.environment),
             working_dir=command.directory,

@@ -47,12 +47,12 @@ async def receive(workspace: Workspace, stream: AsyncIterable[bytes], dockerfile
     return msgspec.structs.replace(found, name=outside, ignored=[*found.ignored, *added])
 
 
-async def fetch(workspace: Workspace, address: str, dockerfile: str) -> Context:
+async def fetch(workspace: Workspace, address: str, dockerfile: str, *, keep_git: bool | None = None) -> Context:
     """A git repository, a tar behind a URL, or a Dockerfile behind one. Raises EngineError, InvalidParameter."""
     if git.is_address(address):
         parsed = git.parse(address)
         clone = workspace.directory("git")
-        await git.clone(parsed, clone)
+        await git.clone(parsed, clone, keep_git=keep_git)
         return _open(_inside(clone, parsed.directory), dockerfile, filtered=True)
     if not remote.is_url(address):
         raise InvalidParameter(f"remote {address}: expected a URL or the address of a git repository")

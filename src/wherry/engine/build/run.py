@@ -8,7 +8,7 @@ from wherry.dockerfile.configure import command_words
 from wherry.dockerfile.mounts import Mount as WantedMount
 from wherry.dockerfile.scripts import Script, run_command
 from wherry.engine.build import created_by, progress
-from wherry.engine.build.container import Command, Containers
+from wherry.engine.build.container import HOSTNAME, Command, Containers
 from wherry.engine.build.errors import StepFailed
 from wherry.engine.build.keys import step_inputs
 from wherry.engine.build.progress import Progress
@@ -56,6 +56,7 @@ class Runs:
             walker.outcome.platform[1],
             "" if network == "default" else network,
             run.security == "insecure",
+            self._request.arguments.get("BUILDKIT_SANDBOX_HOSTNAME") or HOSTNAME,
             self._request.extra_hosts,
             self._request.security,
             self._request.limits,
@@ -72,6 +73,7 @@ class Runs:
             network=run.network,
             security=run.security,
             hosts=command.extra_hosts,
+            hostname=command.hostname,
             script=script,
             mounts=[await self._mount_inputs(walker, mount, origin_of) for mount in run.mounts],
             epoch=self._epoch,

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from wherry.dockerfile import instructions as ins
-from wherry.dockerfile.arguments import Platform
+from wherry.dockerfile.arguments import EPOCH, Platform
 from wherry.dockerfile.errors import DockerfileError
 from wherry.dockerfile.parser import Dockerfile, parse
 from wherry.dockerfile.stages import SCRATCH, Graph, Source, Stage, build_graph
@@ -41,7 +41,6 @@ from wherry.storage.store import Store
 Pull = Callable[[str, str], AsyncIterator[dict[str, Any]]]
 """Pulls an image by its name and its platform, and tells how it goes."""
 
-EPOCH = "SOURCE_DATE_EPOCH"
 _INLINE = "BUILDKIT_INLINE_CACHE"
 
 
