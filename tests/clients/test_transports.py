@@ -33,7 +33,8 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ca.pem, and cert.pem and key.pem, which serve as the engine's and the client's; other-… are of another CA."""
+    """ca.pem, and cert.pem and key.pem, which serve as the engine's and the client's; other-… are of another CA, and
+    the time of expired-… is over."""
     directory = tmp_path_factory.mktemp("certificates")
     openssl = needs("openssl")
 
@@ -41,22 +42,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run([openssl, *arguments], check=True, capture_output=True, cwd=directory)
 
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    (directory / "extensions").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
     for prefix in ("", "other-"):
-        run(
-            "req",
-            "-x509",
-            *key,
-            "-keyout",
-            f"{prefix}ca-key.pem",
-            "-out",
-            f"{prefix}ca.pem",
-            "-subj",
-            f"/CN={prefix}ca",
-        )
+        run("req", "-x509", *key, "-keyout", f"{prefix}ca-key.pem", "-out", f"{prefix}ca.pem", "-subj",
+            f"/CN={prefix}ca")  # fmt: skip
+    for prefix, authority, days in (("", "ca", "1"), ("other-", "other-ca", "1"), ("expired-", "ca", "-1")):
         run("req", *key, "-keyout", f"{prefix}key.pem", "-out", f"{prefix}request.pem", "-subj", "/CN=localhost")
-        (directory / "extensions").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-        run("x509", "-req", "-in", f"{prefix}request.pem", "-CA", f"{prefix}ca.pem", "-CAkey", f"{prefix}ca-key.pem",
-            "-CAcreateserial", "-out", f"{prefix}cert.pem", "-extfile", "extensions")  # fmt: skip
+        run("x509", "-req", "-in", f"{prefix}request.pem", "-CA", f"{authority}.pem", "-CAkey", f"{authority}-key.pem",
+            "-CAcreateserial", "-out", f"{prefix}cert.pem", "-days", days, "-extfile", "extensions")  # fmt: skip
     return directory
 
 
@@ -184,21 +177,49 @@ def test_exec_logs_and_images_over_tls(over_tls: Cli, tmp_path: Path) -> None:
     assert over_tls.ok("load", "-q", "-i", str(tmp_path / "image.tar")) == "Loaded image: busybox:latest"
 
 
-def test_who_has_no_certificate_is_kept_out(
-    tls_engine: tuple[Engine, str], over_tls: Cli, certificates: Path, tmp_path: Path
-) -> None:
-    strangers = tmp_path / "strangers"
-    strangers.mkdir()
-    shutil.copy(certificates / "ca.pem", strangers)
-    for name in ("cert.pem", "key.pem"):
-        shutil.copy(certificates / f"other-{name}", strangers / name)
-    finished = over_tls("ps", env={"DOCKER_CERT_PATH": str(strangers)})
-    assert finished.returncode == 1
-    assert finished.stdout == ""
-    shutil.copy(certificates / "other-ca.pem", strangers / "ca.pem")
-    finished = over_tls("ps", env={"DOCKER_CERT_PATH": str(strangers)})
-    assert finished.returncode == 1
-    assert "certificate" in finished.stderr
+@pytest.fixture
+def shown(over_tls: Cli, certificates: Path, tmp_path: Path) -> Callable[..., str]:
+    """``shown(ca.pem, cert.pem…)``: what a command line that has these files says when it is refused."""
+
+    def refused(**files: str) -> str:
+        directory = tmp_path / "-".join(files.values())
+        directory.mkdir()
+        for name, source in files.items():
+            shutil.copy(certificates / f"{source}.pem", directory / f"{name}.pem")
+        finished = over_tls("ps", env={"DOCKER_CERT_PATH": str(directory)})
+        assert (finished.returncode, finished.stdout) == (1, "")
+        assert finished.stderr.count("\n") == 1
+        return finished.stderr
+
+    return refused
+
+
+def test_who_has_no_certificate_is_kept_out(shown: Callable[..., str]) -> None:
+    assert "remote error: tls: certificate required" in shown(ca="ca")
+
+
+def test_who_has_a_certificate_of_another_authority_is_kept_out(shown: Callable[..., str]) -> None:
+    assert "remote error: tls: unknown c" in shown(ca="ca", cert="other-cert", key="other-key")
+
+
+def test_who_has_an_expired_certificate_is_kept_out(shown: Callable[..., str]) -> None:
+    said = shown(ca="ca", cert="expired-cert", key="expired-key")
+    assert "remote error: tls: " in said
+    assert "expired" in said
+
+
+def test_an_engine_whose_certificate_is_not_to_be_trusted(shown: Callable[..., str]) -> None:
+    assert "tls: failed to verify certificate: " in shown(ca="other-ca", cert="cert", key="key")
+
+
+def test_a_file_that_is_not_there_is_named(over_tls: Cli, tmp_path: Path) -> None:
+    said = over_tls.fails("--tlscacert", f"{tmp_path}/absent.pem", "ps")
+    assert said.strip().endswith(f"open {tmp_path}/absent.pem: no such file or directory")
+
+
+def test_without_tls_there_is_no_answer(over_tls: Cli) -> None:
+    over_tls.host = {name: value for name, value in over_tls.host.items() if "TLS" not in name}
+    assert "error during connect: " in over_tls.fails("ps")
 
 
 def test_docker_py_over_tls(

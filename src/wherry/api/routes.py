@@ -23,6 +23,7 @@ from wherry.api import (
     volumes,
 )
 from wherry.api.request import Request
+from wherry.api.versions import OLDEST, Version
 from wherry.engine.engine import Engine
 
 # Gives an answer, or what is to be answered as JSON, or nothing: 204.
@@ -124,11 +125,16 @@ ENDED_BY_CLIENT = frozenset(
     (following.wait, build.build, attach.attach, execs.start, image_tars.load, image_tars.create, registry.push)
 )
 
+# Older clients than others are served here: skopeo up to 1.13, and what copies images as it does, asks by API 1.22.
+_COPYING = frozenset((images.inspect, image_tars.load, image_tars.save))
+_OLDEST_COPYING = Version(1, 22)
+
 
 class Match(NamedTuple):
     handler: Handler
     name: str
     carried_through: bool
+    oldest: Version
 
 
 def find(method: str, path: str) -> Match | None:
@@ -147,4 +153,5 @@ def find(method: str, path: str) -> Match | None:
             handler = ROUTES.get(f"{method} /{noun}/{{name}}")
     if handler is None:
         return None
-    return Match(handler, name.lstrip("/"), method != "GET" and handler not in ENDED_BY_CLIENT)
+    carried_through = method != "GET" and handler not in ENDED_BY_CLIENT
+    return Match(handler, name.lstrip("/"), carried_through, _OLDEST_COPYING if handler in _COPYING else OLDEST)

@@ -68,7 +68,7 @@ class Server:
         if match is None:
             return response.error("page not found", 404) if http.method != "OPTIONS" else response.empty(200)
         if versioned:
-            version = parse_version(versioned[1])
+            version = parse_version(versioned[1], match.oldest)
         if http.headers.get("Expect", "").lower() == "100-continue" and http.transport is not None:
             http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         found = await self._run(match, Request(http, version, match.name))

@@ -36,11 +36,11 @@ class VersionRefused(InvalidParameter):
         self.plain = plain
 
 
-def parse_version(text: str) -> Version:
+def parse_version(text: str, oldest: Version = OLDEST) -> Version:
     """The version of a path ("1.44"). Raises VersionRefused when it is not spoken here."""
     numbers = [int(part or 0) for part in text.split(".")] + [0]
     version = Version(numbers[0], numbers[1])
-    if version < OLDEST:
+    if version < oldest:
         raise VersionRefused(
             f"client version {text} is too old. Minimum supported API version is {OLDEST}, "
             "please upgrade your client to a newer version",

@@ -62,7 +62,11 @@ def run_version(session: Session, options: Options) -> None:
     if template is None:
         sys.stdout.write(table(_text(client, server), 20, 1))
     else:
-        sys.stdout.write(table(executed(template, {"Client": client, "Server": server}) + "\n", 20, 1))
+        try:
+            text = executed(template, {"Client": client, "Server": server})
+        except CommandError as error:
+            raise CommandError(str(failure or error)) from None  # without an engine there is no .Server to print
+        sys.stdout.write(table(text + "\n", 20, 1))
     sys.stdout.flush()
     if failure is not None:
         raise CommandError(str(failure))

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import ssl
 from contextlib import suppress
+
+from wherry.client.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,14 +19,31 @@ RECORD = 1 << 14  # the most data that one TLS record holds (RFC 8446, 5.1)
 
 
 def context(tls: TLS) -> ssl.SSLContext:
-    """OpenSSL's settings for `tls`. Raises OSError when a file cannot be read or is not PEM."""
-    settings = ssl.create_default_context(cafile=tls.ca or None)
-    if not tls.verify:
-        settings.check_hostname = False
-        settings.verify_mode = ssl.CERT_NONE
-    if tls.cert:
-        settings.load_cert_chain(tls.cert, tls.key or None)
+    """OpenSSL's settings for `tls`. Raises HostError when a file cannot be read or is not PEM."""
+    files = [path for path in (tls.ca, tls.cert, tls.key) if path]
+    try:
+        for path in files:
+            os.close(os.open(path, os.O_RDONLY))  # OpenSSL does not say which one is not there
+        settings = ssl.create_default_context(cafile=tls.ca or None)
+        if not tls.verify:
+            settings.check_hostname = False
+            settings.verify_mode = ssl.CERT_NONE
+        if tls.cert:
+            settings.load_cert_chain(tls.cert, tls.key or None)
+    except ssl.SSLError as error:
+        raise HostError(f"cannot use the TLS files {', '.join(files)}: {told(error)}") from None
+    except OSError as error:
+        raise HostError(f"open {error.filename}: {(error.strerror or '').lower()}") from None
     return settings
+
+
+def told(error: ssl.SSLError) -> str:
+    """What went wrong, without OpenSSL's own names for it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"tls: failed to verify certificate: {error.verify_message}"
+    reason = (error.reason or str(error)).lower().replace("_", " ")
+    _, alert, what = reason.partition(" alert ")
+    return f"remote error: tls: {what}" if alert else f"tls: {reason}"
 
 
 class TLSStream:
@@ -31,7 +52,7 @@ class TLSStream:
     hides = True  # what has arrived, an end too, may be in here where no poll sees it: read until it would block
 
     def __init__(self, stream: sockets.socket, name: str, tls: TLS) -> None:
-        """Shakes hands with the engine; `name` is what its certificate must be for. Raises OSError (ssl.SSLError)."""
+        """Shakes hands with the engine; `name` is what its certificate must be for. Raises OSError, HostError."""
         self._stream = stream
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._buffer = bytearray(16 * RECORD)
@@ -48,6 +69,9 @@ class TLSStream:
                     self._flush()
                     self._fill()
             self._flush()
+        except ssl.SSLError as error:
+            stream.close()
+            raise OSError(errno.EPROTO, told(error)) from None
         except BaseException:
             stream.close()
             raise
@@ -92,6 +116,8 @@ class TLSStream:
                 continue
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 break
+            except ssl.SSLError as error:  # the engine has found fault with the certificate it was shown
+                raise OSError(errno.EPROTO, told(error)) from None
             if not read:
                 break
             count += read  # type: ignore[operator]  # an int, as it is given a buffer

@@ -61,7 +61,7 @@ def test_a_group_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["", "unix://", "http://x", "/run/x.sock", "fd://", "tcp://127.0.0.1:x"])
 def test_what_is_no_address(address: str) -> None:
-    with pytest.raises(ListenError, match="cannot listen on"):
+    with pytest.raises(ListenError, match=r"cannot listen on"):
         listen(address, PLAIN)
 
 
@@ -72,8 +72,13 @@ def test_tcp_without_tls_is_refused_unless_asked_for_by_name() -> None:
 
 
 def test_tls_needs_its_files(tmp_path: Path) -> None:
-    with pytest.raises(ListenError, match="cannot use the TLS files"):
-        listen("tcp://127.0.0.1:0", Tls(True, True, f"{tmp_path}/ca", f"{tmp_path}/cert", f"{tmp_path}/key"))
+    tls = Tls(True, True, f"{tmp_path}/ca", f"{tmp_path}/cert", f"{tmp_path}/key")
+    with pytest.raises(ListenError, match=r"cannot open the TLS file .*/cert: No such file or directory"):
+        listen("tcp://127.0.0.1:0", tls)
+    for name in ("ca", "cert", "key"):
+        (tmp_path / name).write_text("no PEM")
+    with pytest.raises(ListenError, match=r"cannot use the TLS files .*/cert, .*/key, .*/ca: "):
+        listen("tcp://127.0.0.1:0", tls)
 
 
 def test_with_verification_a_client_must_show_a_certificate(tmp_path: Path) -> None:

@@ -51,6 +51,12 @@ async def test_a_version_too_old_is_told_in_plain_text(client: Any) -> None:
     )
 
 
+async def test_who_copies_images_may_be_older(client: Any, engine: SimpleNamespace) -> None:
+    engine.images.save = raising(NotFound("No such image: x"))
+    assert (await client("GET", "/v1.22/images/get?names=x")).status == 404
+    assert (await client("GET", "/v1.21/images/get?names=x")).status == 400
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
