@@ -1,13 +1,12 @@
 """Files and folders of the host, volumes, and volumes of other containers, in real containers."""
 
-import http.server
+import io
 import json
 import os
-import shutil
-import socketserver
+import stat
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
+import tarfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -87,7 +86,16 @@ def test_a_missing_source_is_made_by_v_and_refused_by_mount(docker: Run, busybox
         (["-v", "/a:/x:sideways"], "invalid mode: sideways"),
         (["-v", "/a:/"], "destination can't be '/'"),
         (["-v", "a/b:/x"], "includes invalid characters for a local volume name"),
+        (["-v", "/data:ro"], "invalid volume specification: '/data:ro'"),
         (["--volumes-from", "nobody"], "No such container: nobody"),
+        (["--volumes-from", "nobody:sideways"], "invalid mode: sideways"),
+        (["-v", "/tmp:/etc/passwd"], "'/etc/passwd': not a directory: are you trying to mount a directory onto a file"),
+        (["-v", "/etc/passwd:/tmp"], "'/tmp': not a directory: are you trying to mount a directory onto a file"),
+        (["--tmpfs", "/etc/passwd"], "'/etc/passwd': not a directory: are you trying to mount a directory onto a file"),
+        (["-v", "/etc/passwd"], "cannot mount volume over existing file, file exists /etc/passwd"),
+        (["-v", "named:/etc/passwd"], "cannot mount volume over existing file, file exists /etc/passwd"),
+        (["-v", "/tmp:/proc/sys/x"], "cannot be mounted because it is inside /proc"),
+        (["-v", "/tmp:/proc"], "cannot be mounted on /proc because it is not of type proc"),
         (["--mount", "type=volume,source=x,target=/x,volume-driver=nothing"], "nothing"),
     ],
 )
@@ -208,27 +216,15 @@ def test_volume_commands(docker: Run, busybox: str) -> None:
     docker("volume", "create", "two", check=True)
     assert docker("volume", "ls", "-q", "-f", "label=tier=db").stdout == "one\n"
     assert docker("volume", "ls", "-q", "-f", "name=tw").stdout == "two\n"
+    assert docker("volume", "ls", "-q", "-f", "name=^t.o$").stdout == "two\n"
     docker("run", "--name", "user", "-v", "one:/d", busybox, "true", check=True)
     assert docker("volume", "ls", "-q", "-f", "dangling=true").stdout == "two\n"
     assert docker("volume", "prune", "-af").stdout.startswith("Deleted Volumes:\ntwo\n")
     shown = docker("volume", "inspect", "nothing")
     assert shown.returncode == 1 and "no such volume" in shown.stderr
-    shown = docker("volume", "create", "/bad")
-    assert shown.returncode == 1 and "includes invalid characters" in shown.stderr
-
-
-def test_options_of_the_local_driver(docker: Run, busybox: str, host: Path) -> None:
-    docker("volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m,uid=7", "memory", check=True)
-    assert (
-        docker(
-            "run", "--rm", "-v", "memory:/m", busybox, "sh", "-c", "stat -c %u /m; df -k /m | awk 'NR>1 {print $2}'"
-        ).stdout
-        == "7\n1024\n"
-    )
-    docker("volume", "create", "-o", "type=none", "-o", "o=bind", "-o", f"device={host}/folder", "bound", check=True)
-    assert docker("run", "--rm", "-v", "bound:/m", busybox, "cat", "/m/inner").stdout == "inner\n"
-    shown = docker("volume", "create", "-o", "colour=red", "bad")
-    assert shown.returncode == 1 and 'invalid option: "colour"' in shown.stderr
+    for name, message in (("/bad", "includes invalid characters"), ("x" * 256, "255 characters at most")):
+        shown = docker("volume", "create", name)
+        assert shown.returncode == 1 and message in shown.stderr
 
 
 def test_a_hundred_volumes_in_fifty_containers_survive_a_kill(own_engine: Engine) -> None:
@@ -252,92 +248,6 @@ def test_a_hundred_volumes_in_fifty_containers_survive_a_kill(own_engine: Engine
     assert not os.listdir(own_engine.data_root / "volumes")
 
 
-class Plugin:
-    """A volume driver by Docker's protocol, with its volumes in a folder; ``calls`` is what it was asked."""
-
-    def __init__(self, folder: Path, socket_path: Path) -> None:
-        self.calls: list[tuple[str, dict[str, object]]] = []
-        self._folder = folder
-        plugin = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
-                answer = json.dumps(plugin.answer(self.path, body)).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def address_string(self) -> str:
-                return "unix"
-
-            def log_message(self, *arguments: object) -> None:
-                return
-
-        self._server = socketserver.ThreadingUnixStreamServer(str(socket_path), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-
-    def answer(self, path: str, body: dict[str, object]) -> dict[str, object]:
-        if path == "/Plugin.Activate":
-            return {"Implements": ["VolumeDriver"]}
-        method, name = path.removeprefix("/VolumeDriver."), str(body.get("Name"))
-        self.calls.append((method, body))
-        place = self._folder / name
-        if method == "Create":
-            if body.get("Opts") == {"fail": "yes"}:
-                return {"Err": "out of space on the moon"}
-            place.mkdir(exist_ok=True)
-        elif method == "Remove":
-            shutil.rmtree(place)
-        elif method == "Mount":
-            return {"Mountpoint": str(place), "Err": ""}
-        elif method == "Get":
-            return {"Volume": {"Name": name, "Mountpoint": str(place), "Status": {"colour": "red"}}, "Err": ""}
-        return {"Err": ""}
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.fixture
-def plugin(tmp_path: Path) -> Iterator[tuple[str, Plugin]]:
-    name = f"test{os.getpid()}"
-    sockets = Path("/run/docker/plugins")
-    sockets.mkdir(parents=True, exist_ok=True)
-    path = sockets / f"{name}.sock"
-    running = Plugin(tmp_path, path)
-    yield name, running
-    running.close()
-    path.unlink()
-
-
-def test_a_volume_plugin(docker: Run, engine: Engine, busybox: str, plugin: tuple[str, Plugin]) -> None:
-    name, driver = plugin
-    docker("volume", "create", "-d", name, "-o", "size=5", "plugged", check=True)
-    assert docker("run", "--rm", "-v", "plugged:/d", busybox, "sh", "-c", "echo far > /d/f; cat /d/f").stdout == "far\n"
-    found = json.loads(docker("volume", "inspect", "plugged", check=True).stdout)[0]
-    assert (found["Driver"], found["Status"], found["Options"]) == (name, {"colour": "red"}, {"size": "5"})
-    assert Path(found["Mountpoint"], "f").read_text() == "far\n"
-    assert docker("run", "--rm", "--mount", f"type=volume,source=other,target=/d,volume-driver={name}", busybox,
-                  "touch", "/d/made").returncode == 0  # fmt: skip
-    for volume in ("plugged", "other"):
-        docker("volume", "rm", volume, check=True)
-    shown = docker("volume", "create", "-d", name, "-o", "fail=yes", "third")
-    assert shown.returncode == 1 and "out of space on the moon" in shown.stderr
-    assert "third" not in _volumes(engine)
-    methods = [method for method, _ in driver.calls]
-    assert methods.count("Mount") == methods.count("Unmount") == methods.count("Remove") == 2
-
-
-def test_a_plugin_that_is_not_there(docker: Run, busybox: str) -> None:
-    shown = docker("volume", "create", "-d", "nowhere", "lost")
-    assert shown.returncode == 1
-    assert 'error looking up volume plugin nowhere: plugin "nowhere" not found' in shown.stderr
-
-
 def test_a_part_of_a_volume_and_no_link_out_of_it(docker: Run, busybox: str, host: Path) -> None:
     script = f"mkdir -p /d/a/b; echo part > /d/a/b/f; ln -s {'../' * 20}{host}/folder /d/out"
     docker("run", "--rm", "-v", "whole:/d", busybox, "sh", "-c", script, check=True)
@@ -354,3 +264,164 @@ def test_an_image_as_a_mount(docker: Run, busybox: str, debian: str) -> None:
     assert shown.stdout.startswith("Debian")
     shown = docker("run", "--rm", "--mount", f"type=image,source={debian},target=/i", busybox, "touch", "/i/x")
     assert shown.returncode == 1 and "Read-only" in shown.stderr
+
+
+@pytest.mark.parametrize(("part", "shown"), [("etc", "passwd\n"), ("etc/passwd", ""), ("link", "passwd\n")])
+def test_a_part_of_an_image_as_a_mount(docker: Run, busybox: str, part: str, shown: str) -> None:
+    docker("run", "--name", "maker", busybox, "ln", "-s", "../../etc", "/link", check=True)
+    docker("commit", "maker", "parts:latest", check=True)
+    try:
+        mount = f"type=image,source=parts,target=/i,image-subpath={part}"
+        script = "find /i -name passwd | cut -d/ -f3; head -c 4 /i/passwd 2>/dev/null || head -c 4 /i"
+        assert docker("run", "--rm", "--mount", mount, busybox, "sh", "-c", script).stdout == f"{shown}root"
+        docker("create", "--name", "user", "--mount", mount, busybox, "true", check=True)
+        assert docker("cp", "user:/i", "-", check=True).stdout  # of one that does not run
+        failed = docker("run", "--rm", "--mount", f"{mount}/nothing", busybox, "true")
+        assert failed.returncode == 125 and "nothing" in failed.stderr
+        assert docker("run", "--rm", "--mount", mount, busybox, "touch", "/i/passwd").returncode == 1
+    finally:
+        docker("rm", "-f", "maker", "user")
+        docker("rmi", "-f", "parts")
+
+
+@pytest.mark.parametrize("arguments", [["--tmpfs", "/etc"], ["-v", "config:/etc"], ["--mount", "type=tmpfs,dst=/etc"]])
+def test_the_engine_s_files_lie_upon_what_is_mounted_at_etc(docker: Run, busybox: str, arguments: list[str]) -> None:
+    name = "--hostname=named"
+    shown = docker("run", "--rm", name, *arguments, busybox, "sh", "-c", "cat /etc/hostname; grep -c named /etc/hosts")
+    assert shown.stdout == "named\n1\n"
+    docker("run", "--name", "ended", name, *arguments, busybox, "true", check=True)
+    assert docker("cp", "ended:/etc/hostname", "-", check=True).stdout.count("named") == 1
+
+
+def test_what_is_read_only_on_the_host_stays_so(docker: Run, busybox: str, host: Path) -> None:
+    subprocess.run(["mount", "--bind", "-o", "ro", host / "folder", host / "folder"], check=True)
+    try:
+        for volume in (f"{host}/folder:/d", f"{host}:/d:rw"):
+            shown = docker("run", "--rm", "-v", volume, busybox, "sh", "-c", "touch /d/x /d/folder/x")
+            assert shown.returncode == 1 and "Read-only" in shown.stderr
+        assert not (host / "folder" / "x").exists()
+    finally:
+        subprocess.run(["umount", host / "folder"], check=True)
+
+
+def test_recursive_and_not(docker: Run, busybox: str, host: Path) -> None:
+    """--mount's bind-recursive, seen at what is mounted below the source."""
+    below = host / "folder" / "below"
+    below.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", below], check=True)
+    try:
+        (below / "there").touch()
+        seen = {}
+        for how in ("enabled", "disabled", "writable", "readonly,bind-propagation=rprivate"):
+            mount = f"type=bind,src={host}/folder,dst=/d,readonly,bind-recursive={how}"
+            script = "ls /d/below; touch /d/x 2>/dev/null && echo top; touch /d/below/x 2>/dev/null && echo below; true"
+            seen[how.partition(",")[0]] = docker("run", "--rm", "--mount", mount, busybox, "sh", "-c", script).stdout
+            (below / "x").unlink(missing_ok=True)
+        assert seen == {"enabled": "there\n", "disabled": "", "writable": "there\nbelow\n", "readonly": "there\n"}
+    finally:
+        subprocess.run(["umount", below], check=True)
+
+
+def test_what_is_mounted_later_is_seen_by_a_slave(docker: Run, busybox: str, host: Path) -> None:
+    """And what a container mounts in a shared one, on the host."""
+    place = host / "folder"
+    (place / "sub").mkdir()
+    subprocess.run(["mount", "--bind", place, place], check=True)
+    subprocess.run(["mount", "--make-shared", place], check=True)
+    try:
+        for mode in ("rslave", "rshared", "rprivate"):
+            docker("run", "-d", "--name", mode, "--privileged", "-v", f"{place}:/d:{mode}", busybox, "sleep", "1000",
+                   check=True)  # fmt: skip
+        subprocess.run(["mount", "-t", "tmpfs", "late", place / "sub"], check=True)
+        (place / "sub" / "new").touch()
+        seen = {mode: docker("exec", mode, "ls", "/d/sub").stdout for mode in ("rslave", "rshared", "rprivate")}
+        assert seen == {"rslave": "new\n", "rshared": "new\n", "rprivate": ""}
+        subprocess.run(["umount", place / "sub"], check=True)
+        for mode, expected in (("rslave", []), ("rprivate", []), ("rshared", ["made"])):
+            docker("exec", mode, "sh", "-c", "mount -t tmpfs t /d/sub && touch /d/sub/made", check=True)
+            assert os.listdir(place / "sub") == expected, mode
+        docker("exec", "rshared", "umount", "/d/sub", check=True)
+    finally:
+        docker("rm", "-f", "rslave", "rshared", "rprivate")
+        subprocess.run(["umount", "-R", place], check=True)
+
+
+def test_a_volume_of_an_image_without_a_slash_in_front(docker: Run, busybox: str) -> None:
+    docker("run", "--name", "maker", busybox, "sh", "-c", "mkdir /data; echo x > /data/f", check=True)
+    docker("commit", "-c", "VOLUME data", "maker", "relative:latest", check=True)
+    try:
+        script = "cat /data/f; grep -c ' /data ' /proc/self/mountinfo"
+        assert docker("run", "--rm", "relative", "sh", "-c", script).stdout == "x\n1\n"
+    finally:
+        docker("rm", "-f", "maker")
+        docker("rmi", "-f", "relative")
+
+
+def test_volumes_outlive_the_container_that_had_them_first(docker: Run, engine: Engine, busybox: str) -> None:
+    docker("run", "--name", "first", "-v", "/data", "-v", "/tmp:/host:ro", busybox, "touch", "/data/f", check=True)
+    docker("create", "--name", "second", "--volumes-from", "first:ro,z", busybox, "ls", "/data", check=True)
+    docker("rm", "-v", "first", check=True)
+    assert docker("start", "-a", "second", check=True).stdout == "f\n"
+    mounts = {mount["Destination"]: mount for mount in engine.request("GET", "/containers/second/json").body["Mounts"]}
+    assert {place: mount["RW"] for place, mount in mounts.items()} == {"/data": False, "/host": False}
+    docker("rm", "-v", "second", check=True)
+    assert len(_volumes(engine)) == 1  # it was made for another one
+
+
+def test_volumes_from_fills_nothing(docker: Run, busybox: str) -> None:
+    docker("create", "--name", "data", "-v", "/etc", "-v", "/none:/none", busybox, "true", check=True)
+    docker("run", "--rm", "--volumes-from", "data", busybox, "sh", "-c", "rm -r /etc/*  2>/dev/null; true", check=True)
+    shown = docker("run", "--rm", "--volumes-from", "data", busybox, "sh", "-c", "ls /etc/passwd")
+    assert shown.returncode == 1
+
+
+def test_links_and_attributes_are_copied_into_a_volume(docker: Run, engine: Engine, busybox: str) -> None:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, type, mode, owner in (
+            ("d", tarfile.DIRTYPE, 0o2750, (5, 6)),
+            ("d/one", tarfile.REGTYPE, 0o4711, (3, 4)),
+            ("d/two", tarfile.LNKTYPE, 0o4711, (3, 4)),
+            ("d/three", tarfile.SYMTYPE, 0o777, (0, 0)),
+            ("d/four", tarfile.FIFOTYPE, 0o600, (0, 0)),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.mode, member.mtime = type, mode, 978307200
+            member.uid, member.gid = owner
+            member.linkname = {"d/two": "d/one", "d/three": "one"}.get(name, "")
+            if name == "d/one":
+                member.pax_headers = {"SCHILY.xattr.user.colour": "red"}
+            tar.addfile(member)
+    docker("create", "--name", "maker", busybox, "true", check=True)
+    assert engine.request("PUT", "/containers/maker/archive?path=/srv", content.getvalue()).status == 404
+    assert engine.request("PUT", "/containers/maker/archive?path=/var", content.getvalue()).status == 200
+    docker("commit", "maker", "linked:latest", check=True)
+    try:
+        docker("create", "-v", "copied:/var/d", "linked", "true", check=True)
+        place = Path(json.loads(docker("volume", "inspect", "copied").stdout)[0]["Mountpoint"])
+        top, one, two = place.stat(), (place / "one").stat(), (place / "two").stat()
+        assert (stat.S_IMODE(top.st_mode), top.st_uid, top.st_gid) == (0o2750, 5, 6)
+        assert (stat.S_IMODE(one.st_mode), one.st_uid, one.st_gid, one.st_mtime) == (0o4711, 3, 4, 978307200)
+        assert one.st_ino == two.st_ino
+        assert os.getxattr(place / "one", "user.colour") == b"red"
+        assert os.readlink(place / "three") == "one" and stat.S_ISFIFO((place / "four").stat().st_mode)
+    finally:
+        docker("rm", "-f", "maker")
+        engine.remove_containers()
+        docker("rmi", "-f", "linked")
+
+
+def test_containers_that_fill_a_volume_at_once_all_see_it_whole(docker: Run, busybox: str) -> None:
+    script = "mkdir /many; cd /many; for i in $(seq 300); do echo $i > $i; done"
+    docker("run", "--name", "maker", busybox, "sh", "-c", script, check=True)
+    docker("commit", "maker", "many:latest", check=True)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            runs = [
+                pool.submit(docker, "run", "--rm", "-v", "new:/many", "many", "sh", "-c", "ls /many | wc -l")
+                for _ in range(4)
+            ]
+        assert [run.result().stdout for run in runs] == ["300\n"] * 4
+    finally:
+        docker("rm", "-f", "maker")
+        docker("rmi", "-f", "many")

@@ -19,13 +19,14 @@ class CreateRequest(msgspec.Struct, rename="pascal"):
 
 
 async def list_all(request: Request, engine: Engine) -> Any:
-    return {"Volumes": engine.volumes.list_all(request.filters()), "Warnings": None}
+    volumes, warnings = await engine.volumes.list_all(request.filters())
+    return {"Volumes": volumes, "Warnings": warnings or None}
 
 
 async def create(request: Request, engine: Engine) -> web.Response:
     asked = await request.json(CreateRequest)
     volume = await engine.volumes.create(
-        asked.name, driver=asked.driver or "local", options=asked.driver_opts, labels=asked.labels
+        asked.name, driver=asked.driver, options=asked.driver_opts, labels=asked.labels
     )
     return response.json(volume, 201)
 

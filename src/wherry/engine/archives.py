@@ -6,26 +6,25 @@ as no two overlays may write to one upper directory.
 """
 
 import contextlib
-import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 
 from wherry.engine import volume_mounts
 from wherry.engine.containers import Containers
 from wherry.engine.events import Events
 from wherry.engine.roster import Live, Roster
+from wherry.engine.volumes import Volumes
 from wherry.linux.mounts import Mount
 from wherry.model.errors import Conflict, InvalidParameter, NotFound
 from wherry.storage.files import PathStat, Root
 from wherry.storage.store import Store
 
-_HOST_FILES = ("resolv.conf", "hostname", "hosts")
-
 
 class Archives:
-    def __init__(self, roster: Roster, containers: Containers, store: Store, events: Events) -> None:
+    def __init__(self, roster: Roster, containers: Containers, store: Store, volumes: Volumes, events: Events) -> None:
         self._roster = roster
         self._containers = containers
         self._store = store
+        self._volumes = volumes
         self._events = events
 
     async def stat(self, name: str, path: str) -> PathStat:
@@ -72,12 +71,14 @@ class Archives:
 
     async def export_volume(self, name: str) -> AsyncIterator[bytes]:
         """A tar of all that is in a volume. Raises NotFound."""
-        async for chunk in self._store.files.export(volume_mounts.root_of(name, self._store)):
-            yield chunk
+        async with self._volumes.opened(name) as path:
+            async for chunk in self._store.files.export(volume_mounts.root_of(path)):
+                yield chunk
 
     async def import_volume(self, name: str, stream: AsyncIterable[bytes]) -> None:
         """Unpacks a tar, compressed or not, into a volume. Raises NotFound, and InvalidParameter for what is no tar."""
-        await self._store.files.put(volume_mounts.root_of(name, self._store), "/", stream)
+        async with self._volumes.opened(name) as path:
+            await self._store.files.put(volume_mounts.root_of(path), "/", stream)
 
     @contextlib.asynccontextmanager
     async def _entered(self, name: str) -> AsyncIterator[tuple[Live, Root]]:
@@ -87,7 +88,8 @@ class Archives:
                 if live.record.id not in self._roster:
                     raise NotFound(f"No such container: {name}")
                 if live.monitor is None:
-                    yield live, self._mounts(live)
+                    async with self._volumes.in_use(live.record.mounts):
+                        yield live, self._mounts(live)
                     return
         if live.monitor is None:
             raise Conflict(f"container {live.record.id} has ended meanwhile: try again")
@@ -96,18 +98,10 @@ class Archives:
     def _mounts(self, live: Live) -> tuple[Mount, ...]:
         """The root of a container that does not run, with all that lasts in it."""
         record = live.record
-        directory = self._containers.directory(record.id)
-        own = [
-            Mount("bind", f"{directory}/{name}", f"/etc/{name}", ("bind", "rprivate"), create="file")
-            for name in _HOST_FILES
-            if os.path.exists(f"{directory}/{name}")  # they are written at the first start
-        ]
         mounted = [mount for mount in volume_mounts.write_mounts(record, self._store) if mount.type != "tmpfs"]
-        taken = {mount.target for mount in mounted}
         return (
             *self._store.snapshots.mounts(record.id),
-            *(mount for mount in own if mount.target not in taken),
-            *mounted,
+            *volume_mounts.with_host_files(mounted, self._containers.directory(record.id)),
         )
 
 

@@ -39,8 +39,7 @@ def merge(asked: ContainerConfig, image: ContainerConfig) -> ContainerConfig:
     config.labels = _sorted(image.labels | asked.labels)
     if asked.exposed_ports or image.exposed_ports:
         config.exposed_ports = _sorted((image.exposed_ports or {}) | (asked.exposed_ports or {}))
-    if asked.volumes or image.volumes:
-        config.volumes = _sorted((image.volumes or {}) | (asked.volumes or {}))
+    config.volumes = _sorted((image.volumes or {}) | (asked.volumes or {})) or None
     if not asked.entrypoint:
         config.cmd = asked.cmd or image.cmd
         if asked.entrypoint is None:

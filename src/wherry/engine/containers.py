@@ -141,8 +141,10 @@ class Containers:
             self._store.snapshots.create(container_id, image.chain_id)
             self._store.snapshots.mark(container_id)
             self._roster.add(record)
+            self._volumes.made(container_id)
         except BaseException:
             self._roster.release(name)
+            self._volumes.made(container_id)
             await self._volumes.remove_anonymous(record.mounts)
             await self._store.snapshots.discard(container_id)
             raise
@@ -153,19 +155,16 @@ class Containers:
         """Settles what the container has mounted, makes its volumes, and fills the empty ones from the image."""
         inherited: list[MountPoint] = []
         for text in record.host_config.volumes_from or ():
-            name, _, mode = text.partition(":")
-            if not name:
-                raise InvalidParameter("volumes-from specification cannot be an empty string")
+            name, mode = mount_points.parse_volumes_from(text)
             inherited += mount_points.inherit(self.get(name).mounts, mode)
         record.mounts = mount_points.settle(record.config, record.host_config, inherited)
         for point in record.mounts:
             if point.type == "image":
                 point.source = self._store.images.get(point.request.source if point.request else point.source).id
-            elif point.type == "volume" and not point.source:
-                await self._volumes.for_point(point)
-                if point.copy and self._volumes.is_fresh(point.name):
-                    image = self._store.snapshots.view(record.chain_id, "")
-                    await self._store.files.copy_out((image,), point.destination, point.source)
+            elif point.type == "volume":
+                await self._volumes.settle(record.id, point)
+                if point.copy:
+                    await self._volumes.fill(point, self._store.snapshots.view(record.chain_id, ""))
 
     async def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
         live = self._roster.get(name)

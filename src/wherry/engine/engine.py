@@ -57,7 +57,9 @@ class Engine:
         self._lifecycle = Lifecycle(
             config, self._roster, store, self.volumes, self.events, launcher, hierarchies, self.connections
         )
-        self._recovery = Recovery(config.exec_root, self._roster, store, self._lifecycle, self.connections)
+        self._recovery = Recovery(
+            config.exec_root, self._roster, store, self.volumes, self._lifecycle, self.connections
+        )
         self.containers = Containers(
             config, self._roster, store, self.volumes, self.events, self._lifecycle, self.connections
         )
@@ -69,7 +71,7 @@ class Engine:
         self.images = Images(self._roster, self.containers, store, self.events, pulls)
         build_containers = BuildContainers(config, launcher, self.connections, store.staging)
         self.builder = Builder(store, self.images, build_containers)
-        self.archives = Archives(self._roster, self.containers, store, self.events)
+        self.archives = Archives(self._roster, self.containers, store, self.volumes, self.events)
         self.updates = Updates(self._roster, self.containers, self.events)
         self.prune = Prune(self._roster, self.containers, self.images, store, self.events)
         self.disk_usage = DiskUsage(self._roster, self.images, self.volumes, self.builder, store)

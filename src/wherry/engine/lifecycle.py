@@ -119,16 +119,19 @@ class Lifecycle:
         if wiring.interfaces:
             self._roster.record(live)  # lest an engine that is killed now forgets whose addresses they are
         try:
-            return await self._launch_with(live, wiring)
+            await self._volumes.mount(live.record.id, live.record.mounts)
+            try:
+                return await self._launch_with(live, wiring)
+            except BaseException:
+                self._release_volumes(live)
+                raise
         except BaseException:
             self._connections.ended(live)
-            self._release_volumes(live)
             raise
 
     async def _launch_with(self, live: Live, wiring: Wiring) -> Monitor:
         record = live.record
         self._check_ipc(record.host_config.ipc_mode)
-        await self._volumes.mount(record.id, record.mounts)
         spec = specification.write_spec(
             record,
             self._store.snapshots.mounts(record.id, volatile=record.host_config.auto_remove),
@@ -291,6 +294,7 @@ class Lifecycle:
                 finished_at=state.finished_at,
             )
         self._connections.adopt(live, monitor)
+        self._volumes.adopt(live.record.id, live.record.mounts)
         self._roster.record(live)
         self.follow(live, monitor)
 

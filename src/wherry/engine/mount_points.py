@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from wherry.model.config import ContainerConfig
-from wherry.model.errors import InvalidParameter, NotSupported
+from wherry.model.errors import InvalidParameter
 from wherry.model.host import HostConfig, MountRequest
 from wherry.model.volume import MountPoint
 
@@ -30,34 +30,30 @@ _TYPES = ("bind", "volume", "tmpfs", "image")
 
 def parse_bind(text: str) -> MountPoint:
     """A ``-v``: "source:destination:options", "source:destination" or "destination". Raises InvalidParameter."""
+    invalid = f"invalid volume specification: '{text}'"
     parts = text.split(":")
-    if len(parts) > 3 or not all(parts):
-        raise InvalidParameter(f"invalid volume specification: '{text}'")
-    source, mode = "", ""
-    if len(parts) == 3:
-        source, destination, mode = parts
-    elif len(parts) == 2 and _is_mode(parts[1]):
-        destination, mode = parts
-    elif len(parts) == 2:
-        source, destination = parts
-    else:
-        destination = parts[0]
-    kind = "bind" if source.startswith("/") else "volume"
-    destination = _destination(destination, text, kind)
-    options = mode.split(",") if mode else []
-    if not _is_mode(mode) and mode:
+    # One without a source takes no options: "/data:ro" is not a volume at /data.
+    if len(parts) > 3 or not all(parts) or (len(parts) == 2 and _is_mode(parts[1])):
+        raise InvalidParameter(invalid)
+    *sources, destination = parts[:2]
+    source = sources[0] if sources else ""
+    mode = parts[2] if len(parts) == 3 else ""
+    if mode and not _is_mode(mode):
         raise InvalidParameter(f"invalid mode: {mode}")
+    kind = "bind" if source.startswith("/") else "volume"
+    invalid += f': invalid mount config for type "{kind}"'
+    destination = _destination(destination, invalid)
+    options = mode.split(",") if mode else []
     propagation = next((option for option in options if option in _PROPAGATIONS), "")
     if kind == "volume" and propagation:
-        raise InvalidParameter(f"invalid volume specification: '{text}': propagation is for binds only")
+        raise InvalidParameter(f"{invalid}: field BindOptions must not be specified")
     if kind == "bind" and "nocopy" in options:
-        raise InvalidParameter(f"invalid volume specification: '{text}': nocopy is for volumes only")
+        raise InvalidParameter(f"{invalid}: field VolumeOptions must not be specified")
     return MountPoint(
         type=kind,
         destination=destination,
         source=os.path.normpath(source) if kind == "bind" else "",
         name=source if kind == "volume" else "",
-        driver="local" if kind == "volume" else "",
         mode=mode if kind == "bind" else mode or "z",
         rw="ro" not in options,
         propagation=(propagation or "rprivate") if kind == "bind" else "",
@@ -69,7 +65,7 @@ def parse_request(request: MountRequest) -> MountPoint:
     """A ``--mount``. Raises InvalidParameter in Docker's words."""
     kind = request.type
     if kind not in _TYPES:
-        raise InvalidParameter(f'invalid mount config for type "{kind}": mount type unknown: "{kind}"')
+        raise InvalidParameter(f'invalid mount config for type "{kind}": mount type unknown')
     invalid = f'invalid mount config for type "{kind}"'
     if not request.target:
         raise InvalidParameter(f"{invalid}: field Target must not be empty")
@@ -83,7 +79,7 @@ def parse_request(request: MountRequest) -> MountPoint:
             raise InvalidParameter(f"{invalid}: field {name} must not be specified")
     point = MountPoint(
         type=kind,
-        destination=_destination(request.target, request.target, kind),
+        destination=_destination(request.target, invalid),
         rw=not request.read_only and kind != "image",
         request=request,
     )
@@ -93,19 +89,26 @@ def parse_request(request: MountRequest) -> MountPoint:
         case "volume":
             options = request.volume_options
             point.name = request.source
-            point.driver = (options.driver_config.name if options and options.driver_config else "") or "local"
+            point.driver = options.driver_config.name if options and options.driver_config else ""
             point.copy = not (options and options.no_copy)
             point.mode = "z"
-            if options and (options.subpath.startswith("/") or ".." in options.subpath.split("/")):
-                raise InvalidParameter(f"{invalid}: subpath must be a relative path within the volume")
+            if options and options.subpath:
+                if not request.source:
+                    raise InvalidParameter(f"{invalid}: must not set Subpath when using anonymous volumes")
+                _check_subpath(options.subpath, invalid)
         case "image":
             if not request.source:
                 raise InvalidParameter(f"{invalid}: field Source must not be empty")
             if request.image_options and request.image_options.subpath:
-                raise NotSupported("a part of an image cannot be mounted: leave the subpath out")
+                _check_subpath(request.image_options.subpath, invalid)
         case "tmpfs":
             if request.source:
                 raise InvalidParameter(f"{invalid}: field Source must not be specified")
+            for option in request.tmpfs_options.options if request.tmpfs_options else ():
+                if not 1 <= len(option) <= 2:
+                    raise InvalidParameter(f"{invalid}: invalid option array length")
+                if option[0] not in ("exec", "noexec"):
+                    raise InvalidParameter(f"{invalid}: invalid option: {option[0]}")
     return point
 
 
@@ -146,32 +149,39 @@ def settle(config: ContainerConfig, host: HostConfig, inherited: Iterable[MountP
     for request in host.mounts or ():
         add(parse_request(request))
     for target, options in (host.tmpfs or {}).items():
-        destination = _destination(target, target, "tmpfs")
+        destination = _destination(target)
         check_tmpfs(options)
         if destination in said:
             raise InvalidParameter(f"Duplicate mount point: {destination}")
         said.add(destination)
         points.pop(destination, None)
     for target in config.volumes or {}:
-        destination = _destination(target, target, "volume")
+        destination = _destination("/" + target)  # of a VOLUME without a slash in front, too
         if destination not in points and destination not in said:
             points[destination] = MountPoint(
-                type="volume", destination=destination, driver="local", copy=True, anonymous=True
+                type="volume", destination=destination, driver=host.volume_driver, copy=True, anonymous=True
             )
     return sorted(points.values(), key=lambda point: (point.destination.count("/"), point.destination))
 
 
+def parse_volumes_from(text: str) -> tuple[str, str]:
+    """A ``--volumes-from``: the name of a container, and the mode."""
+    if not text:
+        raise InvalidParameter("volumes-from specification cannot be an empty string")
+    name, _, mode = text.partition(":")
+    if mode and (not _is_mode(mode) or {"nocopy", *_PROPAGATIONS}.intersection(mode.split(","))):
+        raise InvalidParameter(f"invalid mode: {mode}")
+    return name, mode
+
+
 def inherit(points: Iterable[MountPoint], mode: str) -> list[MountPoint]:
     """The mount points of another container, for --volumes-from; "ro" makes them read-only here. No tmpfs."""
-    if mode not in ("", *_ACCESS, *_LABELS):
-        raise InvalidParameter(f"invalid mode: {mode}")
-    found = []
-    for point in points:
-        if point.type != "tmpfs":
-            found.append(
-                msgspec.structs.replace(point, rw=point.rw and mode != "ro", anonymous=False, mode=mode or point.mode)
-            )
-    return found
+    read_only = "ro" in mode.split(",")
+    return [
+        msgspec.structs.replace(point, rw=point.rw and not read_only, anonymous=False, copy=False, mode="")
+        for point in points
+        if point.type != "tmpfs"
+    ]
 
 
 def describe(point: MountPoint) -> dict[str, object]:
@@ -185,17 +195,19 @@ def describe(point: MountPoint) -> dict[str, object]:
     return found | {"Mode": point.mode, "RW": point.rw, "Propagation": point.propagation}
 
 
-def _destination(path: str, text: str, kind: str) -> str:
+def _check_subpath(subpath: str, invalid: str) -> None:
+    if subpath.startswith("/") or ".." in posixpath.normpath(subpath).split("/"):
+        raise InvalidParameter(f"{invalid}: subpath must be a relative path within the volume")
+
+
+def _destination(path: str, invalid: str = "") -> str:
+    """The path, cleaned. ``invalid`` stands in front of what is wrong with it."""
+    prefix = invalid and f"{invalid}: "
     if not path.startswith("/"):
-        raise InvalidParameter(
-            f"invalid volume specification: '{text}': invalid mount config for type \"{kind}\": "
-            f"invalid mount path: '{path}' mount path must be absolute"
-        )
+        raise InvalidParameter(f"{prefix}invalid mount path: '{path}' mount path must be absolute")
     cleaned = posixpath.normpath("/" + path.lstrip("/"))
     if cleaned == "/":
-        raise InvalidParameter(
-            f"invalid volume specification: '{text}': invalid specification: destination can't be '/'"
-        )
+        raise InvalidParameter(f"{prefix}invalid specification: destination can't be '/'")
     return cleaned
 
 

@@ -8,6 +8,7 @@ from wherry.engine import restart
 from wherry.engine.connections import Connections
 from wherry.engine.lifecycle import Lifecycle
 from wherry.engine.roster import Live, Roster
+from wherry.engine.volumes import Volumes
 from wherry.model.container import Status
 from wherry.runtime.monitors import Exit, Monitor, connect
 from wherry.storage.store import Store
@@ -17,11 +18,18 @@ _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 
 class Recovery:
     def __init__(
-        self, exec_root: str, roster: Roster, store: Store, lifecycle: Lifecycle, connections: Connections
+        self,
+        exec_root: str,
+        roster: Roster,
+        store: Store,
+        volumes: Volumes,
+        lifecycle: Lifecycle,
+        connections: Connections,
     ) -> None:
         self._exec_root = exec_root
         self._roster = roster
         self._store = store
+        self._volumes = volumes
         self._lifecycle = lifecycle
         self._connections = connections
 
@@ -43,6 +51,7 @@ class Recovery:
                 if live.record.host_config.auto_remove and live.record.state.status is Status.EXITED:
                     await self._lifecycle.remove_ended(live)
         self._connections.adopted()
+        await self._volumes.adopted()
         for live in self._roster:
             self._start_at_boot(live)
 

@@ -4,7 +4,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 
-from wherry.engine import sysctls
+from wherry.engine import sysctls, volume_mounts
 from wherry.engine.config import EngineConfig
 from wherry.engine.connections import Wiring
 from wherry.engine.devices import block_device, cgroup_rules, device_nodes, privileged_nodes
@@ -23,7 +23,6 @@ from wherry.runtime.spec import Namespace, NamespaceKind, Process, Rlimit, Spec
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # Docker's default
 _CPU_PERIOD = 100_000  # microseconds, the kernel's default and Docker's for --cpus
-_HOST_FILES = ("resolv.conf", "hostname", "hosts")
 
 PidOf = Callable[[str], int]
 """Gives the PID 1 of a running container by its name, for the modes that join one."""
@@ -53,7 +52,7 @@ def write_spec(
         hostname="" if host.uts_mode == "host" else config.hostname,
         domainname="" if host.uts_mode == "host" else config.domainname,
         readonly_root=host.readonly_rootfs,
-        mounts=(*_own_mounts(host, pid_of, directory, {mount.target for mount in volumes}), *volumes),
+        mounts=_mounts(host, pid_of, directory, volumes),
         masked_paths=tuple(host.masked_paths or ()),
         readonly_paths=tuple(host.readonly_paths or ()),
         devices=privileged_nodes() if host.privileged else device_nodes(host.devices),
@@ -209,12 +208,11 @@ def namespaces(host: HostConfig, pid_of: PidOf) -> tuple[Namespace, ...]:
     return tuple(found)
 
 
-def _own_mounts(host: HostConfig, pid_of: PidOf, directory: str, taken: set[str]) -> list[Mount]:
-    """What every container has mounted, but where the user mounts something else in its place."""
-    mounts = _kernel_mounts(host, pid_of)
-    for name in _HOST_FILES:
-        mounts.append(Mount("bind", f"{directory}/{name}", f"/etc/{name}", ("bind", "rw", "rprivate"), create="file"))
-    return [mount for mount in mounts if mount.target not in taken]
+def _mounts(host: HostConfig, pid_of: PidOf, directory: str, volumes: Sequence[Mount]) -> tuple[Mount, ...]:
+    """What every container has mounted, but where the user mounts something else in its place, and the user's own."""
+    taken = {mount.target for mount in volumes}
+    kernel = (mount for mount in _kernel_mounts(host, pid_of) if mount.target not in taken)
+    return (*kernel, *volume_mounts.with_host_files(volumes, directory))
 
 
 def _kernel_mounts(host: HostConfig, pid_of: PidOf) -> list[Mount]:

@@ -2,6 +2,9 @@
 
 import os
 import stat
+from collections.abc import Sequence
+
+import msgspec
 
 from wherry.linux import paths
 from wherry.linux.mounts import Mount
@@ -12,7 +15,7 @@ from wherry.model.volume import MountPoint
 from wherry.storage.store import Store
 
 _TMPFS = ("noexec", "nosuid", "nodev")  # Docker's for --tmpfs and --mount type=tmpfs
-_VALUELESS = ("exec", "noexec", "suid", "nosuid", "dev", "nodev", "ro", "rw")
+_HOST_FILES = ("resolv.conf", "hostname", "hosts")
 
 
 def write_mounts(container: Container, store: Store) -> list[Mount]:
@@ -25,12 +28,30 @@ def write_mounts(container: Container, store: Store) -> list[Mount]:
     for target, options in (container.host_config.tmpfs or {}).items():
         given = tuple(option for option in options.split(",") if option)
         mounts.append(Mount("tmpfs", "tmpfs", os.path.normpath(target), (*_TMPFS, *given)))
-    return sorted(mounts, key=lambda mount: mount.target.count("/"))
+    return sorted(mounts, key=_depth)
 
 
-def root_of(name: str, store: Store) -> tuple[Mount, ...]:
-    """A volume as a root of its own. Raises NotFound."""
-    return (_volume(MountPoint(type="volume", destination="", name=name), store),)
+def with_host_files(mounts: Sequence[Mount], directory: str) -> list[Mount]:
+    """These mounts and, where none is in its place, each of the files that the engine writes in a container's folder.
+
+    They lie upon what the user has mounted at /etc.
+    """
+    taken = {mount.target for mount in mounts}
+    own = [
+        Mount("bind", f"{directory}/{name}", f"/etc/{name}", ("bind", "rprivate"), create="file")
+        for name in _HOST_FILES
+        if f"/etc/{name}" not in taken and os.path.exists(f"{directory}/{name}")  # written at the first start
+    ]
+    return sorted((*own, *mounts), key=_depth)
+
+
+def _depth(mount: Mount) -> int:
+    return mount.target.count("/")
+
+
+def root_of(path: str) -> tuple[Mount, ...]:
+    """A folder as a root of its own."""
+    return (Mount("bind", path, "", ("bind", "rprivate")),)
 
 
 def _mount(point: MountPoint, store: Store) -> Mount:
@@ -38,9 +59,11 @@ def _mount(point: MountPoint, store: Store) -> Mount:
         case "bind":
             return _bind(point)
         case "volume":
-            return _volume(point, store)
+            return _volume(point)
         case "image":
-            return store.snapshots.view(store.images.get(point.source).chain_id, point.destination)
+            view = store.snapshots.view(store.images.get(point.source).chain_id, point.destination)
+            asked = point.request.image_options if point.request else None
+            return msgspec.structs.replace(view, subpath=asked.subpath) if asked else view
     return _tmpfs(point.destination, point.request or MountRequest(type="tmpfs"))
 
 
@@ -53,7 +76,8 @@ def _bind(point: MountPoint) -> Mount:
             )
         os.makedirs(point.source, exist_ok=True)
     recursive = not (options and options.non_recursive)
-    access = ["rw"]
+    # What is read-only on the host stays so: a bind that may be written to has no option that says it.
+    access = []
     if not point.rw:
         access = ["rro"] if recursive and not (options and options.read_only_non_recursive) else ["ro"]
     return Mount(
@@ -65,17 +89,12 @@ def _bind(point: MountPoint) -> Mount:
     )
 
 
-def _volume(point: MountPoint, store: Store) -> Mount:
-    local = point.driver in ("", "local")
-    options = store.volumes.get(point.name).options if local else {}
-    flags = [option for option in options.get("o", "").split(",") if option]
-    if "device" in options and "bind" not in flags and "rbind" not in flags:
-        return Mount(options["type"], options["device"], point.destination, (*flags, *([] if point.rw else ["ro"])))
-    source = options.get("device") or (store.volumes.path(point.name) if local else point.source)
+def _volume(point: MountPoint) -> Mount:
+    """One that is ready: its files are at the point's source."""
     asked = point.request.volume_options if point.request else None
     subpath = asked.subpath if asked else ""
-    access = "rw" if point.rw and "ro" not in flags else "rro"
-    return Mount("bind", source, point.destination, ("rbind", "rprivate", access), _kind(source, subpath), subpath)
+    options = ("rbind", "rprivate", *([] if point.rw else ["rro"]))
+    return Mount("bind", point.source, point.destination, options, _kind(point.source, subpath), subpath)
 
 
 def _tmpfs(target: str, request: MountRequest) -> Mount:
@@ -85,10 +104,7 @@ def _tmpfs(target: str, request: MountRequest) -> Mount:
         options.append(f"size={asked.size_bytes}")
     if asked.mode:
         options.append(f"mode={asked.mode:o}")
-    for option in asked.options:
-        if len(option) == 1 and option[0] not in _VALUELESS:
-            raise InvalidParameter(f'invalid mount config for type "tmpfs": invalid option: {option[0]}')
-        options.append("=".join(option))
+    options += ["=".join(option) for option in asked.options]
     if request.read_only:
         options.append("ro")
     return Mount("tmpfs", "tmpfs", target, tuple(options))

@@ -1,103 +1,141 @@
 """Volume plug-ins: drivers in processes of their own, by Docker's plug-in protocol.
 
-A plug-in is found by its name: a socket ``/run/docker/plugins/<name>.sock``, or a file ``<name>.spec`` that holds its
-address, in the folders where Docker looks. It is asked by POST with a JSON body, and answers JSON, in which ``Err``
-says what went wrong.
+A plug-in is found by its name: a socket ``/run/docker/plugins/<name>.sock``, or a file ``<name>.spec`` or
+``<name>.json`` that holds its address, in the folders where Docker looks. It is asked by POST with a JSON body, and
+answers JSON, in which ``Err`` says what went wrong.
 """
 
-import asyncio
+import contextlib
 import json
 import os
-from typing import Any
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from wherry.model.errors import EngineError, InvalidParameter, NotFound
 
+if TYPE_CHECKING:
+    import aiohttp  # 3 MB of memory, which only those who use a plug-in need
+
 SOCKET_FOLDER = "/run/docker/plugins"
 _SPEC_FOLDERS = ("/etc/docker/plugins", "/usr/lib/docker/plugins")
-_TIMEOUT = 120  # seconds that a call may take: a driver may have to reach a storage system first
-_LONGEST_ANSWER = 16 << 20
+_ENDINGS = (".sock", ".spec", ".json")
+# Seconds that a call may take: a driver may have to reach a storage system first.
+_LONG = 120
+_SHORT = 60
+_TYPE = "application/vnd.docker.plugins.v1.2+json"
+
+
+class TLSConfig(msgspec.Struct):
+    """Paths of files."""
+
+    insecure_skip_verify: bool = msgspec.field(default=False, name="InsecureSkipVerify")
+    ca_file: str = msgspec.field(default="", name="CAFile")
+    cert_file: str = msgspec.field(default="", name="CertFile")
+    key_file: str = msgspec.field(default="", name="KeyFile")
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a plug-in is: "unix:///path", "tcp://host:port", or "https://host:port" with ``tls``."""
+
+    url: str = msgspec.field(name="Addr")
+    tls: TLSConfig | None = msgspec.field(default=None, name="TLSConfig")
 
 
 class VolumePlugin:
-    """One driver. Every method raises EngineError with the plug-in's own words."""
+    """One driver. Every method raises EngineError with the plug-in's own words. ``scope`` is "local" or "global"."""
 
-    def __init__(self, name: str, address: str) -> None:
+    def __init__(self, name: str, address: Address) -> None:
         self.name = name
-        self._address = address
+        self.address = address
+        self.scope = "local"
         self._active = False
 
     async def create(self, volume: str, options: dict[str, str]) -> None:
-        await self._call("Create", Name=volume, Opts=options)
+        await self._call("Create", _LONG, Name=volume, Opts=options or None)
 
     async def remove(self, volume: str) -> None:
-        await self._call("Remove", Name=volume)
+        await self._call("Remove", _SHORT, Name=volume)
 
-    async def mount(self, volume: str, container_id: str) -> str:
+    async def mount(self, volume: str, holder: str) -> str:
         """Makes the volume ready for a container; the folder of the host where its files are."""
-        return str((await self._call("Mount", Name=volume, ID=container_id)).get("Mountpoint", ""))
+        place = str((await self._call("Mount", _LONG, Name=volume, ID=holder)).get("Mountpoint") or "")
+        if not place:
+            place = str((await self._call("Path", _SHORT, Name=volume)).get("Mountpoint") or "")
+        if not place:
+            raise EngineError(f'plugin "{self.name}" does not say where volume {volume} is mounted')
+        return place
 
-    async def unmount(self, volume: str, container_id: str) -> None:
-        await self._call("Unmount", Name=volume, ID=container_id)
+    async def unmount(self, volume: str, holder: str) -> None:
+        await self._call("Unmount", _SHORT, Name=volume, ID=holder)
 
     async def get(self, volume: str) -> dict[str, Any]:
-        """What the plug-in says of a volume: Name, and maybe Mountpoint and Status."""
-        found = (await self._call("Get", Name=volume)).get("Volume")
-        return found if isinstance(found, dict) else {}
+        """What the plug-in says of a volume: Name, and maybe Mountpoint, CreatedAt and Status."""
+        found = (await self._call("Get", _SHORT, Name=volume)).get("Volume")
+        if not isinstance(found, dict):
+            raise NotFound("no such volume")
+        return found | {"Name": volume}
 
-    async def _call(self, method: str, **body: Any) -> dict[str, Any]:
+    async def find(self, volume: str) -> dict[str, Any] | None:
+        """The same, or None: that a volume is not there, plug-ins say in words of their own."""
+        try:
+            return await self.get(volume)
+        except (PluginError, NotFound):
+            return None
+
+    async def list_all(self) -> list[dict[str, Any]]:
+        """What ``get`` says, of every volume."""
+        found = (await self._call("List", _SHORT)).get("Volumes")
+        return [each for each in found or () if isinstance(each, dict) and each.get("Name")]
+
+    async def _call(self, method: str, timeout: float, **body: Any) -> dict[str, Any]:
         if not self._active:
-            answer = await self._post("/Plugin.Activate", {})
-            if "VolumeDriver" not in answer.get("Implements", ()):
+            answer = await self._post("/Plugin.Activate", _SHORT, {})
+            if "VolumeDriver" not in (answer.get("Implements") or ()):
                 raise InvalidParameter(f'plugin "{self.name}" does not implement the requested interface')
             self._active = True
-        answer = await self._post(f"/VolumeDriver.{method}", body)
-        if answer.get("Err"):
-            raise EngineError(f"VolumeDriver.{method}: {answer['Err']}")
-        return answer
+            await self._learn_scope()
+        return await self._post(f"/VolumeDriver.{method}", timeout, body)
 
-    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def _learn_scope(self) -> None:
         try:
-            async with asyncio.timeout(_TIMEOUT):
-                status, answer = await self._exchange(path, json.dumps(body).encode())
+            answer = await self._post("/VolumeDriver.Capabilities", _SHORT, {})
+        except PluginError:  # an older one, which does not know the question
+            return
+        said = answer.get("Capabilities")
+        if isinstance(said, dict) and str(said.get("Scope")).lower() == "global":
+            self.scope = "global"
+
+    async def _post(self, path: str, timeout: float, body: dict[str, Any]) -> dict[str, Any]:
+        import aiohttp
+
+        total = aiohttp.ClientTimeout(total=timeout)
+        url, connector = _connector(self.address)
+        headers = {"Accept": _TYPE, "Content-Type": _TYPE}
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=total, headers=headers) as session,
+                session.post(url + path, data=json.dumps(body)) as answer,
+            ):
+                status, content = answer.status, await answer.read()
         except TimeoutError:
-            raise EngineError(f'plugin "{self.name}" did not answer {path} within {_TIMEOUT} s') from None
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise EngineError(f'plugin "{self.name}" cannot be reached at {self._address}: {reason}') from None
+            raise EngineError(f'plugin "{self.name}" did not answer {path} within {timeout} s') from None
+        except (aiohttp.ClientError, OSError) as error:
+            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            raise EngineError(f'plugin "{self.name}" cannot be reached at {self.address.url}: {reason}') from None
         try:
-            found = json.loads(answer or b"{}")
+            found = json.loads(content or b"{}")
         except ValueError:
-            found = {"Err": answer[:200].decode(errors="replace")}
-        if not isinstance(found, dict):
-            found = {}
-        if status != 200 and not found.get("Err"):
-            found["Err"] = f"HTTP status {status}"
-        if path == "/Plugin.Activate" and found.get("Err"):
-            raise EngineError(f'plugin "{self.name}": {found["Err"]}')
-        return found
+            found = {"Err": content[:200].decode(errors="replace")}
+        said = found.get("Err") if isinstance(found, dict) else "no object"
+        if said or status != 200:
+            raise PluginError(said or f'plugin "{self.name}" answered {path} with HTTP status {status}')
+        return dict(found)
 
-    async def _exchange(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """One request on a connection of its own: an answer then ends where the connection does."""
-        if self._address.startswith("unix://"):
-            reader, writer = await asyncio.open_unix_connection(self._address.removeprefix("unix://"))
-        else:
-            host, _, port = self._address.removeprefix("tcp://").rpartition(":")
-            reader, writer = await asyncio.open_connection(host, int(port))
-        try:
-            head = (
-                f"POST {path} HTTP/1.0\r\nHost: plugin\r\nAccept: application/vnd.docker.plugins.v1.2+json\r\n"
-                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-            )
-            writer.write(head.encode() + body)
-            await writer.drain()
-            answer = await reader.read(_LONGEST_ANSWER)
-            while len(answer) < _LONGEST_ANSWER and (more := await reader.read(_LONGEST_ANSWER)):
-                answer += more
-        finally:
-            writer.close()
-        head_lines, _, content = answer.partition(b"\r\n\r\n")
-        words = head_lines.split(None, 2)
-        return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0, content
+
+class PluginError(EngineError):
+    """What a plug-in itself answered."""
 
 
 class VolumePlugins:
@@ -112,22 +150,64 @@ class VolumePlugins:
         if address is None:
             self._found.pop(name, None)
             raise NotFound(f'error looking up volume plugin {name}: plugin "{name}" not found')
-        if name not in self._found:
+        if name not in self._found or self._found[name].address != address:
             self._found[name] = VolumePlugin(name, address)
         return self._found[name]
 
+    def names(self) -> list[str]:
+        """Those that are there to be asked."""
+        found = set()
+        for folder in (SOCKET_FOLDER, *_SPEC_FOLDERS):
+            with contextlib.suppress(OSError):
+                for entry in os.listdir(folder):
+                    name, ending = os.path.splitext(entry)
+                    if ending in _ENDINGS or any(os.path.exists(f"{folder}/{entry}/{entry}{end}") for end in _ENDINGS):
+                        found.add(name)
+        return sorted(found)
 
-def _address(name: str) -> str | None:
-    if "/" in name or name.startswith("."):
+    def scope(self, name: str) -> str:
+        return self._found[name].scope if name in self._found else "local"
+
+
+def _connector(address: Address) -> tuple[str, "aiohttp.BaseConnector"]:
+    import aiohttp
+
+    if address.url.startswith("unix://"):
+        return "http://plugin", aiohttp.UnixConnector(address.url.removeprefix("unix://"))
+    url = address.url.replace("tcp://", "https://" if address.tls else "http://")
+    return url.rstrip("/"), aiohttp.TCPConnector(ssl=_tls(address.tls) if address.tls else True)
+
+
+def _tls(config: TLSConfig) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=config.ca_file or None)
+    if config.insecure_skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if config.cert_file:
+        context.load_cert_chain(config.cert_file, config.key_file)
+    return context
+
+
+def _address(name: str) -> Address | None:
+    if not name or "/" in name or name.startswith("."):
         return None
     for socket in (f"{SOCKET_FOLDER}/{name}.sock", f"{SOCKET_FOLDER}/{name}/{name}.sock"):
         if os.path.exists(socket):
-            return f"unix://{socket}"
+            return Address(f"unix://{socket}")
     for folder in _SPEC_FOLDERS:
-        for path in (f"{folder}/{name}.spec", f"{folder}/{name}/{name}.spec"):
-            try:
-                with open(path, encoding="utf-8") as file:
-                    return file.read().strip()
-            except OSError:
-                continue
+        for path in (f"{folder}/{name}", f"{folder}/{name}/{name}"):
+            for ending in (".spec", ".json"):
+                try:
+                    with open(path + ending, "rb") as file:
+                        return _read_address(file.read(), ending)
+                except OSError:
+                    continue
+                except msgspec.MsgspecError as error:
+                    raise InvalidParameter(f"{path}{ending}: {error}") from None
     return None
+
+
+def _read_address(content: bytes, ending: str) -> Address:
+    if ending == ".json":
+        return msgspec.json.decode(content, type=Address)
+    return Address(content.decode(errors="replace").strip())

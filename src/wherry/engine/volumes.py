@@ -1,16 +1,23 @@
 """Volumes as the user sees them: made, listed, used by containers, removed when nobody uses them."""
 
+import asyncio
+import contextlib
+import itertools
 import logging
 import os
-from collections.abc import Mapping
+import re
+import weakref
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from wherry.engine import clock
 from wherry.engine.events import Events
-from wherry.engine.filters import boolean, label_matches
+from wherry.engine.filters import boolean, check_known, label_matches, labels_pass
+from wherry.engine.local_volumes import LocalVolumes
 from wherry.engine.roster import Roster
-from wherry.engine.volume_plugins import VolumePlugins
-from wherry.model.errors import Conflict, EngineError, InvalidParameter
+from wherry.engine.volume_plugins import VolumePlugin, VolumePlugins
+from wherry.linux.mounts import Mount
+from wherry.model.errors import Conflict, EngineError
 from wherry.model.volume import MountPoint, Volume
 from wherry.storage.store import Store
 
@@ -18,187 +25,332 @@ log = logging.getLogger(__name__)
 
 _LIST_FILTERS = {"dangling", "driver", "label", "name"}
 _PRUNE_FILTERS = {"all", "label", "label!"}
+_LOCAL = ("", "local")
 
 
 class Volumes:
     def __init__(self, roster: Roster, store: Store, events: Events) -> None:
         self._roster = roster
         self._volumes = store.volumes
+        self._files = store.files
         self._events = events
+        self._local = LocalVolumes(store.volumes)
         self._plugins = VolumePlugins()
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._claims: dict[str, set[str]] = {}  # of a container that is being made, the volumes that it is to have
 
     async def create(
         self,
         name: str = "",
         *,
-        driver: str = "local",
+        driver: str = "",
         options: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """Makes a volume, or finds the one of that name. Raises NotFound for a driver that is not there."""
+        """Makes a volume, or finds the one of that name. Without a driver that is anybody's, and a new one is local.
+
+        Raises NotFound for a driver that is not there, and Conflict when the volume is there, and another one.
+        """
         return self.describe(await self._make(name, driver, options or {}, labels or {}))
 
     async def _make(self, name: str, driver: str, options: Mapping[str, str], labels: Mapping[str, str]) -> Volume:
-        driver = driver or "local"
         anonymous = not name
         name = name or os.urandom(32).hex()
-        labels = dict(labels)
-        if anonymous:
-            labels["com.docker.volume.anonymous"] = ""
-        known = name in self._volumes
-        if known and options and dict(options) != self._volumes.get(name).options:
-            raise Conflict(f"volume {name} is already there with other options: remove it first, or leave them out")
-        if not known and driver != "local":
+        made = Volume(
+            name=name,
+            created=clock.now(),
+            driver=driver or "local",
+            labels={**labels, "com.docker.volume.anonymous": ""} if anonymous else dict(labels),
+            options=dict(options),
+            anonymous=anonymous,
+        )
+        async with self._lock(name):
             try:
-                await self._plugins.get(driver).create(name, dict(options))
+                if name in self._volumes:
+                    self._check_same(self._volumes.get(name), driver, options)
+                elif driver not in _LOCAL:
+                    await self._make_plugged(made)
+                elif not driver and (theirs := await self._find_plugged(name)):
+                    made = theirs[0]
             except EngineError as error:
                 raise type(error)(f"create {name}: {error.message}") from None
-        volume = self._volumes.create(
-            Volume(
-                name=name,
-                created=clock.now(),
-                driver=driver,
-                labels=labels,
-                options=dict(options),
-                anonymous=anonymous,
-            )
-        )
-        if not known:
-            self._events.publish("volume", "create", name, {"driver": driver})
+            volume = self._volumes.create(made)
+        if volume is made:
+            self._events.publish("volume", "create", name, {"driver": volume.driver})
         return volume
+
+    def _check_same(self, known: Volume, driver: str, options: Mapping[str, str]) -> None:
+        if driver not in ("", known.driver):
+            if driver != "local":
+                self._plugins.get(driver)
+            raise Conflict(f"driver '{known.driver}' already has volume '{known.name}': volume name must be unique")
+        if options and options != known.options:
+            raise Conflict("it is already there with other options: remove it first, or leave them out")
+
+    async def _make_plugged(self, volume: Volume) -> None:
+        plugin = self._plugins.get(volume.driver)
+        if await plugin.find(volume.name) is None:
+            await plugin.create(volume.name, volume.options)
+
+    async def _find_plugged(self, name: str) -> tuple[Volume, dict[str, Any]] | None:
+        """A volume that a plug-in has without having been asked for it here, and what it says of it."""
+        for driver in self._plugins.names():
+            with contextlib.suppress(EngineError):
+                if (said := await self._plugins.get(driver).find(name)) is not None:
+                    return _plugged(driver, said), said
+        return None
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    def _driver(self, name: str) -> LocalVolumes | VolumePlugin:
+        driver = self._volumes.get(name).driver
+        return self._local if driver == "local" else self._plugins.get(driver)
 
     async def inspect(self, name: str) -> dict[str, Any]:
         """The API's Volume; of a plug-in's with what the plug-in says."""
+        if name not in self._volumes and (theirs := await self._find_plugged(name)):
+            return self.describe(*theirs)
         volume = self._volumes.get(name)
-        found = self.describe(volume)
-        if volume.driver != "local":
-            said = await self._plugins.get(volume.driver).get(name)
-            found["Mountpoint"] = said.get("Mountpoint", "")
-            if said.get("Status"):
-                found["Status"] = said["Status"]
-        return found
+        try:
+            said = {} if volume.driver == "local" else await self._plugins.get(volume.driver).get(name)
+        except EngineError as error:
+            raise type(error)(f"get {name}: {error.message}") from None
+        return self.describe(volume, said)
 
-    def list_all(self, filters: Mapping[str, list[str]]) -> list[dict[str, Any]]:
-        unknown = set(filters) - _LIST_FILTERS
-        if unknown:
-            raise InvalidParameter(f"invalid filter '{min(unknown)}'")
-        return [self.describe(volume) for volume in self._volumes.list_all() if self._passes(volume, filters)]
+    async def list_all(self, filters: Mapping[str, list[str]]) -> tuple[list[dict[str, Any]], list[str]]:
+        """The API's Volumes, those that only plug-ins know among them; and what plug-ins failed with."""
+        check_known(filters, _LIST_FILTERS)
+        found: dict[str, tuple[Volume, dict[str, Any]]] = {}
+        warnings = []
+        drivers = self._plugins.names()
+        answers = await asyncio.gather(*map(self._list_plugged, drivers), return_exceptions=True)
+        for driver, answer in zip(drivers, answers, strict=True):
+            if isinstance(answer, EngineError):
+                warnings.append(f"list {driver}: {answer.message}")
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                found |= {said["Name"]: (_plugged(driver, said), said) for said in answer}
+        for volume in self._volumes.list_all():
+            found[volume.name] = (volume, found[volume.name][1] if volume.name in found else {})
+        passing = sorted(name for name, (volume, _) in found.items() if self._passes(volume, filters))
+        return [self.describe(*found[name]) for name in passing], warnings
+
+    async def _list_plugged(self, driver: str) -> list[dict[str, Any]]:
+        return await self._plugins.get(driver).list_all()
 
     def _passes(self, volume: Volume, filters: Mapping[str, list[str]]) -> bool:
         if filters.get("dangling") and boolean("dangling", filters["dangling"]) == bool(self.users(volume.name)):
             return False
         if filters.get("driver") and volume.driver not in filters["driver"]:
             return False
-        if filters.get("name") and not any(name in volume.name for name in filters["name"]):
+        if filters.get("name") and not any(_name_matches(name, volume.name) for name in filters["name"]):
             return False
         return all(label_matches(volume.labels, wanted) for wanted in filters.get("label", ()))
 
     def users(self, name: str) -> list[str]:
         """The ids of the containers that have the volume among their mounts, running or not."""
-        return [live.record.id for live in self._roster if any(point.name == name for point in live.record.mounts)]
+        have = (live.record.id for live in self._roster if any(point.name == name for point in live.record.mounts))
+        will = (container_id for container_id, names in self._claims.items() if name in names)
+        return list(dict.fromkeys(itertools.chain(have, will)))
 
     async def remove(self, name: str, *, force: bool = False) -> None:
-        """Raises Conflict while a container uses it; with ``force`` one that is not there is no error."""
+        """Raises Conflict while a container uses it; with ``force`` one that is not there is no error.
+
+        ``force`` also forgets a plug-in's volume when the plug-in does not remove it.
+        """
         if force and name not in self._volumes:
             return
-        volume = self._volumes.get(name)
-        users = self.users(name)
-        if users:
-            raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
-        if volume.driver != "local":
-            await self._plugins.get(volume.driver).remove(name)
-        self._volumes.remove(name)
+        async with self._lock(name):
+            volume = self._volumes.get(name)
+            if users := self.users(name):
+                raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
+            try:
+                if volume.driver == "local":
+                    await self._local.take_away(name)
+                else:
+                    await self._plugins.get(volume.driver).remove(name)
+            except EngineError as error:
+                if not force:
+                    raise type(error)(f"remove {name}: {error.message}") from None
+            await self._volumes.remove(name)
         self._events.publish("volume", "destroy", name, {"driver": volume.driver})
 
     async def prune(self, filters: Mapping[str, list[str]]) -> dict[str, Any]:
-        """Removes the anonymous volumes that nobody uses; with the filter "all" the named ones, too."""
-        unknown = set(filters) - _PRUNE_FILTERS
-        if unknown:
-            raise InvalidParameter(f"invalid filter '{min(unknown)}'")
+        """Removes the anonymous volumes that nobody uses; with the filter "all" the named ones, too.
+
+        Never those whose files are elsewhere: a plug-in's, and what an option says.
+        """
+        check_known(filters, _PRUNE_FILTERS)
         every = bool(filters.get("all")) and boolean("all", filters["all"])
         removed, reclaimed = [], 0
         for volume in self._volumes.list_all():
-            if not (every or volume.anonymous) or self.users(volume.name):
+            wanted = _is_plain(volume) and (every or volume.anonymous) and labels_pass(volume.labels, filters)
+            if not wanted or self.users(volume.name):
                 continue
-            if not all(label_matches(volume.labels, wanted) for wanted in filters.get("label", ())):
+            size = await asyncio.to_thread(self._volumes.size, volume.name)
+            try:
+                await self.remove(volume.name)
+            except Conflict:  # a container has taken it meanwhile
                 continue
-            if any(label_matches(volume.labels, unwanted) for unwanted in filters.get("label!", ())):
-                continue
-            reclaimed += max(0, self._volumes.size(volume.name))
-            await self.remove(volume.name)
+            reclaimed += size
             removed.append(volume.name)
         self._events.publish("volume", "prune", "", {"reclaimed": str(reclaimed)})
         return {"VolumesDeleted": removed, "SpaceReclaimed": reclaimed}
 
-    async def for_point(self, point: MountPoint) -> None:
-        """Makes the volume of a mount point that names one, or one without a name, and notes where it is."""
+    # --- for containers
+
+    async def settle(self, container_id: str, point: MountPoint) -> None:
+        """Makes the volume of a mount point that names one, or one without a name, and notes where it is.
+
+        It is in use from then on, by a container that is being made: until ``made``.
+        """
         request = point.request.volume_options if point.request else None
         driver = request.driver_config if request else None
         anonymous = not point.name
-        volume = await self._make(
-            point.name, point.driver, driver.options if driver else {}, request.labels if request else {}
-        )
-        point.name, point.anonymous = volume.name, anonymous
-        point.driver = volume.driver
+        point.name = point.name or os.urandom(32).hex()
+        self._claims.setdefault(container_id, set()).add(point.name)
+        options, labels = driver.options if driver else {}, request.labels if request else {}
+        volume = await self._make(point.name, point.driver, options, labels)
+        point.anonymous, point.driver = anonymous, volume.driver
         point.source = self._volumes.path(volume.name) if volume.driver == "local" else ""
 
-    async def mount(self, container_id: str, points: list[MountPoint]) -> None:
-        """Before a container starts: has plug-ins make its volumes ready, and notes in the mount points where."""
-        for point in points:
-            if point.type != "volume":
-                continue
-            if _is_plugged(point):
-                point.source = await self._plugins.get(point.driver).mount(point.name, container_id)
-            how = {"destination": point.destination, "propagation": point.propagation}
-            how["read/write"] = str(point.rw).lower()
-            self._tell(point, "mount", container_id, how)
+    def made(self, container_id: str) -> None:
+        """The container that ``settle`` was called for has come to be, or will not be."""
+        self._claims.pop(container_id, None)
 
-    async def unmount(self, container_id: str, points: list[MountPoint]) -> None:
-        """After its end: tells plug-ins that it needs its volumes no more. One that does not answer is only logged."""
+    async def fill(self, point: MountPoint, image: Mount) -> None:
+        """Gives a volume that has nothing in it what the image has at its place."""
+        name = point.name
+        volume = self._volumes.get(name)
+        plain = _is_plain(volume)
+        if not plain and not await self._files.exists((image,), point.destination):
+            return
+        async with self.in_use([point]), self._lock(name):
+            if os.listdir(point.source):
+                return
+            if plain and len(self.users(name)) == 1:
+                with self._volumes.filling(name) as directory:
+                    await self._files.copy_out((image,), point.destination, directory)
+            else:
+                await self._files.copy_out((image,), point.destination, point.source)
+
+    @contextlib.asynccontextmanager
+    async def in_use(self, points: Iterable[MountPoint]) -> AsyncIterator[None]:
+        """Has the volumes ready meanwhile, for what is no running container."""
+        holder = os.urandom(32).hex()
+        ready: list[MountPoint] = []
+        try:
+            for point in points:
+                if point.type == "volume":
+                    await self._ready(point, holder)
+                    ready.append(point)
+            yield
+        finally:
+            for point in ready:
+                await self._release(point, holder)
+
+    @contextlib.asynccontextmanager
+    async def opened(self, name: str) -> AsyncIterator[str]:
+        """The folder of the host that has a volume's files, meanwhile. Raises NotFound."""
+        point = MountPoint(type="volume", destination="", name=name)
+        self._volumes.get(name)
+        async with self.in_use([point]):
+            yield point.source
+
+    async def mount(self, container_id: str, points: Iterable[MountPoint]) -> None:
+        """Before a container starts: makes its volumes ready, and notes in the mount points where. All or none."""
+        done: list[MountPoint] = []
+        try:
+            for point in points:
+                if point.type != "volume":
+                    continue
+                await self._ready(point, container_id)
+                done.append(point)
+                how = {"destination": point.destination, "propagation": point.propagation}
+                self._tell(point, "mount", container_id, how | {"read/write": str(point.rw).lower()})
+        except BaseException:
+            await self.unmount(container_id, done)
+            raise
+
+    async def unmount(self, container_id: str, points: Iterable[MountPoint]) -> None:
+        """After its end: it needs its volumes no more."""
         for point in points:
-            if point.type != "volume":
-                continue
-            if _is_plugged(point):
-                try:
-                    await self._plugins.get(point.driver).unmount(point.name, container_id)
-                except EngineError as error:
-                    log.warning("volume %s: %s", point.name, error.message)
-            self._tell(point, "unmount", container_id, {})
+            if point.type == "volume":
+                await self._release(point, container_id)
+                self._tell(point, "unmount", container_id, {})
+
+    async def _ready(self, point: MountPoint, holder: str) -> None:
+        async with self._lock(point.name):
+            point.source = await self._driver(point.name).mount(point.name, holder)
+
+    async def _release(self, point: MountPoint, holder: str) -> None:
+        """A driver that fails at it is only logged: what used the volume has ended."""
+        try:
+            async with self._lock(point.name):
+                await self._driver(point.name).unmount(point.name, holder)
+        except (EngineError, OSError) as error:
+            log.warning("volume %s: %s", point.name, error)
+
+    def adopt(self, container_id: str, points: Iterable[MountPoint]) -> None:
+        """Of a container that an engine before this one started, and that runs."""
+        for point in points:
+            if point.type == "volume" and point.driver in _LOCAL:
+                self._local.hold(point.name, container_id)
+
+    async def adopted(self) -> None:
+        """All have been adopted: nobody uses what else is mounted."""
+        for volume in self._volumes.list_all():
+            if volume.driver == "local":
+                async with self._lock(volume.name):
+                    await self._local.take_away(volume.name)
 
     def _tell(self, point: MountPoint, action: str, container_id: str, how: Mapping[str, str]) -> None:
         self._events.publish("volume", action, point.name, {"driver": point.driver, "container": container_id, **how})
 
-    def is_fresh(self, name: str) -> bool:
-        """Whether a volume is to be filled from an image: the engine's own folder, and nothing in it yet."""
-        volume = self._volumes.get(name)
-        return volume.driver == "local" and not volume.options and self._volumes.is_empty(name)
-
-    async def remove_anonymous(self, points: list[MountPoint]) -> None:
+    async def remove_anonymous(self, points: Iterable[MountPoint]) -> None:
         """Removes the volumes that were made for one container, which is gone; others may still use them."""
         for point in points:
             if point.anonymous and point.name in self._volumes and not self.users(point.name):
                 await self.remove(point.name)
 
-    def describe(self, volume: Volume) -> dict[str, Any]:
-        """The API's Volume."""
-        return {
-            "CreatedAt": clock.rfc3339(volume.created - volume.created % 1_000_000_000),
+    def describe(self, volume: Volume, said: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The API's Volume. ``said`` is what its plug-in says of it."""
+        said = said or {}
+        local = volume.driver == "local"
+        found = {
+            "CreatedAt": said.get("CreatedAt") or clock.rfc3339(volume.created - volume.created % 1_000_000_000),
             "Driver": volume.driver,
             "Labels": dict(sorted(volume.labels.items())) or None,
-            "Mountpoint": self._volumes.path(volume.name) if volume.driver == "local" else "",
+            "Mountpoint": self._volumes.path(volume.name) if local else said.get("Mountpoint", ""),
             "Name": volume.name,
             "Options": dict(sorted(volume.options.items())) or None,
-            "Scope": "local",
+            "Scope": "local" if local else self._plugins.scope(volume.driver),
         }
+        return found | ({"Status": said["Status"]} if said.get("Status") else {})
 
     def usage(self) -> list[dict[str, Any]]:
-        """Each volume with what it takes and how many containers use it, for ``system df``."""
+        """The engine's own, each with what it takes and how many containers use it, for ``system df``."""
         return [
             self.describe(volume)
             | {"UsageData": {"Size": self._volumes.size(volume.name), "RefCount": len(self.users(volume.name))}}
             for volume in self._volumes.list_all()
+            if _is_plain(volume)
         ]
 
 
-def _is_plugged(point: MountPoint) -> bool:
-    return point.driver not in ("", "local")
+def _is_plain(volume: Volume) -> bool:
+    return volume.driver == "local" and not volume.options
+
+
+def _plugged(driver: str, said: Mapping[str, Any]) -> Volume:
+    return Volume(name=str(said["Name"]), created=clock.now(), driver=driver)
+
+
+def _name_matches(pattern: str, name: str) -> bool:
+    """By a part of it, or by a regular expression."""
+    try:
+        return pattern in name or re.search(pattern, name) is not None
+    except re.error:
+        return False

@@ -34,7 +34,8 @@ class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
     ``type`` is a file system ("overlay", "tmpfs", "proc", …) or "bind". ``target`` is absolute in the container's view,
     "" for the root itself. ``options`` are mount(8)'s: flags ("ro", "nosuid"), propagation ("rslave") and file-system
     data ("size=64m", "lowerdir=…"). ``create`` makes a missing target: "dir", "file", or "" to fail.
-    ``subpath`` is the part of a bind's source that is meant; links in it are followed, but not out of the source.
+    ``subpath`` is the part of a bind's source, or of an overlay, that is meant; links in it are followed, but not out
+    of it.
     """
 
     type: str
@@ -183,6 +184,28 @@ def pick_up(mount: Mount) -> int:
         return clone("", recursive=recursive, directory=part)
     finally:
         os.close(part)
+
+
+def part(overlay: int, mount: Mount) -> int:
+    """A detached copy of ``mount.subpath`` of a detached overlay, which is closed.
+
+    Only of what is mounted can a part be copied, so the overlay is for a moment, on one of its own directories. So this
+    process's mount namespace must be its own, and cut off from others.
+    """
+    lower = next(option for option in mount.options if option.startswith("lowerdir="))
+    place = split_directories(lower.removeprefix("lowerdir="))[0]
+    target = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    attach(overlay, target, place)
+    try:
+        part = paths.open_in(overlay, mount.subpath)
+        try:
+            return clone("", directory=part)
+        finally:
+            os.close(part)
+    finally:
+        unmount(place)
+        os.close(target)
+        os.close(overlay)
 
 
 def make(type: str, source: str, options: tuple[str, ...] = ()) -> int:

@@ -157,41 +157,60 @@ def _clone_from_container(pid: int, path: str, *, recursive: bool) -> int:
 
 
 def _attach_bind(root: int, mount: Mount, detached: int) -> None:
-    is_directory = stat.S_ISDIR(os.fstat(detached).st_mode)
-    target = -1
-    try:
-        target = _open_target(root, mount, directory=is_directory)
-        if mounts.file_system(target) == mounts.PROC_MAGIC and mount.target not in _PROC_FILES:
-            raise StartError(f"{mount.target!r} cannot be mounted because it is inside /proc")
-        mounts.apply(detached, mounts.parse_options(mount.options))
-        mounts.attach(detached, target, mount.target)
-    except SyscallError as error:
-        if error.errno != errno.ENOTDIR:
-            raise
-        raise StartError(
-            f"cannot mount {mount.source!r} on {mount.target!r}: not a directory: "
-            "are you trying to mount a directory onto a file (or vice-versa)?"
-        ) from None
-    finally:
-        if target >= 0:
-            os.close(target)
-        os.close(detached)
+    if mount.target == "/proc" and mounts.file_system(detached) != mounts.PROC_MAGIC:
+        raise StartError(f"{mount.source!r} cannot be mounted on /proc because it is not of type proc")
+    target = _open_target(root, mount, detached)
+    if mounts.file_system(target) == mounts.PROC_MAGIC and mount.target not in _PROC_FILES:
+        raise _inside_proc(mount)
+    mounts.apply(detached, mounts.parse_options(mount.options))
+    _attach(detached, target, mount)
 
 
 def _attach_file_system(root: int, mount: Mount, detached: int) -> None:
     if mount.type in ("proc", "sysfs"):
         # Through a link it would end up elsewhere, and what is masked below /proc would stay open (CVE-2019-19921).
         _refuse_link(root, mount)
-    target = _open_target(root, mount, directory=True)
+    if mount.subpath:
+        detached = mounts.part(detached, mount)
+    _attach(detached, _open_target(root, mount, detached), mount)
+
+
+def _attach(detached: int, target: int, mount: Mount) -> None:
     mounts.attach(detached, target, mount.target)
     os.close(target)
     os.close(detached)
 
 
-def _open_target(root: int, mount: Mount, *, directory: bool) -> int:
-    if not mount.create:
-        return paths.open_in(root, mount.target)
-    return paths.make_directories(root, mount.target) if directory else paths.make_file(root, mount.target)
+def _open_target(root: int, mount: Mount, detached: int) -> int:
+    """What ``detached`` is to be put upon, of its own kind: made where it is missing, and where that is wanted."""
+    directory = stat.S_ISDIR(os.fstat(detached).st_mode)
+    try:
+        if not mount.create:
+            target = paths.open_in(root, mount.target)
+        elif directory:
+            target = paths.make_directories(root, mount.target)
+        else:
+            target = paths.make_file(root, mount.target)
+    except SyscallError as error:
+        if mount.target.startswith("/proc/"):  # where nothing can be made
+            raise _inside_proc(mount) from None
+        if error.errno == errno.ENOTDIR:
+            raise _wrong_kind(mount) from None
+        raise
+    if stat.S_ISDIR(os.fstat(target).st_mode) != directory:
+        raise _wrong_kind(mount)
+    return target
+
+
+def _inside_proc(mount: Mount) -> StartError:
+    return StartError(f"{mount.target!r} cannot be mounted because it is inside /proc")
+
+
+def _wrong_kind(mount: Mount) -> StartError:
+    return StartError(
+        f"cannot mount {mount.source!r} on {mount.target!r}: not a directory: "
+        "are you trying to mount a directory onto a file (or vice-versa)?"
+    )
 
 
 def _refuse_link(root: int, mount: Mount) -> None:

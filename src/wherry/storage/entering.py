@@ -70,12 +70,12 @@ def _mount(wanted: list[Mount]) -> None:
     os.fchdir(root)
     os.chroot(".")
     for mount, source in zip(wanted[1:], made[1:], strict=True):
-        if mount.create == "dir":
-            target = paths.make_directories(root, mount.target)
-        elif mount.create == "file":
-            target = paths.make_file(root, mount.target)
-        else:
+        if not mount.create:
             target = paths.open_in(root, mount.target)
+        elif stat.S_ISDIR(os.fstat(source).st_mode):
+            target = paths.make_directories(root, mount.target)
+        else:
+            target = paths.make_file(root, mount.target)
         mounts.attach(source, target, mount.target)
         os.close(target)
     for fd in made:
@@ -85,7 +85,8 @@ def _mount(wanted: list[Mount]) -> None:
 def make_mount(mount: Mount) -> int:
     """A mount that is attached nowhere yet, as a descriptor of its root."""
     if mount.type != "bind":
-        return mounts.make(mount.type, mount.source, mount.options)
+        made = mounts.make(mount.type, mount.source, mount.options)
+        return mounts.part(made, mount) if mount.subpath else made
     options = mounts.parse_options(mount.options)
     made = mounts.pick_up(mount)
     mounts.apply(made, options)
@@ -163,7 +164,9 @@ def copy_out(report: Report, *, root: int | list[dict[str, Any]], path: str, tar
     inside = enter(root)
     try:
         directory = paths.open_in(inside, path, _DIRECTORY)
-    except SyscallError:
+    except SyscallError as error:
+        if error.errno == errno.ENOTDIR:
+            raise Reported(f"cannot mount volume over existing file, file exists {path}", "invalid") from None
         return
     reader, writer = os.pipe2(os.O_CLOEXEC)
     child = os.fork()

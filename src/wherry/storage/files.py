@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from wherry.linux.mounts import Mount
+from wherry.model.errors import NotFound
 from wherry.storage import jobs
 
 Root = int | tuple[Mount, ...]
@@ -34,6 +35,13 @@ class Files:
 
     async def stat(self, root: Root, path: str) -> PathStat:
         return msgspec.convert(await jobs.run(_job("stat", root, path=path)), PathStat)
+
+    async def exists(self, root: Root, path: str) -> bool:
+        try:
+            await self.stat(root, path)
+        except NotFound:
+            return False
+        return True
 
     @contextlib.asynccontextmanager
     async def get(self, root: Root, path: str) -> AsyncIterator[tuple[PathStat, AsyncIterator[bytes]]]:

@@ -45,6 +45,10 @@ class Staging:
             os.rename(path, f"{self.path}/{_GONE}{secrets.token_hex(8)}")
             self._background.submit(self._clear)
 
+    def remove_later(self, path: str) -> None:
+        """Removes in the background what lies elsewhere, and is nobody's."""
+        self._background.submit(trees.remove_quietly, path)
+
     def sweep(self) -> None:
         """Throws everything away. For the moment of opening, when nobody can have begun something yet."""
         for name in os.listdir(self.path):

@@ -40,7 +40,7 @@ class Store:
         self.build_cache = BuildCache(root, database, self.layers, self.staging)
         self.drafts = Drafts(self.layers, self.staging)
         self.files = Files()
-        self.volumes = Volumes(root, database)
+        self.volumes = Volumes(root, database, self.staging)
         self.staging.before_sync = self._begin_sync
 
     @classmethod

@@ -1,24 +1,35 @@
-"""Volumes on disk: ``volumes/<name>/_data``, with a row each in the state database."""
+"""Volumes on disk: ``volumes/<name>/_data``, with a row each in the state database.
 
+The row is written first and goes first. What an engine that was killed has left of one that it was making is made
+whole at the next start; a folder without a row (of a removal that did not come to its end, or out of a backup) is taken
+up as it is: nobody's data is thrown away because a row is missing. What is being removed has no name any more.
+"""
+
+import asyncio
+import contextlib
 import os
 import re
-import shutil
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from wherry.model.errors import InvalidParameter, NotFound
 from wherry.model.volume import Volume
+from wherry.storage import trees
 from wherry.storage.database import Database
+from wherry.storage.staging import Staging
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_MADE_UP_NAME = re.compile(r"[0-9a-f]{64}")
+_NAME_AT_MOST = 255
 _OPTIONS = ("type", "o", "device", "size")
 
 
 class Volumes:
-    """The volumes of one data root. A volume is there from the moment its row is; a folder without one is swept."""
+    """The volumes of one data root."""
 
-    def __init__(self, root: str, database: Database) -> None:
+    def __init__(self, root: str, database: Database, staging: Staging) -> None:
         self._root = f"{root}/volumes"
         self._database = database
         database.migrate("volumes", ["CREATE TABLE volumes (name TEXT PRIMARY KEY, body BLOB NOT NULL)"])
@@ -26,8 +37,15 @@ class Volumes:
         decoder = msgspec.json.Decoder(Volume)
         rows = database.query("SELECT body FROM volumes")
         self._volumes = {volume.name: volume for volume in (decoder.decode(body) for (body,) in rows)}
-        for name in set(os.listdir(self._root)) - set(self._volumes):
-            shutil.rmtree(f"{self._root}/{name}", ignore_errors=True)
+        for name in os.listdir(self._root):
+            if name.startswith("."):
+                staging.remove_later(f"{self._root}/{name}")
+            elif name not in self._volumes and os.path.isdir(self.path(name)):
+                created = os.stat(f"{self._root}/{name}").st_mtime_ns
+                self._write(Volume(name, created, anonymous=_MADE_UP_NAME.fullmatch(name) is not None))
+        for volume in self._volumes.values():
+            if volume.driver == "local":
+                self._make_folder(volume.name)
 
     def __contains__(self, name: str) -> bool:
         return name in self._volumes
@@ -52,31 +70,54 @@ class Volumes:
         if volume.name in self._volumes:
             return self._volumes[volume.name]
         if volume.driver == "local":
-            _check_options(volume.options)
-            os.makedirs(f"{self._root}/{volume.name}", mode=0o701, exist_ok=True)
-            os.makedirs(self.path(volume.name), mode=0o755, exist_ok=True)
+            _check_options(volume.name, volume.options)
+        self._write(volume)
+        if volume.driver == "local":
+            try:
+                self._make_folder(volume.name)
+            except OSError:
+                self._forget(volume.name)
+                raise
+        return volume
+
+    async def remove(self, name: str) -> None:
+        """Removes a volume and what is in it."""
+        self.get(name)
+        gone = f"{self._root}/.{secrets.token_hex(8)}"
+        self._forget(name)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(f"{self._root}/{name}", gone)
+            await asyncio.to_thread(trees.remove_quietly, gone)
+
+    @contextlib.contextmanager
+    def filling(self, name: str) -> Iterator[str]:
+        """A directory to put together what is to be in an empty volume, which then gets all of it or nothing."""
+        made = f"{self._root}/{name}/_new"
+        trees.remove(made)
+        os.mkdir(made, 0o755)
+        try:
+            yield made
+            os.rename(made, self.path(name))
+        finally:
+            trees.remove_quietly(made)
+
+    def _write(self, volume: Volume) -> None:
         self._database.execute(
             "INSERT INTO volumes (name, body) VALUES (?, ?)", (volume.name, msgspec.json.encode(volume))
         )
         self._volumes[volume.name] = volume
-        return volume
 
-    def remove(self, name: str) -> None:
-        """Removes a volume and what is in it. The row goes first: what a crash leaves of the folder is swept."""
-        self.get(name)
+    def _forget(self, name: str) -> None:
         self._database.execute("DELETE FROM volumes WHERE name = ?", (name,))
         del self._volumes[name]
-        shutil.rmtree(f"{self._root}/{name}", ignore_errors=True)
+
+    def _make_folder(self, name: str) -> None:
+        os.makedirs(f"{self._root}/{name}", mode=0o701, exist_ok=True)
+        os.makedirs(self.path(name), mode=0o755, exist_ok=True)
 
     def size(self, name: str) -> int:
-        """Bytes that the volume's files take, hard links once; -1 for one whose files are a plug-in's."""
-        if self.get(name).driver != "local":
-            return -1
+        """Bytes that the files of a local volume take, hard links once."""
         return _tree_size(self.path(name))
-
-    def is_empty(self, name: str) -> bool:
-        with os.scandir(self.path(name)) as entries:
-            return next(entries, None) is None
 
 
 def check_name(name: str) -> None:
@@ -85,6 +126,8 @@ def check_name(name: str) -> None:
         raise InvalidParameter(
             f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
         )
+    if len(os.fsencode(name)) > _NAME_AT_MOST:
+        raise InvalidParameter(f"create {name}: a volume's name has {_NAME_AT_MOST} characters at most")
     if not _NAME.fullmatch(name):
         raise InvalidParameter(
             f'create {name}: "{name}" includes invalid characters for a local volume name, only '
@@ -92,29 +135,32 @@ def check_name(name: str) -> None:
         )
 
 
-def _check_options(options: Mapping[str, str]) -> None:
+def _check_options(volume: str, options: Mapping[str, str]) -> None:
+    invalid = f"create {volume}: "
     for name in options:
         if name not in _OPTIONS:
-            raise InvalidParameter(f'invalid option: "{name}"')
+            raise InvalidParameter(f'{invalid}invalid option: "{name}"')
     if ("o" in options or "type" in options) and "device" not in options:
-        raise InvalidParameter('missing required option: "device"')
-    if "device" in options and "type" not in options and "bind" not in options.get("o", "").split(","):
-        raise InvalidParameter('missing required option: "type"')
+        raise InvalidParameter(f'{invalid}missing required option: "device"')
+    if "device" in options and "type" not in options:
+        raise InvalidParameter(f'{invalid}missing required option: "type"')
     if "size" in options:
-        raise InvalidParameter("quota size requested but no quota support")
+        raise InvalidParameter(f"{invalid}quota size requested but no quota support")
 
 
 def _tree_size(root: str) -> int:
+    """What containers take away meanwhile is not counted."""
     seen: set[tuple[int, int]] = set()
     total = 0
     pending = [root]
     while pending:
-        with os.scandir(pending.pop()) as entries:
+        with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
             for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                elif (status.st_dev, status.st_ino) not in seen:
-                    seen.add((status.st_dev, status.st_ino))
-                    total += status.st_size
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    elif (status.st_dev, status.st_ino) not in seen:
+                        seen.add((status.st_dev, status.st_ino))
+                        total += status.st_size
     return total

@@ -7,7 +7,7 @@ import pytest
 from wherry.engine import mount_points
 from wherry.model.config import ContainerConfig
 from wherry.model.errors import InvalidParameter
-from wherry.model.host import BindOptions, HostConfig, MountRequest, TmpfsOptions
+from wherry.model.host import BindOptions, HostConfig, ImageOptions, MountRequest, TmpfsOptions, VolumeOptions
 from wherry.model.volume import MountPoint
 
 
@@ -21,7 +21,6 @@ from wherry.model.volume import MountPoint
         ("name:/dst", "volume", "", "name", "/dst", True, ""),
         ("name:/dst:ro,nocopy", "volume", "", "name", "/dst", False, ""),
         ("/dst", "volume", "", "", "/dst", True, ""),
-        ("/dst:ro", "volume", "", "", "/dst", False, ""),
     ],
 )
 def test_binds(text: str, kind: str, source: str, name: str, destination: str, rw: bool, propagation: str) -> None:
@@ -36,12 +35,14 @@ def test_binds(text: str, kind: str, source: str, name: str, destination: str, r
         ("", "invalid volume specification"),
         ("a:b:c:d", "invalid volume specification"),
         ("/a:", "invalid volume specification"),
+        ("/dst:ro", "^invalid volume specification: '/dst:ro'$"),
+        ("name:rw,z", "^invalid volume specification: 'name:rw,z'$"),
         ("/a:b", "mount path must be absolute"),
         ("/a:/", "destination can't be '/'"),
         ("/a:/b:sideways", "invalid mode: sideways"),
         ("/a:/b:ro,rw", "invalid mode: ro,rw"),
-        ("/a:/b:nocopy", "nocopy is for volumes only"),
-        ("name:/b:rshared", "propagation is for binds only"),
+        ("/a:/b:nocopy", 'type "bind": field VolumeOptions must not be specified'),
+        ("name:/b:rshared", 'type "volume": field BindOptions must not be specified'),
     ],
 )
 def test_bad_binds(text: str, message: str) -> None:
@@ -61,6 +62,27 @@ def test_bad_binds(text: str, message: str) -> None:
         (MountRequest(type="bind", source="/", target="/x", tmpfs_options=TmpfsOptions()), "TmpfsOptions"),
         (MountRequest(type="bind", source="/", target="/x", bind_options=BindOptions("odd")), "propagation mode: odd"),
         (MountRequest(type="image", target="/x"), "field Source must not be empty"),
+        (MountRequest(type="bind", source="/", target="x"), "\"bind\": invalid mount path: 'x' mount path must be abs"),
+        (
+            MountRequest(type="bind", source="/", target="/"),
+            "\"bind\": invalid specification: destination can't be '/'",
+        ),
+        (
+            MountRequest(target="/x", volume_options=VolumeOptions(subpath="a")),
+            "must not set Subpath when using anonym",
+        ),
+        (
+            MountRequest(source="v", target="/x", volume_options=VolumeOptions(subpath="a/../..")),
+            "subpath must be a relative path within the volume",
+        ),
+        (
+            MountRequest(type="image", source="i", target="/x", image_options=ImageOptions("/a")),
+            "must be a relative path",
+        ),
+        (
+            MountRequest(type="tmpfs", target="/x", tmpfs_options=TmpfsOptions(options=[["suid"]])),
+            "invalid option: suid",
+        ),
     ],
 )
 def test_bad_requests(request_: MountRequest, message: str) -> None:
@@ -101,7 +123,22 @@ def test_volumes_from_can_be_made_read_only_and_leaves_tmpfs_out() -> None:
         MountPoint(type="volume", destination="/data", name="n", anonymous=True),
         MountPoint(type="tmpfs", destination="/tmp"),
     ]
-    (point,) = mount_points.inherit(points, "ro")
+    (point,) = mount_points.inherit(points, "ro,z")
     assert not point.rw and not point.anonymous
-    with pytest.raises(InvalidParameter, match="invalid mode: xx"):
-        mount_points.inherit(points, "xx")
+    (point,) = mount_points.inherit(points, "rw")
+    assert point.rw
+
+
+def test_what_volumes_from_can_be() -> None:
+    assert mount_points.parse_volumes_from("data") == ("data", "")
+    assert mount_points.parse_volumes_from("data:ro,z") == ("data", "ro,z")
+    for mode in ("xx", "ro:z", "ro,rw", "nocopy", "rslave"):
+        with pytest.raises(InvalidParameter, match=f"^invalid mode: {mode}$"):
+            mount_points.parse_volumes_from(f"data:{mode}")
+    with pytest.raises(InvalidParameter, match="volumes-from specification cannot be an empty string"):
+        mount_points.parse_volumes_from("")
+
+
+def test_a_volume_of_the_image_without_a_slash_in_front() -> None:
+    (point,) = mount_points.settle(ContainerConfig(volumes={"data": {}}), HostConfig(volume_driver="far"), [])
+    assert (point.destination, point.driver, point.anonymous) == ("/data", "far", True)
