@@ -132,6 +132,16 @@ def test_what_a_kill_leaves_of_volumes(own_engine: Engine) -> None:
     assert [path.name for path in (volumes / "made").iterdir()] == ["_data"]
 
 
+def test_prune_takes_the_volumes_of_containers_that_are_gone(docker: Run, engine: Engine, busybox: str) -> None:
+    docker("run", "--name", "gone", "-v", "/a", "-v", "named:/b", busybox, "sh", "-c", "echo 12345 > /a/f", check=True)
+    assert engine.request("POST", "/volumes/prune").body == {"VolumesDeleted": [], "SpaceReclaimed": 0}
+    docker("rm", "gone", check=True)
+    (nameless,) = (each for each in engine.request("GET", "/volumes").body["Volumes"] if each["Name"] != "named")
+    assert nameless["Labels"] == {"com.docker.volume.anonymous": ""}
+    pruned = engine.request("POST", "/volumes/prune").body
+    assert pruned == {"VolumesDeleted": [nameless["Name"]], "SpaceReclaimed": 6}
+
+
 def test_prune_leaves_what_is_elsewhere(docker: Run, engine: Engine, host: Path) -> None:
     docker("volume", "create", "-o", "type=none", "-o", "o=bind", "-o", f"device={host}/folder", "bound", check=True)
     docker("volume", "create", "named", check=True)

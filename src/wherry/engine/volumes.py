@@ -51,11 +51,13 @@ class Volumes:
 
         Raises NotFound for a driver that is not there, and Conflict when the volume is there, and another one.
         """
-        return self.describe(await self._make(name, driver, options or {}, labels or {}))
-
-    async def _make(self, name: str, driver: str, options: Mapping[str, str], labels: Mapping[str, str]) -> Volume:
         anonymous = not name
-        name = name or os.urandom(32).hex()
+        name = name or _new_name()
+        return self.describe(await self._make(name, driver, options or {}, labels or {}, anonymous=anonymous))
+
+    async def _make(
+        self, name: str, driver: str, options: Mapping[str, str], labels: Mapping[str, str], *, anonymous: bool
+    ) -> Volume:
         made = Volume(
             name=name,
             created=clock.now(),
@@ -70,7 +72,7 @@ class Volumes:
                     self._check_same(self._volumes.get(name), driver, options)
                 elif driver not in _LOCAL:
                     await self._make_plugged(made)
-                elif not driver and (theirs := await self._find_plugged(name)):
+                elif not driver and not anonymous and (theirs := await self._find_plugged(name)):
                     made = theirs[0]
             except EngineError as error:
                 raise type(error)(f"create {name}: {error.message}") from None
@@ -209,10 +211,10 @@ class Volumes:
         request = point.request.volume_options if point.request else None
         driver = request.driver_config if request else None
         anonymous = not point.name
-        point.name = point.name or os.urandom(32).hex()
+        point.name = point.name or _new_name()
         self._claims.setdefault(container_id, set()).add(point.name)
         options, labels = driver.options if driver else {}, request.labels if request else {}
-        volume = await self._make(point.name, point.driver, options, labels)
+        volume = await self._make(point.name, point.driver, options, labels, anonymous=anonymous)
         point.anonymous, point.driver = anonymous, volume.driver
         point.source = self._volumes.path(volume.name) if volume.driver == "local" else ""
 
@@ -239,7 +241,7 @@ class Volumes:
     @contextlib.asynccontextmanager
     async def in_use(self, points: Iterable[MountPoint]) -> AsyncIterator[None]:
         """Has the volumes ready meanwhile, for what is no running container."""
-        holder = os.urandom(32).hex()
+        holder = _new_name()
         ready: list[MountPoint] = []
         try:
             for point in points:
@@ -338,6 +340,10 @@ class Volumes:
             for volume in self._volumes.list_all()
             if _is_plain(volume)
         ]
+
+
+def _new_name() -> str:
+    return os.urandom(32).hex()
 
 
 def _is_plain(volume: Volume) -> bool:
