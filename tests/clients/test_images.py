@@ -191,3 +191,25 @@ def test_before_and_since_look_at_less_than_a_second(cli: Cli, busybox: str) -> 
     assert cli.ok("images", "--filter", "before=row:2", *template) == "1"
     assert cli.ok("images", "--filter", "since=row:2", *template) == "3"
     cli.ok("rmi", "row:1", "row:2", "row:3")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["history", "--platform", "linux/arm64", "busybox"],
+        ["image", "inspect", "--platform", "linux/arm64", "busybox"],
+        ["save", "--platform", "linux/arm64", "busybox"],
+        ["rmi", "--platform", "linux/arm64", "busybox"],
+    ],
+)
+def test_an_image_for_another_platform_is_not_the_one(cli: Cli, words: list[str]) -> None:
+    wanted = "does not match the specified platform: wanted linux/arm64, actual: linux/amd64"
+    assert wanted in cli.fails(*words)
+    assert "unknown operating system or architecture" in cli.fails(*(w.replace("linux/arm64", "bogus") for w in words))
+
+
+def test_of_an_archive_the_images_for_one_platform(cli: Cli, busybox: str, tmp_path: Path) -> None:
+    cli.ok("save", "--platform", "linux/amd64", "-o", str(tmp_path / "x.tar"), busybox)
+    assert cli.ok("load", "--platform", "amd64", "-i", str(tmp_path / "x.tar")) == f"Loaded image: {busybox}"
+    said = cli.fails("load", "--platform", "linux/s390x", "-i", str(tmp_path / "x.tar"))
+    assert said == "the archive has no image for the platform that was asked for\n"

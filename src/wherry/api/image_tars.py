@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from wherry.api import response
+from wherry.api import platforms, response
 from wherry.api.registry import credentials
 from wherry.api.request import Request
 from wherry.engine.engine import Engine
@@ -11,14 +11,18 @@ from wherry.model.errors import InvalidParameter
 
 async def load(request: Request, engine: Engine) -> web.StreamResponse:
     """POST /images/load: docker-py knows an archive that is refused by the error in the stream, not by a status."""
-    progress = engine.images.load(request.body(), quiet=request.flag("quiet", default=True))
+    progress = engine.images.load(
+        request.body(), quiet=request.flag("quiet", default=True), platform=platforms.asked(request, since=(1, 48))
+    )
     return await response.json_stream(request, progress, fails_in_stream=True)
 
 
 async def save(request: Request, engine: Engine) -> web.StreamResponse:
     """GET /images/get and /images/{name}/get"""
     names = [request.name] if request.name else request.texts("names")
-    return await response.stream(request, engine.images.save(names), response.TAR)
+    return await response.stream(
+        request, engine.images.save(names, platforms.asked(request, since=(1, 48))), response.TAR
+    )
 
 
 async def create(request: Request, engine: Engine) -> web.StreamResponse:

@@ -4,7 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
-from wherry.api import response
+from wherry.api import platforms, response
 from wherry.api.decode import fit
 from wherry.api.request import Request
 from wherry.api.versions import adapt_image, adapt_image_list
@@ -28,11 +28,16 @@ async def list_all(request: Request, engine: Engine) -> Any:
 
 
 async def inspect(request: Request, engine: Engine) -> Any:
-    return adapt_image(request.version, engine.images.inspect(request.name))
+    found = engine.images.inspect(
+        request.name,
+        platform=platforms.asked(request, since=(1, 49)),
+        manifests=request.flag("manifests") and request.version >= (1, 48),
+    )
+    return adapt_image(request.version, found)
 
 
 async def history(request: Request, engine: Engine) -> Any:
-    return engine.images.history(request.name)
+    return engine.images.history(request.name, platforms.asked(request, since=(1, 48)))
 
 
 async def tag(request: Request, engine: Engine) -> web.Response:
@@ -43,7 +48,13 @@ async def tag(request: Request, engine: Engine) -> web.Response:
 async def remove(request: Request, engine: Engine) -> Any:
     if not request.name.strip():
         raise InvalidParameter("image name cannot be blank")
-    return await engine.images.remove(request.name, force=request.flag("force"), prune=not request.flag("noprune"))
+    wanted = request.texts("platforms") if request.version >= (1, 50) else []
+    return await engine.images.remove(
+        request.name,
+        force=request.flag("force"),
+        prune=not request.flag("noprune"),
+        platforms=[platforms.read(text) for text in wanted],
+    )
 
 
 async def commit(request: Request, engine: Engine) -> web.Response:

@@ -2,15 +2,11 @@
 
 from typing import Any
 
-import msgspec
 from aiohttp import web
 
-from wherry.api import response
+from wherry.api import platforms, response
 from wherry.api.request import Request
 from wherry.engine.engine import Engine
-from wherry.model.errors import InvalidParameter
-from wherry.model.manifests import Platform
-from wherry.registry import platforms
 from wherry.registry.credentials import Credentials, from_header
 
 
@@ -43,16 +39,6 @@ async def manifest(request: Request, engine: Engine) -> Any:
 
 async def push(request: Request, engine: Engine) -> web.StreamResponse:
     """POST /images/{name}/push"""
-    platform = _platform(request.text("platform")) if request.version >= (1, 46) else ""
+    platform = platforms.asked(request, since=(1, 46))
     progress = engine.pushes.push(request.name, request.text("tag"), platform, credentials(request))
     return await response.json_stream(request, progress)
-
-
-def _platform(text: str) -> str:
-    """ "linux/arm64" of the JSON that stands for it here."""
-    if not text:
-        return ""
-    try:
-        return platforms.name(msgspec.json.decode(text, type=Platform))
-    except msgspec.MsgspecError as error:
-        raise InvalidParameter(f"failed to parse platform: {error}") from None

@@ -81,7 +81,7 @@ image history, history | history:history | [OPTIONS] IMAGE
     Show the history of an image
 image import, import | tars:import | [OPTIONS] file|URL|- [REPOSITORY[:TAG]]
     Import the contents from a tarball to create a filesystem image
-image inspect | inspect:of_kind | [OPTIONS] IMAGE [IMAGE...]
+image inspect | inspect:image | [OPTIONS] IMAGE [IMAGE...]
     Display detailed information on one or more images
 image load, load | tars:load | [OPTIONS]
     Load an image from a tar archive or STDIN

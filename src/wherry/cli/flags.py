@@ -86,6 +86,10 @@ def string(name: str, short: str, usage: str, default: str = "", **more: Any) ->
     return Flag(name, short, usage, "string", default, _string, show=f'"{default}"' if default else "", **more)
 
 
+def platform(usage: str) -> Flag:
+    return string("platform", "", f'{usage} Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")')
+
+
 def integer(name: str, short: str, usage: str, default: int = 0, **more: Any) -> Flag:
     """64 bits, also as 0x1f, 0o17 or 017."""
     return Flag(name, short, usage, "int", default, _integer, show=str(default) if default else "", **more)

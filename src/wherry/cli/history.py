@@ -8,6 +8,7 @@ from wherry.cli import flags
 from wherry.cli.command import Session, command
 from wherry.cli.flags import Options
 from wherry.cli.formatting import Listing, Row, chosen_format, ellipsis, human_size, rfc3339, since
+from wherry.cli.platform import parse_platform
 from wherry.client.client import image_path
 
 # A step before the year 2000 has no date that means anything.
@@ -42,10 +43,12 @@ STEPS = Listing(
     flags.listing(),
     flags.switch("human", "H", "Print sizes and dates in human readable format", True),
     flags.switch("no-trunc", "", "Don't truncate output"),
+    flags.platform("Show history for the given platform."),
     flags.switch("quiet", "q", "Only show image IDs"),
 )
 def run_history(session: Session, options: Options) -> None:
-    steps = session.client.get(image_path(options.arguments[0], "history"))
+    platform = parse_platform(options["platform"], "invalid platform: ")
+    steps = session.client.get(image_path(options.arguments[0], "history"), platform=platform)
     human = options["human"]
     rows = [Row(STEPS, {**step, "human": human}, not options["no-trunc"]) for step in steps]
     shown = () if human else ("ID", "CreatedAt", "CreatedBy", "Size", "Comment")

@@ -7,6 +7,7 @@ import sys
 from wherry.cli import flags
 from wherry.cli.command import CommandError, Session, command
 from wherry.cli.flags import Options
+from wherry.cli.platform import parse_platform
 from wherry.cli.values import quoted
 from wherry.client.client import image_path
 from wherry.client.errors import APIError
@@ -15,6 +16,14 @@ from wherry.client.errors import APIError
 @command(
     flags.switch("force", "f", "Force removal of the image"),
     flags.switch("no-prune", "", "Do not delete untagged parents"),
+    flags.Flag(
+        "platform",
+        "",
+        'Remove only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")',
+        "strings",
+        [],
+        lambda text, so_far: [*so_far, *(parse_platform(part) for part in text.split(","))],
+    ),
 )
 def run_rmi(session: Session, options: Options) -> None:
     force = options["force"]
@@ -22,7 +31,9 @@ def run_rmi(session: Session, options: Options) -> None:
     fatal = False
     for name in options.arguments:
         try:
-            done = session.client.delete(image_path(name), force=force, noprune=options["no-prune"])
+            done = session.client.delete(
+                image_path(name), force=force, noprune=options["no-prune"], platforms=options["platform"]
+            )
         except APIError as error:
             fatal = fatal or not error.not_found
             errors.append(str(error))

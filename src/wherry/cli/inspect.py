@@ -15,6 +15,7 @@ from wherry.client.errors import APIError, ClientError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from wherry.cli.templates import Template
 
@@ -39,11 +40,11 @@ SEARCHED = ("container", "image", "network", "volume", "plugin")
 EMPTY_NAMES = {"container": "container name or ID", "image": "image", "network": "network", "volume": "volume"}
 
 
-def find_one(session: Session, kind: str, name: str, size: bool) -> bytes:
+def find_one(session: Session, kind: str, name: str, size: bool, **more: Any) -> bytes:
     """The JSON of one thing of a kind. Raises CommandError, APIError."""
     if not name:
         raise CommandError(f"invalid {EMPTY_NAMES.get(kind, kind)}: value is empty")
-    query = {"size": 1} if size and kind == "container" else {}
+    query = {"size": 1, **more} if size and kind == "container" else more
     path = PATHS[kind].format(quote(name, "/:@" if kind == "image" else ""))
     return session.client.request("GET", path, query=query).read()
 
@@ -172,6 +173,24 @@ def _of_kind(session: Session, options: Options) -> None:
     """`container inspect`, `image inspect`…"""
     kind, size = session.path.split()[1], "size" in options and options["size"]
     show(options.arguments, options["format"], lambda name: find_one(session, kind, name, size))
+
+
+@command(
+    flags.template("f"),
+    flags.string(
+        "platform",
+        "",
+        "Inspect a specific platform of the multi-platform image.\n"
+        "If the image or the server is not multi-platform capable, the command will error out if the platform does "
+        "not match.\n"
+        "'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)",
+    ),
+)
+def run_image(session: Session, options: Options) -> None:
+    from wherry.cli.platform import parse_platform
+
+    platform = parse_platform(options["platform"])
+    show(options.arguments, options["format"], lambda name: find_one(session, "image", name, False, platform=platform))
 
 
 run_of_kind = Command(_of_kind, [flags.template("f")])

@@ -60,9 +60,11 @@ def run_pull(session: Session, options: Options) -> None:
 )
 def run_push(session: Session, options: Options) -> None:
     from wherry.cli.auth import header
+    from wherry.cli.platform import parse_platform
     from wherry.cli.reference import named
 
     refuse_content_trust(options)
+    platform = parse_platform(options["platform"])
     reference = named(options.arguments[0])
     every, quiet = options["all-tags"], options["quiet"]
     if every and reference.tag:
@@ -76,18 +78,12 @@ def run_push(session: Session, options: Options) -> None:
     messages = session.client.images.push(
         reference.repository,
         "" if every else reference.tag,
-        platform=_platform(options["platform"]),
+        platform=platform,
         auth=header(session.config, reference.domain),
     )
     _show(messages, quiet)
     if quiet:
         print(reference.whole)
-
-
-def _platform(text: str) -> dict[str, str]:
-    """{"os": "linux", "architecture": "arm", "variant": "v7"} of "linux/arm/v7"; {} of nothing."""
-    parts = text.split("/") if "/" in text or not text else ["linux", text]
-    return dict(zip(("os", "architecture", "variant"), filter(None, parts), strict=False))
 
 
 def _show(messages: Iterable[dict[str, Any]], quiet: bool) -> None:

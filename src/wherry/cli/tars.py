@@ -9,6 +9,7 @@ from wherry.cli import flags, terminal
 from wherry.cli.command import CommandError, Session, command
 from wherry.cli.flags import Options
 from wherry.cli.output_file import OutputFile, reason
+from wherry.cli.platform import parse_platform
 from wherry.cli.working import Working
 from wherry.client.client import container_path
 from wherry.client.streams import pass_on, read_pieces
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
 _OUTPUT = flags.string("output", "o", "Write to a file, instead of STDOUT")
 
 
-@command(_OUTPUT)
+@command(_OUTPUT, flags.platform("Save only the given platform variant."))
 def run_save(session: Session, options: Options) -> None:
-    write(session, "/images/get", options["output"], "save image", names=options.arguments)
+    platform = parse_platform(options["platform"], "invalid platform: ")
+    write(session, "/images/get", options["output"], "save image", names=options.arguments, platform=platform)
 
 
 @command(_OUTPUT)
@@ -53,14 +55,15 @@ def write(session: Session, path: str, output: str, what: str, **query: Any) -> 
 
 @command(
     flags.string("input", "i", "Read from tar archive file, instead of STDIN"),
+    flags.platform("Load only the given platform variant."),
     flags.switch("quiet", "q", "Suppress the load output"),
 )
 def run_load(session: Session, options: Options) -> None:
-    path = options["input"]
+    path, platform = options["input"], parse_platform(options["platform"], "invalid platform: ")
     if not path and terminal.is_terminal(terminal.STDIN):
         raise CommandError("requested load from stdin, but stdin is empty")
     quiet = options["quiet"] or not terminal.is_terminal(terminal.STDOUT)
-    _show(send(session, "/images/load", path or "-", quiet=int(quiet)))
+    _show(send(session, "/images/load", path or "-", quiet=int(quiet), platform=platform))
 
 
 @command(

@@ -95,9 +95,15 @@ class Images:
             "Containers": -1,
         }
 
-    def inspect(self, name: str) -> dict[str, Any]:
-        """The API's ImageInspect."""
+    def _get(self, name: str, platform: str = "") -> Image:
+        """Raises NotFound, also for one that is for another platform than that; "" is any."""
         image = self._store.images.get(name)
+        platforms.check(image, name, platform)
+        return image
+
+    def inspect(self, name: str, *, platform: str = "", manifests: bool = False) -> dict[str, Any]:
+        """The API's ImageInspect."""
+        image = self._get(name, platform)
         config = image.config
         names = self._store.images.names(image.id)
         found: dict[str, Any] = {
@@ -125,10 +131,12 @@ class Images:
         if manifest:
             size = len(self._store.blobs.read(manifest[0]))
             found["Descriptor"] = {"mediaType": manifest[1], "digest": manifest[0], "size": size}
+        if manifests:
+            found["Manifests"] = image_manifests.describe(image, self._store, self._roster)
         return found
 
-    def history(self, name: str) -> list[dict[str, Any]]:
-        return self._store.images.history(name)
+    def history(self, name: str, platform: str = "") -> list[dict[str, Any]]:
+        return self._store.images.history(self._get(name, platform).id)
 
     # --- changing
 
@@ -138,9 +146,16 @@ class Images:
         self._store.images.tag(image.id, target)
         self._tell(image, "tag", target.familiar)
 
-    async def remove(self, name: str, *, force: bool = False, prune: bool = True) -> list[dict[str, str]]:
-        """Takes a name away, and the image with its last one; what went, in order. Raises NotFound and Conflict."""
+    async def remove(
+        self, name: str, *, force: bool = False, prune: bool = True, platforms: Sequence[str] = ()
+    ) -> list[dict[str, str]]:
+        """Takes a name away, and the image with its last one; what went, in order. Raises NotFound and Conflict.
+
+        ``platforms``: all of those that the image must be for; it has one.
+        """
         image = self._store.images.get(name)
+        for platform in platforms:
+            self._get(name, platform)
         removed = image_removal.remove(self._store.images, name, force=force, prune=prune, users=self._users)
         for item in removed:
             if "Untagged" in item:
@@ -182,9 +197,14 @@ class Images:
 
     # --- in and out
 
-    async def load(self, stream: AsyncIterable[bytes], *, quiet: bool = True) -> AsyncIterator[Message]:
-        """Takes in an archive; the API's progress messages. Nothing of a broken one stays."""
-        async for event in self._store.loader.load(stream):
+    async def load(
+        self, stream: AsyncIterable[bytes], *, quiet: bool = True, platform: str = ""
+    ) -> AsyncIterator[Message]:
+        """Takes in an archive, or what of it is for a platform; the API's progress messages.
+
+        Nothing of a broken one stays.
+        """
+        async for event in self._store.loader.load(stream, platforms.filter_for(platform)):
             if isinstance(event, Loaded):
                 for message in self._loaded(event):
                     yield message
@@ -203,9 +223,10 @@ class Images:
             yield {"stream": f"Loaded image ID: {event.id}\n"}
             self._tell(image, "load", event.id)
 
-    def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
-        """One archive of these images. Raises NotFound before its first byte."""
+    def save(self, names: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
+        """One archive of these images, all for one platform if it is said. Raises NotFound before its first byte."""
         for chosen in self._store.saver.choose(names):
+            platforms.check(chosen.image, names[0], platform)
             self._tell(chosen.image, "save", chosen.image.id)
         return self._store.saver.save(names)
 

@@ -1,5 +1,7 @@
 """Platforms of images: whether one is what was asked for, how it runs on this machine, and what to do if it cannot."""
 
+from collections.abc import Callable
+
 from wherry.linux import binfmt
 from wherry.model.errors import NotFound
 from wherry.model.manifests import Platform
@@ -31,6 +33,14 @@ def check(image: Image, name: str, wanted: str) -> None:
             f"image with reference {name} was found but does not match the specified platform: "
             f"wanted {platforms.name(asked)}, actual: {platforms.name(found)}"
         )
+
+
+def filter_for(wanted: str) -> Callable[[Platform], bool] | None:
+    """Whether a platform is that one; None where none is asked for."""
+    if not wanted:
+        return None
+    asked = platforms.parse(wanted)
+    return lambda platform: platforms.normal(platform) == asked
 
 
 def warnings(image: Image, wanted: str) -> list[str]:

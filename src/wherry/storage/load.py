@@ -6,16 +6,16 @@ says is checked as a whole before the first image is there, and what was made fo
 """
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
 from wherry.model import manifests, reference
 from wherry.model.errors import InvalidParameter
 from wherry.model.image import ImageConfig, RootFS
-from wherry.model.manifests import ArchiveItem, Descriptor, Index, Manifest
+from wherry.model.manifests import ArchiveItem, Descriptor, Index, Manifest, Platform
 from wherry.model.reference import InvalidReference, Reference
 from wherry.storage import digests, jobs
 from wherry.storage.blobs import Blobs
@@ -24,6 +24,8 @@ from wherry.storage.images import Images
 from wherry.storage.layers import Layers, StagedLayer
 from wherry.storage.staging import Staging
 from wherry.storage.tar_reader import shown
+
+Wanted = Callable[[Platform], bool]
 
 _LINKS_AT_MOST = 16
 _INDEXES_AT_MOST = 4  # one inside the other
@@ -55,6 +57,13 @@ class _Found:
     names: list[Reference]
     parent: str = ""
     manifest: tuple[bytes, str] | None = None
+
+    def decoded(self) -> ImageConfig:
+        return manifests.decode(self.config, ImageConfig, "image configuration")
+
+    def platform(self) -> Platform:
+        config = self.decoded()
+        return Platform(config.architecture, config.os or "linux", config.variant)
 
 
 @dataclass
@@ -106,8 +115,12 @@ class Loader:
         self._images = images
         self._staging = staging
 
-    async def load(self, stream: AsyncIterable[bytes]) -> AsyncIterator[Progress | Loaded]:
+    async def load(
+        self, stream: AsyncIterable[bytes], wanted: Wanted | None = None
+    ) -> AsyncIterator[Progress | Loaded]:
         """Takes in a Docker archive or an OCI layout, in a tar that may be compressed.
+
+        ``wanted``: only the images for such platforms.
 
         Raises InvalidParameter for everything that is wrong with it; then nothing of it is there.
         """
@@ -122,7 +135,7 @@ class Loader:
                         self._note(archive, event)
             held: list[str] = []
             try:
-                found = _describe(archive)
+                found = _describe(archive, wanted)
                 for image in found:
                     held += await self._take_layers(archive, image, area)
                 loaded = self._add(found)
@@ -149,7 +162,7 @@ class Loader:
 
     async def _take_layers(self, archive: _Archive, image: _Found, area: str) -> list[str]:
         """Puts an image's layers to their places. They are held until they are released."""
-        config = manifests.decode(image.config, ImageConfig, "image configuration")
+        config = image.decoded()
         if config.os not in ("", "linux"):
             raise InvalidParameter(f"cannot load {shown(config.os)} image on linux")
         diff_ids = config.rootfs.diff_ids
@@ -229,15 +242,17 @@ def _short(name: str) -> str:
     return (os.path.basename(os.path.dirname(name)) if base == "layer.tar" else base)[:12]
 
 
-def _describe(archive: _Archive) -> list[_Found]:
+def _describe(archive: _Archive, wanted: Wanted | None) -> list[_Found]:
     if "manifest.json" in archive.documents:
         found = _docker_archive(archive)
+        if wanted is not None:
+            found = [image for image in found if wanted(image.platform())] or _refuse(wanted)
         if "index.json" in archive.documents:
             _add_manifests(archive, found)
         return found
     if "index.json" in archive.documents:
         index = manifests.decode(archive.documents["index.json"], Index, "index.json")
-        return _oci_layout(archive, index, 0)
+        return _oci_layout(archive, index, wanted, 0)
     raise InvalidParameter("invalid archive: it has neither a manifest.json nor an index.json")
 
 
@@ -273,16 +288,16 @@ def _add_manifests(archive: _Archive, found: list[_Found]) -> None:
             image.manifest = (raw, descriptor.media_type)
 
 
-def _oci_layout(archive: _Archive, index: Index, depth: int) -> list[_Found]:
+def _oci_layout(archive: _Archive, index: Index, wanted: Wanted | None, depth: int) -> list[_Found]:
     if depth > _INDEXES_AT_MOST:
         raise InvalidParameter("invalid archive: its indexes are nested too deep")
     found = []
-    for descriptor in _for_this_machine(index.manifests):
+    for descriptor in _fitting(index.manifests, wanted):
         names = _annotated_names(descriptor)
         raw = archive.blob(descriptor)
         if descriptor.media_type in manifests.INDEXES:
             inner = manifests.decode(raw, Index, descriptor.digest)
-            images = _oci_layout(archive, inner, depth + 1)
+            images = _oci_layout(archive, inner, wanted, depth + 1)
             for image in images:
                 image.names += names
             found += images
@@ -309,17 +324,21 @@ def _checked_layer(archive: _Archive, descriptor: Descriptor) -> str:
     return name
 
 
-def _for_this_machine(found: list[Descriptor]) -> list[Descriptor]:
-    """Of images for several platforms, those for this one; all, when none says what it is for."""
-    fitting = [
-        descriptor
-        for descriptor in found
-        if descriptor.platform is None
-        or (descriptor.platform.os, descriptor.platform.architecture) == ("linux", manifests.architecture())
-    ]
-    if found and not fitting:
-        raise InvalidParameter(f"the archive has no image for linux/{manifests.architecture()}")
-    return fitting
+def _fitting(found: list[Descriptor], wanted: Wanted | None) -> list[Descriptor]:
+    """Of images for several platforms, those that are wanted, or for this machine; and who does not say for what."""
+    fits = wanted or _is_this_machine
+    return [each for each in found if each.platform is None or fits(each.platform)] or (
+        _refuse(wanted) if found else []
+    )
+
+
+def _is_this_machine(platform: Platform) -> bool:
+    return (platform.os, platform.architecture) == ("linux", manifests.architecture())
+
+
+def _refuse(wanted: Wanted | None) -> NoReturn:
+    what = "the platform that was asked for" if wanted else f"linux/{manifests.architecture()}"
+    raise InvalidParameter(f"the archive has no image for {what}")
 
 
 def _annotated_names(descriptor: Descriptor) -> list[Reference]:
