@@ -6,7 +6,7 @@ record and the runtime's spec; the monitor then does it. An engine that comes up
 
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from wherry.engine import endpoints, links, network_modes, port_bindings
@@ -110,7 +110,7 @@ class Connections:
             self._release(record, taken)
             raise
         resolver = any(not network.is_predefined for network in taken)
-        self._write_files(record, taken)
+        self._naming.write_files(record, taken, self._host_gateways())
         return Wiring(tuple(self._interfaces(record, taken)), resolver, links.environment(record, linked))
 
     def started(self, live: Live, monitor: Monitor) -> None:
@@ -155,6 +155,7 @@ class Connections:
         for live in self._roster:
             if live.record.state.running:
                 self._link(live.record, links.running(live.record, self._roster))
+                self._naming.know_files(live.record, self._networks_of(live.record), self._host_gateways())
             else:
                 for name, settings in live.record.networks.items():
                     endpoints.clear(settings, live.record.attachments.setdefault(name, Attachment()))
@@ -211,7 +212,7 @@ class Connections:
             raise
         networks = self._networks_of(record)
         self._publishing.publish(record, networks)
-        self._write_files(record, networks)
+        self._naming.renew_files(record, networks, self._host_gateways())
         self._naming.introduce(record)
         self._naming.serve(live, monitor, networks)
 
@@ -263,7 +264,7 @@ class Connections:
             self._publishing.withdraw(record)
         self._leave(record, network)
         self._publishing.publish(record, networks)
-        self._write_files(record, networks)
+        self._naming.renew_files(record, networks, self._host_gateways())
         self._naming.update(live, networks)
 
     def unlink(self, name: str) -> None:
@@ -350,7 +351,7 @@ class Connections:
     def _follow(self, record: Container) -> None:
         """Its links are others than before, or lead elsewhere."""
         self._link(record, links.running(record, self._roster))
-        self._write_files(record, self._networks_of(record))
+        self._naming.renew_files(record, self._networks_of(record), self._host_gateways())
 
     def _follow_links(self, target: Container) -> None:
         """Those that link to a container which has been started again learn where it is now."""
@@ -360,10 +361,9 @@ class Connections:
             if any(each.target.record.id == target.id for each in links.of(live.record, self._roster)):
                 self._follow(live.record)
 
-    def _write_files(self, record: Container, networks: Sequence[Network]) -> None:
-        # This host, as containers reach it.
-        gateways = [pool.gateway for pool in self._fabric.pools(self._networks.get("bridge"))]
-        self._naming.write_files(record, networks, gateways)
+    def _host_gateways(self) -> list[str]:
+        """This host, as containers reach it."""
+        return [pool.gateway for pool in self._fabric.pools(self._networks.get("bridge"))]
 
     def _tell(self, network: Network, record: Container, action: str) -> None:
         attributes = {"container": record.id, "name": network.name, "type": network.driver}

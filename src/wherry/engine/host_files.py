@@ -3,6 +3,7 @@
 import ipaddress
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from wherry.model.container import Container
 from wherry.model.host import HostConfig
@@ -18,6 +19,7 @@ ff02::2\tip6-allrouters
 """
 _STUB = "127.0.0.53"  # systemd-resolved, which containers do not reach
 _BEHIND_STUB = "/run/systemd/resolve/resolv.conf"
+_AT_MOST = 1 << 20
 _PUBLIC_NAMESERVERS = (
     "8.8.8.8",
     "8.8.4.4",
@@ -26,28 +28,48 @@ _PUBLIC_NAMESERVERS = (
 )  # what Docker falls back to
 
 
-def write(
+class Files(NamedTuple):
+    """What hosts and resolv.conf hold."""
+
+    hosts: str
+    resolver: str
+
+
+def compose(
     container: Container,
-    directory: str,
     *,
     own: Sequence[tuple[str, str]] = (),
     gateways: Sequence[str] = (),
     resolver: bool = False,
-) -> None:
-    """Writes the files into the container's directory; it sees them below /etc.
-
-    ``own`` are (address, names) of the container itself and of whom it links to, ``gateways`` what "host-gateway"
-    stands for; with ``resolver`` the name service is asked.
-    """
+) -> Files:
+    """``own`` are (address, names) of the container itself and of whom it links to, ``gateways`` what "host-gateway"
+    stands for; with ``resolver`` the name service is asked."""
     host = container.host_config
     shares_host = host.network_mode == "host"
-    _put(f"{directory}/hostname", container.config.hostname + "\n")
-    lines = "".join(f"{address}\t{names}\n" for address, names in own)
     start = read("/etc/hosts") if shares_host and not host.extra_hosts else _LOCAL_HOSTS
-    _put(f"{directory}/hosts", _hosts(host, start, gateways) + lines)
+    hosts = _hosts(host, start, gateways) + "".join(f"{address}\t{names}\n" for address, names in own)
     of_the_host = read("/etc/resolv.conf") if shares_host else of_resolver()
-    text = _inner_resolv_conf(host, of_the_host) if resolver else resolv_conf(host, of_the_host, keep_local=shares_host)
-    _put(f"{directory}/resolv.conf", text)
+    if resolver:
+        return Files(hosts, _inner_resolv_conf(host, of_the_host))
+    return Files(hosts, resolv_conf(host, of_the_host, keep_local=shares_host))
+
+
+def write(container: Container, directory: str, files: Files) -> None:
+    """Into the container's directory; it sees them below /etc."""
+    _put(f"{directory}/hostname", container.config.hostname + "\n")
+    _put(f"{directory}/hosts", files.hosts)
+    _put(f"{directory}/resolv.conf", files.resolver)
+
+
+def renew(directory: str, before: Files, after: Files) -> None:
+    """While the container runs, which may have written into them itself: the lines that it has added to hosts stay, and
+    its resolv.conf does when it is not as it was."""
+    hosts = read(f"{directory}/hosts")
+    known = set(before.hosts.splitlines())
+    added = [line for line in hosts.splitlines() if line not in known]
+    _put(f"{directory}/hosts", after.hosts + "".join(f"{line}\n" for line in added))
+    if read(f"{directory}/resolv.conf") == before.resolver:
+        _put(f"{directory}/resolv.conf", after.resolver)
 
 
 def of_resolver() -> str:
@@ -119,9 +141,10 @@ def _is_loopback(server: str) -> bool:
 
 
 def read(path: str) -> str:
+    """The first mebibyte: a container can write into its files as much as it likes."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+            return file.read(_AT_MOST)
     except FileNotFoundError:
         return ""
 

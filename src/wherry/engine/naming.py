@@ -22,6 +22,7 @@ class Naming:
         self._containers = f"{data_root}/containers"
         self._directory = Directory()
         self._service = NameService(self._directory)
+        self._files: dict[str, host_files.Files] = {}
 
     def introduce(self, record: Container) -> None:
         """From now on, the others on its networks find it."""
@@ -63,9 +64,24 @@ class Naming:
 
     def stop(self, container_id: str) -> None:
         self._service.stop(container_id)
+        self._files.pop(container_id, None)
 
     def write_files(self, record: Container, networks: Sequence[Network], gateways: Sequence[str]) -> None:
-        """``gateways`` are what "host-gateway" stands for."""
+        """For a start. ``gateways`` are what "host-gateway" stands for."""
+        self._files[record.id] = files = self._compose(record, networks, gateways)
+        host_files.write(record, f"{self._containers}/{record.id}", files)
+
+    def know_files(self, record: Container, networks: Sequence[Network], gateways: Sequence[str]) -> None:
+        """They were written by an earlier engine."""
+        self._files[record.id] = self._compose(record, networks, gateways)
+
+    def renew_files(self, record: Container, networks: Sequence[Network], gateways: Sequence[str]) -> None:
+        """The container runs, and is called otherwise, is elsewhere or has other links than before."""
+        before, after = self._files[record.id], self._compose(record, networks, gateways)
+        host_files.renew(f"{self._containers}/{record.id}", before, after)
+        self._files[record.id] = after
+
+    def _compose(self, record: Container, networks: Sequence[Network], gateways: Sequence[str]) -> host_files.Files:
         full = ".".join(filter(None, (record.config.hostname, record.config.domainname)))
         own_names = " ".join(dict.fromkeys((full, full.partition(".")[0])))
         lines: list[tuple[str, str]] = []
@@ -74,8 +90,7 @@ class Naming:
             lines += [(each, own_names) for each in (settings.ip_address, settings.global_ipv6_address) if each]
         lines += links.hosts(links.running(record, self._roster))
         resolver = any(not network.is_predefined for network in networks)
-        directory = f"{self._containers}/{record.id}"
-        host_files.write(record, directory, own=lines, resolver=resolver, gateways=gateways)
+        return host_files.compose(record, own=lines, resolver=resolver, gateways=gateways)
 
     def close(self) -> None:
         self._service.close()

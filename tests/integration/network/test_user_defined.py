@@ -138,6 +138,22 @@ def test_connect_and_disconnect(engine: Engine, net: str, other: str) -> None:
     assert "is not connected to" in wrong.stderr
 
 
+def test_what_a_container_writes_below_etc_stays_while_networks_change(engine: Engine, net: str, other: str) -> None:
+    box(engine, "editor", "--network", net)
+    execute(
+        engine, "editor", "sh", "-c", "echo 192.0.2.9 mine >> /etc/hosts; echo nameserver 192.0.2.53 > /etc/resolv.conf"
+    )
+    engine.docker("network", "connect", other, "editor", check=True)
+    engine.kill()
+    engine.start()
+    engine.docker("network", "disconnect", net, "editor", check=True)
+    lines = execute(engine, "editor", "cat", "/etc/hosts", "/etc/resolv.conf").splitlines()
+    assert lines[-3].startswith(address_of(engine, "editor", other) + "\t")
+    assert lines[-2:] == ["192.0.2.9 mine", "nameserver 192.0.2.53"]
+    engine.docker("restart", "-t", "0", "editor", check=True)
+    assert "192.0.2" not in execute(engine, "editor", "cat", "/etc/hosts", "/etc/resolv.conf")
+
+
 def test_the_default_route_and_ports_follow(engine: Engine, net: str, other: str) -> None:
     port = free_port()
     listen(engine, "server", "--network", other, "-p", f"{port}:80")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wherry.engine import host_files
-from wherry.engine.host_files import resolv_conf
+from wherry.engine.host_files import Files, resolv_conf
 from wherry.model.config import ContainerConfig
 from wherry.model.container import Container
 from wherry.model.host import HostConfig
@@ -42,22 +42,36 @@ def test_behind_the_stub_of_systemd_resolved_are_the_servers_themselves(monkeypa
     assert host_files.of_resolver() == "nameserver 127.0.0.53\n"
 
 
-def written(path: Path, host: HostConfig, **how: bool) -> list[str]:
+def composed(host: HostConfig, *, resolver: bool = False) -> list[str]:
     record = Container("1" * 64, "box", 0, "", "", "", "", [], ContainerConfig(hostname="box"), host)
-    host_files.write(record, str(path), **how)  # type: ignore[arg-type]
-    return (path / "resolv.conf").read_text().splitlines()
+    return host_files.compose(record, resolver=resolver).resolver.splitlines()
 
 
-def test_who_asks_the_name_service_has_the_hosts_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_asks_the_name_service_has_the_hosts_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_files, "read", lambda path: HOST if path == "/etc/resolv.conf" else "")
-    options = written(tmp_path, HostConfig(), resolver=True)[-1]
+    options = composed(HostConfig(), resolver=True)[-1]
     assert options == "options edns0 ndots:0"
-    options = written(tmp_path, HostConfig(dns_options=["ndots:2", "timeout:1"]), resolver=True)[-1]
+    options = composed(HostConfig(dns_options=["ndots:2", "timeout:1"]), resolver=True)[-1]
     assert options == "options ndots:2 timeout:1"
 
 
-def test_on_the_hosts_network_the_stub_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_the_hosts_network_the_stub_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"/run/systemd/resolve/resolv.conf": "nameserver 10.0.0.2\n", "/etc/resolv.conf": "nameserver 127.0.0.53\n"}
     monkeypatch.setattr(host_files, "read", lambda path: files.get(path, ""))
-    assert written(tmp_path, HostConfig(network_mode="host")) == ["nameserver 127.0.0.53"]
-    assert written(tmp_path, HostConfig(network_mode="bridge")) == ["nameserver 10.0.0.2"]
+    assert composed(HostConfig(network_mode="host")) == ["nameserver 127.0.0.53"]
+    assert composed(HostConfig(network_mode="bridge")) == ["nameserver 10.0.0.2"]
+
+
+def test_what_a_running_container_has_written_itself_stays(tmp_path: Path) -> None:
+    before = Files("127.0.0.1 localhost\n10.0.0.2 box\n", "nameserver 10.0.0.1\n")
+    after = Files("127.0.0.1 localhost\n10.0.0.3 box\n", "nameserver 127.0.0.11\n")
+    hosts, resolver = tmp_path / "hosts", tmp_path / "resolv.conf"
+    hosts.write_text(before.hosts + "192.0.2.1 mine")
+    resolver.write_text(before.resolver)
+    host_files.renew(str(tmp_path), before, after)
+    assert hosts.read_text() == after.hosts + "192.0.2.1 mine\n"
+    assert resolver.read_text() == after.resolver
+    resolver.write_text("nameserver 192.0.2.53\n")
+    host_files.renew(str(tmp_path), after, before)
+    assert hosts.read_text() == before.hosts + "192.0.2.1 mine\n"
+    assert resolver.read_text() == "nameserver 192.0.2.53\n"
