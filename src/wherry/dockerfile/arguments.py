@@ -101,7 +101,7 @@ def global_arguments(
     values = {name: given.get(name, value) for name, value in platforms.items()}
     for arg in instructions:
         for declaration in arg.declarations:
-            name = declaration.name
+            name = _expand(arg, declaration.name, values, escape)
             if name in given:
                 values[name] = given[name]
             elif declaration.default is not None:
@@ -131,8 +131,8 @@ class StageArguments(Struct, frozen=True):
         """
         declared, above = dict(self.declared), set(self.above)
         variables = self.variables(environment)
-        for declaration in arg.declarations:
-            name = declaration.name
+        names = [_expand(arg, each.name, variables, self.escape) for each in arg.declarations]
+        for name, declaration in zip(names, arg.declarations, strict=True):
             value = self.given.get(name)
             if value is None and declaration.default is not None:
                 value = _expand(arg, declaration.default, variables, self.escape)
@@ -143,7 +143,7 @@ class StageArguments(Struct, frozen=True):
             else:
                 declared[name] = value
                 above.add(name)
-        own = dict.fromkeys((*self.own, *(each.name for each in arg.declarations)))
+        own = dict.fromkeys((*self.own, *names))
         return replace(self, declared=declared, own=tuple(own), above=frozenset(above))
 
     def after_env(self, names: Iterable[str]) -> "StageArguments":
@@ -188,8 +188,8 @@ def _split(variable: str) -> tuple[str, str]:
     return name, value
 
 
-def _expand(arg: Arg, default: str, variables: Mapping[str, str], escape: str) -> str:
+def _expand(arg: Arg, text: str, variables: Mapping[str, str], escape: str) -> str:
     try:
-        return expand(default, variables, escape=escape)
+        return expand(text, variables, escape=escape)
     except DockerfileError as error:
         raise error.at(arg.position) from None

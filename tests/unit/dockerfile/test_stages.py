@@ -211,6 +211,10 @@ def test_global_arguments_are_not_in_a_stage_by_themselves() -> None:
     assert _arguments("ARG x=1\nFROM a\n", [], x="2") == ({}, [])
 
 
+def test_names_of_arguments_are_words_like_others() -> None:
+    assert _arguments('ARG "x"=1\nFROM a\nARG "x" $name=2\n', ["name=y"])[0] == {"name": "y", "x": "1", "y": "2"}
+
+
 def test_arguments_with_an_error_name_the_place() -> None:
     found = graph("FROM a\nARG x=${y?no-y}\n")
     arg = found.target.instructions[0]

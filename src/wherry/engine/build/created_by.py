@@ -60,11 +60,8 @@ def configuration(instruction: ins.Instruction, config: ContainerConfig) -> str:
 
 def argument(arg: ins.Arg, variables: Mapping[str, str], escape: str) -> str:
     """The defaults, as they are before --build-arg."""
-    shown = [
-        each.name if each.default is None else f"{each.name}={expand(each.default, variables, escape=escape)}"
-        for each in arg.declarations
-    ]
-    return f"ARG {' '.join(shown)}"
+    written = (each.name if each.default is None else f"{each.name}={each.default}" for each in arg.declarations)
+    return f"ARG {' '.join(expand(each, variables, escape=escape) for each in written)}"
 
 
 def _words(words: Sequence[str]) -> str:
