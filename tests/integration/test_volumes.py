@@ -106,6 +106,28 @@ def test_bad_input(docker: Run, engine: Engine, busybox: str, arguments: list[st
     assert engine.request("GET", "/containers/json?all=1").body == []
 
 
+def test_a_source_that_cannot_be(docker: Run, busybox: str, host: Path) -> None:
+    (host / "dangling").symlink_to(host / "nowhere")
+    for path, reason in ((f"{host}/dangling", "file exists"), (f"{host}/file/below", "not a directory")):
+        shown = docker("run", "--rm", "-v", f"{path}:/x", busybox, "true")
+        assert shown.returncode == 125
+        assert f"error while creating mount source path '{path}': mkdir {path}: {reason}" in shown.stderr
+        shown = docker("run", "--rm", "--mount", f"type=bind,src={path},dst=/x", busybox, "true")
+        assert shown.returncode == 125 and f"bind source path does not exist: {path}" in shown.stderr
+
+
+def test_what_the_api_is_asked_for_is_what_it_shows(engine: Engine, busybox: str) -> None:
+    bare = engine.request("POST", "/volumes/create", {"Name": "bare", "Labels": None}).body
+    empty = engine.request("POST", "/volumes/create", {"Name": "empty", "Labels": {}, "DriverOpts": {}}).body
+    assert (bare["Labels"], bare["Options"], bare["Scope"], "Status" in bare) == (None, None, "local", False)
+    assert (empty["Labels"], empty["Options"]) == ({}, {})
+    assert engine.request("GET", "/volumes/empty").body == empty
+    typeless = {"Image": busybox, "HostConfig": {"Mounts": [{"Target": "/x"}]}}
+    refused = engine.request("POST", "/containers/create", typeless)
+    assert refused.status == 400
+    assert refused.body["message"] == 'invalid mount config for type "": mount type unknown'
+
+
 def test_volumes_keep_what_is_written(docker: Run, busybox: str) -> None:
     docker("run", "--rm", "-v", "keep:/d", busybox, "sh", "-c", "echo kept > /d/f", check=True)
     assert docker("run", "--rm", "-v", "keep:/d:ro", busybox, "cat", "/d/f").stdout == "kept\n"

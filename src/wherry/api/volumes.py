@@ -14,8 +14,8 @@ from wherry.model.errors import NotSupported
 class CreateRequest(msgspec.Struct, rename="pascal"):
     name: str = ""
     driver: str = ""
-    driver_opts: dict[str, str] = {}
-    labels: dict[str, str] = {}
+    driver_opts: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
 
 
 async def list_all(request: Request, engine: Engine) -> Any:

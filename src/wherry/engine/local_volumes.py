@@ -27,7 +27,7 @@ class LocalVolumes:
     async def mount(self, name: str, holder: str) -> str:
         """Makes the volume ready; the folder of the host where its files are. Raises EngineError."""
         volume, path = self._volumes.get(name), self._volumes.path(name)
-        if "device" in volume.options:
+        if volume.options and "device" in volume.options:
             if not host_mounts.is_mounted(path):
                 await asyncio.to_thread(_mount, volume, path)
             self.hold(name, holder)
@@ -47,12 +47,12 @@ class LocalVolumes:
     async def take_away(self, name: str) -> None:
         """Unmounts a volume with options that nobody uses: what an engine that was killed may have left mounted."""
         volume, path = self._volumes.get(name), self._volumes.path(name)
-        if "device" in volume.options and name not in self._holders:
+        if volume.options and "device" in volume.options and name not in self._holders:
             await asyncio.to_thread(host_mounts.take_away, path)
 
 
 def _mount(volume: Volume, path: str) -> None:
-    options = volume.options
+    options = volume.options or {}
     type, device, given = options.get("type", ""), options["device"], options.get("o", "")
     try:
         if type in _NETWORK_TYPES:

@@ -120,7 +120,7 @@ def _settle_bind(point: MountPoint, request: MountRequest, invalid: str) -> None
         raise InvalidParameter(f"{invalid}: invalid mount path: '{request.source}' mount path must be absolute")
     if options and options.propagation and options.propagation not in _PROPAGATIONS:
         raise InvalidParameter(f"{invalid}: invalid propagation mode: {options.propagation}")
-    if not os.path.lexists(request.source) and not (options and options.create_mountpoint):
+    if not os.path.exists(request.source) and not (options and options.create_mountpoint):
         raise InvalidParameter(f"{invalid}: bind source path does not exist: {request.source}")
     point.source = os.path.normpath(request.source)
     point.propagation = (options.propagation if options else "") or "rprivate"

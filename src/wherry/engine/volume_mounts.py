@@ -9,7 +9,7 @@ import msgspec
 from wherry.linux import paths
 from wherry.linux.mounts import Mount
 from wherry.model.container import Container
-from wherry.model.errors import InvalidParameter
+from wherry.model.errors import EngineError, InvalidParameter
 from wherry.model.host import MountRequest, TmpfsOptions
 from wherry.model.volume import MountPoint
 from wherry.storage.store import Store
@@ -69,12 +69,18 @@ def _mount(point: MountPoint, store: Store) -> Mount:
 
 def _bind(point: MountPoint) -> Mount:
     options = point.request.bind_options if point.request else None
-    if not os.path.lexists(point.source):
+    if not os.path.exists(point.source):
         if point.request and not (options and options.create_mountpoint):
             raise InvalidParameter(
                 f'invalid mount config for type "bind": bind source path does not exist: {point.source}'
             )
-        os.makedirs(point.source, exist_ok=True)
+        try:
+            os.makedirs(point.source, exist_ok=True)
+        except OSError as error:
+            raise EngineError(
+                f"error while creating mount source path '{point.source}': "
+                f"mkdir {point.source}: {os.strerror(error.errno or 0).lower()}"
+            ) from None
     recursive = not (options and options.non_recursive)
     # What is read-only on the host stays so: a bind that may be written to has no option that says it.
     access = []

@@ -53,23 +53,31 @@ class Volumes:
         """
         anonymous = not name
         name = name or _new_name()
-        return self.describe(await self._make(name, driver, options or {}, labels or {}, anonymous=anonymous))
+        return self.describe(await self._make(name, driver, options, labels, anonymous=anonymous))
 
     async def _make(
-        self, name: str, driver: str, options: Mapping[str, str], labels: Mapping[str, str], *, anonymous: bool
+        self,
+        name: str,
+        driver: str,
+        options: Mapping[str, str] | None,
+        labels: Mapping[str, str] | None,
+        *,
+        anonymous: bool,
     ) -> Volume:
+        if anonymous:
+            labels = {**(labels or {}), "com.docker.volume.anonymous": ""}
         made = Volume(
             name=name,
             created=clock.now(),
             driver=driver or "local",
-            labels={**labels, "com.docker.volume.anonymous": ""} if anonymous else dict(labels),
-            options=dict(options),
+            labels=_sorted(labels),
+            options=_sorted(options),
             anonymous=anonymous,
         )
         async with self._lock(name):
             try:
                 if name in self._volumes:
-                    self._check_same(self._volumes.get(name), driver, options)
+                    self._check_same(self._volumes.get(name), driver, options or {})
                 elif driver not in _LOCAL:
                     await self._make_plugged(made)
                 elif not driver and not anonymous and (theirs := await self._find_plugged(name)):
@@ -86,13 +94,13 @@ class Volumes:
             if driver != "local":
                 self._plugins.get(driver)
             raise Conflict(f"driver '{known.driver}' already has volume '{known.name}': volume name must be unique")
-        if options and options != known.options:
+        if options and options != (known.options or {}):
             raise Conflict("it is already there with other options: remove it first, or leave them out")
 
     async def _make_plugged(self, volume: Volume) -> None:
         plugin = self._plugins.get(volume.driver)
         if await plugin.find(volume.name) is None:
-            await plugin.create(volume.name, volume.options)
+            await plugin.create(volume.name, volume.options or {})
 
     async def _find_plugged(self, name: str) -> tuple[Volume, dict[str, Any]] | None:
         """A volume that a plug-in has without having been asked for it here, and what it says of it."""
@@ -149,7 +157,7 @@ class Volumes:
             return False
         if filters.get("name") and not any(_name_matches(name, volume.name) for name in filters["name"]):
             return False
-        return all(label_matches(volume.labels, wanted) for wanted in filters.get("label", ()))
+        return all(label_matches(volume.labels or {}, wanted) for wanted in filters.get("label", ()))
 
     def users(self, name: str) -> list[str]:
         """The ids of the containers that have the volume among their mounts, running or not."""
@@ -188,7 +196,7 @@ class Volumes:
         every = bool(filters.get("all")) and boolean("all", filters["all"])
         removed, reclaimed = [], 0
         for volume in self._volumes.list_all():
-            wanted = _is_plain(volume) and (every or volume.anonymous) and labels_pass(volume.labels, filters)
+            wanted = _is_plain(volume) and (every or volume.anonymous) and labels_pass(volume.labels or {}, filters)
             if not wanted or self.users(volume.name):
                 continue
             size = await asyncio.to_thread(self._volumes.size, volume.name)
@@ -213,8 +221,8 @@ class Volumes:
         anonymous = not point.name
         point.name = point.name or _new_name()
         self._claims.setdefault(container_id, set()).add(point.name)
-        options, labels = driver.options if driver else {}, request.labels if request else {}
-        volume = await self._make(point.name, point.driver, options, labels, anonymous=anonymous)
+        options, labels = (driver.options if driver else None), (request.labels if request else None)
+        volume = await self._make(point.name, point.driver, options or None, labels or None, anonymous=anonymous)
         point.anonymous, point.driver = anonymous, volume.driver
         point.source = self._volumes.path(volume.name) if volume.driver == "local" else ""
 
@@ -324,10 +332,10 @@ class Volumes:
         found = {
             "CreatedAt": said.get("CreatedAt") or clock.rfc3339(volume.created - volume.created % 1_000_000_000),
             "Driver": volume.driver,
-            "Labels": dict(sorted(volume.labels.items())) or None,
+            "Labels": volume.labels,
             "Mountpoint": self._volumes.path(volume.name) if local else said.get("Mountpoint", ""),
             "Name": volume.name,
-            "Options": dict(sorted(volume.options.items())) or None,
+            "Options": volume.options,
             "Scope": "local" if local else self._plugins.scope(volume.driver),
         }
         return found | ({"Status": said["Status"]} if said.get("Status") else {})
@@ -340,6 +348,10 @@ class Volumes:
             for volume in self._volumes.list_all()
             if _is_plain(volume)
         ]
+
+
+def _sorted(pairs: Mapping[str, str] | None) -> dict[str, str] | None:
+    return None if pairs is None else dict(sorted(pairs.items()))
 
 
 def _new_name() -> str:

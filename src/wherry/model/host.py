@@ -83,9 +83,9 @@ class TmpfsOptions(msgspec.Struct, rename="pascal", omit_defaults=True):
 
 
 class MountRequest(msgspec.Struct, rename="pascal", omit_defaults=True):
-    """One ``--mount``. ``type`` is bind, volume, tmpfs, image or npipe; anything else is refused by name."""
+    """One ``--mount``. ``type`` is bind, volume, tmpfs or image; anything else is refused by name."""
 
-    type: str = "volume"
+    type: str = ""
     source: str = ""
     target: str = ""
     read_only: bool = False

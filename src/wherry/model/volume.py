@@ -8,14 +8,14 @@ from wherry.model.host import MountRequest
 class Volume(msgspec.Struct):
     """A volume; ``driver`` is "local" or the name of a plug-in. ``created`` in nanoseconds since the epoch.
 
-    Anonymous ones go with their container.
+    Anonymous ones go with their container. ``labels`` and ``options`` are as they were asked for: None is not {}.
     """
 
     name: str
     created: int
     driver: str = "local"
-    labels: dict[str, str] = {}
-    options: dict[str, str] = {}
+    labels: dict[str, str] | None = None
+    options: dict[str, str] | None = None
     anonymous: bool = False
 
 

@@ -70,7 +70,7 @@ class Volumes:
         if volume.name in self._volumes:
             return self._volumes[volume.name]
         if volume.driver == "local":
-            _check_options(volume.name, volume.options)
+            _check_options(volume.name, volume.options or {})
         self._write(volume)
         if volume.driver == "local":
             try:

@@ -68,11 +68,11 @@ def test_bad_binds(text: str, message: str) -> None:
             "\"bind\": invalid specification: destination can't be '/'",
         ),
         (
-            MountRequest(target="/x", volume_options=VolumeOptions(subpath="a")),
+            MountRequest(type="volume", target="/x", volume_options=VolumeOptions(subpath="a")),
             "must not set Subpath when using anonym",
         ),
         (
-            MountRequest(source="v", target="/x", volume_options=VolumeOptions(subpath="a/../..")),
+            MountRequest(type="volume", source="v", target="/x", volume_options=VolumeOptions(subpath="a/../..")),
             "subpath must be a relative path within the volume",
         ),
         (
