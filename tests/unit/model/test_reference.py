@@ -1,6 +1,10 @@
 """Image names: what Docker takes, what it makes of it, and what it says of the rest."""
 
+import string
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wherry.model import reference
 from wherry.model.reference import InvalidReference
@@ -103,3 +107,36 @@ def test_tagged() -> None:
 )
 def test_what_can_only_be_an_id(text: str, expected: bool) -> None:
     assert reference.is_image_id(text) is expected
+
+
+LOWER = string.ascii_lowercase + string.digits
+COMPONENTS = st.from_regex(r"[a-z0-9]{1,6}(([._]|__|-{1,3})[a-z0-9]{1,6}){0,2}", fullmatch=True)
+DOMAINS = st.one_of(
+    st.from_regex(r"[a-z0-9]{1,5}(-[a-z0-9]{1,3})?(\.[A-Za-z0-9]{1,4}){1,2}(:[0-9]{1,5})?", fullmatch=True),
+    st.sampled_from(("localhost", "localhost:1", "UPPER", "[::1]", "[2001:db8::1]:5000", "docker.io")),
+)
+TAGS = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,9}", fullmatch=True)
+DIGESTS = st.text("0123456789abcdef", min_size=64, max_size=64).map("sha256:{}".format)
+
+
+@given(DOMAINS, st.lists(COMPONENTS, min_size=1, max_size=4), st.just("") | TAGS, st.just("") | DIGESTS)
+def test_whole_names_come_back(domain: str, components: list[str], tag: str, digest: str) -> None:
+    path = "/".join(components)
+    text = f"{domain}/{path}" + (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
+    found = reference.parse(text)
+    assert (found.tag, found.digest) == (tag, digest)
+    assert found.domain == ("docker.io" if domain in ("docker.io", "index.docker.io") else domain)
+    assert found.path in (path, f"library/{path}")
+    assert reference.parse(str(found)) == found
+    if domain != "docker.io":  # of whose names the short form may look like another registry's, as in Docker
+        assert reference.parse(found.familiar) == found
+
+
+@given(st.text(alphabet=f"{LOWER}AZ/:@.-_[]é \n", max_size=40) | st.text(max_size=20))
+def test_any_text_is_refused_or_means_one_thing(text: str) -> None:
+    try:
+        found = reference.parse(text)
+    except InvalidReference:
+        return
+    assert reference.parse(str(found)) == found
+    assert len(found.name) <= 255 and found.path == found.path.lower() and found.name.isascii()
