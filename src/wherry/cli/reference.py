@@ -37,7 +37,8 @@ class Reference:
     @property
     def familiar(self) -> str:
         """As people write it, with its tag: busybox:latest."""
-        name = self.path.removeprefix("library/") if self.domain == HUB else self.repository
+        official = self.path.removeprefix("library/")
+        name = self.repository if self.domain != HUB else self.path if "/" in official else official
         return name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
 
@@ -65,7 +66,7 @@ def parse(text: str) -> Reference | None:
         raise BadName(f"invalid reference format: repository name ({path}) must be lowercase")
     if not _is_domain(domain) or not all(_is_component(part) for part in path.split("/")):
         raise BadName("invalid reference format")
-    if len(path) > 255:
+    if len(f"{domain}/{path}") > 255:
         raise BadName("repository name must not be more than 255 characters")
     return Reference(domain, path, tag, digest)
 

@@ -11,6 +11,7 @@ DIGEST = "sha256:" + "0" * 64
         ("busybox", "docker.io/library/busybox", "", "busybox:latest"),
         ("busybox:1.36", "docker.io/library/busybox", "1.36", "busybox:1.36"),
         ("me/app", "docker.io/me/app", "", "me/app:latest"),
+        ("library/me/app", "docker.io/library/me/app", "", "library/me/app:latest"),
         ("docker.io/me/app", "docker.io/me/app", "", "me/app:latest"),
         ("index.docker.io/library/app", "docker.io/library/app", "", "app:latest"),
         ("quay.io/a/b/c:x", "quay.io/a/b/c", "x", "quay.io/a/b/c:x"),
