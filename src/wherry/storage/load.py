@@ -243,10 +243,13 @@ def _short(name: str) -> str:
 
 
 def _describe(archive: _Archive, wanted: Wanted | None) -> list[_Found]:
+    found = _images(archive, wanted)
+    return found if wanted is None else [image for image in found if wanted(image.platform())] or _refuse(wanted)
+
+
+def _images(archive: _Archive, wanted: Wanted | None) -> list[_Found]:
     if "manifest.json" in archive.documents:
         found = _docker_archive(archive)
-        if wanted is not None:
-            found = [image for image in found if wanted(image.platform())] or _refuse(wanted)
         if "index.json" in archive.documents:
             _add_manifests(archive, found)
         return found
@@ -325,11 +328,18 @@ def _checked_layer(archive: _Archive, descriptor: Descriptor) -> str:
 
 
 def _fitting(found: list[Descriptor], wanted: Wanted | None) -> list[Descriptor]:
-    """Of images for several platforms, those that are wanted, or for this machine; and who does not say for what."""
+    """Of images for several platforms, those that are wanted, or for this machine; and who does not say for what.
+
+    Where all are for one other platform, and none is wanted by name, there is nothing to choose.
+    """
     fits = wanted or _is_this_machine
-    return [each for each in found if each.platform is None or fits(each.platform)] or (
-        _refuse(wanted) if found else []
-    )
+    fitting = [each for each in found if each.platform is None or fits(each.platform)]
+    if fitting or not found:
+        return fitting
+    others = [each for each in found if each.platform is not None and each.platform.os != "unknown"]
+    if wanted is None and others and all(each.platform == others[0].platform for each in others):
+        return others
+    return _refuse(wanted)
 
 
 def _is_this_machine(platform: Platform) -> bool:
