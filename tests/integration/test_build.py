@@ -260,6 +260,16 @@ def test_copy_of_what_is_not_there(build: Builder) -> None:
     assert '"/nowhere": not found' in finished.stderr and "2 | COPY nowhere /" in finished.stderr
 
 
+def test_a_pattern_may_not_match_a_link_to_nowhere(build: Builder) -> None:
+    build.write({"d/a": "", "e/a": "", "e/b": ""})
+    (build.context / "d" / "b").symlink_to("nowhere")
+    finished = build("FROM busybox\nCOPY d/* /d/\n", check=False)
+    assert finished.returncode == 1 and '"/d/b": not found: it is a link' in finished.stderr
+    build.write({".dockerignore": "d/b\n"})
+    build("FROM scratch\nCOPY d/* /d/\nCOPY */c /c/\n")
+    assert set(build.files()) == {"d", "d/a"}
+
+
 def test_many_sources_need_a_directory(build: Builder) -> None:
     finished = build("FROM busybox\nCOPY a b /c\n", {"a": "", "b": ""}, check=False)
     assert finished.returncode == 1 and "must be a directory and end with a /" in finished.stderr

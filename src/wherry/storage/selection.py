@@ -99,12 +99,21 @@ class Tree:
                 reason = ": .dockerignore leaves it out" if found else ""
                 raise Reported(f'"/{path}": not found{reason}', "missing")
             return [found]
-        matches = (
-            self._one(match, base)
-            for base in (self._match("", above.split("/")) if above else ("",))
-            for match in self._match(base, below.split("/"))
-        )
-        return [found for found in matches if found and not self._is_ignored(found) and not self._is_excluded(found)]
+        chosen: list[Found] = []
+        for base in self._match("", above.split("/")) if above else ("",):
+            for match in self._match(base, below.split("/")):
+                found = self._one(match, base)
+                if found is None:
+                    self._check_link(match)
+                elif not self._is_ignored(found) and not self._is_excluded(found):
+                    chosen.append(found)
+        return chosen
+
+    def _check_link(self, path: str) -> None:
+        """What a pattern matches is not there when its last names have no wildcards; or it is a link to nowhere."""
+        directory, name = posixpath.split(path)
+        if name in (each for each, _ in self._list(directory)) and not self._ignored.leave_out(path):
+            raise Reported(f'"/{path}": not found: it is a link to what is not there', "missing")
 
     def _is_excluded(self, found: Found) -> bool:
         return not found.is_directory and self._excluded.leave_out(posixpath.basename(found.path))
