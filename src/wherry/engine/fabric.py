@@ -112,6 +112,9 @@ class Fabric:
             return named
         return self._default_bridge if network.name == "bridge" else f"br-{network.id[:12]}"
 
+    def _interface(self, network: Network) -> str:
+        return self.bridge_name(network) if network.driver == "bridge" else self.parent(network)[0]
+
     def host_interface(self, endpoint_id: str) -> str:
         """What the host's end of a container's interface is called."""
         return f"veth{self._instance[:4]}{endpoint_id[:7]}"
@@ -130,7 +133,7 @@ class Fabric:
 
     def make(self, network: Network) -> None:
         """Has everything that a container on the network needs be there. Raises EngineError."""
-        if network.id in self._made:
+        if network.id in self._made and bridges.exists(self._interface(network)):
             return
         if self.rules is None and not options.truth(network.options, options.ICC, default=True):
             raise EngineError(

@@ -19,7 +19,7 @@ STATE_ESTABLISHED, STATE_RELATED, STATE_NEW = 2, 4, 8
 
 _VERDICT = 0
 _BASE_NETWORK, _BASE_TRANSPORT = 1, 2
-_META_PROTOCOL, _META_IIFNAME, _META_OIFNAME, _META_NFPROTO, _META_L4PROTO = 1, 6, 7, 15, 16
+_META_PROTOCOL, _META_MARK, _META_IIFNAME, _META_OIFNAME, _META_NFPROTO, _META_L4PROTO = 1, 3, 6, 7, 15, 16
 _CT_STATE, _CT_STATUS = 0, 2
 _STATUS_DNAT = 0x20
 _FIB_OIF, _FIB_ADDRTYPE = 1, 3
@@ -112,10 +112,10 @@ def compare(value: bytes, *, differs: bool = False, register: int = FIRST) -> by
     return _expression("cmp", number(1, register), number(2, int(differs)), data(3, value))
 
 
-def masked(mask: bytes, register: int = FIRST) -> bytes:
-    """The register's bits that are in ``mask``."""
-    zero = bytes(len(mask))
-    parts = (number(1, register), number(2, register), number(3, len(mask)), data(4, mask), data(5, zero))
+def masked(mask: bytes, flipped: bytes = b"", register: int = FIRST) -> bytes:
+    """The register's bits that are in ``mask``, and of these those in ``flipped`` the other way round."""
+    flipped = flipped or bytes(len(mask))
+    parts = (number(1, register), number(2, register), number(3, len(mask)), data(4, mask), data(5, flipped))
     return _expression("bitwise", *parts)
 
 
@@ -158,6 +158,10 @@ def is_published() -> bytes:
     return _has_flag(_CT_STATUS, _STATUS_DNAT)
 
 
+def is_marked(bit: int) -> bytes:
+    return _load_meta(_META_MARK) + masked(struct.pack("=I", bit)) + compare(bytes(4), differs=True)
+
+
 def is_for_this_host() -> bytes:
     load = _expression("fib", number(1, FIRST), number(2, _FIB_ADDRTYPE), number(3, _FIB_DADDR))
     return load + compare(struct.pack("=I", _RTN_LOCAL))
@@ -180,6 +184,12 @@ def _has_flag(key: int, flags: int) -> bytes:
 def verdict(code: int, chain: str = "") -> bytes:
     inner = number(1, code) + (text(2, chain) if chain else b"")
     return _expression("immediate", number(1, _VERDICT), nested(2, nested(2, inner)))
+
+
+def mark(bit: int) -> bytes:
+    """Sets one bit of the packet's mark, and leaves the others, which may be somebody else's."""
+    load = _load_meta(_META_MARK) + masked(struct.pack("=I", 0xFFFFFFFF ^ bit), struct.pack("=I", bit))
+    return load + _expression("meta", number(2, _META_MARK), number(3, FIRST))
 
 
 def translate_destination(version: int, address: int, port: int) -> bytes:

@@ -37,6 +37,7 @@ from wherry.linux.nft_expressions import (
     is_ethertype,
     is_for_this_host,
     is_ip,
+    is_marked,
     is_protocol,
     is_published,
     leaves_by,
@@ -46,6 +47,7 @@ from wherry.linux.nft_expressions import (
     load_source,
     load_source_port,
     look_up,
+    mark,
     masked,
     masquerade,
     output_interface,
@@ -76,8 +78,10 @@ from wherry.network.ports import PROTOCOLS
 
 _RAW, _MANGLE, _DSTNAT, _SRCNAT = -300, -150, -100, 100
 _BEFORE_FILTER = -10  # what is dropped here is not asked of other firewalls
+_AFTER_BRIDGE_NETFILTER = 1  # by which the chain "forward" sees what is bridged
 _LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
 _ETHER_ARP, _ETHER_IPV4 = 0x0806, 0x0800
+_BY_THE_HOST = 1 << 29  # a bit of a packet's mark, from one table to the other
 _PING = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}
 
 _Change = Callable[[str, Iterable[Element]], list[Request]]
@@ -217,6 +221,10 @@ class Ruleset:
         yield self.inet.chain("into")
         yield self.inet.chain("out")
         yield self.inet.chain("forward", Hook("filter", FORWARD, _BEFORE_FILTER))
+        for bridge in self.bridges.values():
+            if not bridge.icc:  # by way of a published port, neighbours reach each other all the same
+                between = comes_by(bridge.interface) + leaves_by(bridge.interface)
+                yield rule("forward", between, is_published(), mark(_BY_THE_HOST))
         yield rule("forward", state_is(STATE_ESTABLISHED, STATE_RELATED), accept)
         yield rule("forward", input_interface(), look_up("bridges"), verdict(JUMP, "out"))
         yield rule("forward", output_interface(), look_up("bridges"), verdict(JUMP, "into"))
@@ -267,10 +275,11 @@ class Ruleset:
         forth = _link_key(load_source, load_destination)
         back = _link_key(load_destination, load_source, load_source_port)
         yield self.bridge.chain("strangers")
-        yield self.bridge.chain("neighbours", Hook("filter", FORWARD, 0))
+        yield self.bridge.chain("neighbours", Hook("filter", FORWARD, _AFTER_BRIDGE_NETFILTER))
         between = input_interface() + isolated + output_interface() + isolated
         yield rule("neighbours", between, verdict(JUMP, "strangers"))
         yield rule("strangers", is_ethertype(_ETHER_ARP), accept)
+        yield rule("strangers", is_marked(_BY_THE_HOST), accept)  # with br_netfilter they are bridged
         yield rule("strangers", is_ethertype(_ETHER_IPV4), forth, look_up("links"), accept)
         yield rule("strangers", is_ethertype(_ETHER_IPV4), back, look_up("links"), accept)
         yield rule("strangers", verdict(DROP))

@@ -40,6 +40,8 @@ def test_only_links_reach_and_only_exposed_ports(engine: Engine) -> None:
     assert reach(engine, "app", "database", 81) == ""
     assert reach(engine, "stranger", address) == ""
     assert connect("127.0.0.1", port) == "db"
+    gateway = address_of(engine, "db", field="Gateway")
+    assert [reach(engine, name, gateway, port) for name in ("app", "stranger", "db")] == ["db"] * 3
     assert connect(address, 81) == "no\n"  # the host is no container
     options = engine.request("GET", "/networks/bridge").body["Options"]
     assert options["com.docker.network.bridge.enable_icc"] == "false"

@@ -332,6 +332,16 @@ def test_networks_are_listed_inspected_and_removed(engine: Engine, net: str) -> 
     engine.docker("network", "rm", "kept", check=True)
 
 
+def test_a_bridge_that_somebody_has_deleted_is_made_again(engine: Engine, net: str) -> None:
+    engine.docker("run", "--rm", "busybox", "true", check=True)
+    default = engine.request("GET", "/networks/bridge").body["Options"]["com.docker.network.bridge.name"]
+    for name in (f"br-{engine.request('GET', f'/networks/{net}').body['Id'][:12]}", default):
+        subprocess.run(["ip", "link", "delete", name], check=True)
+    for name in (net, "bridge"):
+        listen(engine, f"on-{name}", "--network", name)
+        assert connect(address_of(engine, f"on-{name}", name), 80) == f"on-{name}"
+
+
 def test_a_container_is_freed_of_a_network_that_was_removed(engine: Engine, net: str, other: str) -> None:
     box(engine, "left", "--network", net)
     engine.docker("stop", "-t", "0", "left", check=True)
