@@ -88,6 +88,10 @@ class Row:
     def __getitem__(self, key: str) -> Any:
         return self.item.get(key)
 
+    def __str__(self) -> str:
+        """The whole row, as {{.}} shows it."""
+        return f"{{{' '.join(str(self.field(name)) for name in self.listing.columns)}}}"
+
     def field(self, name: str, *arguments: str) -> Any:
         """What a column shows; {{.Label "name"}} is a field with an argument."""
         if arguments:

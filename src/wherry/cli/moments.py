@@ -18,6 +18,8 @@ def timestamp(text: str, now: int | None = None) -> str:
     """
     if not text:
         return ""
+    if text == "0":
+        return text  # 1970, not "0 seconds ago"
     try:
         ago = values.parse_duration(text)
     except ValueError:

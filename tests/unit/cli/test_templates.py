@@ -57,6 +57,16 @@ DATA = Map({"A": 1, "B": True, "L": ["a", "b"], "M": Map(k="v"), "S": "text", "N
         ("{{slice .S 1 3}}", "ex"),
         ("{{if eq .S `a` `text`}}yes{{end}}", "yes"),
         ("{{println .F .B}}", "1.5 true\n"),
+        ("{{range .L}}{{if eq . `b`}}{{break}}{{end}}{{.}}{{end}}", "a"),
+        ("{{range $x := .L}}{{if eq . `a`}}{{continue}}{{end}}{{$x}}{{end}}", "b"),
+        ("{{range .L}}{{range $.L}}{{break}}{{end}}{{.}}{{end}}", "ab"),
+        ("{{define `T`}}<{{.}}{{$}}>{{end}}{{template `T` .S}}{{template `T`}}", "<texttext><<nil><nil>>"),
+        ("{{block `B` .M}}{{.k}}{{end}}{{template `B` .M}}", "vv"),
+        ("{{$x := 1}}{{define `T`}}{{$x := 2}}{{$x}}{{end}}{{template `T`}}{{$x}}", "21"),
+        (r"{{'a'}} {{'\''}} {{'\n'}} {{printf `%c` 'ü'}}", "97 39 10 ü"),
+        ("{{html `<a href='x'>&`}}", "&lt;a href=&#39;x&#39;&gt;&amp;"),
+        (r"{{js `a'b\<=` }}", r"a\'b\\\u003C\u003D"),
+        ("{{urlquery `a b/c?ü` 1}}", "a+b%2Fc%3F%C3%BC1"),
         ("{{printf `%-6s|%6s|%06.2f|%x|%t|%v` .S .S .F 255 .B .M}}", "text  |  text|001.50|ff|true|map[k:v]"),
     ],
 )
@@ -178,3 +188,35 @@ def test_durations_print_as_in_go(nanoseconds: int, text: str) -> None:
 def test_times_print_as_in_go() -> None:
     assert str(Time("2024-01-02T03:04:05.120000000Z")) == "2024-01-02 03:04:05.12 +0000 UTC"
     assert str(Time("2024-01-02T03:04:05+02:00")) == "2024-01-02 03:04:05 +0200 +0200"
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{break}}", "{{break}} outside {{range}}"),
+        ("{{range .L}}{{else}}{{continue}}{{end}}", "{{continue}} outside {{range}}"),
+        ("{{range .L}}{{block `B` .}}{{break}}{{end}}{{end}}", "{{break}} outside {{range}}"),
+        ("{{if .A}}{{define `T`}}{{end}}{{end}}", "unexpected {{define}}"),
+        ("{{define `T`}}{{else}}{{end}}", "unexpected {{else}}"),
+        ("{{define T}}{{end}}", 'unexpected "T" in define clause'),
+        ("{{define `T`}}", "unexpected EOF"),
+        ("{{'ab'}}", "malformed character constant: 'ab'"),
+        ("{{'a}}", "unterminated character constant"),
+    ],
+)
+def test_what_does_not_parse(template: str, message: str) -> None:
+    with pytest.raises(TemplateError) as raised:
+        parse(template)
+    assert str(raised.value) == f"template: :1: {message}"
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{template `T`}}", 'template "T" not defined'),
+        ("{{define `T`}}{{template `T`}}{{end}}{{template `T`}}", "exceeded maximum template depth"),
+    ],
+)
+def test_templates_that_cannot_be_run(template: str, message: str) -> None:
+    with pytest.raises(TemplateError, match=message):
+        parse(template).execute(DATA)

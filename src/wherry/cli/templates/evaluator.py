@@ -27,9 +27,10 @@ class Template:
     def __init__(self, name: str, text: str) -> None:
         self.name, self.text = name, text
         try:
-            self.body = Parser(name, text, FUNCTIONS).body
+            parsed = Parser(name, text, FUNCTIONS)
         except RecursionError:
             raise TemplateError(f"template: {name}: nested too deep") from None
+        self.body, self.templates = parsed.body, parsed.templates
 
     def execute(self, data: Value, functions: dict[str, Function] = FUNCTIONS) -> str:
         """The output for a value. Raises TemplateError; what was written until then is in its `output`."""
@@ -47,6 +48,14 @@ class Template:
 def parse(text: str, name: str = "") -> Template:
     """Raises TemplateError: "template: NAME:LINE: what is wrong"."""
     return Template(name, text)
+
+
+class _Break(Exception):
+    """{{break}}"""
+
+
+class _Continue(Exception):
+    """{{continue}}"""
 
 
 class _Run:
@@ -79,6 +88,22 @@ class _Run:
                     self.loop(dot, node)
                 case "if" | "with":
                     self.condition(dot, node)
+                case "template":
+                    self.template_of(dot, node)
+                case "break":
+                    raise _Break
+                case "continue":
+                    raise _Continue
+
+    def template_of(self, dot: Value, node: Node) -> None:
+        """{{template}}: one that was defined, with variables of its own."""
+        body = self.template.templates.get(node.value)
+        if body is None:
+            raise self.error(node, f"template {quoted(node.value)} not defined")
+        value = self.pipe(dot, node.parts[0]) if node.parts else None
+        outer, self.variables = self.variables, [("$", value)]
+        self.walk(value, body)
+        self.variables = outer
 
     def condition(self, dot: Value, node: Node) -> None:
         mark = len(self.variables)
@@ -101,7 +126,12 @@ class _Run:
             del self.variables[mark:]
             for name, value in zip(names, (index, element)[-len(names) :], strict=False):
                 self.set(name, value, assigns)
-            self.walk(element, body)
+            try:
+                self.walk(element, body)
+            except _Continue:
+                continue
+            except _Break:
+                break
         if not items:
             self.walk(dot, otherwise)
         del self.variables[outer:]

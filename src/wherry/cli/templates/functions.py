@@ -122,6 +122,26 @@ def _pad(text: str, before: int, after: int) -> str:
     return " " * before + text + " " * after if text else ""
 
 
+_HTML = {"\0": "\ufffd", '"': "&#34;", "'": "&#39;", "&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_SCRIPT = {"\\": "\\\\", "'": "\\'", '"': '\\"', **{char: f"\\u{ord(char):04X}" for char in "<>&="}}
+
+
+def _html(*values: Value) -> str:
+    return "".join(_HTML.get(char, char) for char in printing.sprint(*values))
+
+
+def _script(*values: Value) -> str:
+    """What can stand in a string of JavaScript."""
+    text = printing.sprint(*values)
+    return "".join(_SCRIPT.get(char) or (char if char.isprintable() else f"\\u{ord(char):04X}") for char in text)
+
+
+def _query(*values: Value) -> str:
+    from urllib.parse import quote_plus
+
+    return quote_plus(printing.sprint(*values).encode("utf-8", "surrogateescape"))
+
+
 def encode(value: Value) -> str:
     """The value as JSON; what the API has sent keeps its order."""
     if value is None or value is ABSENT or isinstance(value, (NullList, NullMap)):
@@ -161,6 +181,9 @@ FUNCTIONS: dict[str, Function] = {
     "print": (printing.sprint, "*"),
     "printf": (printing.sprintf, "s*"),
     "println": (printing.sprintln, "*"),
+    "html": (_html, "*"),
+    "js": (_script, "*"),
+    "urlquery": (_query, "*"),
     "json": (encode, "a"),
     "split": (lambda text, separator: text.split(separator) if separator else list(text), "ss"),
     "join": (_join, "as"),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Body = list["Node"]
 
 SPACES = " \t\r\n"
-KEYWORDS = frozenset(("else", "end", "if", "range", "with"))
+KEYWORDS = frozenset(("block", "break", "continue", "define", "else", "end", "if", "range", "template", "with"))
 _ENDS = ("|", ")", "}}")
 
 
@@ -23,7 +23,7 @@ class Node:
     By `kind`: text · pipe (`value`: the variables that it declares, and whether it only assigns; `parts`: commands) ·
     command (`parts`: operands) · constant · dot · nil · function (`value`: its name) · field, variable and chain
     (`value`: names; `parts` of a chain: what is in its parentheses) · if, with and range (`parts`: pipe; `value`: body
-    and otherwise).
+    and otherwise) · break · continue · template (`value`: its name; `parts`: a pipe, or nothing).
     """
 
     __slots__ = ("at", "kind", "parts", "text", "value")
@@ -109,8 +109,8 @@ class _Lexer:
             return Token(char, char, at, spaced)
         if text.startswith(":=", at):
             return Token(":=", ":=", at, spaced)
-        if char in '"`':
-            return Token("string", text[at : self._end_of_string(char, at)], at, spaced)
+        if char in "\"`'":
+            return Token("character" if char == "'" else "string", text[at : self._end_of_string(char, at)], at, spaced)
         if char.isdigit() or (char in "+-." and text[at + 1 : at + 2].isdigit()):
             end = at + 1
             while _is_word(more := text[end : end + 1]) or more == "." or text[end - 1 : end + 1] in _EXPONENTS:
@@ -128,16 +128,17 @@ class _Lexer:
         return Token(kind, text[at:end], at, spaced)
 
     def _end_of_string(self, mark: str, at: int) -> int:
-        escape, kind, forbidden = ("\\", "quoted", ("", "\n")) if mark == '"' else ("", "raw quoted", ("",))
+        escape, forbidden = ("", ("",)) if mark == "`" else ("\\", ("", "\n"))
         end = at + 1
         while (char := self.text[end : end + 1]) != mark:
             if char in forbidden:
-                raise self.error(f"unterminated {kind} string", at)
+                raise self.error(f"unterminated {_QUOTED[mark]}", at)
             end += 2 if char == escape else 1
         return end + 1
 
 
 _ESCAPES = "abfnrtvxuU01234567\"'"  # what may follow a backslash, besides another one
+_QUOTED = {"`": "raw quoted string", '"': "quoted string", "'": "character constant"}
 _EXPONENTS = ("e+", "e-", "E+", "E-")
 
 
@@ -147,7 +148,7 @@ def _is_word(char: str) -> bool:
 
 
 class Parser(_Lexer):
-    """`body` is the tree."""
+    """`body` is the tree, `templates` are those that are defined in it, by their names."""
 
     def __init__(self, name: str, text: str, functions: Container[str]) -> None:
         """Raises TemplateError."""
@@ -155,7 +156,9 @@ class Parser(_Lexer):
         self._functions = functions
         self._next = 0
         self._variables = ["$"]
-        self.body, end = self._body()
+        self._loops = 0
+        self.templates: dict[str, Body] = {}
+        self.body, end = self._body(outermost=True)
         if end:
             raise self.error(f"unexpected {{{{{end}}}}}", self._peek().at)
 
@@ -185,7 +188,7 @@ class Parser(_Lexer):
 
     # Text and actions
 
-    def _body(self) -> tuple[Body, str]:
+    def _body(self, *, outermost: bool = False) -> tuple[Body, str]:
         """Up to the {{end}} or {{else}} that ends it, or to the end of the text; and which it was."""
         body: Body = []
         while token := self._take():
@@ -204,13 +207,58 @@ class Parser(_Lexer):
                 return body, "end"
             if word.text == "else":
                 return body, "else"
-            body.append(self._branch(word))
+            if word.text == "define":
+                if not outermost:
+                    raise self.error("unexpected {{define}}", word.at)
+                self._definition(word)
+            else:
+                body.append(self._control(word))
         return body, ""
+
+    def _control(self, word: Token) -> Node:
+        if word.text in ("template", "block"):
+            return self._template(word)
+        if word.text not in ("break", "continue"):
+            return self._branch(word)
+        if not self._loops:
+            raise self.error(f"{{{{{word.text}}}}} outside {{{{range}}}}", word.at)
+        self._expect("}}", f"{{{{{word.text}}}}}")
+        return Node(word.text, word.at, word.text)
+
+    def _template(self, word: Token) -> Node:
+        """{{template "name" pipe}}; {{block "name" pipe}}…{{end}} is the same with the definition in its place."""
+        name = self._name(word)
+        pipes = [] if self._takes("}}") else [self._pipe(word.text, "}}")]
+        if word.text == "block":
+            if not pipes:
+                raise self.error("missing value for block clause", word.at)
+            self._define(name)
+        return Node("template", word.at, word.text, name, pipes)
+
+    def _definition(self, word: Token) -> None:
+        name = self._name(word)
+        self._expect("}}", "define clause")
+        self._define(name)
+
+    def _name(self, word: Token) -> str:
+        return self._unquoted(self._expect("string", f"{word.text} clause"))
+
+    def _define(self, name: str) -> None:
+        """Takes the body of a template, which knows nothing of the variables and loops around it."""
+        outside = self._variables, self._loops
+        self._variables, self._loops = ["$"], 0
+        body, end = self._body()
+        if end != "end":
+            raise self.error(f"unexpected {{{{{end}}}}}" if end else "unexpected EOF", self._peek().at)
+        self._variables, self._loops = outside
+        self.templates[name] = body
 
     def _branch(self, word: Token) -> Node:
         known = len(self._variables)
         pipe = self._pipe(word.text, "}}")
+        self._loops += word.text == "range"
         body, end = self._body()
+        self._loops -= word.text == "range"
         otherwise: Body = []
         if end == "else":
             following = self._peek()
@@ -278,6 +326,8 @@ class Parser(_Lexer):
             )
         if token.kind == "string":
             return Node("constant", start, text, self._unquoted(token))
+        if token.kind == "character":
+            return Node("constant", start, text, self._character(token))
         if token.kind == "number":
             return Node("constant", start, text, self._number(token))
         if token.kind == "field" and text == ".":
@@ -314,6 +364,13 @@ class Parser(_Lexer):
             return float(token.text)
         except ValueError:
             raise self.error(f"illegal number syntax: {quoted(token.text)}", token.at) from None
+
+    def _character(self, token: Token) -> int:
+        """'a' is the number of the character."""
+        character = self._unquoted(token)
+        if len(character) != 1:
+            raise self.error(f"malformed character constant: {token.text}", token.at)
+        return ord(character)
 
     def _unquoted(self, token: Token) -> str:
         """What a string, or a raw one in backquotes, stands for."""
