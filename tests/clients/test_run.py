@@ -1,6 +1,9 @@
 """``run`` in the foreground: its output, its input, and its exit code."""
 
+import os
+import shlex
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -144,3 +147,9 @@ def test_a_quiet_run_of_an_image_by_its_id(cli: Cli, busybox: str) -> None:
 def test_pull_policies(cli: Cli, busybox: str) -> None:
     assert cli.ok("run", "--rm", "--pull", "never", busybox, "echo", "hi") == "hi"
     assert "No such image: absent:latest" in cli.fails("run", "--rm", "--pull", "never", "absent", code=125)
+
+
+def test_a_closed_standard_input_is_an_empty_one(cli: Cli, busybox: str) -> None:
+    line = shlex.join([*cli.command, "run", "--rm", "-i", busybox, "cat"]) + " <&-"
+    finished = subprocess.run(["sh", "-c", line], env={**os.environ, **cli.host}, timeout=30)
+    assert finished.returncode == 0

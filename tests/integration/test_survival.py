@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engine import Engine, docker_cli
+from tests.support.engine import WHERRY, Engine, docker_cli
+from tests.support.terminal import Terminal
 
 COUNT = 'i=0; while true; do echo "line $i"; i=$((i+1)); sleep 0.02; done'
 
@@ -139,6 +140,26 @@ def test_after_a_killed_launcher_the_next_run_works(own_engine: Engine) -> None:
     os.kill(launchers[0], signal.SIGKILL)
     assert own_engine.docker("run", "--rm", "busybox", "echo", "again", check=True).stdout == "again\n"
     assert _state(own_engine, "before")["Running"]
+
+
+@pytest.mark.parametrize("program", [docker_cli(), str(WHERRY)], ids=["docker", "wherry"])
+def test_who_is_at_a_terminal_of_an_engine_that_is_killed_has_it_back(own_engine: Engine, program: str) -> None:
+    hosts = {"DOCKER_HOST": own_engine.host, "WHERRY_HOST": own_engine.host}
+    for words, code in (
+        (["run", "--name", "shell", "-it", "busybox", "sh"], 125),
+        (["exec", "-it", "shell", "sh"], 255),
+    ):
+        with Terminal([program, *words], env={**os.environ, **hosts}) as terminal:
+            terminal.expect("/ # ")
+            own_engine.kill()
+            assert terminal.wait() == code, terminal.output
+            assert terminal.settings() == terminal.initial_settings
+        own_engine.start()
+    with Terminal([program, "attach", "shell"], env={**os.environ, **hosts}) as terminal:
+        terminal.send("echo $((6 * 7))\r")
+        terminal.expect("42")
+        terminal.send("exit 5\r")
+        assert terminal.wait() == 5
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.02, 0.05, 0.1, 0.2])

@@ -8,7 +8,7 @@ import sys
 from wherry.cli import terminal
 from wherry.cli.command import CommandError, Session, command
 from wherry.cli.flags import DETACH_KEYS, Options, string, strings, switch, syntax
-from wherry.client.errors import ClientError
+from wherry.client.errors import ClientError, ConnectionFailed, ConnectionLost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wherry.cli.interact import Streams
 
 FAILED = 125  # the exit code when a container's own cannot be known
+UNKNOWN = 255  # and when that of an exec cannot
 
 
 def attached(
@@ -51,11 +52,14 @@ def attached(
                 ending.read()  # until it is gone
             raise
         interaction.fit()
-        interaction.run(ending)
-        if interaction.detached:
-            return 0
-        interaction.await_end(ending)
-        return exit_code(ending.json())
+        try:
+            interaction.run(ending)
+            if interaction.detached:
+                return 0
+            interaction.await_end(ending)
+            return exit_code(ending.json())
+        except ConnectionLost:
+            return exit_code(None)
 
 
 def exit_code(result: dict[str, Any] | None) -> int:
@@ -217,7 +221,10 @@ def run_exec(session: Session, options: Options) -> int:
         interaction.run()
         if interaction.detached:
             raise CommandError("read escape sequence")
-    return int(client.execs.inspect(identity)["ExitCode"] or 0)
+    try:
+        return int(client.execs.inspect(identity)["ExitCode"] or 0)
+    except (ConnectionFailed, ConnectionLost) as error:  # the engine has ended, and the streams with it
+        raise CommandError(str(error), UNKNOWN) from None
 
 
 def _config(options: Options, streams: Any, command: list[str], size: list[int] | None) -> dict[str, Any]:

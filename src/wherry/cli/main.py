@@ -22,6 +22,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     """The console script. Leaves without the interpreter's own end, which takes longer than many a command."""
+    _open_missing_streams()
     # Names and output are bytes to the system; what is no UTF-8 in them passes through.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # both are TextIOWrappers
@@ -31,6 +32,8 @@ def main() -> None:
         sys.stderr.flush()
     except BrokenPipeError:
         _die_of_broken_pipe()
+    except OSError as error:
+        code = _cannot_write(error)
     os._exit(code)
 
 
@@ -50,6 +53,25 @@ def run(words: Sequence[str]) -> int:
     except BrokenPipeError:
         _die_of_broken_pipe()
         return 1
+    except OSError as error:
+        return _cannot_write(error)
+
+
+def _open_missing_streams() -> None:
+    """Where a standard stream was closed (`wherry ps >&-`), a socket would get its number, and be written to."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, "w" if descriptor else "r", closefd=False))  # noqa: SIM115
+
+
+def _cannot_write(error: OSError) -> int:
+    """A full disk below standard output, say."""
+    print(f"{error.filename or 'write'}: {error.strerror}", file=sys.stderr, flush=True)
+    return 1
 
 
 def _die_of_broken_pipe() -> None:

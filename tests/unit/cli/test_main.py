@@ -93,3 +93,17 @@ def test_the_daemon_is_another_program(monkeypatch: pytest.MonkeyPatch) -> None:
             [sys.executable, "-P", "-m", "wherry.daemon", "-H", "unix:///x", "-D", "--data-root", "/y"],
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("redirections", "code", "errors"),
+    [
+        (">&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        (">/dev/full", 1, "write: No space left on device\n"),
+    ],
+)
+def test_streams_that_are_closed_or_cannot_be_written(redirections: str, code: int, errors: str) -> None:
+    line = f'"{sys.executable}" -m wherry.cli.main --version {redirections}'
+    finished = subprocess.run(["sh", "-c", line], capture_output=True, text=True)
+    assert (finished.returncode, finished.stderr) == (code, errors)
