@@ -116,7 +116,8 @@ class Graph(Struct, frozen=True):
             sources={**_sources(triggers, names, stage.label), **stage.sources},
         )
         stages = (*self.stages[:index], changed, *self.stages[index + 1 :])
-        return replace(self, stages=stages, target=stages[self.target.index])
+        unused = tuple(unused_arguments(self.unused, _declared(triggers)))
+        return replace(self, stages=stages, target=stages[self.target.index], unused=unused)
 
     def near(self, name: str) -> str:
         """The stage that somebody may have meant by the name of an image that is not to be had, for an error's end."""
@@ -149,9 +150,15 @@ def build_graph(
         stages.append(stage)
         names.add(stage.name, stage.index)
     arguments = StageArguments(given, shared, dockerfile.escape)
-    declared = (each.name for arg in dockerfile.instructions if isinstance(arg, Arg) for each in arg.declarations)
+    everything = (shared_args, *(stage.instructions for stage in stages))
+    declared = (name for instructions in everything for name in _declared(instructions))
     unused = tuple(unused_arguments(given, [*declared, *platforms]))
     return Graph(tuple(stages), _target(stages, target), arguments, dockerfile.escape, unused)
+
+
+def _declared(instructions: Iterable[Instruction]) -> Iterator[str]:
+    """The names of ARGs."""
+    return (each.name for arg in instructions if isinstance(arg, Arg) for each in arg.declarations)
 
 
 def _sections(dockerfile: Dockerfile) -> tuple[list[Arg], list[tuple[From, list[Instruction]]]]:

@@ -226,6 +226,11 @@ def test_arguments_with_an_error_name_the_place() -> None:
     assert given.declare(arg, []).values() == {"x": "1"}
 
 
+def test_arguments_of_triggers_are_used() -> None:
+    found = graph("FROM a AS b\nONBUILD ARG c\nFROM b\n", c="", d="", e="")
+    assert found.unused == ("d", "e") and found.trigger(0, ["ARG d"]).unused == ("e",)
+
+
 def test_unused_arguments() -> None:
     text = "ARG a\nFROM x AS one\nARG b=1\nFROM y\nARG c\n"
     assert graph(text, a="", b="", c="", d="", TARGETOS="", HTTP_PROXY="").unused == ("d",)

@@ -95,9 +95,6 @@ class Solver:
         """The image's id. Whatever happens, what steps have made is noted in the cache. Raises EngineError."""
         for warning in self._file_warnings:
             self._tell(progress.Warned(warning))
-        if self._graph.unused:
-            names = " ".join(self._graph.unused)
-            self._tell(progress.Warned(f"One or more build-args [{names}] were not consumed"))
         for name in self._request.cache_from:
             await self._import_cache(name)
         try:
@@ -143,6 +140,9 @@ class Solver:
                     image = await self._image(stage.base, stage.platform, step=0)
                     expressions = (image.config.config.on_build if image.config.config else None) or ()
                     self._graph = self._graph.trigger(stage.index, expressions)
+        if self._graph.unused:
+            names = " ".join(self._graph.unused)
+            self._tell(progress.Warned(f"One or more build-args [{names}] were not consumed"))
         self._tell(progress.Planned(self._count()))
 
     def _count(self) -> int:
