@@ -212,6 +212,14 @@ def test_volumes(client: Any, busybox: str, shared_directory: Path) -> None:
     volume.remove()
     with pytest.raises(NotFound):
         client.volumes.get("named")
+    made = client.api.create_volume()
+    assert client.api.inspect_volume(made["Name"]) == made
+    assert made in client.api.volumes()["Volumes"]
+    assert client.volumes.prune()["VolumesDeleted"] == [made["Name"]]
+    with pytest.raises(NotFound):
+        client.api.create_volume("named", "no-such-driver")
+    with pytest.raises(NotFound):
+        client.api.remove_volume(made["Name"])
 
 
 def test_the_engine(client: Any, api_definition: ApiDefinition) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,23 @@ def test_an_engine_that_was_killed_finds_what_is_mounted(own_engine: Engine) -> 
     assert docker("run", "--rm", "-v", "used:/m", "busybox", "cat", "/m/f").stdout == "x\n"
     docker("rm", "-f", "used", check=True)
     assert wait_until_gone(lambda: _mounted(own_engine)) == []
+
+
+def test_a_volume_is_filled_whole_or_not_at_all(own_engine: Engine) -> None:
+    docker = own_engine.docker
+    script = "mkdir /many; cd /many; for i in $(seq 10000); do : > f$i; done"
+    docker("run", "--name", "maker", "busybox", "sh", "-c", script, check=True)
+    docker("commit", "maker", "many", check=True)
+    place = own_engine.data_root / "volumes" / "filled"
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(docker, "create", "-v", "filled:/many", "many", "true")
+        assert not wait_until_gone(lambda: not (place / "_new" / "f1").exists())
+        own_engine.kill()
+        assert making.result().returncode == 1
+    assert not any((place / "_data").iterdir())
+    own_engine.start()
+    shown = docker("run", "--rm", "-v", "filled:/many", "many", "sh", "-c", "ls /many | wc -l", check=True)
+    assert shown.stdout == "10000\n"
 
 
 def test_what_a_kill_leaves_of_volumes(own_engine: Engine) -> None:

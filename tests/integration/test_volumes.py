@@ -344,6 +344,19 @@ def test_recursive_and_not(docker: Run, busybox: str, host: Path) -> None:
         subprocess.run(["umount", below], check=True)
 
 
+@pytest.mark.parametrize(("mode", "kind"), [("rslave", "shared or slave"), ("shared", "shared")])
+def test_propagation_that_the_host_has_not(docker: Run, busybox: str, host: Path, mode: str, kind: str) -> None:
+    place = host / "folder"
+    subprocess.run(["mount", "--bind", place, place], check=True)
+    subprocess.run(["mount", "--make-private", place], check=True)
+    try:
+        shown = docker("run", "--rm", "-v", f"{place}:/d:{mode}", busybox, "true")
+        assert shown.returncode == 125
+        assert f"path {place} is mounted on {place} but it is not a {kind} mount" in shown.stderr
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
 def test_what_is_mounted_later_is_seen_by_a_slave(docker: Run, busybox: str, host: Path) -> None:
     """And what a container mounts in a shared one, on the host."""
     place = host / "folder"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from wherry.linux import paths
+from wherry.linux import host_mounts, paths
 from wherry.linux.mounts import Mount
 from wherry.model.container import Container
 from wherry.model.errors import EngineError, InvalidParameter
@@ -81,6 +81,7 @@ def _bind(point: MountPoint) -> Mount:
                 f"error while creating mount source path '{point.source}': "
                 f"mkdir {point.source}: {os.strerror(error.errno or 0).lower()}"
             ) from None
+    _check_propagation(point)
     recursive = not (options and options.non_recursive)
     # What is read-only on the host stays so: a bind that may be written to has no option that says it.
     access = []
@@ -93,6 +94,17 @@ def _bind(point: MountPoint) -> Mount:
         ("rbind" if recursive else "bind", point.propagation or "rprivate", *access),
         create=_kind(point.source),
     )
+
+
+def _check_propagation(point: MountPoint) -> None:
+    """Nothing is ever propagated from or to a mount of the host that is private: who asks for it is to know."""
+    wanted = {"shared": ("shared",), "slave": ("shared", "master")}.get(point.propagation.removeprefix("r"))
+    if not wanted:
+        return
+    place, found = host_mounts.propagation(point.source)
+    if found.isdisjoint(wanted):
+        kind = "shared" if wanted == ("shared",) else "shared or slave"
+        raise EngineError(f"path {point.source} is mounted on {place} but it is not a {kind} mount")
 
 
 def _volume(point: MountPoint) -> Mount:

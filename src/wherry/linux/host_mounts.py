@@ -95,10 +95,21 @@ def take_away(path: str) -> None:
             unmount(path, MNT_DETACH)
 
 
+def propagation(path: str) -> tuple[str, frozenset[str]]:
+    """Of the mount that a path is in: where it is mounted, and which of "shared" and "master" (a slave) it is."""
+    number = _mount_id(path)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            identity, _, _, _, place, _, *optional = line.split()
+            if identity == number:
+                return place, frozenset(field.partition(":")[0] for field in optional[: optional.index("-")])
+    return path, frozenset()
+
+
 def _mount_id(path: str) -> str:
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
-            return next(line for line in lines if line.startswith("mnt_id:"))
+            return next(line for line in lines if line.startswith("mnt_id:")).split()[1]
     finally:
         os.close(fd)
