@@ -35,6 +35,19 @@ def test_stages_run_side_by_side(build: Builder) -> None:
     )  # fmt: skip
 
 
+def test_no_two_stages_wait_for_each_others_caches(build: Builder) -> None:
+    """Each wants both, in another order and one of them twice, while the other one runs."""
+    unique = f"{os.getpid()}-{time.time_ns()}"
+    one, two = (f"--mount=type=cache,sharing=locked,id={name}-{unique},target=/{name}" for name in ("one", "two"))
+    again = f"--mount=type=cache,sharing=locked,id=one-{unique},target=/again"
+    build(
+        f"FROM busybox AS a\nRUN {one} {two} {again} echo a >> /one/who; cat /again/who > /a\n"
+        f"FROM busybox AS b\nRUN {two} {one} echo b >> /one/who; cp /one/who /b\n"
+        "FROM busybox\nCOPY --from=a /a /a\nCOPY --from=b /b /b\n"
+    )
+    assert sorted(build.shows("cat", "/a", "/b").split()) in (["a", "a", "b"], ["a", "b", "b"])
+
+
 def test_cache_depends_on_contents_and_not_on_times(build: Builder) -> None:
     text = "FROM busybox\nARG UNUSED\nENV A=b\nCOPY f /f\nRUN cat /f > /g\nARG USED\nRUN echo $USED > /used\n"
     build(text, {"f": f"{time.time_ns()}"}, "--build-arg", "USED=1")

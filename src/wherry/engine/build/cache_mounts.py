@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 from wherry.dockerfile.mounts import Mount
 from wherry.storage.build_cache import BuildCache
@@ -20,24 +20,32 @@ class CacheMounts:
         self._users: Counter[str] = Counter()
 
     @contextlib.asynccontextmanager
-    async def use(self, mount: Mount, target: str) -> AsyncIterator[tuple[str, bool]]:
-        """The directory on the host, and whether it is new. ``locked`` ones are one step's at a time."""
-        cache_id = mount.cache_id or target
-        name = hashlib.sha256(cache_id.encode()).hexdigest()[:32]
+    async def turn(self, wanted: Iterable[tuple[Mount, str]]) -> AsyncIterator[None]:
+        """Waits until those mounts (with their targets) that are ``locked``, one step's at a time, are this one's.
+
+        Everybody takes them in one order: no two steps can wait for each other.
+        """
+        names = sorted({_name(mount, target) for mount, target in wanted if mount.sharing == "locked"})
+        async with contextlib.AsyncExitStack() as stack:
+            for name in names:
+                await stack.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
+            yield
+
+    @contextlib.contextmanager
+    def use(self, mount: Mount, target: str) -> Iterator[tuple[str, bool]]:
+        """The directory on the host, and whether it is new."""
+        name = _name(mount, target)
         if mount.sharing == "private":
             name = self._free(name)
-        async with contextlib.AsyncExitStack() as stack:
-            if mount.sharing == "locked":
-                await stack.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
-            self._users[name] += 1
-            try:
-                path, is_new = self._cache.mount(name, f"cache mount {cache_id}")
-                if is_new:
-                    os.chown(path, mount.uid or 0, mount.gid or 0)
-                    os.chmod(path, 0o755 if mount.mode is None else mount.mode)
-                yield path, is_new
-            finally:
-                self._users[name] -= 1
+        self._users[name] += 1
+        try:
+            path, is_new = self._cache.mount(name, f"cache mount {mount.cache_id or target}")
+            if is_new:
+                os.chown(path, mount.uid or 0, mount.gid or 0)
+                os.chmod(path, 0o755 if mount.mode is None else mount.mode)
+            yield path, is_new
+        finally:
+            self._users[name] -= 1
 
     def is_used(self, name: str) -> bool:
         return self._users[name] > 0
@@ -50,3 +58,7 @@ class CacheMounts:
             number += 1
             found = f"{name}-{number}"
         return found
+
+
+def _name(mount: Mount, target: str) -> str:
+    return hashlib.sha256((mount.cache_id or target).encode()).hexdigest()[:32]

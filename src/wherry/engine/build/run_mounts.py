@@ -73,7 +73,8 @@ class RunMounts:
         """
         result = Mounted()
         agents = 0
-        async with contextlib.AsyncExitStack() as stack:
+        caches = [(each, target_of(each, working_directory)) for each in wanted if each.type == "cache"]
+        async with self._caches.turn(caches), contextlib.AsyncExitStack() as stack:
             for number, each in enumerate(wanted):
                 target = target_of(each, working_directory)
                 match each.type:
@@ -112,7 +113,7 @@ class RunMounts:
     async def _cache(self, result: Mounted, wanted: Wanted, target: str, stack: contextlib.AsyncExitStack) -> None:
         if not wanted.target:
             raise DockerfileError("cache mounts must have a target")
-        path, is_new = await stack.enter_async_context(self._caches.use(wanted, target))
+        path, is_new = stack.enter_context(self._caches.use(wanted, target))
         if is_new and wanted.source_stage:
             view = self._workspace.view((await self._origin_of(wanted.source_stage)).tree)
             assert view is not None, "the root of a tree is always there"
