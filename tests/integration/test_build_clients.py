@@ -54,7 +54,8 @@ def test_what_the_docker_cli_shows(build: Builder, docker: Build) -> None:
     assert [line for line in shown if line.startswith("Step ")] == [
         "Step 1/3 : FROM busybox", "Step 2/3 : RUN echo from the step", 'Step 3/3 : CMD ["true"]',
     ]  # fmt: skip
-    assert "from the step" in shown
+    base = build.image("busybox")["Id"].removeprefix("sha256:")[:12]
+    assert "from the step" in shown and shown[shown.index("Step 1/3 : FROM busybox") + 1] == f" ---> {base}"
     short = build.image()["Id"].removeprefix("sha256:")[:12]
     assert shown[-3:] == [f" ---> {short}", f"Successfully built {short}", "Successfully tagged built:latest"]
     docker("rmi", "built", check=True)

@@ -193,6 +193,7 @@ class Solver:
             _child(config.config or ContainerConfig()),
             config.author,
             tuple(config.history),
+            image.id,
             platform=(config.os or said[0], config.architecture or said[1], config.variant),
         )
 

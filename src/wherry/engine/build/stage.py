@@ -36,7 +36,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a stage has come to so far. ``base`` is the history of the image that it began with.
+    """What a stage has come to so far. ``base`` is the history of the image that it began with, ``image`` the id.
 
     ``arguments`` are those that it ends with, which stages based on it inherit.
     """
@@ -45,6 +45,7 @@ class Outcome(msgspec.Struct, frozen=True):
     config: ContainerConfig = msgspec.field(default_factory=ContainerConfig)
     author: str = ""
     base: tuple[History, ...] = ()
+    image: str = ""
     steps: tuple[Step, ...] = ()
     platform: tuple[str, str, str] = ("linux", "amd64", "")  # operating system, architecture, variant
     arguments: StageArguments | None = None
@@ -126,8 +127,11 @@ class Walker:
 
     def end(self, cached: bool) -> None:
         took = time.monotonic() - self._begun
-        state = step_inputs("state", tree=self.outcome.tree.known, step=self.outcome.steps[-1:] and self.step)[:12]
-        self._tell(progress.Done(self.step, self.stage.index, cached, took, state))
+        steps = self.outcome.steps
+        state = step_inputs("state", tree=self.outcome.tree.known, step=steps[-1:] and self.step)
+        if self.outcome.image and not steps:
+            state = self.outcome.image.removeprefix("sha256:")
+        self._tell(progress.Done(self.step, self.stage.index, cached, took, state[:12]))
         self.step += 1
 
     async def _carry_out(self, written: ins.Instruction) -> bool:
