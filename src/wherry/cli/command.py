@@ -71,6 +71,10 @@ class Command:
         self.run, self.flags, self.arguments = run, flags, arguments
         self.interspersed, self.description, self.also = interspersed, description, also
 
+    def usage(self, path: str, arguments: str) -> str:
+        """How it is called, and the other way on a line of its own."""
+        return f"{path} {arguments}".rstrip() + (f"\n\t{self.also}" if self.also else "")
+
 
 def command(*flags: Flag, **more: Any) -> Callable[[Run], Command]:
     """Declares what the command line of a function may hold; `more` as for Command."""

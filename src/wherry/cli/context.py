@@ -7,7 +7,7 @@ import sys
 
 from wherry.cli import flags
 from wherry.cli.command import CommandError, Session, command, for_each
-from wherry.cli.contexts import DEFAULT, KEY_FILES, Store, check_name, save_current
+from wherry.cli.contexts import DEFAULT, KEY_FILES, Store, check_form, check_name, save_current
 from wherry.cli.engine import current_context
 from wherry.cli.flags import Options
 from wherry.cli.formatting import TABLE, Listing, Row, chosen_format, ellipsis
@@ -62,6 +62,7 @@ def run_show(session: Session, options: Options) -> None:
 def run_use(session: Session, options: Options) -> None:
     name = options.arguments[0]
     if name != DEFAULT:
+        check_form(name)
         Store(session.config_directory).get(name)
     save_current(session.config_directory, name)
     print(name, flush=True)

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from wherry.cli.command import CommandError, Session
 from wherry.cli.context import described, read_file
-from wherry.cli.contexts import DEFAULT, KEY_FILES, Store, check_name
+from wherry.cli.contexts import DEFAULT, KEY_FILES, Store, check_form, check_name
 from wherry.cli.flags import Options
 from wherry.cli.output_file import reason
 from wherry.cli.terminal import is_terminal
@@ -25,6 +25,7 @@ LARGEST = 10 << 20  # bytes of a file in an archive, as docker has it
 
 def run_export(session: Session, options: Options) -> None:
     name = options.arguments[0]
+    check_form(name)
     place = options.arguments[1] if len(options.arguments) > 1 else f"{name}.dockercontext"
     content = _packed(session, name)
     if place == "-":

@@ -140,6 +140,13 @@ def check_name(name: str) -> None:
     """Raises CommandError, in docker's words, for what no context can be called."""
     if name == DEFAULT:
         raise CommandError(f"{quoted(name)} is a reserved context name")
+    check_form(name)
+
+
+def check_form(name: str) -> None:
+    """The same, but for the reserved name."""
+    if not name:
+        raise CommandError("context name cannot be empty")
     if len(name) < 2 or name[0] not in _LETTERS or not _LETTERS.union("_.+-").issuperset(name):
         raise CommandError(f"context name {quoted(name)} is invalid, names are validated against regexp {quoted(NAME)}")
 

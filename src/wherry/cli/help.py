@@ -21,8 +21,7 @@ _NAME_WIDTH = 11
 def of_command(path: str, entry: Entry) -> str:
     """`path` is how the command was called: "wherry container stop"."""
     command = entry.load()
-    usage = f"Usage:  {path} {entry.usage}".rstrip() + (f"\n\t{command.also}" if command.also else "")
-    parts = [usage, command.description or entry.short]
+    parts = [f"Usage:  {command.usage(path, entry.usage)}", command.description or entry.short]
     if entry.aliases:
         parts.append(f"Aliases:\n  {entry.aliases}")
     options = _options(command.flags)

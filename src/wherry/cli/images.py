@@ -105,7 +105,7 @@ def _by_repository(names: list[str] | None) -> dict[str, list[str]]:
 )
 def run_images(session: Session, options: Options) -> None:
     filters: dict[str, list[str]] = options["filter"]
-    if options.arguments:
+    if options.arguments and options.arguments[0]:
         filters = {**filters, "reference": [*filters.get("reference", []), options.arguments[0]]}
     found = session.client.images.list(all=options["all"], filters=filters, manifests=options["tree"])
     if options["tree"]:

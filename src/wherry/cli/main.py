@@ -182,7 +182,7 @@ def _in_group(path: str, group: Group, words: Sequence[str]) -> tuple[Entry | No
 
 def _run_entry(session: Session, entry: Entry, words: Sequence[str]) -> int | None:
     command, path = entry.load(), session.path
-    usage = f"{path} {entry.usage}".rstrip()
+    usage = command.usage(path, entry.usage)
     try:
         options = flags.parse(command.flags, words, interspersed=command.interspersed)
     except HelpRequested:

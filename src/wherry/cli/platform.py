@@ -12,6 +12,8 @@ ARCHITECTURES = frozenset((
     "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64",
     "s390x", "wasm", "aarch64", "armel", "armhf", "i386", "x86-64", "x86_64",
 ))  # fmt: skip
+COMPONENT = 'platform specifier component must match "^[A-Za-z0-9_.-]+$"'
+SYSTEM = r'OSAndVersion specifier component must match "^([A-Za-z0-9_-]+)(?:\\(([A-Za-z0-9_.-]*)\\))?$"'
 LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 
 
@@ -23,11 +25,11 @@ def parse_platform(text: str, failure: str = "") -> dict[str, str]:
     if not text:
         return {}
     parts = text.lower().split("/")
-    for part in parts:
+    for number, part in enumerate(parts):
         if not part or not LETTERS.issuperset(part):
+            kind, rule = ("component", COMPONENT) if number else ("OS component", SYSTEM)
             raise CommandError(
-                f"{failure}{quoted(part)} is an invalid component of {quoted(text)}: platform specifier component must "
-                'match "^[A-Za-z0-9_.-]+$": invalid argument'
+                f"{failure}{quoted(part)} is an invalid {kind} of {quoted(text)}: {rule}: invalid argument"
             )
     if len(parts) > 3:
         raise CommandError(f"{failure}{quoted(text)}: cannot parse platform specifier: invalid argument")

@@ -131,6 +131,13 @@ def create_container(session: Session, options: Options, body: Body) -> str:
         except BadName as error:
             raise CreateError(str(error)) from None
         reference = tagged(reference) if reference else None
+        if options["platform"]:
+            from wherry.cli.platform import parse_platform
+
+            try:
+                parse_platform(options["platform"], "error parsing specified platform: ")
+            except CommandError as error:
+                raise CreateError(error.text) from None
         if options["use-api-socket"]:
             from wherry.cli.api_socket import mount_socket
 

@@ -26,6 +26,8 @@ _OUTPUT = flags.string("output", "o", "Write to a file, instead of STDOUT")
 @command(_OUTPUT, flags.platform("Save only the given platform variant."))
 def run_save(session: Session, options: Options) -> None:
     platform = parse_platform(options["platform"], "invalid platform: ")
+    if "" in options.arguments:
+        raise CommandError("Error response from daemon: invalid reference format")
     write(session, "/images/get", options["output"], "save image", names=options.arguments, platform=platform)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import select
 
 from wherry.client.connection import Connection
-from wherry.client.errors import APIError, ConnectionFailed, ConnectionLost
+from wherry.client.errors import APIError, ClientError, ConnectionFailed, ConnectionLost
 from wherry.client.host import Host
 from wherry.client.lean import dumps, loads
 
@@ -424,5 +424,7 @@ def image_path(name: str, action: str = "") -> str:
 
 
 def container_path(name: str, action: str = "") -> str:
-    """The API's path of a container, or of what is done to it."""
+    """The API's path of a container, or of what is done to it. Raises ClientError for a name that is empty."""
+    if not name:
+        raise ClientError("invalid container name or ID: value is empty")
     return f"/containers/{quote(name)}" + (f"/{action}" if action else "")

@@ -107,3 +107,30 @@ def test_streams_that_are_closed_or_cannot_be_written(redirections: str, code: i
     line = f'"{sys.executable}" -m wherry.cli.main --version {redirections}'
     finished = subprocess.run(["sh", "-c", line], capture_output=True, text=True)
     assert (finished.returncode, finished.stderr) == (code, errors)
+
+
+@pytest.mark.parametrize("words", ["stop -", "kill -", "logs -", "exec - true", "port -", "top -", "wait -"])
+def test_an_empty_name_is_said_to_be_one(call: Call, words: str) -> None:
+    """As of a variable that is not set: `wherry stop "$box"`."""
+    given = ["" if word == "-" else word for word in words.split()]
+    assert call(*given) == (1, "", "invalid container name or ID: value is empty\n")
+
+
+def test_both_usages_of_cp_are_shown(call: Call) -> None:
+    code, _, errors = call("cp", "one")
+    assert code == 1
+    assert "wherry cp [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\twherry cp [OPTIONS] SRC_PATH|- CONTAINER:" in errors
+
+
+@pytest.mark.parametrize(
+    ("platform", "said"),
+    [
+        ("x", '"x": unknown operating system or architecture: invalid argument'),
+        ("a/b/c/d", '"a/b/c/d": cannot parse platform specifier: invalid argument'),
+        ("linux/", '"" is an invalid component of "linux/": platform specifier component must match'),
+        ("a=b", '"a=b" is an invalid OS component of "a=b": OSAndVersion specifier component must match'),
+    ],
+)
+def test_a_platform_that_is_none(call: Call, platform: str, said: str) -> None:
+    code, _, errors = call("history", "--platform", platform, "busybox")
+    assert (code, errors[: len(said) + 18]) == (1, f"invalid platform: {said}")
