@@ -141,7 +141,7 @@ def interface(container: Container, network: Network, fabric: Fabric, gateways: 
         mtu=fabric.mtu(network),
         addresses=tuple(f"{address}/{length}" for address, length in _addresses(settings) if address),
         gateways=gateways,
-        hairpin=bool(container.ports),
+        hairpin=bool(container.host_config.port_bindings or container.host_config.publish_all_ports),
         sysctls=_sysctls(settings, attachment.interface),
     )
     if network.driver == "bridge":

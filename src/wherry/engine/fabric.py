@@ -151,7 +151,7 @@ class Fabric:
                 if is_ours:
                     bridges.make_stub(name)
                 elif not bridges.exists(name):
-                    raise InvalidParameter(f"invalid subinterface vlan name {name}: there is no such interface")
+                    bridges.make_vlan(name, network.id)
         except BridgeError as error:
             raise EngineError(str(error)) from None
         self._made.add(network.id)
@@ -210,6 +210,8 @@ class Fabric:
             name, is_ours = self.parent(network)
             if is_ours:
                 bridges.remove_stub(name)
+            else:
+                bridges.remove(name, network.id)
 
     def close(self, in_use: set[str]) -> None:
         """Lets go. While containers run their networks stay, ``in_use`` by name; otherwise nothing does."""

@@ -19,11 +19,13 @@ INTERFACE_PREFIX = f"{_PREFIX}container_iface_prefix"
 ENDPOINT_INTERFACE = f"{_PREFIX}endpoint.ifname"
 ENDPOINT_SYSCTLS = f"{_PREFIX}endpoint.sysctls"
 
+_ENABLE_IPV4, _ENABLE_IPV6 = f"{_PREFIX}enable_ipv4", f"{_PREFIX}enable_ipv6"
 _GATEWAY_MODE = {4: f"{_PREFIX}bridge.gateway_mode_ipv4", 6: f"{_PREFIX}bridge.gateway_mode_ipv6"}
 _HOST_ADDRESS = {4: f"{_PREFIX}host_ipv4", 6: f"{_PREFIX}host_ipv6"}
 _TRUSTED = f"{_PREFIX}bridge.trusted_host_interfaces"
 _OF_BRIDGES = {
     *(NAME, MTU, MASQUERADE, ICC, HOST_BINDING, INHIBIT_IPV4, INTERFACE_PREFIX, _TRUSTED),
+    *(_ENABLE_IPV4, _ENABLE_IPV6),
     *_GATEWAY_MODE.values(),
     *_HOST_ADDRESS.values(),
 }
@@ -35,7 +37,9 @@ _MTU_AT_LEAST, _MTU_AT_MOST = 68, 65535
 
 
 def check(asked: NetworkCreate) -> None:
-    """Raises InvalidParameter, NotFound for a driver that is not there, NotSupported for what needs a swarm."""
+    """Also settles what versions of IP the network has, which an option may say as well.
+
+    Raises InvalidParameter, NotFound for a driver that is not there, NotSupported for what needs a swarm."""
     driver = asked.driver or "bridge"
     if asked.scope not in ("", "local") or asked.ingress or driver == "overlay":
         raise NotSupported("networks that span hosts need swarm mode, which this engine does not have")
@@ -47,7 +51,11 @@ def check(asked: NetworkCreate) -> None:
         raise NotFound(f"could not find plugin {driver} in v1 plugin registry: plugin not found")
     if asked.ipam.driver not in ("", "default", "null"):
         raise NotFound(f'error looking up IPAM plugin {asked.ipam.driver}: plugin "{asked.ipam.driver}" not found')
-    if asked.enable_ipv4 is False and not asked.enable_ipv6:
+    if asked.enable_ipv4 is None:
+        asked.enable_ipv4 = truth(asked.options, _ENABLE_IPV4, default=True)
+    if asked.enable_ipv6 is None:
+        asked.enable_ipv6 = truth(asked.options, _ENABLE_IPV6, default=False)
+    if not asked.enable_ipv4 and not asked.enable_ipv6:
         raise InvalidParameter("IPv4 or IPv6 must be enabled")
     _check_options(driver, asked.options, internal=asked.internal)
     _check_subnets(asked)

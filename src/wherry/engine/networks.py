@@ -76,7 +76,7 @@ class Networks:
             name=asked.name,
             created=clock.now(),
             driver=asked.driver or "bridge",
-            enable_ipv4=asked.enable_ipv4 is not False,
+            enable_ipv4=bool(asked.enable_ipv4),
             enable_ipv6=bool(asked.enable_ipv6),
             internal=asked.internal,
             attachable=asked.attachable,

@@ -41,6 +41,7 @@ _IFLA_BRPORT_MODE = 4
 _VETH_INFO_PEER = 1
 _IFLA_MACVLAN_MODE = 1
 _IFLA_IPVLAN_MODE = 1
+_IFLA_VLAN_ID = 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _IFA_F_NODAD = 0x02
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
@@ -129,6 +130,14 @@ def child(kind: str, name: str, *, parent: int, namespace: int, mode: int, mac: 
     body += number(_IFLA_MTU, mtu) if mtu else b""
     body += nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, kind), nested(_IFLA_INFO_DATA, mode_data))
     return Request(_RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL, f"create {kind} interface {name}")
+
+
+def vlan(name: str, *, parent: int, tag: int) -> Request:
+    """What of ``parent``'s (an index) has this tag. It still has to be brought up."""
+    body = _interface() + text(_IFLA_IFNAME, name) + number(_IFLA_LINK, parent)
+    data = nested(_IFLA_INFO_DATA, attribute(_IFLA_VLAN_ID, struct.pack("=H", tag)))
+    body += nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "vlan"), data)
+    return Request(_RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL, f"create vlan {name}")
 
 
 def stub(name: str, peer: str) -> Request:

@@ -17,6 +17,7 @@ from wherry.network.addresses import AddressError, IpNetwork, network_of
 _ALIAS = "wherry network "
 _LOCK = "/run/wherry-networks.lock"  # of all engines on this machine
 _DEFAULT_MTU = 1500
+_VLANS = 4095
 _DEFAULT_ROUTES = ("0.0.0.0/0", "::/0")
 
 
@@ -78,7 +79,7 @@ def allow_localhost(name: str) -> None:
 
 
 def remove(name: str, network_id: str) -> None:
-    """Removes the bridge, if it is there and was made for this network."""
+    """Removes the interface, if it is there and was made for this network."""
     with contextlib.suppress(SyscallError), Route() as route:
         found = route.link(name)
         if found is not None and found.alias == _ALIAS + network_id:
@@ -96,6 +97,20 @@ def any_left() -> bool:
     """Whether there is a bridge on this host, whoever's."""
     with Route() as route:
         return any(link.kind == "bridge" for link in route.links())
+
+
+def make_vlan(name: str, network_id: str) -> None:
+    """Makes "eth0.50", which is what of eth0's is tagged 50. Raises BridgeError, for other names as well."""
+    parent, _, tag = name.rpartition(".")
+    if not tag.isdigit() or not 0 < int(tag) < _VLANS or not exists(parent):
+        raise BridgeError(f"invalid subinterface vlan name {name}, example formatting is eth0.10")
+    try:
+        with Route() as route:
+            route.execute(rtnetlink.vlan(name, parent=route.index(parent), tag=int(tag)))
+            index = route.index(name)
+            route.execute(rtnetlink.set_alias(index, _ALIAS + network_id), rtnetlink.bring_up(index))
+    except SyscallError as error:
+        raise BridgeError(f"interface {name} cannot be made: {error}") from error
 
 
 def make_stub(name: str) -> None:

@@ -104,6 +104,13 @@ def test_what_a_network_is_made_of(engine: Engine, world: Outside) -> None:
     assert bindings == [{"HostIp": "127.0.0.1", "HostPort": str(port)}]
 
 
+def test_ipv6_by_an_option_as_in_compose_files(engine: Engine) -> None:
+    net = make(engine, enable_ipv6="true")
+    listen(engine, "server", "--network", net)
+    assert connect(address_of(engine, "server", net, "GlobalIPv6Address"), 80) == "server"
+    assert engine.request("GET", f"/networks/{net}").body["EnableIPv6"] is True
+
+
 def test_an_endpoint_has_options_of_its_own(engine: Engine) -> None:
     net = make(engine)
     options = "driver-opt=com.docker.network.endpoint.ifname=lan7"

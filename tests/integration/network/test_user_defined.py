@@ -310,6 +310,25 @@ def test_macvlan(engine: Engine, busybox: str, world: Outside, has_parent: bool)
         assert world.connect(address_of(engine, "server", "lan"), 80) == "server"
 
 
+def test_macvlan_on_a_vlan(engine: Engine, busybox: str, world: Outside) -> None:
+    """The interface of the tag is made with the network, and goes with it."""
+    parent = f"{world.port[-10:]}.50"
+    subprocess.run(["ip", "link", "add", parent[:-3], "type", "veth", "peer", "name", "whvlanpeer"], check=True)
+    try:
+        lan = ("network", "create", "-d", "macvlan", "--subnet", "10.234.0.0/24", "lan", "-o")
+        unknown = engine.docker(*lan, "parent=nowhere.50")
+        assert "invalid subinterface vlan name nowhere.50, example formatting is eth0.10" in unknown.stderr
+        made = engine.docker(*lan, f"parent={parent}")
+        if "not supported" in made.stderr:
+            pytest.skip("this kernel has no VLANs")
+        assert made.returncode == 0
+        assert engine.docker("run", "--rm", "--network", "lan", busybox, "true").returncode == 0
+        engine.docker("network", "rm", "lan", check=True)
+        assert subprocess.run(["ip", "link", "show", parent], capture_output=True, check=False).returncode != 0
+    finally:
+        subprocess.run(["ip", "link", "delete", parent[:-3]], check=True)
+
+
 def test_networks_are_listed_inspected_and_removed(engine: Engine, net: str) -> None:
     names = engine.docker("network", "ls", "--format", "{{.Name}}").stdout.split()
     assert set(names) >= {"bridge", "host", "none", net}
