@@ -33,11 +33,12 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Sources:
-    """Digests of files, those in finished layers remembered."""
+    """Digests of files in one build. Those in finished layers are remembered for all, those in directories for this."""
 
     def __init__(self, workspace: Workspace, cache: BuildCache) -> None:
         self._workspace = workspace
         self._cache = cache
+        self._of_directories: dict[str, str] = {}
 
     async def digest(
         self, origin: Origin, patterns: Sequence[str], excluded: Patterns = (), *, parents: bool = False
@@ -46,12 +47,11 @@ class Sources:
 
         Raises NotFound for a source that is not there.
         """
-        place = ""
-        if origin.is_tree and origin.tree.known:
-            place = json.dumps([origin.tree.known, list(patterns), list(excluded), parents])
-            found = self._cache.content_digest(place)
-            if found is not None:
-                return found
+        layer = origin.tree.known if origin.is_tree else ""
+        place = json.dumps([layer or origin.directory, list(patterns), list(excluded), parents])
+        found = self._cache.content_digest(place) if layer else self._of_directories.get(place)
+        if found is not None:
+            return found
         job = {
             "kind": "digest",
             "source": origin.describe(self._workspace),
@@ -62,6 +62,8 @@ class Sources:
             "owners": origin.is_tree,
         }
         digest = str(await self._workspace.ask(job))
-        if place:
+        if layer:
             self._cache.set_content_digest(place, digest)
+        elif not origin.is_tree:
+            self._of_directories[place] = digest
         return digest
