@@ -69,6 +69,8 @@ class TestIndex:
     def test_of_this_machine(self, registry: Registry, wherry: Run, index: str) -> None:
         name = f"{registry.host}/index:1"
         assert f"Digest: {index}" in wherry("pull", name, check=True).stdout
+        row = wherry("images", name, check=True).stdout.splitlines()[1]
+        assert " N/A " in row, "it does not say when it was made"
         assert wherry("run", "--rm", name, "cat", "/architecture", check=True).stdout == "amd64"
         pinned = f"{registry.host}/index@{index}"
         assert wherry("run", "--rm", pinned, "cat", "/architecture", check=True).stdout == "amd64"

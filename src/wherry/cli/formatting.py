@@ -245,7 +245,8 @@ def since(moment: int) -> str:
 
 def local_time(moment: int) -> str:
     """A moment in this machine's zone, as Go prints a time: 2006-01-02 15:04:05 -0700 MST."""
-    return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(moment))
+    local = time.localtime(moment)
+    return f"{local.tm_year:04}" + time.strftime("-%m-%d %H:%M:%S %z %Z", local)
 
 
 def rfc3339(moment: int, nanoseconds: int | None = None) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 NONE = "<none>"
+NEVER = -62135596800  # Go's zero time: of an image that does not say when it was made
 WITH_DIGEST = ("Repository", "Tag", "Digest", "ID", "CreatedSince", "Size")
 
 RAW_FORMAT = """repository: {{.Repository}}
@@ -48,7 +49,7 @@ IMAGES = Listing(
         "Repository": ("REPOSITORY", "Repository"),
         "Tag": ("TAG", "Tag"),
         "Digest": ("DIGEST", "Digest"),
-        "CreatedSince": ("CREATED", lambda row: since(row["Created"] or 0)),
+        "CreatedSince": ("CREATED", lambda row: "N/A" if row["Created"] == NEVER else since(row["Created"] or 0)),
         "CreatedAt": ("CREATED AT", lambda row: local_time(row["Created"] or 0)),
         "Size": ("SIZE", lambda row: human_size(row["Size"] or 0, 3)),
         "Containers": ("CONTAINERS", lambda row: "N/A" if row["Containers"] == -1 else str(row["Containers"] or 0)),

@@ -24,6 +24,8 @@ from wherry.storage.database import Database
 from wherry.storage.layers import Layer, Layers, boot_id
 from wherry.storage.snapshots import LayerInfo, Snapshots
 
+_NEVER = "0001-01-01T00:00:00Z"  # Go's zero time
+
 _SCHEMA = (
     """
     CREATE TABLE images (
@@ -434,11 +436,12 @@ class Images:
 
 
 def seconds(created: str | None) -> int:
-    """A configuration's time in seconds since the epoch; 0 when it has none, or none that makes sense."""
+    """A configuration's time in seconds since the epoch; that of the year 1 when it has none that makes sense, as in
+    Docker, whose clients know it for none."""
     try:
-        return int(datetime.datetime.fromisoformat(created or "").timestamp())
+        return int(datetime.datetime.fromisoformat(created or _NEVER).timestamp())
     except (ValueError, OverflowError):
-        return 0
+        return int(datetime.datetime.fromisoformat(_NEVER).timestamp())
 
 
 def _reference(name: str, tag: str, digest: str) -> Reference:

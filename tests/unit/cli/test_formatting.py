@@ -100,3 +100,4 @@ def test_times_are_local(zone: Callable[[str], None]) -> None:
     assert formatting.rfc3339(1_700_000_000, 5) == "2023-11-15T03:43:20.000000005+05:30"
     zone("UTC")
     assert formatting.rfc3339(1_700_000_000) == "2023-11-14T22:13:20Z"
+    assert formatting.local_time(-62135596800) == "0001-01-01 00:00:00 +0000 UTC"
