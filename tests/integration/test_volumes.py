@@ -288,6 +288,24 @@ def test_an_image_as_a_mount(docker: Run, busybox: str, debian: str) -> None:
     assert shown.returncode == 1 and "Read-only" in shown.stderr
 
 
+def test_an_image_that_is_mounted_stays(docker: Run, busybox: str) -> None:
+    docker("run", "--name", "maker", busybox, "touch", "/made", check=True)
+    docker("commit", "-c", "LABEL mounted=yes", "maker", "mounted", check=True)
+    docker("rm", "maker", check=True)
+    try:
+        mount = "type=image,source=mounted,target=/i"
+        docker("run", "-d", "--name", "user", "--mount", mount, busybox, "sleep", "1000", check=True)
+        for command in (["rmi", "mounted"], ["rmi", docker("images", "-q", "mounted").stdout.strip()]):
+            shown = docker(*command)
+            assert shown.returncode == 1 and "conflict" in shown.stderr
+        docker("image", "prune", "-af", "--filter", "label=mounted=yes", check=True)
+        docker("restart", "-t", "0", "user", check=True)
+        assert docker("exec", "user", "ls", "/i/made").stdout == "/i/made\n"
+    finally:
+        docker("rm", "-f", "maker", "user")
+        docker("rmi", "-f", "mounted")
+
+
 @pytest.mark.parametrize(("part", "shown"), [("etc", "passwd\n"), ("etc/passwd", ""), ("link", "passwd\n")])
 def test_a_part_of_an_image_as_a_mount(docker: Run, busybox: str, part: str, shown: str) -> None:
     docker("run", "--name", "maker", busybox, "ln", "-s", "../../etc", "/link", check=True)

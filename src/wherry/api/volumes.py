@@ -16,6 +16,7 @@ class CreateRequest(msgspec.Struct, rename="pascal"):
     driver: str = ""
     driver_opts: dict[str, str] | None = None
     labels: dict[str, str] | None = None
+    cluster_volume_spec: dict[str, Any] | None = None
 
 
 async def list_all(request: Request, engine: Engine) -> Any:
@@ -25,6 +26,8 @@ async def list_all(request: Request, engine: Engine) -> Any:
 
 async def create(request: Request, engine: Engine) -> web.Response:
     asked = await request.json(CreateRequest)
+    if asked.cluster_volume_spec is not None:
+        raise NotSupported("wherry has no swarm mode, and so no cluster volumes")
     volume = await engine.volumes.create(
         asked.name, driver=asked.driver, options=asked.driver_opts, labels=asked.labels
     )

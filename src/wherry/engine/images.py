@@ -166,7 +166,7 @@ class Images:
 
     def _users(self, image_id: str) -> Iterable[tuple[str, bool]]:
         for live in self._roster:
-            if live.record.image_id == image_id:
+            if image_id in live.images:
                 yield live.record.id, live.record.state.running
 
     async def commit(

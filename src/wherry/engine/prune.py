@@ -65,7 +65,7 @@ class Prune:
         removed: list[dict[str, str]] = []
         with self._alone():
             size = self._store.disk_usage().layers
-            used = {live.record.image_id for live in self._roster}
+            used = frozenset[str]().union(*(live.images for live in self._roster))
             for summary in self._store.images.summaries():
                 image = summary.image
                 labels = image.config.config.labels if image.config.config else {}

@@ -63,6 +63,12 @@ class Live:
         self.ended = asyncio.Event()  # set while no process of it runs
         self.ended.set()
 
+    @property
+    def images(self) -> frozenset[str]:
+        """The ids of those it cannot do without: its own, and those that it has mounted."""
+        mounted = (point.source for point in self.record.mounts if point.type == "image")
+        return frozenset((self.record.image_id, *mounted))
+
     def await_start(self, attach: PendingAttach) -> None:
         """Keeps a client until the start. Those who came before and have gone need not be kept any more."""
         poll = select.poll()
