@@ -254,6 +254,13 @@ def test_over_ssh(over_ssh: Cli, busybox: str) -> None:
     assert terminal.wait() == 5
 
 
+def test_more_comes_out_than_goes_in_over_ssh(over_ssh: Cli, busybox: str) -> None:
+    """Nothing goes in while the output is not taken: who only sends until all is sent would wait for ever."""
+    line = "x" * 1000 + "\n"
+    said = over_ssh.ok("run", "--rm", "-i", busybox, "sed", "s/.*/&&&&&&&&/", input=line * 4000, timeout=60)
+    assert len(said) == 4000 * 8001 - 1
+
+
 def test_a_host_that_cannot_be_reached(cli: Cli, engine: Engine) -> None:
     cli.host = {next(iter(cli.host)): f"unix://{engine.root}/absent.sock"}
     said = cli.fails("ps")

@@ -53,6 +53,8 @@ def run_ls(session: Session, options: Options) -> None:
         for name, about, host in sorted(known)
     ]
     sys.stdout.write(CONTEXTS.text(rows, format))
+    sys.stdout.flush()
+    _warn_of_overriding("a context")
 
 
 def run_show(session: Session, options: Options) -> None:
@@ -67,10 +69,15 @@ def run_use(session: Session, options: Options) -> None:
     save_current(session.config_directory, name)
     print(name, flush=True)
     print(f'Current context is now "{name}"', file=sys.stderr)
+    if name != DEFAULT:
+        _warn_of_overriding(quoted(name))
+
+
+def _warn_of_overriding(wanted: str) -> None:
     for variable in ("WHERRY_HOST", "DOCKER_HOST"):
-        if name != DEFAULT and os.environ.get(variable):
+        if os.environ.get(variable):
             print(
-                f"Warning: {variable} environment variable overrides the active context. To use {quoted(name)}, "
+                f"Warning: {variable} environment variable overrides the active context. To use {wanted}, "
                 f"either set the global --context flag, or unset {variable} environment variable.",
                 file=sys.stderr,
             )

@@ -92,6 +92,7 @@ def test_an_address_in_the_environment_goes_before(run: Cli, monkeypatch: pytest
     assert (
         "Warning: DOCKER_HOST environment variable overrides the active context" in run("context", "use", "remote")[2]
     )
+    assert "Warning: DOCKER_HOST environment variable overrides the active context" in run("context", "ls")[2]
     assert "default *" in run("context", "ls")[1]
     assert os.environ["DOCKER_HOST"] in run("context", "ls")[1]
 
