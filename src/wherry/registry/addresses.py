@@ -18,10 +18,16 @@ def join(base: str, location: str) -> str:
     """Where ``location`` leads from ``base``. Raises RegistryError when that is nowhere on the web."""
     try:
         found = urljoin(base, location)
-        parts = urlsplit(found)
-        named = bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
-        named = False
-    if not named or parts.scheme not in ("http", "https"):
+        found = ""
+    if not is_of_the_web(found):
         raise RegistryError(f"{shown(base)}: leads to {shown(location)[:200]}: not an address of the web")
     return found
+
+
+def is_of_the_web(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port or 1) > 0 and parts.scheme in ("http", "https")
+    except ValueError:
+        return False

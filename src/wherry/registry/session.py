@@ -273,9 +273,14 @@ async def pause(error: RegistryError, failures: int, *, was_there: bool = False)
 
 
 def _proxy(address: str | None) -> tuple[str | None, "aiohttp.BasicAuth | None"]:
-    """A proxy's address without the log-in, and the log-in."""
+    """A proxy's address without the log-in, and the log-in. Raises RegistryError for what cannot be a proxy."""
     if address is None:
         return None, None
+    if not addresses.is_of_the_web(address):
+        text = (
+            f"proxyconnect tcp: {addresses.shown(address)} is no proxy that can be used: only http and https ones can"
+        )
+        raise RegistryError(text)
     parts = urlsplit(address)
     if parts.username is None:
         return address, None

@@ -199,3 +199,12 @@ async def test_a_registry_that_starts_anew_in_the_middle(monkeypatch: pytest.Mon
         server = await asyncio.start_server(serve, "127.0.0.1", port)
         assert await asyncio.wait_for(reading, 30) == data
         server.close()
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks5://s3cret:x@127.0.0.1:1", "http://[::1", "foo://x", "http://x:99999", ":", "http://"]
+)
+async def test_proxies_that_are_none(proxy: str) -> None:
+    async with Session(Registries(), CAPTAIN, environment={"HTTPS_PROXY": proxy}) as session:
+        text = await error_of(Repository(session, "registry.test", "x").manifest("1"))
+    assert text.startswith("proxyconnect tcp: ")
