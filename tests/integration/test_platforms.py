@@ -96,6 +96,7 @@ class TestIndex:
         there = {each["ImageData"]["Platform"]["architecture"]: each["Available"] for each in image["Manifests"]}
         assert there["amd64"]
         assert not there["arm64"]
+        assert image["Size"] == sum(each["Size"]["Total"] for each in image["Manifests"]) > 0
         assert "linux/arm64" in docker("image", "ls", "--tree", name, check=True).stdout
         shown = wherry("image", "ls", "--tree", name, check=True).stdout.splitlines()
         assert [line.split()[:2] for line in shown[1:]] == [

@@ -60,7 +60,12 @@ class Images:
             if (show_all or not step) and self._passes(summary, filters):
                 found.append(self._summary(summary, filters.get("reference", ())))
                 if manifests:
-                    found[-1]["Manifests"] = image_manifests.describe(summary.image, self._store, self._roster)
+                    of_each = image_manifests.describe(summary.image, self._store, self._roster)
+                    # Beside the sizes of each, its content and what that unpacks to, this is their sum.
+                    found[-1] |= {
+                        "Manifests": of_each,
+                        "Size": sum(each["Size"]["Total"] for each in of_each) or summary.image.size,
+                    }
         return found
 
     def _passes(self, summary: Summary, filters: Filters) -> bool:
