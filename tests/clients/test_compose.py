@@ -66,7 +66,6 @@ def compose(engine: Engine, busybox: str, tmp_path: Path, port: int) -> Iterator
         "DOCKER_HOST": engine.host,
         "COMPOSE_PROJECT_NAME": "harbour",
         "DOCKER_BUILDKIT": "0",
-        "COMPOSE_API_VERSION": "1.44",  # the last one whose images have the ContainerConfig that this Compose looks for
     }
 
     def run(*arguments: str) -> str:

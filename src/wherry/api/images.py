@@ -7,10 +7,13 @@ from aiohttp import web
 from wherry.api import platforms, response
 from wherry.api.decode import fit
 from wherry.api.request import Request
-from wherry.api.versions import adapt_image, adapt_image_list
+from wherry.api.versions import Version, adapt_image, adapt_image_list
 from wherry.engine.engine import Engine
 from wherry.model.config import ContainerConfig
 from wherry.model.errors import InvalidParameter
+
+# Compose 1 asks by the newest API that there is, and ends without the ContainerConfig that went with API 1.45.
+_OF_COMPOSE_1 = Version(1, 44)
 
 
 async def list_all(request: Request, engine: Engine) -> Any:
@@ -33,7 +36,10 @@ async def inspect(request: Request, engine: Engine) -> Any:
         platform=platforms.asked(request, since=(1, 49)),
         manifests=request.flag("manifests") and request.version >= (1, 48),
     )
-    return adapt_image(request.version, found)
+    version = request.version
+    if request.http.headers.get("User-Agent", "").startswith("docker-compose/1."):
+        version = min(version, _OF_COMPOSE_1)
+    return adapt_image(version, found)
 
 
 async def history(request: Request, engine: Engine) -> Any:

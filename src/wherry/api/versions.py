@@ -118,7 +118,7 @@ def adapt_image(version: Version, found: dict[str, Any]) -> dict[str, Any]:
         found["VirtualSize"] = found["Size"]
     if version < (1, 45):
         found.setdefault("Container", "")
-        found.setdefault("ContainerConfig", {})  # Compose 1 looks for volumes in it
+        found.setdefault("ContainerConfig", {})
     if version < (1, 48):
         found.pop("Descriptor", None)
     if version >= (1, 50) and found.get("Config"):
