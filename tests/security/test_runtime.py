@@ -148,6 +148,21 @@ class TestLeaks:
         monitor.kill()
         await monitor.exited
 
+    def test_a_directory_outside_the_root_is_noticed(self, tmp_path: Path) -> None:
+        """The last guard, where every other has failed and a descriptor of the host is there to be entered."""
+        program = (
+            "import os, sys\n"
+            "from wherry.runtime import credentials\n"
+            "from wherry.runtime.errors import StartError\n"
+            "outside = os.open('/', os.O_PATH)\n"
+            "os.chroot(sys.argv[1])\n"
+            "os.chdir = lambda path: os.fchdir(outside)\n"
+            "try: credentials.enter_directory('/work')\n"
+            "except StartError as error: print(error.message)\n"
+        )
+        shown = subprocess.run([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, check=True)
+        assert shown.stdout == b'chdir to cwd ("/work") set in config.json failed: no such file or directory\n'
+
     async def test_the_environment_of_the_engine_stays_outside(self, launcher: Launcher, bundles: Bundles) -> None:
         output = await run(launcher, bundles.spec("cat", "/proc/self/environ"))
         assert output.stdout == "PATH=/bin\0HOME=/root\0"
@@ -244,6 +259,23 @@ class TestMountTargets:
         finally:
             mounts.unmount(str(hosts))
 
+    async def test_the_root_is_not_seen_on_the_host(self, launcher: Launcher, bundles: Bundles) -> None:
+        """Also where the directory upon which it is mounted is part of a shared mount."""
+        spec = bundles.spec("sleep", "1000")
+        place, target = mounts.clone(spec.exec_dir), os.open(spec.exec_dir, os.O_PATH)
+        mounts.attach(place, target)
+        mounts.change(place, propagation=mounts.MS_SHARED)
+        os.close(place)
+        os.close(target)
+        try:
+            before = Path("/proc/self/mountinfo").read_text()  # noqa: ASYNC240
+            monitor = await launcher.start(spec)
+            assert Path("/proc/self/mountinfo").read_text() == before  # noqa: ASYNC240
+            monitor.kill()
+            await monitor.exited
+        finally:
+            mounts.unmount(spec.exec_dir)
+
 
 class TestMasks:
     """CVE-2025-31133: what hides a path must be the null device itself."""
@@ -265,6 +297,19 @@ class TestMasks:
         output = await run(launcher, spec)
         assert output.stdout.split() == ["0", "0"]
         assert os.listdir(dev) == ["null"]
+
+    def test_a_host_whose_null_is_something_else(self, tmp_path: Path) -> None:
+        """It would be what the container reads, and could be what it writes to."""
+        (tmp_path / "file").touch()
+        program = "from wherry.runtime.rootfs import _open_null; _open_null()"
+        line = 'mount --bind "$1" /dev/null && exec "$2" -c "$3" 2>&1'
+        shown = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", line, "sh", tmp_path / "file", sys.executable, program],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert shown.returncode == 1
+        assert "the host's /dev/null is not the null device" in shown.stdout
 
     async def test_masks_cannot_be_taken_away(self, launcher: Launcher, bundles: Bundles) -> None:
         output = await run(launcher, bundles.spec("sh", "-c", "umount /proc/keys; mount -o remount,rw /proc/sys"))
