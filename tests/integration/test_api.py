@@ -121,9 +121,13 @@ def open_stream(engine: Engine) -> Iterator[Callable[..., Stream]]:
         each.sock.close()
 
 
-def test_the_engine_describes_itself(ask: Ask) -> None:
+def test_the_engine_describes_itself(ask: Ask, engine: Engine) -> None:
     assert ask("GET", "/version").body["ApiVersion"] == "1.51"
     assert ask("GET", "/info").body["OSType"] == "linux"
+    for method, body in (("GET", b"OK"), ("HEAD", b"")):
+        pong = engine.request(method, "/_ping")
+        assert (pong.status, pong.body, pong.headers["Content-Type"]) == (200, body, "text/plain; charset=utf-8")
+        assert (pong.headers["Api-Version"], pong.headers["Ostype"]) == ("1.51", "linux")
 
 
 def test_a_container_from_its_creation_to_its_removal(ask: Ask, make: Callable[..., str]) -> None:
@@ -152,6 +156,31 @@ def test_a_running_container_is_looked_at_and_signalled(ask: Ask, running: str) 
     ask("POST", f"/containers/{running}/kill?signal=KILL", status=204)
     assert wait(ask, running) == 137
     ask("POST", f"/containers/{running}/kill", status=409)
+
+
+@pytest.mark.parametrize("network", ["bridge", "none", "host", "container"])
+def test_every_state_of_a_container(ask: Ask, running: str, make: Callable[..., str], network: str) -> None:
+    mode = f"container:{running}" if network == "container" else network
+    policy = {"Name": "on-failure", "MaximumRetryCount": 1}
+    container_id = make("sleep 1000", HostConfig={"NetworkMode": mode, "RestartPolicy": policy})
+
+    def state() -> str:
+        listed = {each["Id"]: each["State"] for each in ask("GET", "/containers/json?all=1").body}
+        found = ask("GET", f"/containers/{container_id}/json").body["State"]["Status"]
+        assert listed[container_id] == found
+        return str(found)
+
+    assert state() == "created"
+    ask("POST", f"/containers/{container_id}/start", status=204)
+    assert state() == "running"
+    ask("POST", f"/containers/{container_id}/pause", status=204)
+    assert state() == "paused"
+    ask("POST", f"/containers/{container_id}/unpause", status=204)
+    ask("POST", f"/containers/{container_id}/stop?t=0", status=204)
+    assert state() == "exited"
+    for condition in ("", "not-running"):
+        assert ask("POST", f"/containers/{container_id}/wait?condition={condition}").body == {"StatusCode": 137}
+    ask("POST", f"/containers/{container_id}/wait?condition=never", status=400)
 
 
 def test_bad_requests_leave_nothing_behind(ask: Ask, busybox: str) -> None:
@@ -224,6 +253,9 @@ def test_exec(ask: Ask, running: str, open_stream: Callable[..., Stream]) -> Non
     assert frames(stream.read()) == [(1, b"through")]
     inspected = ask("GET", f"/exec/{exec_id}/json").body
     assert (inspected["Running"], inspected["ExitCode"]) == (False, 5)
+    terminal = ask("POST", f"/containers/{running}/exec", {"Cmd": ["sleep", "100"], "Tty": True}, status=201).body["Id"]
+    ask("POST", f"/exec/{terminal}/start", {"Detach": True, "Tty": True})
+    ask("POST", f"/exec/{terminal}/resize?h=20&w=30")
     ask("POST", f"/exec/{exec_id}/start", {"Detach": True}, status=409)
     ask("POST", f"/containers/{running}/exec", {"Cmd": []}, status=400)
 
