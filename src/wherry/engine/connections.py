@@ -201,17 +201,18 @@ class Connections:
         self._fabric.make(network)
         endpoints.connect(record, network, self._fabric)
         self._roster.save(live)  # lest an engine that is killed now forgets whose address it is
+        networks = self._networks_of(record)
         try:
+            self._publishing.publish(record, networks)
             wanted = endpoints.interface(record, network, self._fabric, self._gateways(record).get(network.name, ()))
             self._isolate(record, network)
             await monitor.connect(wanted, resolver=not network.is_predefined)
         except BaseException as error:
+            self._publish_without(record, network)
             self._leave(record, network)
             if isinstance(error, StartError):
                 raise EngineError(f"failed to set up container networking: {error.message}") from None
             raise
-        networks = self._networks_of(record)
-        self._publishing.publish(record, networks)
         self._naming.renew_files(record, networks, self._host_gateways())
         self._naming.introduce(record)
         self._naming.serve(live, monitor, networks)
@@ -260,12 +261,19 @@ class Connections:
             except StartError as error:
                 raise EngineError(error.message) from None
         networks = [each for each in self._networks_of(record) if each.name != network.name]
-        if self._publishing.is_by(record, network):
-            self._publishing.withdraw(record)
+        self._publish_without(record, network)
         self._leave(record, network)
-        self._publishing.publish(record, networks)
         self._naming.renew_files(record, networks, self._host_gateways())
         self._naming.update(live, networks)
+
+    def _publish_without(self, record: Container, network: Network) -> None:
+        """Its ports are from now on reached by another network, if there is one."""
+        if self._publishing.is_by(record, network):
+            self._publishing.withdraw(record)
+        try:
+            self._publishing.publish(record, [each for each in self._networks_of(record) if each.name != network.name])
+        except EngineError as error:
+            log.warning("container %s: %s", record.name, error.message)
 
     def unlink(self, name: str) -> None:
         """Takes the link "web/db" away: what is known of db to web. Raises NotFound, Conflict, InvalidParameter."""

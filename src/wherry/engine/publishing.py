@@ -36,12 +36,14 @@ class Publishing:
         self._published: dict[str, _Publications] = {}
 
     def publish(self, record: Container, networks: Sequence[Network]) -> None:
-        """Holds and publishes what the container asks for, unless that is done, and writes it into its record.
+        """Holds and publishes what the container asks for, and writes it into its record.
 
-        Raises EngineError."""
+        Answers leave by the default route, so a network that this leads to now is the way in as well: a host may take
+        no packets by another than it would send them. Raises EngineError."""
         network = _way_in(record, networks)
-        if network is None or record.id in self._published:
+        if network is None or self.is_by(record, network):
             return
+        self.withdraw(record)
         endpoint, mapped, held = record.networks[network.name], [], []
         for each in port_bindings.wanted(record, self._everywhere(network)):
             addresses = [a for a in each.addresses if not options.is_routed(network, _version(a))]

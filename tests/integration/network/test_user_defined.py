@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -163,6 +164,41 @@ def test_the_default_route_and_ports_follow(engine: Engine, net: str, other: str
     gateway = address_of(engine, "server", net, "Gateway")
     assert f"default via {gateway} " in execute(engine, "server", "ip", "route")
     assert connect("127.0.0.1", port) == "server"
+
+
+def test_ports_are_reached_where_the_host_checks_ways_back(
+    engine: Engine, net: str, other: str, world: Outside
+) -> None:
+    """With rp_filter, what comes from an address by another interface than leads to it is dropped."""
+    strict = Path("/proc/sys/net/ipv4/conf/all/rp_filter")
+    before = strict.read_text()
+    strict.write_text("1")
+    try:
+        port = free_port()
+        listen(engine, "server", "--network", other, "-p", f"{port}:80")
+        assert world.connect(world.host, port) == "server"
+        for change in ("connect", "disconnect"):
+            engine.docker("network", change, net, "server", check=True)
+            assert world.connect(world.host, port) == "server"
+        assert engine.docker("port", "server", "80").stdout.splitlines()[0] == f"0.0.0.0:{port}"
+    finally:
+        strict.write_text(before)
+
+
+def test_a_connect_that_cannot_publish_leaves_nothing(engine: Engine, net: str) -> None:
+    engine.docker("network", "create", "--internal", "inside", check=True)
+    port = free_port()
+    listen(engine, "late", "--network", "inside", "-p", f"{port}:80")
+    listen(engine, "early", "-p", f"{port}:80")
+    refused = engine.docker("network", "connect", net, "late")
+    assert f"Bind for 0.0.0.0:{port} failed: port is already allocated" in refused.stderr
+    assert list(inspect(engine, "late")["NetworkSettings"]["Networks"]) == ["inside"]
+    assert "eth1" not in execute(engine, "late", "ls", "/sys/class/net")
+    assert connect("127.0.0.1", port) == "early"
+    engine.docker("rm", "-f", "early", check=True)
+    engine.docker("network", "connect", net, "late", check=True)
+    assert connect("127.0.0.1", port) == "late"
+    assert reach(engine, "late", address_of(engine, "late", net, "Gateway"), port) == "late"  # to itself
 
 
 def test_what_is_asked_for_is_told_before_the_start_and_had_after_it(engine: Engine, net: str) -> None:
