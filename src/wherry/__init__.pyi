@@ -1,4 +1,5 @@
 # What __init__.py loads late, for type checkers: imports there would lean the engine on the client.
+from wherry.client.building import BuildFailed as BuildFailed
 from wherry.client.containers import CommandFailed as CommandFailed
 from wherry.client.containers import Container as Container
 from wherry.client.containers import Result as Result

@@ -1,6 +1,7 @@
 """``import wherry``: the examples of its docstrings and of its page, and what happens when things go wrong."""
 
 import doctest
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -110,5 +111,18 @@ def test_importing_wherry_loads_nothing_else() -> None:
         wherry.nope  # type: ignore[attr-defined]  # noqa: B018 - that is what is asked
 
 
-def test_what_is_promised_is_there() -> None:
-    assert all(getattr(wherry, name) for name in wherry.__all__)  # type: ignore[attr-defined]
+def test_what_is_promised_is_there_and_typed() -> None:
+    promised: list[str] = wherry.__all__  # type: ignore[attr-defined]
+    assert all(getattr(wherry, name) for name in promised)
+    stub = Path(str(wherry.__file__)).with_suffix(".pyi").read_text()
+    assert set(promised) == set(re.findall(r"^from .* import .* as (\w+)$", stub, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", wherry.__all__)  # type: ignore[attr-defined]
+def test_all_of_it_says_what_it_is_for(name: str) -> None:
+    thing = getattr(wherry, name)
+    members = vars(thing).items() if isinstance(thing, type) else ()
+    public = [member for key, member in members if not key.startswith("_") and hasattr(member, "__doc__")]
+    silent = [member for member in public if callable(getattr(member, "fget", member)) and not member.__doc__]
+    assert thing.__doc__
+    assert silent == []

@@ -174,6 +174,7 @@ class Container:
 
     @property
     def name(self) -> str:
+        """Now: another may be given to it."""
         return str(self.inspect()["Name"]).removeprefix("/")
 
     @property
@@ -188,11 +189,23 @@ class Container:
 
     @property
     def ports(self) -> dict[str, list[int]]:
-        """The host's ports by the container's: {"80/tcp": [32768]}."""
+        """The host's ports by the container's: {"80/tcp": [32768]}; [] for one that is exposed and not published.
+
+        >>> import wherry
+        >>> with wherry.connect() as engine:
+        ...     with engine.start("busybox", ["sleep", "60"], ports={80: 0}) as container:
+        ...         len(container.ports["80/tcp"])
+        1
+        """
         found = self.inspect()["NetworkSettings"].get("Ports") or {}
-        return {port: [int(each["HostPort"]) for each in bindings or ()] for port, bindings in found.items()}
+        # One port of all the host's addresses is there twice, for IPv4 and for IPv6.
+        return {
+            port: list(dict.fromkeys(int(each["HostPort"]) for each in bindings or ()))
+            for port, bindings in found.items()
+        }
 
     def start(self) -> None:
+        """Starts it in the background; one that runs goes on."""
         self._client.containers.start(self.id)
 
     def stop(self, timeout: int | None = None) -> None:
@@ -200,15 +213,19 @@ class Container:
         self._client.containers.stop(self.id, timeout=timeout)
 
     def restart(self, timeout: int | None = None) -> None:
+        """Stops it as `stop` does, if it runs, and starts it."""
         self._client.containers.restart(self.id, timeout=timeout)
 
     def kill(self, signal: str = "KILL") -> None:
+        """Sends its first process a signal: "KILL", "SIGHUP", "9"."""
         self._client.containers.kill(self.id, signal)
 
     def pause(self) -> None:
+        """Freezes all of its processes."""
         self._client.post(container_path(self.id, "pause"))
 
     def unpause(self) -> None:
+        """Lets them run on."""
         self._client.post(container_path(self.id, "unpause"))
 
     def wait(self) -> int:
@@ -264,14 +281,25 @@ class Container:
         self,
         command: Sequence[str] | str,
         *,
+        input: bytes | str | None = None,
         env: Mapping[str, str] | None = None,
         user: str = "",
         workdir: str = "",
         check: bool = False,
     ) -> Result:
-        """Runs one more command in it while it runs, and waits for its end. Words or a string as for `Engine.run`."""
+        """Runs one more command in it while it runs, and waits for its end.
+
+        `command`, `input` and `check` are as for `Engine.run`.
+
+        >>> import wherry
+        >>> with wherry.connect() as engine:
+        ...     with engine.start("busybox", ["sleep", "60"]) as container:
+        ...         container.exec(["wc", "-c"], input="twelve bytes").output
+        '12\\n'
+        """
         words = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
         config = {
+            "AttachStdin": input is not None,
             "AttachStdout": True,
             "AttachStderr": True,
             "Cmd": words,
@@ -281,7 +309,11 @@ class Container:
         }
         exec_id = self._client.execs.create(self.id, config)
         stream, early = self._client.execs.attach(exec_id, {"Detach": False, "Tty": False}).take_over()
-        pieces = _collect(stream, early, tty=False, deadline=None)
+        try:
+            _feed(stream, input)
+            pieces = _collect(stream, early, tty=False, deadline=None)
+        finally:
+            stream.close()
         return _checked(Result(int(self._client.execs.inspect(exec_id)["ExitCode"]), pieces), check)
 
     def read(self, path: str) -> bytes:

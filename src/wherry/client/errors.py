@@ -22,6 +22,7 @@ class APIError(ClientError):
 
     @property
     def not_found(self) -> bool:
+        """Whether there is no such thing."""
         return self.status == 404
 
 

@@ -94,6 +94,7 @@ class Image:
 
     @property
     def labels(self) -> dict[str, str]:
+        """Names and values."""
         return dict((self.inspect().get("Config") or {}).get("Labels") or {})
 
     def tag(self, repository: str, tag: str = "latest") -> None:
