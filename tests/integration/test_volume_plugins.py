@@ -7,6 +7,7 @@ import shutil
 import socketserver
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Plugin:
 
     def __init__(self, folder: Path, socket_path: Path) -> None:
         self.calls: list[tuple[str, dict[str, object]]] = []
+        self.slow: dict[str, float] = {}  # seconds that it takes, by method
         self._folder = folder
         plugin = self
 
@@ -60,6 +62,7 @@ class Plugin:
         if path == "/Plugin.Activate":
             return {"Implements": ["VolumeDriver"]}
         method, name = path.removeprefix("/VolumeDriver."), str(body.get("Name"))
+        time.sleep(self.slow.get(method, 0))
         self.calls.append((method, body))
         place = self._folder / name
         if method == "Create":
@@ -122,6 +125,20 @@ def test_a_plugin_that_is_not_there(docker: Run, busybox: str) -> None:
     shown = docker("volume", "create", "-d", "nowhere", "lost")
     assert shown.returncode == 1
     assert 'error looking up volume plugin nowhere: plugin "nowhere" not found' in shown.stderr
+
+
+def test_a_slow_plugin_is_asked_in_order(docker: Run, busybox: str, plugin: tuple[str, Plugin]) -> None:
+    """A container that is gone has let go of all its volumes."""
+    name, driver = plugin
+    driver.slow = {"Unmount": 0.3}
+    volumes = ["--volume-driver", name, "-v", "one:/a", "-v", "two:/b"]
+    docker("run", "-d", "--name", "again", *volumes, busybox, "sleep", "1000", check=True)
+    docker("restart", "-t", "0", "again", check=True)
+    docker("rm", "-f", "again", check=True)
+    docker("volume", "rm", "two", "one", check=True)
+    for volume in ("one", "two"):
+        methods = [method for method, body in driver.calls if body.get("Name") == volume and method != "Get"]
+        assert methods == ["Create", "Mount", "Unmount", "Mount", "Unmount", "Remove"]
 
 
 def test_what_a_plugin_has_of_its_own(docker: Run, busybox: str, plugin: tuple[str, Plugin], tmp_path: Path) -> None:

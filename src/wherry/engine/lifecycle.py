@@ -71,6 +71,7 @@ class Lifecycle:
         await self._store.snapshots.discard(record.id)
         self._roster.remove(live)
         self.clear_exec_directory(record.id)
+        await self._released(live)
         if volumes or record.host_config.auto_remove:
             await self._volumes.remove_anonymous(record.mounts)
         self._events.container(record, "destroy")
@@ -119,6 +120,7 @@ class Lifecycle:
         if wiring.interfaces:
             self._roster.record(live)  # lest an engine that is killed now forgets whose addresses they are
         try:
+            await self._released(live)
             await self._volumes.mount(live.record.id, live.record.mounts)
             try:
                 return await self._launch_with(live, wiring)
@@ -221,7 +223,13 @@ class Lifecycle:
 
     def _release_volumes(self, live: Live) -> None:
         if any(point.type == "volume" for point in live.record.mounts):
-            self.spawn(self._volumes.unmount(live.record.id, live.record.mounts))
+            live.releasing = self.spawn(self._volumes.unmount(live.record.id, live.record.mounts))
+
+    async def _released(self, live: Live) -> None:
+        """Waits for the end of that: neither a new start nor a removal may come in between."""
+        if live.releasing is not None:
+            await asyncio.wait({live.releasing})
+            live.releasing = None
 
     async def restart_later(self, live: Live) -> None:
         """What the restart policy wants, after its delay."""
@@ -254,10 +262,11 @@ class Lifecycle:
     def clear_exec_directory(self, container_id: str) -> None:
         shutil.rmtree(self.exec_directory(container_id), ignore_errors=True)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def end(self, live: Live) -> None:
         """SIGKILL, and waits for the end. Raises EngineError when the kernel does not let it end."""
