@@ -154,3 +154,15 @@ def test_what_cannot_be_had(cli: Cli, busybox: str, options: list[str], text: st
     cli.ok("create", "--name", "box", busybox)
     assert text in cli.fails("run", "--rm", *options, busybox, "true", code=125)
     assert cli.ok("ps", "-aq", "--filter", "name=box").count("\n") == 0, "nothing of it stays"
+
+
+def test_memory_that_runs_out_is_told_when_it_does(cli: Cli, busybox: str) -> None:
+    """What is killed need not be the first process."""
+    line = 'sh -c "x=a; while :; do x=\\$x\\$x; done"; echo still here; exec sleep 1000'
+    box = cli.ok("run", "-d", "--name", "box", "-m", "20m", "--memory-swap", "20m", busybox, "sh", "-c", line)
+    cli.wait_for_output("box")
+    assert "oom" in cli.past_events(f"container={box}", "event=oom")
+    assert cli.inspect("box", "{{.State.Running}} {{.State.OOMKilled}}") == "true false"
+    cli.ok("stop", "-t", "0", "box")
+    assert cli.inspect("box", "{{.State.OOMKilled}}") == "true"
+    assert cli.past_events(f"container={box}", "event=oom", "event=die")[-1] == "die", "it is not told again"

@@ -178,6 +178,7 @@ class Lifecycle:
         live.ended.clear()
         if health.command(live.record.config) is not None:
             live.health = asyncio.create_task(health.watch(live, monitor, self._roster, self._events))
+        monitor.on_oom(lambda: self._events.container(live.record, "oom"))
         monitor.exited.add_done_callback(functools.partial(self._on_exit, live))
 
     def _on_exit(self, live: Live, future: asyncio.Future[Exit]) -> None:
@@ -185,6 +186,7 @@ class Lifecycle:
             return
         ended = future.result()
         record, state = live.record, live.record.state
+        oom_told = live.monitor is not None and live.monitor.oom_told
         if live.monitor is not None:
             live.monitor.close()
         live.monitor = None
@@ -200,7 +202,7 @@ class Lifecycle:
         state.oom_killed = ended.oom
         state.error = ended.error
         state.finished_at = ended.at
-        if ended.oom:
+        if ended.oom and not oom_told:
             self._events.container(record, "oom")
         self._events.container(record, "die", exitCode=str(ended.code), execDuration=str(max(0, ran) // 1_000_000_000))
         self._connections.ended(live)

@@ -34,6 +34,7 @@ from wherry.runtime.protocol import (
     ExecStarted,
     Exited,
     Failed,
+    OutOfMemory,
     Reply,
     Request,
     Resize,
@@ -82,6 +83,8 @@ class Monitor:
         self._execs: dict[str, Running] = {}
         self._lingering: list[Running] = []
         self._ended: dict[str, int] = {}
+        self._oom_event = -1
+        self._oom_kills = 0
         self._started_at = 0
         self._exited: Exited | None = None
 
@@ -113,6 +116,8 @@ class Monitor:
             first.stdio.log = self._log = open_log(spec.log, self._loop, self._warnings.append)
             for connection, streams in order.clients:
                 first.attach(connection, streams)
+            if self._cgroup is not None and spec.resources.memory:
+                self._watch_memory(self._cgroup)
             self._connect(self._daemon)
             self._listen()
         except (OSError, StartError):
@@ -163,6 +168,18 @@ class Monitor:
         self._listener = listener
         self._loop.watch(listener.fileno(), READ, lambda events: self._accept(listener))
 
+    def _watch_memory(self, cgroup: Cgroup) -> None:
+        """Where the machine has no room for it, what is killed is found when the container ends."""
+        with contextlib.suppress(OSError):
+            self._oom_event = event = cgroup.oom_event_fd()
+            self._loop.watch(event, READ, lambda events: self._check_memory(cgroup))
+
+    def _check_memory(self, cgroup: Cgroup) -> None:
+        os.read(self._oom_event, 4096)
+        if cgroup.has_run_out(self._oom_kills):
+            self._oom_kills = cgroup.oom_kills()
+            self._tell_all(OutOfMemory())
+
     @property
     def _owns_pid_namespace(self) -> bool:
         return any(namespace.kind == "pid" and namespace.pid is None for namespace in self._spec.namespaces)
@@ -210,6 +227,8 @@ class Monitor:
     def _first_exited(self, first: Running) -> None:
         for running in (first, *self._execs.values(), *self._lingering):
             running.stdio.drain()
+        if self._oom_event >= 0:
+            self._loop.forget(self._oom_event)  # which the removal of the cgroup would wake
         error = None
         oom = False
         if self._cgroup is not None:
@@ -398,7 +417,7 @@ class Monitor:
         if len(self._ended) > _ENDED_AT_MOST:
             del self._ended[next(iter(self._ended))]
 
-    def _tell_all(self, message: Exited | ExecExited) -> None:
+    def _tell_all(self, message: Exited | ExecExited | OutOfMemory) -> None:
         for connection in list(self._connections):
             self._answer(connection, message)
 

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -97,6 +98,8 @@ class Monitor(_Target):
         self._execs: dict[str, asyncio.Future[int]] = {}
         self._ended: dict[str, int] = {}
         self._resolver: tuple[socket.socket, socket.socket] | None = None
+        self._on_oom: Callable[[], None] | None = None
+        self.oom_told = False
         connection.setblocking(False)
         self._loop.add_reader(connection, self._hear)
 
@@ -180,6 +183,10 @@ class Monitor(_Target):
         taken, self._resolver = self._resolver, None
         return taken
 
+    def on_oom(self, call: Callable[[], None]) -> None:
+        """Has it called whenever the container runs out of memory; then ``oom_told`` is true."""
+        self._on_oom = call
+
     def exec_exited(self, exec_id: str) -> "asyncio.Future[int] | None":
         """The end of an exec session, also of one that an earlier daemon started; None when it is not known."""
         if exec_id in self._ended:
@@ -252,6 +259,10 @@ class Monitor(_Target):
     def _dispatch(self, answer: protocol.Answer, descriptors: list[int]) -> None:
         if isinstance(answer, protocol.Exited):
             self._end(Exit(answer.code, answer.at, answer.oom, answer.error or "", answer.signal))
+        elif isinstance(answer, protocol.OutOfMemory):
+            if self._on_oom is not None:
+                self.oom_told = True
+                self._on_oom()
         elif isinstance(answer, protocol.ExecExited):
             ended = self._execs.pop(answer.exec_id, None)
             if ended is not None and not ended.done():

@@ -10,7 +10,7 @@ daemon → monitor
     Attach, Exec, Resize, Connect, Disconnect, Status; each has a number, and exactly one Reply, Started, ExecStarted or
     Failed bears it.
 monitor → daemon
-    those answers, and without being asked Exited and ExecExited, to every connection.
+    those answers, and without being asked OutOfMemory, Exited and ExecExited, to every connection.
 monitor → process that is being started
     Begin, with what it is to become; for the first one then Go, and Connected.
 process that is being started → monitor
@@ -145,6 +145,10 @@ class ExecExited(msgspec.Struct, frozen=True, tag=True):
     code: int
 
 
+class OutOfMemory(msgspec.Struct, frozen=True, tag=True):
+    """The container has reached its limit, and the kernel ends something of it."""
+
+
 class Exited(msgspec.Struct, frozen=True, tag=True):
     """The end of the container. What the file ``exit`` holds, too. ``at`` in nanoseconds since the epoch."""
 
@@ -200,7 +204,7 @@ class Footprint(msgspec.Struct, frozen=True):
 
 
 Request = Attach | Exec | Resize | Connect | Disconnect | Status
-Answer = Reply | Failed | Started | ExecStarted | ExecExited | Exited
+Answer = Reply | Failed | Started | ExecStarted | ExecExited | OutOfMemory | Exited
 Order = Begin | Go | Connected
 Word = Separated | Notice | Console | Written | Failed
 

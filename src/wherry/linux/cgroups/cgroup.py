@@ -186,8 +186,15 @@ class Cgroup:
             return 0
         return 0
 
+    def has_run_out(self, kills: int) -> bool:
+        """Whether it has since so many processes had been killed, after ``oom_event_fd`` woke.
+
+        v1 wakes for nothing else, as long as the cgroup is there, and before it counts; v2 for other events as well.
+        """
+        return bool(self.directories.get("memory")) or self.oom_kills() > kills
+
     def oom_event_fd(self) -> int:
-        """A descriptor that becomes readable when the cgroup may have run out of memory; then ask ``oom_kills``.
+        """A descriptor that becomes readable when the cgroup may have run out of memory; then ask ``has_run_out``.
 
         v1: an eventfd (which the cgroup's removal wakes, too); v2: an inotify instance. Read it empty when it wakes.
         """
