@@ -56,7 +56,7 @@ def _mount(volume: Volume, path: str) -> None:
     type, device, given = options.get("type", ""), options["device"], options.get("o", "")
     try:
         if type in _NETWORK_TYPES:
-            given = _with_address(type, device, given)
+            given = with_address(type, device, given)
         host_mounts.mount(type, device, path, given)
     except SyscallError as error:
         # Without what it was to do: the options may have a password among them.
@@ -71,7 +71,7 @@ def _mount(volume: Volume, path: str) -> None:
         ) from None
 
 
-def _with_address(type: str, device: str, options: str) -> str:
+def with_address(type: str, device: str, options: str) -> str:
     """The options with the server's address as a number: the kernel knows no names."""
     given = options.split(",")
     host = next((option.removeprefix("addr=") for option in given if option.startswith("addr=")), "")
