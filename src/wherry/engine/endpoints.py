@@ -12,7 +12,7 @@ from wherry.linux.rtnetlink import mac_bytes
 from wherry.model.container import Container
 from wherry.model.errors import EngineError, InvalidParameter
 from wherry.model.network import Attachment, EndpointSettings, Network
-from wherry.network.addresses import AddressError, mac_for, pick
+from wherry.network.addresses import AddressError, PoolExhausted, mac_for, pick
 from wherry.runtime.spec import Interface
 
 
@@ -85,7 +85,11 @@ def _allocate(
         if wanted:
             raise AddressError(f"no configured subnet contains IP address {wanted}")
         return
-    address = pool.allocate(wanted, before=next((each for each in last if each in pool), ""))
+    try:
+        address = pool.allocate(wanted, before=next((each for each in last if each in pool), ""))
+    except PoolExhausted:
+        where = f"{network.name} ({network.id})"
+        raise AddressError(f"no available IPv{version} addresses on this network's address pools: {where}") from None
     taken.append((version, address))
     routed = network.driver == "bridge" or not network.internal
     gateway = pool.gateway if routed and not network.internal else ""

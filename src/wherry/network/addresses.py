@@ -73,6 +73,10 @@ def mac_for(address: str) -> str:
     return b"\x02\x57".hex(":") + ":" + address_of(address).packed[-4:].hex(":")
 
 
+class PoolExhausted(AddressError):
+    """There is no address left."""
+
+
 class Pool:
     """The addresses of one subnet. Nothing is handed out twice before it was given back."""
 
@@ -153,7 +157,7 @@ class Pool:
 
     def _take(self, number: int | None) -> IpAddress:
         if number is None:
-            raise AddressError(f"no available addresses in the pool {self._range}")
+            raise PoolExhausted(f"no available addresses in the pool {self._range}")
         self._in_use.add(number)
         self._released.pop(number, None)
         return ipaddress.IPv4Address(number) if self.subnet.version == 4 else ipaddress.IPv6Address(number)

@@ -53,7 +53,7 @@ def make(device: Device) -> None:
                 route.execute(rtnetlink.set_alias(route.index(device.name), _ALIAS + device.network_id))
                 found = route.link(device.name)
             elif found.kind != "bridge":
-                raise BridgeError(f"bridge {device.name} cannot be made: there is an interface of that name")
+                raise BridgeError(f"existing interface {device.name} is not a bridge")
             assert found is not None
             _set_up(route, found, device)
     except SyscallError as error:

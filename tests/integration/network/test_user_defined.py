@@ -253,6 +253,11 @@ def test_static_addresses(engine: Engine, busybox: str) -> None:
     assert "Address already in use" in taken.stderr
     outside = engine.docker("run", "--rm", "--network", "fixed", "--ip", "10.232.0.7", busybox, "true")
     assert "no configured subnet contains IP address 10.232.0.7" in outside.stderr
+    engine.docker("network", "create", "--subnet", "10.232.0.0/30", "tiny", check=True)
+    box(engine, "only", "--network", "tiny")
+    full = engine.docker("run", "--rm", "--network", "tiny", busybox, "true")
+    assert full.returncode == 125
+    assert "no available IPv4 addresses on this network's address pools: tiny (" in full.stderr
     clash = engine.docker("network", "create", "--subnet", "10.231.0.0/16", "clash")
     assert "Pool overlaps with other one on this address space" in clash.stderr
 
