@@ -22,8 +22,14 @@ _STAR = "*"
 _DIRECTORIES = "**"
 _NOT_LITERAL = re.compile(r"[*?\[\]\\]")
 _END = r"(?=/|\Z)"
+_NOTHING = "(?!)"  # matches nothing
 # "a**b" means both "ab" and "a…/b", so each of them in a pattern doubles it.
 _MOST_INNER_STARS = 5
+
+
+Rule = tuple[bool, str, str]
+"""Whether it takes paths back, and regular expressions: of the paths, matched at their beginning, and of the
+directories, with a slash behind, that may hold such paths. Of several rules the last that matches a path decides."""
 
 
 class _Pattern(Struct, frozen=True):
@@ -31,15 +37,16 @@ class _Pattern(Struct, frozen=True):
     negated: bool
     position: Position
 
-    def literal(self) -> str:
-        """What every match begins with."""
-        match = _NOT_LITERAL.search(self.text)
-        return self.text[: match.start()] if match else self.text
+    def reach(self) -> Iterator[str]:
+        """The directories, with a slash behind, in which something may match though they themselves do not.
 
-    def reaches_below(self, directory: str) -> bool:
-        """Whether something in the directory may match, if the directory itself does not."""
-        prefix, literal = f"{directory}/", self.literal()
-        return literal.startswith(prefix) or (literal != self.text and prefix.startswith(literal))
+        As regular expressions: the directories that every match lies in, and all that begin as every match does.
+        """
+        match = _NOT_LITERAL.search(self.text)
+        literal = self.text[: match.start()] if match else self.text
+        yield from (re.escape(literal[: slash.end()]) + r"\Z" for slash in re.finditer("/", literal))
+        if match:
+            yield re.escape(literal)
 
 
 class _Group(Struct, frozen=True):
@@ -47,7 +54,7 @@ class _Group(Struct, frozen=True):
 
     negated: bool
     expression: re.Pattern[str]
-    patterns: tuple[_Pattern, ...]
+    reach: str
 
 
 class IgnoreRules:
@@ -69,12 +76,9 @@ class IgnoreRules:
         """Whether anything is ignored at all."""
         return any(not group.negated for group in self._groups)
 
-    def expressions(self) -> list[tuple[bool, str]]:
-        """The rules as regular expressions for those who cannot import this: (negated, a match of a path's beginning).
-
-        As with the patterns, the last one that matches decides.
-        """
-        return [(group.negated, group.expression.pattern) for group in self._groups]
+    def expressions(self) -> list[Rule]:
+        """The rules for those who cannot import this."""
+        return [(group.negated, group.expression.pattern, group.reach) for group in self._groups]
 
     def matches(self, path: str) -> bool:
         """Whether the path is left out."""
@@ -83,24 +87,14 @@ class IgnoreRules:
                 return not group.negated
         return False
 
-    def skips(self, directory: str) -> bool:
-        """Whether the directory is left out and nothing in it can be taken back: it need not be looked into."""
-        for number in range(len(self._groups) - 1, -1, -1):
-            group = self._groups[number]
-            if group.expression.match(directory):
-                later = (pattern for after in self._groups[number + 1 :] for pattern in after.patterns)
-                return not group.negated and not any(
-                    pattern.negated and pattern.reaches_below(directory) for pattern in later
-                )
-        return False
-
 
 def _groups(patterns: list[_Pattern]) -> list[_Group]:
     groups: list[_Group] = []
     for negated, found in groupby(patterns, key=lambda pattern: pattern.negated):
         members = tuple(found)
         expressions = [expression for pattern in members for expression in _expressions(pattern)]
-        groups.append(_Group(negated, re.compile("|".join(expressions), re.DOTALL), members))
+        reach = [found for pattern in members for found in pattern.reach()] if negated else []
+        groups.append(_Group(negated, re.compile("|".join(expressions), re.DOTALL), "|".join(reach or [_NOTHING])))
     return groups
 
 

@@ -148,7 +148,7 @@ class Workspace:
         lower = [*found, f"{self.path}/none/a", f"{self.path}/none/b"]
         return Mount("overlay", "overlay", target, (f"lowerdir={join(lower)}", "ro", *self._options))
 
-    async def shaded(self, directory: str, path: str, ignored: Sequence[tuple[bool, str]], target: str) -> Mount:
+    async def shaded(self, directory: str, path: str, ignored: Sequence[tuple[bool, str, str]], target: str) -> Mount:
         """A read-only mount of a context's directory, which is ``path`` there, without what is ``ignored``."""
         if ignored:
             shade = self.directory("shade")

@@ -23,31 +23,35 @@ _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK = 1 << 20
 _WILD = re.compile(r"[*?\[\\]")
 
-# [[negated, regular expression], …]: the last that matches a path decides.
-Patterns = Iterable[tuple[bool, str]]
+# As ``wherry.dockerfile.ignore.Rule`` has them.
+Patterns = Iterable[tuple[bool, str, str]]
 
 
 class Exclusions:
     """What is left out, by the rules of .dockerignore. Paths are relative, without a slash at either end."""
 
-    def __init__(self, patterns: Iterable[tuple[bool, str]] = ()) -> None:
-        self._groups = [(negated, re.compile(text, re.DOTALL)) for negated, text in patterns]
+    def __init__(self, patterns: Patterns = ()) -> None:
+        self._groups = [
+            (negated, re.compile(text, re.DOTALL), re.compile(reach, re.DOTALL)) for negated, text, reach in patterns
+        ]
 
     def __bool__(self) -> bool:
         return bool(self._groups)
 
     def leave_out(self, path: str) -> bool:
-        for negated, expression in reversed(self._groups):
+        for negated, expression, _ in reversed(self._groups):
             if expression.match(path):
                 return not negated
         return False
 
     def leave_out_all(self, directory: str) -> bool:
-        """Whether nothing in the directory can be meant, either."""
-        for number in range(len(self._groups) - 1, -1, -1):
-            negated, expression = self._groups[number]
+        """Whether nothing in the directory can be meant, either: then it need not be looked into."""
+        inside = f"{directory}/"
+        for negated, expression, reach in reversed(self._groups):
             if expression.match(directory):
-                return not negated and not any(taken_back for taken_back, _ in self._groups[number + 1 :])
+                return not negated
+            if negated and reach.match(inside):
+                return False
         return False
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from wherry.dockerfile.errors import DockerfileError
 from wherry.dockerfile.ignore import IgnoreRules
 from wherry.dockerfile.paths import clean_path
+from wherry.storage.selection import Exclusions
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_patterns(patterns: str, ignored: list[str], kept: list[str]) -> None:
     ],
 )
 def test_directories_that_need_not_be_looked_into(patterns: str, directory: str, skips: bool) -> None:
-    assert IgnoreRules.parse(patterns).skips(directory) is skips
+    assert Exclusions(IgnoreRules.parse(patterns).expressions()).leave_out_all(directory) is skips
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ _PATHS = st.builds("/".join, st.lists(st.sampled_from(["a", "b", "ab", "aab", "a
 def test_as_the_plain_matcher(patterns: list[str], path: str) -> None:
     rules = IgnoreRules(patterns)
     assert rules.matches(path) == _plain(patterns, path)
-    if rules.skips(path):
+    if Exclusions(rules.expressions()).leave_out_all(path):
         assert all(rules.matches(f"{path}/{name}") for name in ("a", "b", "ab/a", "a/b/c"))
 
 
@@ -221,7 +222,7 @@ def test_any_text_is_a_pattern_or_refused(patterns: list[str], path: str) -> Non
     except DockerfileError:
         return
     rules.matches(path)
-    rules.skips(path)
+    Exclusions(rules.expressions()).leave_out_all(path)
 
 
 def test_work_grows_with_the_length_alone() -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable
 import msgspec
 
 from wherry.dockerfile.errors import DockerfileError
-from wherry.dockerfile.ignore import IgnoreRules
+from wherry.dockerfile.ignore import IgnoreRules, Rule
 from wherry.engine.build import git, remote
 from wherry.linux import paths
 from wherry.linux.errors import SyscallError
@@ -28,7 +28,7 @@ class Context(msgspec.Struct, frozen=True):
     """
 
     directory: str
-    ignored: list[tuple[bool, str]]
+    ignored: list[Rule]
     dockerfile: bytes
     name: str
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
+from wherry.dockerfile.ignore import Rule
 from wherry.storage.build_cache import BuildCache
 from wherry.storage.drafts import Tree, Workspace
 
-Patterns = Sequence[tuple[bool, str]]
+Patterns = Sequence[Rule]
 
 
 class Origin(msgspec.Struct, frozen=True):
