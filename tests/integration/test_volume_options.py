@@ -131,6 +131,27 @@ def test_a_volume_is_filled_whole_or_not_at_all(own_engine: Engine) -> None:
     assert shown.stdout == "10000\n"
 
 
+@pytest.mark.parametrize("way", ["a mount", "a link"])
+def test_a_volume_that_the_host_keeps_elsewhere(
+    docker: Run, engine: Engine, busybox: str, host: Path, way: str
+) -> None:
+    elsewhere = host / "elsewhere"
+    elsewhere.mkdir()
+    docker("volume", "create", "moved", check=True)
+    place = engine.data_root / "volumes" / "moved" / "_data"
+    if way == "a mount":
+        subprocess.run(["mount", "--bind", elsewhere, place], check=True)
+    else:
+        place.rmdir()
+        place.symlink_to(elsewhere)
+    try:
+        assert docker("run", "--rm", "-v", "moved:/etc", busybox, "ls", "/etc/passwd").stdout == "/etc/passwd\n"
+        assert (elsewhere / "passwd").exists()
+    finally:
+        if way == "a mount":
+            subprocess.run(["umount", place], check=True)
+
+
 def test_what_a_kill_leaves_of_volumes(own_engine: Engine) -> None:
     """What was being made is whole, what was being removed is gone, and nobody's data is thrown away."""
     own_engine.docker("volume", "create", "made", check=True)

@@ -5,8 +5,12 @@ container that has it starts, and unmounted when the last one has ended. So all 
 """
 
 import asyncio
+import contextlib
 import os
 import socket
+import threading
+from collections.abc import Callable
+from typing import Any
 
 from wherry.linux import host_mounts
 from wherry.linux.errors import SyscallError
@@ -29,7 +33,7 @@ class LocalVolumes:
         volume, path = self._volumes.get(name), self._volumes.path(name)
         if volume.options and "device" in volume.options:
             if not host_mounts.is_mounted(path):
-                await asyncio.to_thread(_mount, volume, path)
+                await _in_own_thread(_mount, volume, path)
             self.hold(name, holder)
         return path
 
@@ -49,6 +53,26 @@ class LocalVolumes:
         volume, path = self._volumes.get(name), self._volumes.path(name)
         if volume.options and "device" in volume.options and name not in self._holders:
             await asyncio.to_thread(host_mounts.take_away, path)
+
+
+async def _in_own_thread(work: Callable[..., None], *arguments: Any) -> None:
+    """In a thread that nobody waits for at the engine's end: the server of a share may not answer for a long time."""
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            work(*arguments)
+        except Exception as error:
+            errors.append(error)
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=run, name="mount", daemon=True).start()
+    await done.wait()
+    if errors:
+        raise errors[0]
 
 
 def _mount(volume: Volume, path: str) -> None:

@@ -240,8 +240,8 @@ class Volumes:
         async with self.in_use([point]), self._lock(name):
             if os.listdir(point.source):
                 return
-            if plain and len(self.users(name)) == 1:
-                with self._volumes.filling(name) as directory:
+            if plain:
+                with self._volumes.filling(name, alone=len(self.users(name)) == 1) as directory:
                     await self._files.copy_out((image,), point.destination, directory)
             else:
                 await self._files.copy_out((image,), point.destination, point.source)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from wherry.linux import host_mounts
 from wherry.model.errors import InvalidParameter, NotFound
 from wherry.model.volume import Volume
 from wherry.storage import trees
@@ -45,7 +46,8 @@ class Volumes:
                 self._write(Volume(name, created, anonymous=_MADE_UP_NAME.fullmatch(name) is not None))
         for volume in self._volumes.values():
             if volume.driver == "local":
-                self._make_folder(volume.name)
+                with contextlib.suppress(OSError):  # of a link to a disk that is not there: its users will be told
+                    self._make_folder(volume.name)
 
     def __contains__(self, name: str) -> bool:
         return name in self._volumes
@@ -90,14 +92,21 @@ class Volumes:
             await asyncio.to_thread(trees.remove_quietly, gone)
 
     @contextlib.contextmanager
-    def filling(self, name: str) -> Iterator[str]:
-        """A directory to put together what is to be in an empty volume, which then gets all of it or nothing."""
+    def filling(self, name: str, *, alone: bool) -> Iterator[str]:
+        """A directory to put together what is to be in an empty volume, which then gets all of it or nothing.
+
+        Where others may have the volume mounted, and where it is really elsewhere, it is the volume's own directory.
+        """
+        path = self.path(name)
+        if not alone or os.path.islink(path) or host_mounts.is_mounted(path):
+            yield path
+            return
         made = f"{self._root}/{name}/_new"
         trees.remove(made)
         os.mkdir(made, 0o755)
         try:
             yield made
-            os.rename(made, self.path(name))
+            os.rename(made, path)
         finally:
             trees.remove_quietly(made)
 
