@@ -107,7 +107,7 @@ def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, s
     configuration.write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {directory}/host\nAuthorizedKeysFile {directory}/authorized\n"
         f"PidFile {directory}/pid\nStrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\n"
-        f"PermitUserEnvironment no\nSetEnv PATH={path}\n"
+        f"PermitUserEnvironment DOCKER_HOST\nSetEnv PATH={path}\n"
     )
     server = subprocess.Popen([sshd, "-D", "-e", "-f", str(configuration)], stderr=subprocess.DEVNULL)
     client = directory / "bin"
@@ -254,6 +254,31 @@ def test_over_ssh(over_ssh: Cli, busybox: str) -> None:
     assert terminal.wait() == 5
 
 
+def test_docker_py_over_ssh(
+    engine: Engine, ssh_server: dict[str, str], busybox: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is led by ~/.ssh, and reaches the engine that ``docker`` finds on the other side."""
+    directory = Path(ssh_server["PATH"].partition(":")[0]).parent
+    port = (directory / "sshd_config").read_text().split()[1]
+    user_key = (directory / "user.pub").read_text()
+    (directory / "authorized").write_text(f'environment="DOCKER_HOST={engine.host}" {user_key}')
+    settings = tmp_path / ".ssh"
+    settings.mkdir()
+    host_key = " ".join((directory / "host.pub").read_text().split()[:2])
+    (settings / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}\n")
+    (settings / "config").write_text(f"Host 127.0.0.1\n  IdentityFile {directory}/user\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    client = docker.DockerClient(base_url=f"ssh://root@127.0.0.1:{port}")
+    try:
+        assert client.containers.run(busybox, "echo hello", remove=True) == b"hello\n"
+        box = client.containers.run(busybox, "sleep 1000", detach=True)
+        assert box.exec_run("echo hello") == (0, b"hello\n")
+        box.remove(force=True)
+    finally:
+        client.close()
+        (directory / "authorized").write_text(user_key)
+
+
 def test_more_comes_out_than_goes_in_over_ssh(over_ssh: Cli, busybox: str) -> None:
     """Nothing goes in while the output is not taken: who only sends until all is sent would wait for ever."""
     line = "x" * 1000 + "\n"
@@ -268,9 +293,12 @@ def test_a_host_that_cannot_be_reached(cli: Cli, engine: Engine) -> None:
     assert "daemon running?" in said
 
 
-def test_dial_stdio(engine: Engine) -> None:
+@pytest.mark.parametrize("name", ["wherry", "docker"])
+def test_dial_stdio(engine: Engine, tmp_path: Path, name: str) -> None:
+    """Also by the name that docker's clients call on the other side, as a link to it."""
+    (tmp_path / name).symlink_to(WHERRY)
     with subprocess.Popen(
-        [WHERRY, "system", "dial-stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [tmp_path / name, "system", "dial-stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         env={**os.environ, "WHERRY_HOST": engine.host},
     ) as dialled:  # fmt: skip
         assert dialled.stdin is not None
