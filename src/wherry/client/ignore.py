@@ -15,28 +15,31 @@ class Ignore:
     """The rules of one file. Paths are relative to the context, parted by slashes."""
 
     def __init__(self, text: str) -> None:
-        self._rules: list[tuple[bool, re.Pattern[str]]] = []
+        self._rules: list[tuple[bool, re.Pattern[str], re.Pattern[str]]] = []
         for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
             pattern = line.strip()
             if pattern and not line.startswith("#"):
                 self._rules.append(_compile(pattern, number))
 
     def leave_out(self, path: str) -> bool:
-        for negated, expression in reversed(self._rules):
+        for negated, expression, _ in reversed(self._rules):
             if expression.match(path):
                 return not negated
         return False
 
     def leave_out_all(self, directory: str) -> bool:
         """Whether nothing in the directory can be wanted, either."""
-        for number in range(len(self._rules) - 1, -1, -1):
-            negated, expression = self._rules[number]
+        inside = f"{directory}/"
+        for negated, expression, reach in reversed(self._rules):
             if expression.match(directory):
-                return not negated and not any(taken_back for taken_back, _ in self._rules[number + 1 :])
+                return not negated
+            if negated and reach.match(inside):
+                return False
         return False
 
 
-def _compile(pattern: str, line: int) -> tuple[bool, re.Pattern[str]]:
+def _compile(pattern: str, line: int) -> tuple[bool, re.Pattern[str], re.Pattern[str]]:
+    """Whether it takes paths back, what it matches, and the directories, with a slash behind, that may hold such."""
     negated = pattern.startswith("!")
     pattern = posixpath.normpath(pattern.removeprefix("!").strip()).lstrip("/")
     parts: list[str] = []
@@ -64,6 +67,13 @@ def _compile(pattern: str, line: int) -> tuple[bool, re.Pattern[str]]:
         else:
             parts.append(re.escape(char))
     try:
-        return negated, re.compile("".join(parts) + r"(?:/|\Z)", re.DOTALL)
+        return negated, re.compile("".join(parts) + r"(?:/|\Z)", re.DOTALL), _reach(pattern)
     except re.error as error:
         raise ValueError(f"line {line}: {pattern}: {error}") from None
+
+
+def _reach(pattern: str) -> re.Pattern[str]:
+    special = _SPECIAL.search(pattern)
+    literal = pattern[: special.start()] if special else pattern
+    found = [re.escape(literal[: slash.end()]) + r"\Z" for slash in re.finditer("/", literal)]
+    return re.compile("|".join([*found, re.escape(literal) if special else "(?!)"]), re.DOTALL)

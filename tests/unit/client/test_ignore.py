@@ -26,3 +26,9 @@ def test_like_the_engine(patterns: list[str], paths: list[str]) -> None:
         if client.leave_out_all(path):
             assert client.leave_out(path)
             assert client.leave_out(f"{path}/a/b.o")
+
+
+def test_a_folder_is_only_looked_into_for_what_may_be_in_it() -> None:
+    rules = Ignore("modules\ndocs\nsrc\n!README.md\n!docs/a/b\n!s*/x\n")
+    assert rules.leave_out_all("modules") and rules.leave_out_all("docs/c")
+    assert not rules.leave_out_all("docs") and not rules.leave_out_all("docs/a") and not rules.leave_out_all("src")
