@@ -17,7 +17,7 @@ from aiohttp import web
 _STREAMS = re.compile(rb"POST (?:/v[0-9.]+)?/(?:containers/[^ ?]+/attach|exec/[^ ?]+/start)[ ?]")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
-_LONGEST_HEAD = 1 << 16  # bytes; aiohttp's own limits on lines and fields come first
+_LONGEST_HEAD = 1 << 20  # bytes, as in Docker: build arguments and log-ins for many registries go in there
 _HELD = 1 << 16  # bytes held back before the client is stopped
 _READ_AHEAD = 1 << 18  # bytes of a body: uploads of layers are what it is for
 
@@ -32,7 +32,15 @@ class Connection(web.RequestHandler):
     __slots__ = ("_body_left", "_head", "_idle", "_watch", "held", "held_end", "streams")
 
     def __init__(self, server: "HttpServer", loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(server, loop=loop, access_log=_NO_ACCESS_LOG, auto_decompress=False, read_bufsize=_READ_AHEAD)
+        super().__init__(
+            server,
+            loop=loop,
+            access_log=_NO_ACCESS_LOG,
+            auto_decompress=False,
+            read_bufsize=_READ_AHEAD,
+            max_line_size=_LONGEST_HEAD,
+            max_field_size=_LONGEST_HEAD,
+        )
         self.streams = False  # the request at hand asks for a stream
         self.held = b""
         self.held_end = False

@@ -36,6 +36,12 @@ async def test_every_version_that_is_spoken_is_served(client: Any, prefix: str) 
     assert (await client("GET", f"{prefix}/_ping")).status == 200
 
 
+async def test_heads_may_be_as_long_as_in_docker(client: Any) -> None:
+    """A build's arguments are in its address, and the log-ins for all registries in a field."""
+    long = "x" * 400_000
+    assert (await client("GET", f"/_ping?buildargs={long}", **{"X-Registry-Config": long})).status == 200
+
+
 async def test_a_version_too_new(client: Any) -> None:
     answer = await client("GET", "/v1.52/_ping")
     assert answer.status == 400
