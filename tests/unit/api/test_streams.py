@@ -55,7 +55,7 @@ async def test_image_creation_is_told_since_1_46(client: Any, engine: SimpleName
 
 
 async def test_load_takes_the_body_as_it_comes(client: Any, engine: SimpleNamespace) -> None:
-    async def load(stream: AsyncIterator[bytes], quiet: bool) -> AsyncIterator[dict[str, Any]]:
+    async def load(stream: AsyncIterator[bytes], quiet: bool, platform: Any) -> AsyncIterator[dict[str, Any]]:
         size = 0
         async for chunk in stream:
             size += len(chunk)
@@ -67,7 +67,7 @@ async def test_load_takes_the_body_as_it_comes(client: Any, engine: SimpleNamesp
 
 
 async def test_progress_that_fails_ends_with_a_line_that_says_so(client: Any, engine: SimpleNamespace) -> None:
-    async def load(stream: AsyncIterator[bytes], quiet: bool) -> AsyncIterator[dict[str, Any]]:
+    async def load(stream: AsyncIterator[bytes], quiet: bool, platform: Any) -> AsyncIterator[dict[str, Any]]:
         yield {"stream": "one"}
         raise InvalidParameter("the tar is broken")
 
@@ -81,7 +81,7 @@ async def test_progress_that_fails_ends_with_a_line_that_says_so(client: Any, en
 
 
 async def test_an_upload_that_is_refused_early_still_gets_its_answer(client: Any, engine: SimpleNamespace) -> None:
-    async def load(stream: AsyncIterator[bytes], quiet: bool) -> AsyncIterator[dict[str, Any]]:
+    async def load(stream: AsyncIterator[bytes], quiet: bool, platform: Any) -> AsyncIterator[dict[str, Any]]:
         raise InvalidParameter("not a tar")
         yield {}
 
@@ -101,7 +101,7 @@ async def test_an_import_that_is_refused_has_its_own_status(client: Any, engine:
 
 
 async def test_a_tar_that_fails_in_its_middle_is_cut_off(client: Any, engine: SimpleNamespace) -> None:
-    async def save(names: list[str]) -> AsyncIterator[bytes]:
+    async def save(names: list[str], platform: Any) -> AsyncIterator[bytes]:
         assert names == ["a:1", "b"]
         yield b"half"
         raise NotFound("gone")
@@ -117,7 +117,7 @@ async def test_a_tar_that_fails_in_its_middle_is_cut_off(client: Any, engine: Si
 async def test_the_source_is_held_back_while_the_client_does_not_read(client: Any, engine: SimpleNamespace) -> None:
     made = 0
 
-    async def save(names: list[str]) -> AsyncIterator[bytes]:
+    async def save(names: list[str], platform: Any) -> AsyncIterator[bytes]:
         nonlocal made
         for _ in range(1000):
             made += 1
