@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import secrets
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ from wherry.storage.store import Store
 
 _KEPT_FOR = 60.0  # seconds that what a client has handed over waits for its build
 _PATIENCE = 10.0  # seconds that builds get to end when the engine does
+_COLLECT_EVERY = 600.0  # seconds: all files of cache mounts have to be looked at for it
 _SHARE = 10  # of the file system: the part that the cache may have before what is oldest goes
 
 
@@ -42,6 +44,7 @@ class Builder:
         self._works: set[asyncio.Task[str]] = set()
         self._underway: set[asyncio.Future[None]] = set()
         self._collecting: asyncio.Task[None] | None = None
+        self._collected = -_COLLECT_EVERY
 
     # --- build
 
@@ -119,7 +122,8 @@ class Builder:
             for name in names:
                 self._images.tag(image_id, name.familiar)
         yield progress.Built(image_id, [name.familiar for name in names], solver.is_new)
-        if self._collecting is None or self._collecting.done():
+        if time.monotonic() - self._collected > _COLLECT_EVERY:
+            self._collected = time.monotonic()
             self._collecting = asyncio.create_task(self._collect())
 
     @contextlib.asynccontextmanager
