@@ -81,6 +81,8 @@ class Repository:
             except WrongContent:
                 raise
             except RegistryError as error:
+                if offset == descriptor.size:
+                    break  # only the end of the answer was cut off
                 if len(endpoints) > 1 and is_passed_over(endpoints[0], error):
                     endpoints = endpoints[1:]
                     continue

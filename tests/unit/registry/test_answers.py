@@ -208,3 +208,31 @@ async def test_proxies_that_are_none(proxy: str) -> None:
     async with Session(Registries(), CAPTAIN, environment={"HTTPS_PROXY": proxy}) as session:
         text = await error_of(Repository(session, "registry.test", "x").manifest("1"))
     assert text.startswith("proxyconnect tcp: ")
+
+
+async def test_a_cut_behind_the_last_byte() -> None:
+    """There is nothing to go on with; a registry would refuse a range of nothing."""
+    data = b"cargo" * 100
+    descriptor = Descriptor("a/b", f"sha256:{'0' * 64}", len(data))
+    arrived = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if b"Range:" in await reader.readuntil(b"\r\n\r\n"):
+            writer.write(reply("416 No"))
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(data), data))
+            await arrived.wait()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    registries = Registries()
+    registries.note(Endpoint(f"http://{host}"))
+    async with Session(registries, environment={}) as session:
+        got = bytearray()
+        async for chunk in Repository(session, host, "x").blob(descriptor):
+            got += chunk
+            if len(got) == len(data):
+                arrived.set()
+        assert got == data
+    server.close()
