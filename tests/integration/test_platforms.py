@@ -143,6 +143,16 @@ class TestIndex:
         ):
             ours, dockers = (json.loads(run(*inspect, *words, check=True).stdout) for run in (wherry, docker))
             assert ours == dockers
+        document = {
+            "schemaVersion": 2, "mediaType": registries.OCI_MANIFEST, "layers": [],
+            "config": {"mediaType": "application/vnd.cncf.helm.config.v1+json", **registry.put_blob("index", b"{}")},
+        }  # fmt: skip
+        registry.put_manifest("index", "artifact", document)
+        for run in (docker, wherry):  # what is no image can be looked at all the same
+            shown = json.loads(run(*inspect, f"{registry.host}/index:artifact", check=True).stdout)
+            assert shown["config"]["mediaType"] == document["config"]["mediaType"]
+        answer = engine.request("GET", f"/v1.51/distribution/{registry.host}/index:artifact/json")
+        assert (answer.status, answer.body["Platforms"]) == (200, [])
         missing = [run(*inspect, f"{registry.host}/index:2").stderr for run in (docker, wherry)]
         assert missing == [f"no such manifest: {registry.host}/index:2\n"] * 2
 

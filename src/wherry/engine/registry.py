@@ -9,8 +9,8 @@ import msgspec
 from wherry.engine.filters import boolean
 from wherry.engine.pull import translated
 from wherry.model import reference
-from wherry.model.errors import InvalidParameter
-from wherry.model.manifests import Manifest, Platform
+from wherry.model.errors import InvalidParameter, NotSupported
+from wherry.model.manifests import Platform
 from wherry.model.reference import DEFAULT_DOMAIN
 from wherry.registry import hub
 from wherry.registry.credentials import NOBODY, Credentials, complete
@@ -85,7 +85,7 @@ class Registry:
                 platform = None
             else:
                 inner = []
-                platform = next(iter(await self._of_config(repository, named.manifest())), None)
+                platform = next(iter(await self._of_config(repository, named)), None)
         return _described(str(wanted), named, platform) | {
             "Manifests": [_described(f"{wanted}@{document.digest}", document, of) for document, of in inner]
         }
@@ -98,13 +98,13 @@ class Registry:
                 document = await repository.manifest(wanted.digest or wanted.tag)
             if document.is_index:
                 return document, [entry.platform for entry in document.index().manifests if entry.platform is not None]
-            return document, await self._of_config(repository, document.manifest())
+            return document, await self._of_config(repository, document)
 
-    async def _of_config(self, repository: Repository, manifest: Manifest) -> list[Platform]:
+    async def _of_config(self, repository: Repository, document: Document) -> list[Platform]:
         try:
-            config = await repository.document(manifest.config)
+            config = await repository.document(document.manifest().config)
             return [msgspec.json.decode(config, type=Platform)]
-        except (RegistryError, *NOT_JSON):
+        except (NotSupported, RegistryError, *NOT_JSON):
             return []  # it is no image's, and says nothing
 
 
