@@ -236,3 +236,10 @@ def test_the_engine(client: Any, api_definition: ApiDefinition) -> None:
 
 def _address(client: Any) -> str:
     return f"unix://{client.api._custom_adapter.socket_path}"
+
+
+def test_without_a_network(client: Any, busybox: str) -> None:
+    shown = client.containers.run(busybox, ["ls", "/sys/class/net"], network_disabled=True)
+    assert shown.split() == [b"lo"]
+    container = client.containers.list(all=True)[0]
+    assert container.attrs["NetworkSettings"]["Networks"] == {}

@@ -17,6 +17,7 @@ from wherry.engine.naming import Naming
 from wherry.engine.networks import Networks
 from wherry.engine.publishing import Publishing
 from wherry.engine.roster import Live, Roster
+from wherry.model.config import ContainerConfig
 from wherry.model.container import Container
 from wherry.model.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound
 from wherry.model.host import HostConfig
@@ -49,13 +50,13 @@ class Connections:
     # --- create
 
     def endpoints(
-        self, host: HostConfig, networking: NetworkingConfig, mac: str
+        self, config: ContainerConfig, host: HostConfig, networking: NetworkingConfig
     ) -> tuple[dict[str, EndpointSettings], dict[str, Attachment]]:
         """The networks of a container that is being made, by the names they have, and what goes with them.
 
         One that is not there yet is no error before the start, as in Docker. Raises InvalidParameter and Conflict.
         """
-        if host.network_mode.startswith("container:"):
+        if host.network_mode.startswith("container:") or config.network_disabled is True:
             return {}, {}
         asked = {name: each or EndpointSettings() for name, each in networking.endpoints_config.items()}
         if not asked or not any(self._is_same(name, host.network_mode) for name in asked):
@@ -73,7 +74,7 @@ class Connections:
                 endpoints.check(network, settings)
                 name = network.name
             # Docker's rule: the container's own address is for the network that it was made with.
-            asked_mac = settings.mac_address or (mac if not found else "")
+            asked_mac = settings.mac_address or ((config.mac_address or "") if not found else "")
             attachments[name] = Attachment(asked_mac)
             endpoints.clear(settings, attachments[name])
             found[name] = settings

@@ -108,7 +108,7 @@ class Containers:
         container_id = self._roster.new_id()
         if not merged.hostname:
             merged.hostname = os.uname().nodename if host.network_mode == "host" else container_id[:12]
-        networks, attachments = self._connections.endpoints(host, networking, merged.mac_address or "")
+        networks, attachments = self._connections.endpoints(merged, host, networking)
         name = self._roster.reserve(name, container_id)
         directory = self.directory(container_id)
         record = Container(

@@ -116,7 +116,7 @@ class Containers:
 
     def _record(self, container_id: str, command: Command) -> Container:
         host = self._host_config(command)
-        networks, attachments = self._connections.endpoints(host, NetworkingConfig(), "")
+        networks, attachments = self._connections.endpoints(ContainerConfig(), host, NetworkingConfig())
         path, *arguments = command.words
         config = ContainerConfig(
             hostname=command.hostname,
