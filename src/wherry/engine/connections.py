@@ -116,8 +116,11 @@ class Connections:
 
     def started(self, live: Live, monitor: Monitor) -> None:
         """The container runs: from now on it is found by its names, and its questions are answered."""
+        networks = self._networks_of(live.record)
         self._naming.introduce(live.record)
-        self._naming.serve(live, monitor, self._networks_of(live.record))
+        self._naming.serve(live, monitor, networks)
+        for network in networks:
+            endpoints.announce(live.record, network, self._fabric)
         for network in self._all_networks_of(live.record):
             self._tell(network, live.record, "connect")
         self._follow_links(live.record)
@@ -217,6 +220,7 @@ class Connections:
         self._naming.renew_files(record, networks, self._host_gateways())
         self._naming.introduce(record)
         self._naming.serve(live, monitor, networks)
+        endpoints.announce(record, network, self._fabric)
 
     async def disconnect(self, name: str, container: str, *, force: bool) -> None:
         """``network disconnect``. Raises NotFound, Forbidden, EngineError."""

@@ -120,6 +120,13 @@ def adopt(container: Container, network: Network, fabric: Fabric) -> None:
                 pool.adopt(address)
 
 
+def announce(container: Container, network: Network, fabric: Fabric) -> None:
+    """Tells the neighbours that its addresses are here now."""
+    settings = container.networks[network.name]
+    addresses = filter(None, (settings.ip_address, settings.global_ipv6_address))
+    fabric.announce(network, settings.mac_address, addresses)
+
+
 def clear(settings: EndpointSettings, attachment: Attachment) -> None:
     """What a container that does not run has not. Its network it has all the same, and what was asked for."""
     settings.mac_address = attachment.asked_mac

@@ -15,6 +15,7 @@ from wherry.model.errors import EngineError, Forbidden, InvalidParameter
 from wherry.model.network import IpamPool, Network
 from wherry.network import addresses, bridges
 from wherry.network.addresses import AddressError, IpNetwork, Pool
+from wherry.network.announcing import Announcer
 from wherry.network.bridges import BridgeError, Device
 from wherry.network.keeping import Keeper
 from wherry.network.rules import Rules
@@ -40,6 +41,7 @@ class Fabric:
         self._networks: dict[str, Network] = {}
         self._made: set[str] = set()
         self._mtus: dict[str, int] = {}
+        self._announcer = Announcer()
         self.on_settled: Callable[[Network], None] = lambda network: None
         table = f"wherry-{instance}" if instance else "wherry"
         rules = Rules.open(table) if config.iptables else None
@@ -131,6 +133,11 @@ class Fabric:
     def pools(self, network: Network) -> list[Pool]:
         return self._pools.get(network.id, [])
 
+    def announce(self, network: Network, mac: str, addresses: Iterable[str]) -> None:
+        """Tells the neighbours on a bridge who has these addresses now."""
+        if network.driver == "bridge":
+            self._announcer.announce(self.bridge_name(network), mac, addresses)
+
     def make(self, network: Network) -> None:
         """Has everything that a container on the network needs be there. Raises EngineError."""
         if network.id in self._made and bridges.exists(self._interface(network)):
@@ -219,6 +226,7 @@ class Fabric:
             for network in list(self._networks.values()):
                 self._unmake(network)
             self._stop_forwarding()
+        self._announcer.close()
         if self._keeper is not None:
             self._keeper.close()
 

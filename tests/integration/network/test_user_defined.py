@@ -274,6 +274,18 @@ def test_an_address_outlives_restarts_while_nobody_else_takes_it(engine: Engine,
     assert len({address_of(engine, name, net) for name in ("one", "two", "thief")}) == 3
 
 
+def test_neighbours_learn_who_has_an_address_now(engine: Engine, busybox: str) -> None:
+    subnets = ("--subnet", "10.231.0.0/24", "--subnet", "fd00:231::/64")
+    engine.docker("network", "create", "--ipv6", *subnets, "six", check=True)
+    box(engine, "neighbour", "--network", "six")
+    addresses = ("--ip", "10.231.0.9", "--ip6", "fd00:231::9")
+    for name, mac in (("one", "02:11:22:33:44:55"), ("two", "02:11:22:33:44:66")):
+        listen(engine, name, "--network", "six", *addresses, "--mac-address", mac)
+        for address in ("10.231.0.9", "fd00:231::9"):
+            assert reach(engine, "neighbour", address) == name
+        engine.docker("rm", "-f", name, check=True)
+
+
 def test_an_internal_network_has_no_way_out(engine: Engine, busybox: str, world: Outside) -> None:
     engine.docker("network", "create", "--internal", "inside", check=True)
     listen(engine, "server", "--network", "inside")
@@ -351,23 +363,22 @@ def test_macvlan(engine: Engine, busybox: str, world: Outside, has_parent: bool)
         assert world.connect(address_of(engine, "server", "lan"), 80) == "server"
 
 
-def test_macvlan_on_a_vlan(engine: Engine, busybox: str, world: Outside) -> None:
+def test_macvlan_on_a_vlan(engine: Engine, busybox: str) -> None:
     """The interface of the tag is made with the network, and goes with it."""
-    parent = f"{world.port[-10:]}.50"
-    subprocess.run(["ip", "link", "add", parent[:-3], "type", "veth", "peer", "name", "whvlanpeer"], check=True)
+    subprocess.run(["ip", "link", "add", "whvlan0", "type", "veth", "peer", "name", "whvlan1"], check=True)
     try:
         lan = ("network", "create", "-d", "macvlan", "--subnet", "10.234.0.0/24", "lan", "-o")
         unknown = engine.docker(*lan, "parent=nowhere.50")
         assert "invalid subinterface vlan name nowhere.50, example formatting is eth0.10" in unknown.stderr
-        made = engine.docker(*lan, f"parent={parent}")
+        made = engine.docker(*lan, "parent=whvlan0.50")
         if "not supported" in made.stderr:
             pytest.skip("this kernel has no VLANs")
         assert made.returncode == 0
         assert engine.docker("run", "--rm", "--network", "lan", busybox, "true").returncode == 0
         engine.docker("network", "rm", "lan", check=True)
-        assert subprocess.run(["ip", "link", "show", parent], capture_output=True, check=False).returncode != 0
+        assert subprocess.run(["ip", "link", "show", "whvlan0.50"], capture_output=True, check=False).returncode != 0
     finally:
-        subprocess.run(["ip", "link", "delete", parent[:-3]], check=True)
+        subprocess.run(["ip", "link", "delete", "whvlan0"], check=True)
 
 
 def test_networks_are_listed_inspected_and_removed(engine: Engine, net: str) -> None:
