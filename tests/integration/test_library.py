@@ -104,6 +104,16 @@ def test_images_go_out_and_come_in(connected: wherry.Engine, tmp_path: Path) -> 
     assert connected.images.get("busybox").size > 1_000_000
 
 
+def test_a_dockerfile_that_is_no_file_of_the_folder_is_not_copied(connected: wherry.Engine, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a").write_text("")
+    (tmp_path / "Other").write_text("FROM busybox\nCOPY . /all\n")
+    for given in ({"text": (tmp_path / "Other").read_text()}, {"dockerfile": tmp_path / "Other"}):
+        image = connected.build(tmp_path / "folder", tag="copied", **given)
+        assert connected.run("copied", ["ls", "-A", "/all"]).output == "a\n"
+        image.remove(force=True)
+
+
 def test_importing_wherry_loads_nothing_else() -> None:
     code = "import sys, wherry; print([m for m in sys.modules if m.startswith('wherry.')])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

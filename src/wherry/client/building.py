@@ -6,7 +6,7 @@ import os
 
 from wherry.client.errors import ClientError
 from wherry.client.images import Image
-from wherry.client.packing import pack
+from wherry.client.packing import OUTSIDE, pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.client.client import Client
-
-_OUTSIDE = ".dockerfile.wherry"  # what a Dockerfile from outside of the folder is called in the tar
 
 
 class BuildFailed(ClientError):
@@ -43,32 +41,32 @@ def build(
         if text is None:
             raise ValueError("nothing to build: give a folder, or a Dockerfile as a text")
         data: Iterator[bytes] = iter((text.encode(),))
-        name = ""
+        name = outside = ""
     else:
-        name, content = _dockerfile(os.fspath(path), os.fspath(dockerfile), text)
+        name, content, outside = _dockerfile(os.fspath(path), os.fspath(dockerfile), text)
         data = pack(os.fspath(path), name, content)
     response = client.request(
         "POST",
         "/build",
-        query={**query, "dockerfile": name or None, "rm": True},
+        query={**query, "dockerfile": name or None, "outside": outside or None, "rm": True},
         data=data,
         headers={"Content-Type": "application/x-tar"},
     )
     return Image(client, _follow(response.values(), output))
 
 
-def _dockerfile(directory: str, dockerfile: str, text: str | None) -> tuple[str, bytes | None]:
-    """Its name in the context, and its content when it is none of the folder's files. Raises OSError."""
+def _dockerfile(directory: str, dockerfile: str, text: str | None) -> tuple[str, bytes | None, str]:
+    """Its name in the context, and its content and own name when it is none of the folder's files. Raises OSError."""
     if text is not None:
-        return _OUTSIDE, text.encode()
+        return OUTSIDE, text.encode(), "Dockerfile"
     if not dockerfile:
-        return "", None
+        return "", None, ""
     place = os.path.realpath(os.path.join(directory, dockerfile))
     inside = os.path.relpath(place, os.path.realpath(directory))
     if inside.split("/")[0] != "..":
-        return inside, None
+        return inside, None, ""
     with open(place, "rb") as file:
-        return _OUTSIDE, file.read()
+        return OUTSIDE, file.read(), os.path.basename(place)
 
 
 def _follow(messages: Iterator[dict[str, Any]], output: Callable[[str], None] | None) -> str:

@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# What a Dockerfile that is no file of the folder is called in the tar; the engine hides it when it hears of it.
+OUTSIDE = ".dockerfile.wherry"
 _PIECE = 1 << 20
 _IGNORE_FILE = ".dockerignore"
 _DEFAULT = "Dockerfile"

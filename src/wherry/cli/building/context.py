@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from wherry.client.client import Client
 
 _ADDRESSES = ("http://", "https://", "git://", "git@", "ssh://", "github.com/")
-_OUTSIDE = ".dockerfile.wherry"  # what a Dockerfile from outside is called in a tar
 
 
 class Context:
@@ -56,10 +55,10 @@ def find(client: Client, path: str, dockerfile: str) -> Context:
     name, text, ignore = _dockerfile(directory, dockerfile)
     if _is_on_this_machine(client):
         return _named(directory, name, text, ignore)
-    from wherry.client.packing import pack
+    from wherry.client.packing import OUTSIDE, pack
 
     if text is not None:
-        return Context(pack(directory, _OUTSIDE, text, ignore), {"dockerfile": _OUTSIDE, "outside": name})
+        return Context(pack(directory, OUTSIDE, text, ignore), {"dockerfile": OUTSIDE, "outside": name})
     return Context(pack(directory, name), {"dockerfile": name} if name else {})
 
 
