@@ -1,19 +1,23 @@
 # ruff: noqa: ASYNC220  # a test waits for what it does to files and processes
 """Containers' files, from inside their roots."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
+import random
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from tests.support.disk import Disk, everything, look, stream
 from tests.unit.storage import tars
@@ -177,3 +181,15 @@ async def test_an_image_without_layers(disk: Disk) -> None:
     assert disk.store.snapshots.changes("c1") == [(1, "/new")]
     view = disk.store.snapshots.view("", "")
     assert (await disk.store.files.stat((view,), "/")).mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
+async def test_archives_of_every_compression_are_put(disk: Disk, pack: Callable[[bytes], bytes]) -> None:
+    root = await container(disk)
+    noise = random.Random(1).randbytes(1_000_000)
+    await disk.store.files.put(root, "/data", stream(pack(tars.make(member("noise", data=noise)))))
+    async with disk.store.files.get(root, "/data/noise") as (_, chunks):
+        archive = io.BytesIO(b"".join([chunk async for chunk in chunks]))
+    with tarfile.open(fileobj=archive) as tar:
+        found = tar.extractfile("noise")
+        assert found is not None and found.read() == noise

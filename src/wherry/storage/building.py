@@ -37,16 +37,11 @@ def receive_context(report: Report, *, directory: str) -> dict[str, Any]:
     root = os.open(directory, _DIRECTORY)
     os.fchdir(root)
     lock_in()
-    rest = [start] if start else []
-    plain = compression.decompressor(kind, lambda size: rest.pop() if rest else os.read(0, size))
+    plain = compression.decompressor(kind, compression.resume(start, lambda size: os.read(0, size)))
     head = b""
     while len(head) < BLOCK and (data := plain(BLOCK - len(head))):
         head += data
-    again = [head] if head else []
-
-    def read(size: int) -> bytes:
-        return again.pop() if again else plain(size)
-
+    read = compression.resume(head, plain)
     if not looks_like_tar(head):
         _keep_text(read)
         return {"tar": False}

@@ -81,6 +81,20 @@ def decompressor(kind: Compression, read: Read) -> Read:
     return read_plain
 
 
+def resume(start: bytes, read: Read) -> Read:
+    """A ``read`` that gives once more what was read already, and then goes on."""
+    rest = memoryview(start)
+
+    def again(size: int) -> bytes:
+        nonlocal rest
+        if not rest:
+            return read(size)
+        piece, rest = bytes(rest[:size]), rest[size:]
+        return piece
+
+    return again
+
+
 class _Raw(io.RawIOBase):
     """A ``read`` function as the raw file that decompressors want."""
 

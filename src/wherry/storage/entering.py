@@ -138,12 +138,7 @@ def put_archive(
     _check_writable(_resolve(inside, path), writable or {})
     # The archive's names resolve in the container's root, as they would for a process in there.
     directory = _open(inside, path, _DIRECTORY)
-    rest = [start] if start else []
-
-    def read(size: int) -> bytes:
-        return rest.pop() if rest else _read_input(size)
-
-    source = StreamSource(compression.decompressor(kind, read))
+    source = StreamSource(compression.decompressor(kind, compression.resume(start, _read_input)))
     Unpacker(directory, keep_kinds=keep_kinds, owner=_look_up(inside, user) if user else None).unpack(source)
     source.drain()
 

@@ -327,9 +327,4 @@ def _peek(read: Read) -> tuple[bytes, Read]:
     start = b""
     while len(start) < BLOCK and (data := read(_CHUNK)):
         start += data
-    rest = [start]
-
-    def again(size: int) -> bytes:
-        return rest.pop() if rest else read(size)
-
-    return start[:BLOCK], again
+    return start[:BLOCK], compression.resume(start, read)

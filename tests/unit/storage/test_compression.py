@@ -2,6 +2,7 @@ import bz2
 import gzip
 import io
 import lzma
+import random
 from collections.abc import Callable
 
 import pytest
@@ -39,6 +40,19 @@ def test_detects_and_unpacks(kind: Compression) -> None:
     assert detect(PACKED[kind][: compression.MAGIC]) == kind
     compression.prepare(kind)
     assert unpack(kind, PACKED[kind]) == TEXT
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_what_was_read_to_detect_it_is_read_again(kind: Compression) -> None:
+    """However much that was: decompressors read in pieces of their own size."""
+    noise = random.Random(1).randbytes(1_000_000)
+    pack: dict[Compression, Callable[[bytes], bytes]] = {
+        "": bytes, "gzip": gzip.compress, "zstd": zstandard.compress, "bzip2": bz2.compress, "xz": lzma.compress
+    }  # fmt: skip
+    packed = pack[kind](noise)
+    for size in (0, 1, 20_000, 600_000, len(packed)):
+        read = decompressor(kind, compression.resume(packed[:size], reader(packed[size:])))
+        assert b"".join(iter(lambda read=read: read(300_000), b"")) == noise  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd", "bzip2", "xz"])
