@@ -88,6 +88,15 @@ def test_prune_and_usage(build: Builder, engine: Engine) -> None:
     assert engine.request("GET", "/system/df").body["BuildCache"] == []
 
 
+def test_steps_that_made_no_layer_keep_none(own_engine: Engine, tmp_path: Path) -> None:
+    """What they stood on goes with its image; otherwise nothing could ever take it away."""
+    build = Builder(own_engine, tmp_path)
+    build("FROM busybox\nLABEL a=b\nRUN true\n")
+    own_engine.wherry("rmi", "--force", "built", "busybox", check=True)
+    assert own_engine.request("GET", "/images/json?all=1").body == []
+    assert list((own_engine.data_root / "layers").iterdir()) == []
+
+
 def test_the_cache_outlives_the_engine(own_engine: Engine, tmp_path: Path) -> None:
     build = Builder(own_engine, tmp_path)
     build("FROM busybox\nRUN echo 1 > /1\n")

@@ -67,8 +67,10 @@ class BuildCache:
         layers.keepers.append(self.chain_ids)
 
     def chain_ids(self) -> frozenset[str]:
-        """The layers that records keep."""
-        return frozenset(row[0] for row in self._database.query("SELECT chain_id FROM build_cache"))
+        """The layers that records keep: those that steps have made. One that made none keeps nothing."""
+        return frozenset(
+            row[0] for row in self._database.query("SELECT chain_id FROM build_cache WHERE chain_id != parent")
+        )
 
     # Steps
 
