@@ -168,23 +168,18 @@ class Containers:
 
     async def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
         live = self._roster.get(name)
-        status = live.record.state.status
-        if status is Status.REMOVING:
+        if live.record.state.status is Status.REMOVING:
             raise Conflict(f"removal of container {name} is already in progress")
-        if live.record.state.running or status is Status.RESTARTING:
-            if not force:
-                how = (
-                    " and must be unpaused first"
-                    if status is Status.PAUSED
-                    else ": stop the container before removing or force remove"
-                )
-                raise Conflict(f'cannot remove container "/{live.record.name}": container is {status}{how}')
-            live.record.user_stopped = True
-            await self._started(live)
-            await self._lifecycle.end(live)
-        async with live.lock:
-            if live.record.id in self._roster:
-                await self._lifecycle.remove(live, volumes=volumes)
+        while live.record.id in self._roster:
+            if live.record.state.running or live.record.state.status is Status.RESTARTING:
+                if not force:
+                    raise _not_removable(live.record)
+                live.record.user_stopped = True
+                await self._started(live)
+                await self._lifecycle.end(live)
+            async with live.lock:
+                if live.record.id in self._roster and not live.record.state.running:  # it may have been started since
+                    await self._lifecycle.remove(live, volumes=volumes)
 
     # --- start, stop, signals
 
@@ -197,8 +192,7 @@ class Containers:
                 raise Conflict("cannot start a paused container, try unpause instead")
             if status is Status.RUNNING:
                 raise NotModified("container already started")
-            if status in (Status.REMOVING, Status.DEAD):
-                raise Conflict("container is marked for removal and cannot be started")
+            _check_is_kept(live)
             self._lifecycle.cancel_restart(live)
             live.record.restart_count = 0
             live.restart_delay = 0.0
@@ -262,6 +256,7 @@ class Containers:
         finally:
             live.restarting = False
         async with live.lock:
+            _check_is_kept(live)
             self._lifecycle.cancel_restart(live)
             if not live.record.state.running:
                 await self._lifecycle.start(live)
@@ -357,6 +352,22 @@ class Containers:
 
     def detached(self, name: str) -> None:
         self._events.container(self.get(name), "detach")
+
+
+def _check_is_kept(live: Live) -> None:
+    """Who waited for the lock may find the container gone."""
+    if live.record.state.status in (Status.REMOVING, Status.DEAD):
+        raise Conflict("container is marked for removal and cannot be started")
+
+
+def _not_removable(record: Container) -> Conflict:
+    status = record.state.status
+    how = (
+        " and must be unpaused first"
+        if status is Status.PAUSED
+        else (": stop the container before removing or force remove")
+    )
+    return Conflict(f'cannot remove container "/{record.name}": container is {status}{how}')
 
 
 def _warnings(host: HostConfig) -> list[str]:

@@ -1,6 +1,7 @@
 """``update``: new limits and another restart policy for a container, running or not."""
 
 import asyncio
+import errno
 
 import msgspec
 
@@ -66,6 +67,8 @@ class Updates:
         try:
             await asyncio.to_thread(self._containers.cgroup(live).update, resources)
         except CgroupError as error:
+            if error.errno == errno.ENOENT and not self._containers.cgroup(live).exists():
+                return  # it has just ended: the limits are for its next run
             raise EngineError(f"Cannot update container {live.record.id}: {error}") from None
 
 

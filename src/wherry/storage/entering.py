@@ -36,16 +36,26 @@ _TYPES_IN_GO = {
 }
 
 
+def _join(pid: int) -> None:
+    """Raises Reported when the process has just ended."""
+    try:
+        pidfd = os.pidfd_open(pid)
+        try:
+            namespaces.join(pidfd, namespaces.CLONE_NEWNS)
+        finally:
+            os.close(pidfd)
+    except OSError as error:
+        if error.errno != errno.ESRCH:
+            raise
+        raise Reported("the container has ended meanwhile: try again", "conflict") from None
+
+
 def enter(root: int | list[dict[str, Any]], *, without_submounts: bool = False) -> int:
     """Makes ``root`` this process's "/"; a descriptor of it. Mounts are in the shape of ``linux.mounts.Mount``."""
     process.set_dumpable(False)
     sys.meta_path.clear()  # nothing can be imported any more, least of all from in there
     if isinstance(root, int):
-        pidfd = os.pidfd_open(root)
-        try:
-            namespaces.join(pidfd, namespaces.CLONE_NEWNS)
-        finally:
-            os.close(pidfd)
+        _join(root)
     else:
         _mount([Mount(**{**mount, "options": tuple(mount.get("options", ()))}) for mount in root])
     if without_submounts:

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from wherry.model.errors import EngineError, InvalidParameter, NotFound
+from wherry.model.errors import Conflict, EngineError, InvalidParameter, NotFound
 from wherry.storage.nursery import Child, Nursery
 
 _nursery = Nursery()
@@ -198,5 +198,10 @@ def _enlarge(*sockets: socket.socket) -> None:
 
 
 def _error(event: dict[str, Any]) -> EngineError:
-    kinds: dict[str, type[EngineError]] = {"invalid": InvalidParameter, "missing": NotFound, "full": Full}
+    kinds: dict[str, type[EngineError]] = {
+        "invalid": InvalidParameter,
+        "missing": NotFound,
+        "full": Full,
+        "conflict": Conflict,
+    }
     return kinds.get(event["kind"], EngineError)(event["error"])

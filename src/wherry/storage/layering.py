@@ -127,7 +127,8 @@ class Reported(Exception):
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """An error for the engine: "invalid" is the input's fault, "full" the disk's, "missing" a path's, "system" ours."""
+    """An error for the engine: "invalid" is the input's fault, "full" the disk's, "missing" a path's,
+    "conflict" of what has changed meanwhile, "system" ours."""
     if isinstance(error, Reported):
         return {"error": str(error), "kind": error.kind}
     if isinstance(error, (TarError, PackError)):
