@@ -48,6 +48,18 @@ def test_no_two_stages_wait_for_each_others_caches(build: Builder) -> None:
     assert sorted(build.shows("cat", "/a", "/b").split()) in (["a", "a", "b"], ["a", "b", "b"])
 
 
+def test_a_cache_that_could_not_be_filled_is_not_there(build: Builder) -> None:
+    own = f"id=fill-{os.getpid()}-{time.time_ns()}"
+    text = (
+        "FROM busybox AS seed\nRUN mkdir -p /seed && echo seeded > /seed/f\nFROM busybox\n"
+        f"RUN --mount=type=cache,{own},target=/c,from=seed,source=/SOURCE cat /c/f > /f\n"
+    )
+    refused = build(text.replace("SOURCE", "nowhere"), check=False)
+    assert refused.returncode == 1 and '"/nowhere": not found' in refused.stderr
+    build(text.replace("SOURCE", "seed"))
+    assert build.shows("cat", "/f") == "seeded\n"
+
+
 def test_cache_depends_on_contents_and_not_on_times(build: Builder) -> None:
     text = "FROM busybox\nARG UNUSED\nENV A=b\nCOPY f /f\nRUN cat /f > /g\nARG USED\nRUN echo $USED > /used\n"
     build(text, {"f": f"{time.time_ns()}"}, "--build-arg", "USED=1")

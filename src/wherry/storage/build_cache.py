@@ -111,8 +111,7 @@ class BuildCache:
     def remove(self, record: Record) -> None:
         """Forgets a step or a cache mount. The layers that nobody needs any more are for the caller to collect."""
         if record.kind == "exec.cachemount":
-            self._database.execute("DELETE FROM cache_mounts WHERE name = ?", (record.key,))
-            self._staging.throw_away(f"{self._mounts}/{record.key}")
+            self.remove_mount(record.key)
             return
         self._database.execute("DELETE FROM build_cache WHERE key = ?", (record.key,))
         # What only says that an instruction without files was there goes with what it stood on.
@@ -134,6 +133,10 @@ class BuildCache:
         except FileExistsError:
             return path, False
         return path, True
+
+    def remove_mount(self, name: str) -> None:
+        self._database.execute("DELETE FROM cache_mounts WHERE name = ?", (name,))
+        self._staging.throw_away(f"{self._mounts}/{name}")
 
     def _mount_records(self) -> Iterator[Record]:
         rows = self._database.query("SELECT name, description, created, used, count FROM cache_mounts")

@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from wherry.dockerfile.mounts import Mount
 from wherry.storage.build_cache import BuildCache
@@ -17,6 +17,7 @@ class CacheMounts:
     def __init__(self, cache: BuildCache) -> None:
         self._cache = cache
         self._locks: dict[str, asyncio.Lock] = {}
+        self._making: dict[str, asyncio.Lock] = {}
         self._users: Counter[str] = Counter()
 
     @contextlib.asynccontextmanager
@@ -31,21 +32,30 @@ class CacheMounts:
                 await stack.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
             yield
 
-    @contextlib.contextmanager
-    def use(self, mount: Mount, target: str) -> Iterator[tuple[str, bool]]:
-        """The directory on the host, and whether it is new."""
+    @contextlib.asynccontextmanager
+    async def use(self, mount: Mount, target: str, fill: Callable[[str], Awaitable[None]]) -> AsyncIterator[str]:
+        """The directory on the host. ``fill`` is given a new one, before anybody else sees it."""
         name = _name(mount, target)
         if mount.sharing == "private":
             name = self._free(name)
         self._users[name] += 1
         try:
-            path, is_new = self._cache.mount(name, f"cache mount {mount.cache_id or target}")
-            if is_new:
-                os.chown(path, mount.uid or 0, mount.gid or 0)
-                os.chmod(path, 0o755 if mount.mode is None else mount.mode)
-            yield path, is_new
+            async with self._making.setdefault(name, asyncio.Lock()):
+                path, is_new = self._cache.mount(name, f"cache mount {mount.cache_id or target}")
+                if is_new:
+                    await self._make(name, path, mount, fill)
+            yield path
         finally:
             self._users[name] -= 1
+
+    async def _make(self, name: str, path: str, mount: Mount, fill: Callable[[str], Awaitable[None]]) -> None:
+        try:
+            os.chown(path, mount.uid or 0, mount.gid or 0)
+            os.chmod(path, 0o755 if mount.mode is None else mount.mode)
+            await fill(path)
+        except BaseException:
+            self._cache.remove_mount(name)
+            raise
 
     def is_used(self, name: str) -> bool:
         return self._users[name] > 0

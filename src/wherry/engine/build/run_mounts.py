@@ -113,11 +113,16 @@ class RunMounts:
     async def _cache(self, result: Mounted, wanted: Wanted, target: str, stack: contextlib.AsyncExitStack) -> None:
         if not wanted.target:
             raise DockerfileError("cache mounts must have a target")
-        path, is_new = stack.enter_context(self._caches.use(wanted, target))
-        if is_new and wanted.source_stage:
-            view = self._workspace.view((await self._origin_of(wanted.source_stage)).tree)
-            assert view is not None, "the root of a tree is always there"
-            await self._files.copy_out((view,), wanted.source or "/", path)
+
+        async def fill(path: str) -> None:
+            if wanted.source_stage:
+                origin, source = await self._origin_of(wanted.source_stage), wanted.source or "/"
+                view = self._workspace.view(origin.tree)
+                if view is None or not self._workspace.is_directory(origin.tree, clean_path(f"/{source}")):
+                    raise InvalidParameter(f'"{source}": not found: expected a directory')
+                await self._files.copy_out((view,), source, path)
+
+        path = await stack.enter_async_context(self._caches.use(wanted, target, fill))
         access = "ro" if wanted.read_only else "rw"
         result.add(Mount("bind", path, target, ("bind", access, "rprivate")))
 
