@@ -1,6 +1,7 @@
 """From what a user asked for and what the image says to the configuration a container is made with."""
 
 import functools
+import ipaddress
 import os
 import signal
 from collections.abc import Set
@@ -21,6 +22,7 @@ MASKED_PATHS = (
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 SHM_SIZE = 64 << 20
 _T = TypeVar("_T")
+_NUMBER_AT_MOST = 1 << 16  # of a processor or a memory node; whoever asks for more means harm
 _MINIMUM_MEMORY = 6 << 20
 _MILLISECOND = 1_000_000
 _SAID_DRIVER = "json-file"
@@ -177,6 +179,8 @@ def _check_host_config(host: HostConfig) -> None:
     if host.runtime not in _RUNTIMES:
         raise InvalidParameter(f"unknown or invalid runtime name: {host.runtime}")
     check_resources(host)
+    for entry in host.extra_hosts or ():
+        _check_extra_host(entry)
     for kind, mode, allowed in (
         ("IPC", host.ipc_mode, ("none", "private", "shareable", "host", "container")),
         ("PID", host.pid_mode, ("", "host", "private", "container")),
@@ -188,6 +192,17 @@ def _check_host_config(host: HostConfig) -> None:
             raise InvalidParameter(f"invalid {kind} mode: {mode}")
     if host.userns_mode not in ("", "host"):
         raise InvalidParameter(f"invalid user namespace mode: {host.userns_mode}")
+
+
+def _check_extra_host(entry: str) -> None:
+    name, _, address = entry.partition(":")
+    if not name or not address:
+        raise InvalidParameter(f'bad format for add-host: "{entry}"')
+    if address != "host-gateway":
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            raise InvalidParameter(f'invalid IP address in add-host: "{address}"') from None
 
 
 def check_restart_policy(policy: RestartPolicy) -> None:
@@ -205,7 +220,7 @@ def check_restart_policy(policy: RestartPolicy) -> None:
 
 def check_resources(host: HostConfig) -> None:
     """Raises InvalidParameter for limits that contradict themselves, in Docker's words."""
-    if 0 < host.memory < _MINIMUM_MEMORY:
+    if host.memory != 0 and host.memory < _MINIMUM_MEMORY:
         raise InvalidParameter("Minimum memory limit allowed is 6MB")
     if host.memory > 0 and 0 <= host.memory_swap < host.memory and host.memory_swap != 0:
         raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
@@ -250,6 +265,8 @@ def parse_set(text: str) -> Set[int]:
     found: set[int] = set()
     for part in text.strip().split(","):
         first, dash, last = part.partition("-")
+        if int(last or first) > _NUMBER_AT_MOST:
+            raise ValueError(f"{part}: no machine has so many")
         found.update(range(int(first), int(last if dash else first) + 1))
     return found
 

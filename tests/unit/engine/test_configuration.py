@@ -74,6 +74,10 @@ def test_merging_changes_neither_side() -> None:
     ("host", "message"),
     [
         (HostConfig(memory=1 << 20), "Minimum memory limit allowed is 6MB"),
+        (HostConfig(memory=-5), "Minimum memory limit allowed is 6MB"),
+        (HostConfig(cpuset_cpus="0-99999999999"), "Invalid value 0-99999999999 for cpuset cpus"),
+        (HostConfig(extra_hosts=["x"]), 'bad format for add-host: "x"'),
+        (HostConfig(extra_hosts=["x:y"]), 'invalid IP address in add-host: "y"'),
         (HostConfig(memory=64 << 20, memory_swap=32 << 20), "Minimum memoryswap limit"),
         (HostConfig(memory_swap=32 << 20), "You should always set the Memory limit"),
         (HostConfig(nano_cpus=1, cpu_quota=5), "Conflicting options"),
