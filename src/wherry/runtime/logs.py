@@ -7,8 +7,9 @@
         ...
 
 What comes out is what the Docker API sends: frames of ``stream u8, 3 zero bytes, length u32 big-endian, data``, many of
-them in one chunk of about a mebibyte; or the bare data of a terminal. Where no line has to be touched, none is looked
-for, and a frame holds what was written at once; with ``by_line`` it holds one line.
+them in one chunk; or the bare data of a terminal. The first chunk is small, so that nobody waits for it, and each is
+twice the one before, up to a mebibyte. Where no line has to be touched, none is looked for, and a frame holds what was
+written at once; with ``by_line`` it holds one line.
 """
 
 import gzip
@@ -25,6 +26,7 @@ from wherry.runtime.spec import Log
 
 _FRAME = struct.Struct(">B3xI")
 _CHUNK = 1 << 20
+_FIRST_CHUNK = 1 << 14
 _ROTATED = re.compile(r"\.(\d+)(\.gz)?")
 
 
@@ -65,6 +67,7 @@ class Reader:
         self._last = 0  # when the last record was written that was read, whether wanted or not
         self._line_begins = {1: True, 2: True}
         self._skip = 0  # bytes of the first record that are before the tail
+        self._chunk = _FIRST_CHUNK
 
     done = False
     """Set once a record later than ``until`` was seen: nothing more will come."""
@@ -156,9 +159,10 @@ class Reader:
                     parts.append(_FRAME.pack(record.stream, len(data)))
                 parts.append(data)
             size += len(data)
-            if size >= _CHUNK:
+            if size >= self._chunk:
                 yield b"".join(parts)
                 parts, size = [], 0
+                self._chunk = min(self._chunk * 2, _CHUNK)
         if parts:
             yield b"".join(parts)
 

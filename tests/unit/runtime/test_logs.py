@@ -72,6 +72,18 @@ class TestBoth:
         write(log, (1, b"one\r\ntwo\r\n"))
         assert b"".join(Reader(log, framed=False).read()) == b"one\r\ntwo\r\n"
 
+    def test_the_first_of_it_comes_soon_and_the_rest_in_large_pieces(self, tmp_path: Path, driver: str) -> None:
+        """Half a million short lines are half a second's work, which nobody waits for who reads the first of them."""
+        log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
+        text = b"x\n" * (1 << 20)
+        write(log, *((1, text[at : at + 4096]) for at in range(0, len(text), 4096)))
+        reader = Reader(log, by_line=True)
+        lines = [len(chunk) // 10 for chunk in reader.read()]  # each a frame of ten bytes
+        reader.close()
+        assert lines[0] < 1 << 14
+        assert max(lines) >= 1 << 18
+        assert sum(lines) == 1 << 20
+
     def test_a_log_that_is_not_there_is_empty(self, tmp_path: Path, driver: str) -> None:
         assert read(Log(driver, f"{tmp_path}/none/log")) == []  # type: ignore[arg-type]
 
