@@ -76,7 +76,7 @@ from wherry.linux.nftables import (
 )
 from wherry.network.ports import PROTOCOLS
 
-_RAW, _MANGLE, _DSTNAT, _SRCNAT = -300, -150, -100, 100
+_MANGLE, _DSTNAT, _SRCNAT = -150, -100, 100
 _BEFORE_FILTER = -10  # what is dropped here is not asked of other firewalls
 _AFTER_BRIDGE_NETFILTER = 1  # by which the chain "forward" sees what is bridged
 _LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
@@ -185,18 +185,18 @@ class Ruleset:
         yield self.bridge.set("isolated", [INTERFACE], own=2)
 
     def _guard(self) -> Iterator[Request]:
-        rule, drop = self.inet.rule, verdict(DROP)
-        from_elsewhere = is_ip(4) + comes_by("lo", differs=True)
-        yield self.inet.chain("guard", Hook("filter", PREROUTING, _RAW))
-        yield rule("guard", from_elsewhere, load_destination(4), _within(_LOOPBACK), drop)
-        yield rule("guard", from_elsewhere, load_source(4), _within(_LOOPBACK), drop)
-        yield self.inet.chain("impostors", Hook("filter", PREROUTING, _MANGLE))
+        """Every packet comes by here, so what tells most of them apart is asked first."""
+        rule, drop, elsewhere = self.inet.rule, verdict(DROP), comes_by("lo", differs=True)
+        yield self.inet.chain("guard", Hook("filter", PREROUTING, _MANGLE))
+        yield rule("guard", is_ip(4), load_destination(4), _within(_LOOPBACK), elsewhere, drop)
+        yield rule("guard", is_ip(4), load_source(4), _within(_LOOPBACK), elsewhere, drop)
+        yield self.inet.chain("impostors")
+        yield rule("guard", state_is(STATE_NEW), input_interface(), look_up("bridges"), verdict(JUMP, "impostors"))
         for bridge in self.bridges.values():  # of a strange network, there is no route to a source that is its own
             for network in (ipaddress.ip_network(subnet.network) for subnet in bridge.subnets if subnet.strange):
                 own = is_ip(network.version) + load_source(network.version) + _within(network)
                 yield rule("impostors", comes_by(bridge.interface), own, verdict(ACCEPT))
-        from_container = input_interface() + look_up("bridges")
-        yield rule("impostors", from_container, state_is(STATE_NEW), source_is_elsewhere(), drop)
+        yield rule("impostors", source_is_elsewhere(), drop)
 
     def _publish(self) -> Iterator[Request]:
         rule = self.inet.rule
