@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -45,6 +46,13 @@ async def launcher(tmp_path: Path) -> AsyncIterator[Launcher]:
 def contents(path: str) -> str:
     with open(path) as file:
         return file.read()
+
+
+def _first_child(pid: int) -> int:
+    """Waits for it."""
+    while not (children := contents(f"/proc/{pid}/task/{pid}/children").split()):
+        time.sleep(0.01)
+    return int(children[0])
 
 
 def log_of(spec_log: Log) -> str:
@@ -735,6 +743,22 @@ class TestLeaks:
     async def test_twenty_at_a_time(self, launcher: Launcher, bundles: Bundles) -> None:
         outputs = await asyncio.gather(*(run(launcher, bundles.spec("echo", str(number))) for number in range(20)))
         assert [output.stdout for output in outputs] == [f"{number}\n" for number in range(20)]
+
+    async def test_a_start_that_waits_when_the_daemon_goes_does_not_happen(
+        self, launcher: Launcher, bundles: Bundles
+    ) -> None:
+        spare = _first_child(launcher.pid)
+        os.kill(spare, signal.SIGSTOP)
+        spec = bundles.spec("touch", "/started")
+        starting = asyncio.create_task(launcher.start(spec))
+        await asyncio.sleep(0.1)
+        starting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await starting
+        os.kill(spare, signal.SIGCONT)
+        await until_gone(spare)
+        assert (await run(launcher, bundles.spec("echo", "next"))).stdout == "next\n"
+        assert not (bundles.upper(spec) / "started").exists()
 
     async def test_nothing_runs_on_when_the_daemon_goes(self, bundles: Bundles, tmp_path: Path) -> None:
         launcher = await Launcher.spawn(str(tmp_path))

@@ -16,6 +16,7 @@ from wherry.runtime.protocol import (
     Written,
     decode_order,
     from_memfd,
+    is_open,
     receive,
     send,
 )
@@ -77,10 +78,7 @@ class Channel:
     @property
     def is_open(self) -> bool:
         """Whether the monitor is still there."""
-        try:
-            return self._socket.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) != b""
-        except BlockingIOError:
-            return True
+        return is_open(self._socket)
 
     def close(self) -> None:
         self._socket.close()

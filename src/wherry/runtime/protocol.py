@@ -236,6 +236,14 @@ def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
     return packet, descriptors.tolist()
 
 
+def is_open(connection: socket.socket) -> bool:
+    """Whether the other side is still there."""
+    try:
+        return connection.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) != b""
+    except BlockingIOError:
+        return True
+
+
 def to_memfd(name: str, content: bytes) -> int:
     """A descriptor of a file in memory with this content."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC)

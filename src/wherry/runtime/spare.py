@@ -17,7 +17,18 @@ from wherry.linux import memory, namespaces, process
 from wherry.linux.cgroups import Hierarchies
 from wherry.runtime import init
 from wherry.runtime.monitor import Monitor, StartOrder, describe
-from wherry.runtime.protocol import QUIT, STARTED, TAKEN, Failed, Footprint, decode_start, encode, receive, send
+from wherry.runtime.protocol import (
+    QUIT,
+    STARTED,
+    TAKEN,
+    Failed,
+    Footprint,
+    decode_start,
+    encode,
+    is_open,
+    receive,
+    send,
+)
 from wherry.runtime.running import Child, Running, fork
 from wherry.runtime.spec import Spec
 
@@ -55,6 +66,8 @@ def run(
             os._exit(0)
         content, connection, *clients = descriptors
         daemon = socket.socket(fileno=connection)
+        if not is_open(daemon):
+            os._exit(0)  # it was killed while the request waited, and another may be starting this container by now
         streams = decode_start(packet).streams
         spec = _decode_spec(os.pread(content, os.fstat(content).st_size, 0))
         attached = [(socket.socket(fileno=fd), wanted) for fd, wanted in zip(clients, streams, strict=True)]
