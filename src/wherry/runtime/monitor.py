@@ -404,7 +404,11 @@ class Monitor:
         self._lingering = [old for old in self._lingering if old.stdio.reading or old.stdio.delivering]
         try:
             child = fork(lambda channel: exec.run(channel, self._cgroup), self._cgroup)
-            running.begin(child, content, started, exited, joined=first.pidfd)
+            try:
+                running.begin(child, content, started, exited, joined=first.pidfd)
+            except OSError:
+                child.discard()  # unreaped it would keep the container from ending
+                raise
         except OSError:
             del self._execs[request.exec_id]
             running.stdio.drain()

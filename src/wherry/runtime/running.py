@@ -104,9 +104,11 @@ class Running:
         if not self._wanted.tty:
             inner = self._open_pipes()
         joins = (joined,) if joined >= 0 else ()
-        send(self._channel, Begin(tuple(inner), bool(joins)), (content, *joins, *inner.values()))
-        for fd in inner.values():
-            os.close(fd)
+        try:
+            self._send(Begin(tuple(inner), bool(joins)), (content, *joins, *inner.values()))
+        finally:
+            for fd in inner.values():
+                os.close(fd)
         self._channel.setblocking(False)
         self._loop.watch(self._channel.fileno(), READ, lambda events: self._hear())
         self._loop.watch(self.pidfd, READ, lambda events: self._reap())
@@ -119,11 +121,11 @@ class Running:
         """The network interfaces are there."""
         self._send(Connected())
 
-    def _send(self, order: Order) -> None:
-        """A child that has failed meanwhile has said so, and will be heard."""
+    def _send(self, order: Order, descriptors: tuple[int, ...] = ()) -> None:
+        """A child that has failed meanwhile has said so, and will be heard; one that was killed will be reaped."""
         if self._channel is not None:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                send(self._channel, order)
+                send(self._channel, order, descriptors)
 
     def attach(self, connection: socket.socket, streams: Streams) -> None:
         self.stdio.attach(connection, streams)
