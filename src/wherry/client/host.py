@@ -87,7 +87,7 @@ class Host:
         return f"{self.name}:{self.port}" if self.scheme in ("tcp", "http", "https") else "wherry"
 
     def connect(self) -> Stream:
-        """A new stream to the engine. Raises ConnectionFailed when nothing listens there."""
+        """A new stream to the engine. Raises ConnectionFailed when nothing listens, ConnectionLost when TLS fails."""
         try:
             if self.scheme == "unix":
                 return self._connect_unix()

@@ -8,7 +8,7 @@ import os
 import ssl
 from contextlib import suppress
 
-from wherry.client.errors import HostError
+from wherry.client.errors import ConnectionLost, HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class TLSStream:
     hides = True  # what has arrived, an end too, may be in here where no poll sees it: read until it would block
 
     def __init__(self, stream: sockets.socket, name: str, tls: TLS) -> None:
-        """Shakes hands with the engine; `name` is what its certificate must be for. Raises OSError, HostError."""
+        """Shakes hands with the engine; its certificate must be for `name`. Raises ConnectionLost, HostError."""
         self._stream = stream
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._buffer = bytearray(16 * RECORD)
@@ -71,7 +71,7 @@ class TLSStream:
             self._flush()
         except ssl.SSLError as error:
             stream.close()
-            raise OSError(errno.EPROTO, told(error)) from None
+            raise ConnectionLost(f"error during connect: {told(error)}") from None
         except BaseException:
             stream.close()
             raise
