@@ -224,6 +224,7 @@ def test_a_build_ends_with_its_client(build: Builder, engine: Engine, docker: Bu
         running.wait(20)
         assert wait_until_gone(partial(sleepers, seconds)) == []
     assert engine.wherry("image", "inspect", "built").returncode == 1
+    assert "Traceback" not in engine.log_text()
 
 
 def test_an_engine_that_stops_ends_its_builds(own_engine: Engine, tmp_path: Path) -> None:

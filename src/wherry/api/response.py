@@ -83,7 +83,10 @@ async def stream(
         response = await begin(request, content_type, headers)
         chunk = await following
         while chunk is not None:
-            await response.write(chunk)
+            try:
+                await response.write(chunk)
+            except ConnectionError:
+                break  # the client has gone, and needs no more
             chunk = await _next(chunks)
         return response
     finally:

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from wherry.model.errors import InvalidParameter, NotFound
 
 
@@ -32,6 +34,28 @@ async def test_events_send_their_head_before_anything_happens(client: Any, engin
     assert json.loads(await reader.readline()) == event
     writer.close()
     await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_a_client_that_goes_is_no_error(
+    client: Any, engine: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = asyncio.Event()
+
+    async def subscribe(*arguments: Any) -> AsyncIterator[dict[str, Any]]:
+        try:
+            while True:
+                await asyncio.sleep(0)
+                yield {"Type": "container", "Action": "start"}
+        finally:
+            ended.set()
+
+    engine.events.subscribe = subscribe
+    reader, writer = await client.send("GET", "/events")
+    await client.head(reader)
+    writer.close()
+    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.sleep(0)
+    assert caplog.records == []
 
 
 async def test_what_fails_before_the_head_has_its_own_status(client: Any, engine: SimpleNamespace) -> None:
