@@ -69,6 +69,8 @@ class Execs:
         try:
             started, sock = await self._containers.monitor(live).exec(exec_id, process, streams)
         except StartError as error:
+            if live.monitor is None or "No such process" in error.message:
+                raise Conflict(f"container {live.record.id} is not running") from None  # it ended at that moment
             record.exit_code = NOT_FOUND if error.code == NOT_FOUND else NOT_EXECUTABLE  # Docker knows no other here
             text = error.message
             if not text.startswith("unable to find "):  # a user, whom Docker looks up itself

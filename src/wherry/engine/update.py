@@ -67,7 +67,7 @@ class Updates:
         try:
             await asyncio.to_thread(self._containers.cgroup(live).update, resources)
         except CgroupError as error:
-            if error.errno == errno.ENOENT and not self._containers.cgroup(live).exists():
+            if error.errno in (errno.ENOENT, errno.ENODEV) and not self._containers.cgroup(live).exists():
                 return  # it has just ended: the limits are for its next run
             raise EngineError(f"Cannot update container {live.record.id}: {error}") from None
 
