@@ -236,6 +236,14 @@ def measure(engines: list[Engine], many: int, starts: int, rounds: int) -> dict[
                 times.setdefault((kind, engine.name), []).append(engine.start(*arguments))
     for kind in _STARTS:
         found[f"run --rm, ms: {kind}"] = {each.name: statistics.median(times[kind, each.name]) for each in engines}
+    for kind in list(_STARTS)[1:]:  # run by run, since what else a machine does is the same for both
+        found[f"run --rm, ms: {kind} adds to none"] = {
+            each.name: statistics.median(
+                with_it - without
+                for with_it, without in zip(times[kind, each.name], times["none", each.name], strict=True)
+            )
+            for each in engines
+        }
     if many:
         ports = ["-p", f"20000-{19999 + many}:1000-{999 + many}"]
         engines[0].docker("run", "-d", *ports, "busybox", "sleep", "100000")
