@@ -19,7 +19,7 @@ from wherry.linux.mounts import Mount
 from wherry.runtime import protocol
 from wherry.runtime.launching import Launcher
 from wherry.runtime.logs import Reader
-from wherry.runtime.monitors import Exit, Monitor, MonitorGone, StartError, connect
+from wherry.runtime.monitors import MONITOR_DIED, Exit, Monitor, MonitorGone, StartError, connect
 from wherry.runtime.spec import Log, Namespace, Rlimit
 
 NODES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -616,7 +616,7 @@ class TestSurvival:
         monitor, stream = await start_attached(launcher, spec)
         os.kill(monitor.monitor_pid, signal.SIGKILL)
         ended = await monitor.exited
-        assert (ended.code, ended.error) == (137, "monitor died")
+        assert (ended.code, ended.error) == (137, MONITOR_DIED)
         assert await read_all(stream) == b""
         await until_gone(monitor.pid)
         assert not Hierarchies.detect().open(spec.cgroup).exists()

@@ -24,11 +24,10 @@ from wherry.model.errors import Conflict, EngineError, InvalidParameter
 from wherry.model.health import HealthStatus
 from wherry.runtime.errors import CANNOT_START
 from wherry.runtime.launching import Launcher
-from wherry.runtime.monitors import Exit, Monitor, StartError
+from wherry.runtime.monitors import MONITOR_DIED, Exit, Monitor, StartError
 from wherry.storage.store import Store
 
 _KILL_PATIENCE = 10  # seconds that SIGKILL is given before the user is told that it does not help
-_MONITOR_DIED = "the monitor of the container ended unexpectedly, so the container was ended too"
 
 
 class Lifecycle:
@@ -313,7 +312,7 @@ class Lifecycle:
         """Records the end of a container that ended unseen. None when its monitor is gone, too: then it is ended."""
         if found is None:
             await asyncio.to_thread(_end_leftovers, self.cgroup(live))
-            found = Exit(code=255, at=clock.now(), error=_MONITOR_DIED)
+            found = Exit(code=255, at=clock.now(), error=MONITOR_DIED)
         future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         future.set_result(found)
         self._on_exit(live, future)

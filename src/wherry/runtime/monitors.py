@@ -23,6 +23,7 @@ from wherry.runtime.spec import Interface, Process
 
 __all__ = ["Exec", "Exit", "Monitor", "StartError", "connect"]
 
+MONITOR_DIED = "the monitor of the container ended unexpectedly, so the container was ended too"
 _KILLED = 128 + signal.SIGKILL
 
 _decode_exited = msgspec.json.Decoder(protocol.Exited).decode
@@ -296,7 +297,7 @@ class Monitor(_Target):
             return
         self.kill()
         task = self._loop.create_task(asyncio.to_thread(end_cgroup, self._cgroup))
-        task.add_done_callback(lambda done: self._end(Exit(_KILLED, time.time_ns(), error="monitor died")))
+        task.add_done_callback(lambda done: self._end(Exit(_KILLED, time.time_ns(), error=MONITOR_DIED)))
 
     def _disconnect(self, reason: MonitorGone) -> None:
         if self._connection.fileno() >= 0:
