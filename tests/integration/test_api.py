@@ -436,3 +436,5 @@ def test_older_clients_are_served(engine: Engine, busybox: str, version: str) ->
     assert engine.request("POST", f"{container}/wait").body == {"StatusCode": 0}
     assert engine.request("GET", f"{container}/json").status == 200
     assert "VirtualSize" in engine.request("GET", f"{prefix}/images/json").body[0]
+    usage = engine.request("GET", f"{prefix}/system/df?type=image").body  # a part of it can be asked for since 1.42
+    assert ("Volumes" in usage) is (version != "1.43")

@@ -22,7 +22,8 @@ async def build_cache(request: Request, engine: Engine) -> Any:
 
 
 async def disk_usage(request: Request, engine: Engine) -> Any:
-    found = await engine.disk_usage.measure(request.texts("type") or KINDS)
+    kinds = request.texts("type") if request.version >= (1, 42) else ()
+    found = await engine.disk_usage.measure(kinds or KINDS)
     for image in found.get("Images", ()):
         containers = image["Containers"]  # known here, though an older list says -1
         adapt_image_list(request.version, [image])
