@@ -14,6 +14,10 @@ from typing import cast
 
 from aiohttp import web
 
+from wherry.api import response
+
+log = logging.getLogger("wherry.api")
+
 _STREAMS = re.compile(rb"POST (?:/v[0-9.]+)?/(?:containers/[^ ?]+/attach|exec/[^ ?]+/start)[ ?]")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
@@ -98,6 +102,22 @@ class Connection(web.RequestHandler):
         if self._watch is not None:
             self._watch.stop()
         super().connection_lost(error)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is not HTTP is answered as other bad requests are, and is a line in the log, not a traceback."""
+        if status >= 500 or request.writer.output_size > 0:
+            return super().handle_error(request, status, exc, message)
+        reason = (message or "").partition("\n")[0].rstrip(":")
+        log.info("malformed HTTP request: %s", reason)
+        answer = response.error(f"malformed HTTP request: {reason}", status)
+        answer.force_close()
+        return answer
 
     def request_ended(self, request: web.BaseRequest, answer: web.StreamResponse) -> None:
         """After a request was answered. One that asked for a stream and got none ends the connection: what the client

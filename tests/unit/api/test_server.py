@@ -218,11 +218,15 @@ async def test_a_body_that_waits_to_be_asked_for(client: Any, engine: SimpleName
     writer.close()
 
 
-async def test_what_is_not_http_is_refused(client: Any) -> None:
-    reader, writer = await client.open()
-    writer.write(b"\x16\x03\x01\x02\x00nonsense\r\n\r\n")
-    assert (await reader.readline()).split()[1] == b"400"
-    writer.close()
+async def test_what_is_not_http_is_refused(client: Any, caplog: pytest.LogCaptureFixture) -> None:
+    for nonsense in (b"\x16\x03\x01\x02\x00nonsense", b"POST /commit HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ"):
+        reader, writer = await client.open()
+        writer.write(nonsense + b"\r\n\r\n")
+        answer = await reader.read()
+        assert answer.split()[1] == b"400"
+        assert b'{"message":"malformed HTTP request: ' in answer
+        writer.close()
+    assert "Traceback" not in caplog.text
     assert (await client("GET", "/_ping")).status == 200
 
 
