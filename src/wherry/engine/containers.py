@@ -270,7 +270,7 @@ class Containers:
             try:
                 await asyncio.to_thread(self.cgroup(live).freeze)
             except OSError as error:
-                if error.errno != errno.ENOENT:
+                if error.errno not in (errno.ENOENT, errno.ENODEV):
                     raise
                 raise Conflict(f"container {live.record.id} is not running") from None  # gone with its cgroup
             self.monitor(live)  # which it may also have lost meanwhile
