@@ -25,6 +25,8 @@ from tests.support.engine import Engine, Response
         (["--network", "nosuch"], "network nosuch not found"),
         (["--ulimit", "nosuch=1"], "invalid ulimit type: nosuch"),
         (["--name", "-bad"], "Invalid container name (-bad), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),
+        (["--rm", "-u", "4294967296"], "Error response from daemon: uids and gids must be in range 0-2147483647"),
+        (["--rm", "-u", "nobody", "--group-add", "nosuch"], "Error response from daemon: unable to find "),
         (["-w", "relative"], "it needs to be an absolute path"),
         (["--health-cmd", "x", "--health-interval", "1us"], "Interval in Healthcheck cannot be less than 1ms"),
         (["--platform", "linux/s390x", "--pull", "never"], "linux/s390x"),

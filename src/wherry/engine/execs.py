@@ -16,7 +16,7 @@ from wherry.engine.roster import ExecRecord, Live, Roster
 from wherry.model.container import Status
 from wherry.model.errors import Conflict, EngineError, InvalidParameter, NotFound
 from wherry.model.exec import ExecConfig
-from wherry.runtime.errors import NOT_EXECUTABLE, NOT_FOUND
+from wherry.runtime.errors import NOT_EXECUTABLE, NOT_FOUND, OF_USERS
 from wherry.runtime.monitors import StartError
 
 _KEPT = 64  # execs of a container that have ended and can still be asked for
@@ -73,7 +73,7 @@ class Execs:
                 raise Conflict(f"container {live.record.id} is not running") from None  # it ended at that moment
             record.exit_code = NOT_FOUND if error.code == NOT_FOUND else NOT_EXECUTABLE  # Docker knows no other here
             text = error.message
-            if not text.startswith("unable to find "):  # a user, whom Docker looks up itself
+            if not text.startswith(OF_USERS):
                 text = f"OCI runtime exec failed: exec failed: unable to start container process: {text}"
             raise (InvalidParameter(text) if error.code in (126, 127) else EngineError(text)) from None
         record.running = True

@@ -22,7 +22,7 @@ from wherry.linux.cgroups import Cgroup, Hierarchies
 from wherry.model.container import Container, State, Status
 from wherry.model.errors import Conflict, EngineError, InvalidParameter
 from wherry.model.health import HealthStatus
-from wherry.runtime.errors import CANNOT_START
+from wherry.runtime.errors import CANNOT_START, OF_USERS
 from wherry.runtime.launching import Launcher
 from wherry.runtime.monitors import MONITOR_DIED, Exit, Monitor, StartError
 from wherry.storage.store import Store
@@ -96,8 +96,7 @@ class Lifecycle:
             if live.record.host_config.auto_remove:
                 await self.remove(live)
             if isinstance(error, StartError):
-                # Docker looks users up itself, before it asks for a task.
-                prefix = "" if message.startswith("unable to find ") else "failed to create task for container: "
+                prefix = "" if message.startswith(OF_USERS) else "failed to create task for container: "
                 text = prefix + message
                 raise (InvalidParameter(text) if error.code in (126, 127) else EngineError(text)) from None
             raise

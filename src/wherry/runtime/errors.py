@@ -6,6 +6,9 @@ NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 CANNOT_START = 125
 
+OF_USERS = ("unable to find ", "uids and gids must be in range ")
+"""How messages begin that are about who is to run: Docker looks that up itself, and says nothing before them."""
+
 
 class StartError(Exception):
     """``code`` is the exit code that stands for it: 127 not found, 126 not executable, 125 anything else."""

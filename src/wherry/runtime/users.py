@@ -16,6 +16,7 @@ PASSWD = "/etc/passwd"
 GROUP = "/etc/group"
 
 _ID_AT_MOST = 2**31 - 1
+_DIGITS_AT_MOST = 20  # of a 64-bit number; Python refuses to read thousands
 _FILE_AT_MOST = 16 << 20
 _LINE_AT_MOST = 1 << 20  # a group of a hundred thousand members
 _CHUNK = 1 << 16
@@ -88,7 +89,8 @@ def _groups(path: str) -> Iterator[tuple[str, int, list[str]]]:
 
 def _number(text: str) -> int | None:
     sign = text[:1] in ("-", "+")
-    return int(text) if text[sign:].isascii() and text[sign:].isdigit() else None
+    digits = text[sign:]
+    return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS_AT_MOST else None
 
 
 def _leading_number(text: str) -> int:

@@ -68,6 +68,7 @@ def test_look_up(files: dict[str, str], user: str, extra: tuple[str, ...], expec
         ("foo:adm", (), "unable to find user foo: no matching entries in passwd file"),
         ("www:foo", (), "unable to find group foo: no matching entries in group file"),
         ("www", ("foo",), "unable to find group foo: no matching entries in group file"),
+        ("9" * 5000, (), f"unable to find user {'9' * 5000}: no matching entries in passwd file"),
         ("-1", (), "uids and gids must be in range 0-2147483647"),
         ("2147483648", (), "uids and gids must be in range 0-2147483647"),
         ("0:4294967295", (), "uids and gids must be in range 0-2147483647"),

@@ -20,6 +20,7 @@ from wherry.model.container import Container
 from wherry.model.errors import Conflict, EngineError
 from wherry.model.host import HostConfig, LogConfig
 from wherry.model.network import NetworkingConfig
+from wherry.runtime.errors import OF_USERS
 from wherry.runtime.launching import Launcher
 from wherry.runtime.monitors import Monitor, StartError
 from wherry.runtime.spec import Spec
@@ -86,7 +87,7 @@ class Containers:
             finally:
                 self._connections.ended(live)
         except StartError as error:
-            if error.message.startswith("unable to find "):  # a user
+            if error.message.startswith(OF_USERS):
                 raise EngineError(error.message) from None
             advice = platforms.advice(command.architecture)
             raise EngineError(f"failed to create task for container: {error.message}{advice}") from None
