@@ -42,6 +42,8 @@ def until(holds: Callable[[], bool]) -> bool:
 
 
 def nft(*arguments: str) -> str:
+    if shutil.which("nft") is None:
+        pytest.skip("no nft: the package nftables has it")
     return subprocess.run(["nft", *arguments], capture_output=True, text=True, check=True).stdout
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.scripted_engine import ScriptedEngine, json_answer, upgraded
 from wherry.client.client import Client
-from wherry.client.errors import ConnectionFailed, HostError
+from wherry.client.errors import ConnectionFailed, ConnectionLost, HostError
 from wherry.client.host import TLS, Host
 from wherry.client.ssh import arguments
 
@@ -154,7 +154,7 @@ def test_tls(tls_engine: ScriptedEngine, keys: Path) -> None:
 def test_an_engine_that_is_not_the_one(tls_engine: ScriptedEngine, keys: Path) -> None:
     with tls_engine as engine:
         address = f"tcp://127.0.0.1:{port(engine)}"
-        with pytest.raises(ConnectionFailed, match="certificate"):
+        with pytest.raises(ConnectionLost, match="failed to verify certificate"):
             Host(address, TLS("", str(keys / "client.pem"), str(keys / "client-key.pem"))).connect()
         Host(address, TLS("", str(keys / "client.pem"), str(keys / "client-key.pem"), verify=False)).connect().close()
 
