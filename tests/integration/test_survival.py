@@ -300,3 +300,19 @@ def _command(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def test_a_container_that_is_killed_while_it_is_unpaused_has_ended(own_engine: Engine) -> None:
+    def ask(path: str) -> int:
+        return own_engine.request("POST", f"/containers/{path}").status
+
+    own_engine.docker("create", "--name", "torn", "busybox", "sleep", "1000", check=True)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(30):
+            assert ask("torn/start") == 204
+            assert ask("torn/pause") == 204
+            paths = ("torn/unpause", "torn/kill", "torn/unpause", "torn/pause")
+            assert set(pool.map(ask, paths)) <= {204, 409, 500}  # 500 is Docker's for one that is not paused
+            assert own_engine.request("POST", "/containers/torn/wait").body["StatusCode"] == 137
+            assert _state(own_engine, "torn")["Status"] == "exited"
+    own_engine.docker("rm", "-f", "torn", check=True, timeout=20)

@@ -5,6 +5,7 @@ import errno
 import os
 import signal
 import socket
+from collections.abc import Callable
 
 from wherry.engine import (
     clock,
@@ -171,14 +172,14 @@ class Containers:
         if live.record.state.status is Status.REMOVING:
             raise Conflict(f"removal of container {name} is already in progress")
         while live.record.id in self._roster:
-            if live.record.state.running or live.record.state.status is Status.RESTARTING:
+            if live.monitor is not None or live.record.state.status is Status.RESTARTING:
                 if not force:
                     raise _not_removable(live.record)
                 live.record.user_stopped = True
                 await self._started(live)
                 await self._lifecycle.end(live)
             async with live.lock:
-                if live.record.id in self._roster and not live.record.state.running:  # it may have been started since
+                if live.record.id in self._roster and live.monitor is None:  # it may have been started since
                     await self._lifecycle.remove(live, volumes=volumes)
 
     # --- start, stop, signals
@@ -267,13 +268,10 @@ class Containers:
         async with live.lock:
             if live.record.state.status is Status.PAUSED:
                 raise Conflict(f"container {live.record.id} is already paused")
-            try:
-                await asyncio.to_thread(self.cgroup(live).freeze)
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ENODEV):
-                    raise
-                raise Conflict(f"container {live.record.id} is not running") from None  # gone with its cgroup
-            self.monitor(live)  # which it may also have lost meanwhile
+            await self._freeze_or_thaw(live, self.cgroup(live).freeze)
+            if live.ending:
+                await self._freeze_or_thaw(live, self.cgroup(live).thaw)
+                raise Conflict(f"container {live.record.id} is not running")
             self._set_status(live, Status.PAUSED, "pause")
 
     async def unpause(self, name: str) -> None:
@@ -281,8 +279,18 @@ class Containers:
         async with live.lock:
             if live.record.state.status is not Status.PAUSED:
                 raise EngineError(f"container {live.record.id} is not paused")
-            await asyncio.to_thread(self.cgroup(live).thaw)
+            await self._freeze_or_thaw(live, self.cgroup(live).thaw)
             self._set_status(live, Status.RUNNING, "unpause")
+
+    async def _freeze_or_thaw(self, live: Live, work: Callable[[], None]) -> None:
+        """Raises Conflict when the container ends meanwhile."""
+        try:
+            await asyncio.to_thread(work)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
+            raise Conflict(f"container {live.record.id} is not running") from None  # gone with its cgroup
+        self.monitor(live)
 
     def _set_status(self, live: Live, status: Status, action: str) -> None:
         live.record.state.status = status

@@ -5,6 +5,7 @@ waiting for anything.
 """
 
 import asyncio
+import contextlib
 import functools
 import os
 import shutil
@@ -18,7 +19,7 @@ from wherry.engine.connections import Connections, Wiring
 from wherry.engine.events import Events
 from wherry.engine.roster import Live, Roster, resolve
 from wherry.engine.volumes import Volumes
-from wherry.linux.cgroups import Cgroup, Hierarchies
+from wherry.linux.cgroups import Cgroup, CgroupError, Hierarchies
 from wherry.model.container import Container, State, Status
 from wherry.model.errors import Conflict, EngineError, InvalidParameter
 from wherry.model.health import HealthStatus
@@ -273,14 +274,17 @@ class Lifecycle:
         self.cancel_restart(live)
         if live.monitor is None:
             return
-        self.send(live, signal.SIGKILL)
+        live.ending = True
         try:
+            self.send(live, signal.SIGKILL)
             await asyncio.wait_for(live.ended.wait(), _KILL_PATIENCE)
         except TimeoutError:
             raise EngineError(
                 f"container {live.record.id} did not end within {_KILL_PATIENCE} s of SIGKILL: "
                 "a process of it hangs in the kernel"
             ) from None
+        finally:
+            live.ending = False
 
     def send(self, live: Live, number: int) -> None:
         """Sends a signal to PID 1. One that ends a paused container lets it run again, or it could not end."""
@@ -289,7 +293,8 @@ class Lifecycle:
         live.monitor.signal(number)
         self._events.container(live.record, "kill", signal=str(int(number)))
         if live.record.state.status is Status.PAUSED and number == signal.SIGKILL:
-            self.cgroup(live).thaw()
+            with contextlib.suppress(CgroupError):  # it has ended already
+                self.cgroup(live).thaw()
             live.record.state.status = Status.RUNNING
 
     def adopt(self, live: Live, monitor: Monitor) -> None:

@@ -59,6 +59,7 @@ class Live:
         self.health: asyncio.Task[None] | None = None
         self.restart: asyncio.Task[None] | None = None
         self.releasing: asyncio.Task[None] | None = None  # of its volumes, after its end
+        self.ending = False  # SIGKILL was sent, and must not meet a container that stands still
         self.restarting = False  # by a user, not by its policy
         self.restart_delay = 0.0  # seconds; 0 before the first restart
         self.ended = asyncio.Event()  # set while no process of it runs
