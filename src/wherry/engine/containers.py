@@ -193,11 +193,16 @@ class Containers:
                 raise Conflict("cannot start a paused container, try unpause instead")
             if status is Status.RUNNING:
                 raise NotModified("container already started")
-            _check_is_kept(live)
+            self._check_is_kept(live)
             self._lifecycle.cancel_restart(live)
             live.record.restart_count = 0
             live.restart_delay = 0.0
             await self._lifecycle.start(live)
+
+    def _check_is_kept(self, live: Live) -> None:
+        """Who waited for the lock may find the container gone."""
+        if live.record.id not in self._roster or live.record.state.status in (Status.REMOVING, Status.DEAD):
+            raise Conflict("container is marked for removal and cannot be started")
 
     async def stop(self, name: str, timeout: int | None = None, signal_name: str | None = None) -> None:
         """Asks the container to end and ends it after ``timeout`` seconds (-1: never). Raises NotModified."""
@@ -257,7 +262,7 @@ class Containers:
         finally:
             live.restarting = False
         async with live.lock:
-            _check_is_kept(live)
+            self._check_is_kept(live)
             self._lifecycle.cancel_restart(live)
             if not live.record.state.running:
                 await self._lifecycle.start(live)
@@ -360,12 +365,6 @@ class Containers:
 
     def detached(self, name: str) -> None:
         self._events.container(self.get(name), "detach")
-
-
-def _check_is_kept(live: Live) -> None:
-    """Who waited for the lock may find the container gone."""
-    if live.record.state.status in (Status.REMOVING, Status.DEAD):
-        raise Conflict("container is marked for removal and cannot be started")
 
 
 def _not_removable(record: Container) -> Conflict:
