@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tests.support.bodies import take_body
+
 _PIECE = 64 << 10
 
 
@@ -57,8 +59,7 @@ class Server:
             protocol_version = "HTTP/1.1"
 
             def handle_any(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
-                body = self.rfile.read(length)
+                body = take_body(self)
                 server.requests.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     server.answer(self, body)

@@ -10,6 +10,8 @@ from base64 import b64encode
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from tests.support.bodies import take_body
+
 _PIECE = 64 << 10
 
 
@@ -58,7 +60,7 @@ class Proxy:
                 host = url.netloc if url.port else f"{url.netloc}:80"
                 if not self._may_pass(host):
                     return
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                body = take_body(self)
                 upstream = http.client.HTTPConnection(*proxy.target(self.command, host), timeout=30)
                 with contextlib.closing(upstream):
                     path = url.path + (f"?{url.query}" if url.query else "")

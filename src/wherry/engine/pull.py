@@ -101,10 +101,13 @@ class Pulls:
         if self._store.images.find(image_id) is None:
             raw = await repository.document(manifest.config)
             await self._fetch(repository, _Target(named, document, manifest, raw), tell)
+        config = self._store.images.get(image_id).config
         with self._store.images.transaction():
             changed = self._name(name, image_id, named, document)
+            for layer, diff_id in zip(manifest.layers, config.rootfs.diff_ids, strict=False):
+                if layer.digest == diff_id:  # plain, and to be pushed as such again
+                    self._store.layers.note_pushed(diff_id, layer.digest, layer.size)
         tell(status(f"Digest: {named.digest}"))
-        config = self._store.images.get(image_id).config
         labels = config.config.labels if config.config else {}
         self._events.publish("image", "pull", name.familiar, labels | {"name": name.familiar_name})
         _check_platform(config, platform, explicit, name, tell)

@@ -2,13 +2,17 @@
 
 Layers go side by side. One that the registry has is not sent; one that it has in another repository, which an image
 here has the name of, is mounted from there. What was pulled goes back as it came, under the same digest; for an image
-made here a manifest is written, and kept, so that the next push has the same.
+made here a manifest is written.
+
+Layers that were made here are plain tars, and are packed with gzip while they are sent. The first time, nobody knows
+what will come of it; from then on its digest is remembered, and the registry is asked before anything is packed.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,9 +28,12 @@ from wherry.registry.credentials import NOBODY, Credentials
 from wherry.registry.endpoints import Registries
 from wherry.registry.repository import Repository
 from wherry.registry.session import Session
-from wherry.storage import digests
+from wherry.storage.compression import MEDIA_TYPES, Gzip
 from wherry.storage.images import Image
+from wherry.storage.layers import Layer
 from wherry.storage.store import Store
+
+Answer = TypeVar("Answer")
 
 _AT_ONCE = 5  # layers that are sent side by side; Docker's figure
 _PIECE = 1 << 20
@@ -34,15 +41,24 @@ _SOURCES = 4  # repositories that a layer is tried to be mounted from
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One name that is pushed, with all that goes up for it."""
+class _Part:
+    """A layer, and what the registry is to get for it; None for what has to be packed to know."""
 
-    name: Reference
-    image: Image
-    layers: list[tuple[Descriptor, str]]  # with the names that progress has for them; the top first, as in Docker
-    config: Descriptor
-    manifest: bytes
+    layer: Layer
+    known: Descriptor | None
+
+    @property
+    def key(self) -> str:
+        return self.known.digest if self.known else self.layer.diff_id
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A manifest that the image came with, or was pushed with before."""
+
+    raw: bytes
     media_type: str
+    layers: list[Descriptor]
 
 
 class Pushes:
@@ -75,36 +91,33 @@ class Pushes:
             raise NotFound(f"tag does not exist: {wanted.familiar}")
         return found
 
-    async def _job(self, repository: Repository, name: Reference, image: Image) -> _Job:
-        known = await self._as_pulled(repository, name, image) or self._store.images.manifest(image.id)
-        if known is None:
-            known = self._write_manifest(image)
-        raw = self._store.blobs.read(known[0])
-        manifest = manifests.decode(raw, Manifest, known[0])
-        names = [layer.diff_id for layer in self._store.images.layers(image)]
-        layers = {layer.digest: (layer, short(name)) for layer, name in zip(manifest.layers, names, strict=True)}
-        return _Job(name, image, list(layers.values())[::-1], manifest.config, raw, known[1])
-
-    async def _as_pulled(self, repository: Repository, name: Reference, image: Image) -> tuple[str, str] | None:
-        """(digest, media type) of a manifest that the image came with, some of whose blobs were not fetched, since the
-        layers were here from elsewhere, compressed in another way: where the registry has these blobs itself."""
-        images = self._store.images
+    async def _kept(self, repository: Repository, name: Reference, image: Image, parts: list[_Part]) -> _Kept | None:
+        """One whose blobs can all be had: from here, or, where layers were here from elsewhere, compressed in another
+        way, and so were not fetched, from the registry itself. This goes first: it is what was pulled."""
+        images, blobs = self._store.images, self._store.blobs
+        to_pack = {part.layer.blob for part in parts if part.known is None or part.known.digest != part.layer.blob}
+        ours = {part.known.digest for part in parts if part.known}
         sources = [other.path for other in images.names(image.id) if other.domain == name.domain]
-        for digest, media_type in images.partial_manifests(image.id):
-            for blob in images.missing_blobs(digest):
-                if not await repository.has_blob(blob) and not await _mount(repository, blob, sources):
-                    break
-            else:
-                return digest, media_type
-        return None
+        kept = None
+        for digest, media_type in images.manifests(image.id):
+            raw = blobs.read(digest)
+            found = _Kept(raw, media_type, manifests.decode(raw, Manifest, digest).layers)
+            named = {layer.digest for layer in found.layers}
+            if named & to_pack or len(found.layers) != len(parts):
+                continue  # an archive's, in which they are plain; or nonsense that a registry told
+            missing = [each for each in named - ours if each not in blobs]
+            if not missing:
+                kept = kept or found
+            elif await _has_all(repository, missing, sources):
+                return found
+        return kept
 
-    def _write_manifest(self, image: Image) -> tuple[str, str]:
-        """(digest, media type) of a manifest for an image that was made here."""
-        images = self._store.images
-        config = Descriptor(manifests.CONFIG, image.id, len(images.raw(image.id)))
-        layers = [Descriptor(layer.media_type, layer.blob, layer.blob_size) for layer in images.layers(image)]
+    def _write_manifest(self, image: Image, layers: list[Descriptor]) -> tuple[bytes, str]:
+        """A manifest for an image that was made here, and its media type."""
+        config = Descriptor(manifests.CONFIG, image.id, len(self._store.images.raw(image.id)))
         written = msgspec.json.encode(Manifest(config=config, layers=layers))
-        return images.keep_document(image.id, written, manifests.MANIFEST), manifests.MANIFEST
+        self._store.images.keep_document(image.id, written, manifests.MANIFEST)
+        return written, manifests.MANIFEST
 
     async def _push(self, wanted: Reference, platform: str, credentials: Credentials, tell: Tell) -> None:
         tell(status(f"The push refers to repository [{wanted.name}]"))
@@ -115,49 +128,81 @@ class Pushes:
             repository = Repository(session, wanted.domain, wanted.path, pushing=True)
             sent: set[str] = set()
             for name, image in meant:
-                await self._push_one(repository, await self._job(repository, name, image), sent, tell)
+                await self._push_one(repository, name, image, sent, tell)
 
-    async def _push_one(self, repository: Repository, job: _Job, sent: set[str], tell: Tell) -> None:
-        digest = digests.of(job.manifest)
-        for _, shown in job.layers:
-            tell(step("Preparing", shown))
+    async def _push_one(
+        self, repository: Repository, name: Reference, image: Image, sent: set[str], tell: Tell
+    ) -> None:
+        store = self._store
+        parts = [_Part(layer, store.layers.pushed_as(layer)) for layer in store.images.layers(image)]
+        kept = await self._kept(repository, name, image, parts)
+        if kept:
+            parts = [_Part(part.layer, layer) for part, layer in zip(parts, kept.layers, strict=True)]
+        layers = await self._send_all(repository, name, parts, sent, tell)
+        config = store.images.raw(image.id)
+        if not await repository.has_blob(image.id):
+            await repository.upload(Descriptor(manifests.CONFIG, image.id, len(config)), lambda: _pieces(config))
+        if kept and [layer.digest for layer in layers] == [layer.digest for layer in kept.layers]:
+            raw, media_type = kept.raw, kept.media_type
+        else:
+            raw, media_type = self._write_manifest(image, layers)
+        digest = await repository.put_manifest(name.tag, raw, media_type)
+        store.images.tag(image.id, Reference(name.domain, name.path, digest=digest))
+        tell(status(f"{name.tag}: digest: {digest} size: {len(raw)}"))
+        tell({"progressDetail": {}, "aux": {"Tag": name.tag, "Digest": digest, "Size": len(raw)}})
+        labels = image.config.config.labels if image.config.config else {}
+        self._events.publish("image", "push", name.familiar, labels | {"name": name.familiar_name})
+
+    async def _send_all(
+        self, repository: Repository, name: Reference, parts: list[_Part], sent: set[str], tell: Tell
+    ) -> list[Descriptor]:
+        """What the registry has of each layer, then. The top goes first, as in Docker; one that is twice, once."""
+        once = {part.key: part for part in reversed(parts)}
+        for part in once.values():
+            tell(step("Preparing", short(part.layer.diff_id)))
         slots = asyncio.Semaphore(_AT_ONCE)
-        await _all([self._send(repository, job.name, layer, shown, sent, slots, tell) for layer, shown in job.layers])
-        if not await repository.has_blob(job.config.digest):
-            config = self._store.images.raw(job.image.id)
-            await repository.upload(job.config, lambda: _pieces(config))
-        await repository.put_manifest(job.name.tag, job.manifest, job.media_type)
-        self._store.images.tag(job.image.id, Reference(job.name.domain, job.name.path, digest=digest))
-        tell(status(f"{job.name.tag}: digest: {digest} size: {len(job.manifest)}"))
-        tell({"progressDetail": {}, "aux": {"Tag": job.name.tag, "Digest": digest, "Size": len(job.manifest)}})
-        config_of = job.image.config.config
-        labels = config_of.labels if config_of else {}
-        self._events.publish("image", "push", job.name.familiar, labels | {"name": job.name.familiar_name})
+        found = await _all([self._send(repository, name, part, sent, slots, tell) for part in once.values()])
+        by_key = dict(zip(once, found, strict=True))
+        return [by_key[part.key] for part in parts]
 
     async def _send(
         self,
         repository: Repository,
         name: Reference,
-        layer: Descriptor,
-        shown: str,
+        part: _Part,
         sent: set[str],
         slots: asyncio.Semaphore,
         tell: Tell,
-    ) -> None:
+    ) -> Descriptor:
+        known, shown = part.known, short(part.layer.diff_id)
         if slots.locked():
             tell(step("Waiting", shown))
         async with slots:
-            if layer.digest in sent or await repository.has_blob(layer.digest):
+            if known and (known.digest in sent or await repository.has_blob(known.digest)):
                 tell(step("Layer already exists", shown))
-                return
-            if source := await _mount(repository, layer.digest, self._elsewhere(name, layer.digest)):
+                return known
+            if known and (source := await _mount(repository, known.digest, self._elsewhere(name, known.digest))):
                 tell(step(f"Mounted from {source}", shown))
-                sent.add(layer.digest)
-                return
-            meter = Meter(tell, "Pushing", shown, layer.size)
-            await repository.upload(layer, lambda: self._read(layer.digest, meter))
-            sent.add(layer.digest)
-            tell(step("Pushed", shown))
+            else:
+                known = await self._upload(repository, part, tell)
+                tell(step("Pushed", shown))
+            sent.add(known.digest)
+            return known
+
+    async def _upload(self, repository: Repository, part: _Part, tell: Tell) -> Descriptor:
+        """Sends a layer: as it came, or a plain tar as gzip.
+
+        Other versions of the library pack otherwise: what comes of it need not be what it was the last time.
+        """
+        layer, known, shown = part.layer, part.known, short(part.layer.diff_id)
+        if known is None or (layer.plain and known.digest not in self._store.blobs):
+            meter = Meter(tell, "Pushing", shown, layer.blob_size)
+            packed = await repository.upload_stream(lambda: _Packed(self._read(layer.blob, meter)))
+            self._store.layers.note_pushed(layer.diff_id, packed.digest, packed.size)
+            return Descriptor(MEDIA_TYPES["gzip"], packed.digest, packed.size)
+        digest, meter = known.digest, Meter(tell, "Pushing", shown, known.size)
+        await repository.upload(known, lambda: self._read(digest, meter))
+        return known
 
     def _elsewhere(self, name: Reference, digest: str) -> list[str]:
         """Paths of other repositories of the same registry that ought to have a blob."""
@@ -167,13 +212,38 @@ class Pushes:
             if other.domain == name.domain and other.path != name.path
         ]
 
-    async def _read(self, digest: str, meter: Meter) -> AsyncIterator[bytes]:
+    async def _read(self, digest: str, meter: Meter) -> AsyncGenerator[bytes, None]:
         with self._store.blobs.open(digest) as file:
             sent = 0
             while chunk := await asyncio.to_thread(file.read, _PIECE):
                 yield chunk
                 sent += len(chunk)
                 meter.at(sent)
+
+
+class _Packed:
+    """A stream as gzip, packed as it is read. ``digest`` and ``size`` are of all of it, at its end."""
+
+    def __init__(self, plain: AsyncGenerator[bytes, None]) -> None:
+        self._plain = plain
+        self.digest, self.size = "", 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        gzip = await asyncio.to_thread(Gzip)
+        async with contextlib.aclosing(self._plain) as pieces:
+            async for piece in pieces:
+                if packed := await asyncio.to_thread(gzip.pack, piece):
+                    yield packed
+        yield await asyncio.to_thread(gzip.finish)
+        self.digest, self.size = gzip.digest, gzip.size
+
+
+async def _has_all(repository: Repository, blobs: Sequence[str], sources: Sequence[str]) -> bool:
+    """Whether the repository has these blobs, or has now mounted them."""
+    for blob in blobs:
+        if not await repository.has_blob(blob) and not await _mount(repository, blob, sources):
+            return False
+    return True
 
 
 async def _mount(repository: Repository, digest: str, sources: Sequence[str]) -> str:
@@ -188,12 +258,13 @@ async def _pieces(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-async def _all(work: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Does it side by side. Raises the first error, and ends the rest."""
+async def _all(work: Sequence[Coroutine[Any, Any, Answer]]) -> list[Answer]:
+    """Does it side by side; what came of each. Raises the first error, and ends the rest."""
     tasks = [asyncio.create_task(each) for each in work]
     try:
         for task in asyncio.as_completed(tasks):
             await task
+        return [task.result() for task in tasks]
     finally:
         for each in tasks:
             each.cancel()

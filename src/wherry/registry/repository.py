@@ -5,8 +5,8 @@ between need not be trusted for more than being there.
 """
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -18,12 +18,22 @@ from wherry.registry.authentication import scope
 from wherry.registry.documents import MAX_MANIFEST, Document
 from wherry.registry.endpoints import Endpoint
 from wherry.registry.errors import RegistryError, WrongContent
-from wherry.registry.session import Session, is_passed_over, patiently, pause
+from wherry.registry.session import Body, Session, is_passed_over, patiently, pause
 
 _ACCEPT = ", ".join((manifests.INDEX, manifests.MANIFEST, manifests.DOCKER_INDEX, manifests.DOCKER_MANIFEST))
 _PAGE = 1000  # names or tags in one answer
 _PAGES = 100
 _LONGEST_LIST = 8 << 20
+_BYTES = {"Content-Type": "application/octet-stream"}
+
+
+class Stream(Protocol):
+    """Bytes of which nobody knows how many they will be: ``digest`` and ``size`` are there when they all have come."""
+
+    digest: str
+    size: int
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
 
 
 class Repository:
@@ -178,7 +188,7 @@ class Repository:
 
         return await self._session.try_each(self._domain, post)
 
-    async def upload(self, descriptor: Descriptor, body: Callable[[], AsyncIterable[bytes]]) -> None:
+    async def upload(self, descriptor: Descriptor, body: Body) -> None:
         """Sends a blob. One that breaks off is sent anew. Raises RegistryError."""
 
         async def send(endpoint: Endpoint) -> None:
@@ -186,33 +196,64 @@ class Repository:
 
         await self._session.try_each(self._domain, send)
 
-    async def _upload_once(
-        self, endpoint: Endpoint, descriptor: Descriptor, body: Callable[[], AsyncIterable[bytes]]
+    async def _upload_once(self, endpoint: Endpoint, descriptor: Descriptor, body: Body) -> None:
+        await self._end_upload(endpoint, await self._begin_upload(endpoint), descriptor.digest, body, descriptor.size)
+
+    async def upload_stream(self, begin: Callable[[], Stream]) -> Stream:
+        """Sends a blob while it is being made; the stream that was sent. One that breaks off is begun and sent anew.
+
+        Raises RegistryError.
+        """
+
+        async def send(endpoint: Endpoint) -> Stream:
+            return await patiently(lambda: self._upload_stream_once(endpoint, begin))
+
+        return await self._session.try_each(self._domain, send)
+
+    async def _upload_stream_once(self, endpoint: Endpoint, begin: Callable[[], Stream]) -> Stream:
+        target = await self._begin_upload(endpoint)
+        streams: list[Stream] = []
+
+        def body() -> Stream:  # once more for a registry that has asked for a log-in, or has redirected
+            streams.append(begin())
+            return streams[-1]
+
+        async with self._session.request(
+            endpoint, "PATCH", target, self._scopes, headers=_BYTES, body=body
+        ) as response:
+            target = _upload_address(target, response.headers.get("Location", ""))
+        await self._end_upload(endpoint, target, streams[-1].digest)
+        return streams[-1]
+
+    async def _begin_upload(self, endpoint: Endpoint) -> str:
+        """The address to send to."""
+        path = self._url("blobs/uploads/")
+        async with self._session.request(endpoint, "POST", path, self._scopes, length=0) as response:
+            return _upload_address(f"{endpoint.base}{path}", response.headers.get("Location", ""))
+
+    async def _end_upload(
+        self, endpoint: Endpoint, target: str, digest: str, body: Body | None = None, length: int = 0
     ) -> None:
-        begin = self._url("blobs/uploads/")
-        async with self._session.request(endpoint, "POST", begin, self._scopes, length=0) as response:
-            location = response.headers.get("Location", "")
-        target = _upload_address(endpoint, begin, location)
+        """Says what was sent, with all of it if nothing was before."""
         separator = "&" if "?" in target else "?"
-        headers = {"Content-Type": "application/octet-stream"}
         async with self._session.request(
             endpoint,
             "PUT",
-            f"{target}{separator}{urlencode({'digest': descriptor.digest})}",
+            f"{target}{separator}{urlencode({'digest': digest})}",
             self._scopes,
-            headers=headers,
+            headers=_BYTES,
             body=body,
-            length=descriptor.size,
+            length=length,
         ) as response:
-            found = response.headers.get("Docker-Content-Digest", descriptor.digest)
-        if found != descriptor.digest:
-            raise WrongContent(f"the registry took {descriptor.digest} for {errors.printable(found)}")
+            found = response.headers.get("Docker-Content-Digest", digest)
+        if found != digest:
+            raise WrongContent(f"the registry took {digest} for {errors.printable(found)}")
 
     async def _cancel(self, endpoint: Endpoint, begun: str, location: str) -> None:
         if location:
             try:
                 async with self._session.request(
-                    endpoint, "DELETE", _upload_address(endpoint, begun, location), self._scopes
+                    endpoint, "DELETE", _upload_address(f"{endpoint.base}{begun}", location), self._scopes
                 ):
                     return
             except RegistryError:
@@ -274,10 +315,10 @@ def _next_page(link: str) -> str:
     return address.removeprefix("<") if "next" in relation else ""
 
 
-def _upload_address(endpoint: Endpoint, begun: str, location: str) -> str:
+def _upload_address(asked: str, location: str) -> str:
     if not location:
-        raise RegistryError(f"{endpoint.base}: does not say where to upload to")
-    return addresses.join(f"{endpoint.base}{begun}", location)
+        raise RegistryError(f"{addresses.shown(asked)}: does not say where to upload to")
+    return addresses.join(asked, location)
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

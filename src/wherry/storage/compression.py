@@ -1,6 +1,7 @@
-"""What a stream is compressed with, by its first bytes, and how to read it."""
+"""What a stream is compressed with, by its first bytes, how to read it, and how layers are packed for registries."""
 
 import bz2
+import hashlib
 import io
 import lzma
 from collections.abc import Callable
@@ -18,6 +19,12 @@ MEDIA_TYPES: dict[str, str] = {
     "bzip2": "application/vnd.oci.image.layer.v1.tar+bzip2",
     "xz": "application/vnd.oci.image.layer.v1.tar+xz",
 }
+# Of isal's 0 to 3: as small as zlib's 1, at four times the speed. Another one gives every layer another digest.
+_LEVEL = 3
+_GZIP_FORMAT = (
+    31  # of zlib's window bits: the largest window, in gzip's container, whose header has no name and no time
+)
+
 # Enough of a stream for ``detect``.
 MAGIC = 10
 
@@ -79,6 +86,34 @@ def decompressor(kind: Compression, read: Read) -> Read:
             raise TarError(f"broken {kind} data: {error}") from None
 
     return read_plain
+
+
+class Gzip:
+    """Packs a stream; the same pieces give the same bytes. ``digest`` and ``size`` are of those that it has given."""
+
+    def __init__(self) -> None:
+        from isal import isal_zlib
+
+        self._stream: Any = isal_zlib.compressobj(level=_LEVEL, wbits=_GZIP_FORMAT)
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def pack(self, data: bytes) -> bytes:
+        """What there is to send by now, which may be nothing."""
+        return self._noted(self._stream.compress(data))
+
+    def finish(self) -> bytes:
+        """The rest."""
+        return self._noted(self._stream.flush())
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def _noted(self, packed: bytes) -> bytes:
+        self._hash.update(packed)
+        self.size += len(packed)
+        return packed
 
 
 def resume(start: bytes, read: Read) -> Read:

@@ -204,21 +204,17 @@ class Images:
     def manifest(self, image_id: str) -> tuple[str, str] | None:
         """(digest, media type) of a manifest that the image came with, and whose blobs are all here.
 
-        They are not when a layer was here before, from an archive that had it compressed in another way.
+        They are not when a layer was here before, from an archive that had it compressed in another way, nor those of
+        layers that were packed for a registry.
         """
-        found = (each for each in self._manifests(image_id) if not self.missing_blobs(each[0]))
-        return next(found, None)
+        for digest, media_type in self.manifests(image_id):
+            found = manifests.decode(self._blobs.read(digest), Manifest, digest)
+            if all(layer.digest in self._blobs for layer in found.layers):
+                return digest, media_type
+        return None
 
-    def partial_manifests(self, image_id: str) -> list[tuple[str, str]]:
-        """(digest, media type) of the others, whose layers are all here, but not all in the form that is named."""
-        return [each for each in self._manifests(image_id) if self.missing_blobs(each[0])]
-
-    def missing_blobs(self, manifest: str) -> list[str]:
-        """The digests of the layers of a manifest whose blobs are not here."""
-        found = manifests.decode(self._blobs.read(manifest), Manifest, manifest)
-        return [layer.digest for layer in found.layers if layer.digest not in self._blobs]
-
-    def _manifests(self, image_id: str) -> list[tuple[str, str]]:
+    def manifests(self, image_id: str) -> list[tuple[str, str]]:
+        """(digest, media type) of all that it came with or was pushed with, whether or not their blobs are here."""
         documents = self._documents(image_id)
         return [each for each in documents if each[1] in manifests.MANIFESTS and each[0] in self._blobs]
 
@@ -232,17 +228,19 @@ class Images:
         return row[0] if row else None
 
     def names_with_blob(self, digest: str) -> list[Reference]:
-        """What the images are called that have a layer which came as this blob; those from a registry first."""
+        """What the images are called that have a layer which came as this blob, or was pushed as it; those from a
+        registry first."""
         rows = self._database.query(
             """
             WITH RECURSIVE above (chain_id) AS (
-                SELECT chain_id FROM layers WHERE blob = ?
+                SELECT chain_id FROM layers
+                WHERE blob = ? OR diff_id IN (SELECT diff_id FROM pushed_as WHERE digest = ?)
                 UNION SELECT layers.chain_id FROM layers JOIN above ON layers.parent = above.chain_id
             )
             SELECT name, tag, digest FROM names
             WHERE image IN (SELECT id FROM images WHERE chain_id IN above) ORDER BY digest = '', name
             """,
-            (digest,),
+            (digest, digest),
         )
         return [_reference(name, tag, digest) for name, tag, digest in rows]
 

@@ -1,8 +1,11 @@
 """Layers: each one unpacked tar, ``layers/<chain id>/diff``, never changed once it is there.
 
 A layer's name is its chain id, which says what it is and what is below it. It keeps the blob that it came as, so that a
-save or a push gives back the same digests. It is made in the staging area and renamed to its place, and what makes it a
-layer is its row, written after that: a folder without a row is swept when the engine opens.
+save or a push gives back the same digests. One that was made here has a plain tar, which registries get as gzip: that
+is packed while it is sent and not kept, but its digest is, so that a registry can be asked whether it has it.
+
+A layer is made in the staging area and renamed to its place, and what makes it a layer is its row, written after that:
+a folder without a row is swept when the engine opens.
 
 A layer stays as long as something stands on it: an image, another layer, a snapshot. ``collect`` removes the others.
 One that was just made is held until it is released, so that an image can be made of it meanwhile.
@@ -19,6 +22,7 @@ from typing import Any
 import msgspec
 
 from wherry.model.errors import NotFound
+from wherry.model.manifests import Descriptor
 from wherry.storage import digests, trees
 from wherry.storage.blobs import Blobs
 from wherry.storage.compression import MEDIA_TYPES
@@ -40,6 +44,13 @@ _SCHEMA = (
     """,
     "CREATE INDEX layers_by_parent ON layers (parent)",
     "CREATE INDEX layers_by_blob ON layers (blob)",
+    """
+    CREATE TABLE pushed_as (
+        diff_id TEXT PRIMARY KEY,  -- of a layer that is kept as a plain tar
+        digest TEXT NOT NULL,      -- of its gzip; or of the tar, if a registry had it like that
+        size INTEGER NOT NULL
+    )
+    """,
 )
 
 
@@ -51,6 +62,10 @@ class Layer(msgspec.Struct, frozen=True):
     blob_size: int
     media_type: str
     size: int
+
+    @property
+    def plain(self) -> bool:
+        return self.blob == self.diff_id
 
 
 class StagedLayer(msgspec.Struct):
@@ -116,6 +131,22 @@ class Layers:
     def blobs(self) -> frozenset[str]:
         """The digests of the blobs that layers came as."""
         return frozenset(row[0] for row in self._database.query("SELECT blob FROM layers"))
+
+    def pushed_as(self, layer: Layer) -> Descriptor | None:
+        """What registries get for a layer; None for a gzip that was never packed."""
+        if not layer.plain:
+            return Descriptor(layer.media_type, layer.blob, layer.blob_size)
+        row = self._database.one("SELECT digest, size FROM pushed_as WHERE diff_id = ?", (layer.diff_id,))
+        if row is None:
+            return None
+        return Descriptor(MEDIA_TYPES["" if row[0] == layer.diff_id else "gzip"], *row)
+
+    def note_pushed(self, diff_id: str, digest: str, size: int) -> None:
+        """Remembers in which form a registry has a layer that is kept as a plain tar, until the layer goes."""
+        self._database.execute(
+            "INSERT OR REPLACE INTO pushed_as SELECT ?, ?, ? WHERE EXISTS (SELECT 1 FROM layers WHERE diff_id = ?)",
+            (diff_id, digest, size, diff_id),
+        )
 
     def usage(self) -> tuple[int, int]:
         """The bytes of the files in all layers, and those of the blobs that they came as."""
@@ -190,6 +221,9 @@ class Layers:
         self._staging.throw_away(f"{self._root}/{digests.hexadecimal(chain_id)}")
         if self._database.one("SELECT 1 FROM layers WHERE blob = ?", (layer.blob,)) is None:
             self._blobs.delete(layer.blob)
+        self._database.execute(
+            "DELETE FROM pushed_as WHERE diff_id = ? AND diff_id NOT IN (SELECT diff_id FROM layers)", (layer.diff_id,)
+        )
 
     def begin_sync(self) -> Callable[[], None]:
         """For ``Staging.before_sync``: what is unsynced now will be on the disk when the answer is called."""

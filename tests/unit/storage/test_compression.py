@@ -1,5 +1,6 @@
 import bz2
 import gzip
+import hashlib
 import io
 import lzma
 import random
@@ -9,7 +10,7 @@ import pytest
 import zstandard
 
 from wherry.storage import compression
-from wherry.storage.compression import Compression, decompressor, detect
+from wherry.storage.compression import Compression, Gzip, decompressor, detect
 from wherry.storage.tar_reader import TarError
 
 TEXT = b"some text, again and again. " * 20_000
@@ -82,3 +83,17 @@ def test_what_is_broken_is_refused(kind: Compression) -> None:
 @pytest.mark.parametrize("start", [b"", b"\x1f", b"{}", b"PK\x03\x04"])
 def test_what_is_not_compressed(start: bytes) -> None:
     assert detect(start) == ""
+
+
+def test_packs_the_same_again() -> None:
+    pieces = [TEXT, random.Random(1).randbytes(1_000_000), b"end"]
+
+    def pack() -> tuple[bytes, Gzip]:
+        packer = Gzip()
+        return b"".join([*map(packer.pack, pieces), packer.finish()]), packer
+
+    packed, packer = pack()
+    assert gzip.decompress(packed) == b"".join(pieces)
+    assert packed[:8] == b"\x1f\x8b\x08\0\0\0\0\0", "no name, no time"
+    assert (packer.size, packer.digest) == (len(packed), f"sha256:{hashlib.sha256(packed).hexdigest()}")
+    assert pack()[0] == packed

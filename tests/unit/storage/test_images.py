@@ -12,8 +12,10 @@ import pytest
 from wherry.model import reference
 from wherry.model.errors import Conflict, InvalidParameter, NotFound
 from wherry.model.image import History, ImageConfig, RootFS
+from wherry.model.manifests import Descriptor
 from wherry.storage import image_removal
 from wherry.storage import layers as layers_module
+from wherry.storage.compression import MEDIA_TYPES
 from wherry.storage.database import Database
 from wherry.storage.layers import Layer, StagedLayer
 from wherry.storage.store import Store
@@ -403,3 +405,25 @@ async def test_snapshots_come_and_go(disk: Disk) -> None:
     assert os.listdir(disk.root / "containers") == ["kept"]
     with pytest.raises(FileExistsError):
         snapshots.create("kept", None)
+
+
+def test_the_form_that_registries_have_goes_with_the_layer(disk: Disk) -> None:
+    disk.image("a", "b", tag="first:1")
+    disk.image("c", "b", tag="second:1")
+    layers = disk.store.layers
+    [_, b] = disk.store.images.layers(disk.store.images.get("first:1"))
+    [c, _] = disk.store.images.layers(disk.store.images.get("second:1"))
+    packed = "sha256:" + "1" * 64
+    layers.note_pushed(b.diff_id, packed, 5)
+    layers.note_pushed(c.diff_id, c.diff_id, 6)
+    disk.reopen()
+    layers = disk.store.layers
+    assert layers.pushed_as(b) == Descriptor(MEDIA_TYPES["gzip"], packed, 5)
+    assert layers.pushed_as(c) == Descriptor(MEDIA_TYPES[""], c.diff_id, 6)
+    assert {name.familiar for name in disk.store.images.names_with_blob(packed)} == {"first:1", "second:1"}
+    disk.remove("first:1")
+    assert layers.pushed_as(b) is not None, "it lies upon another layer as well"
+    disk.remove("second:1")
+    assert layers.pushed_as(b) is layers.pushed_as(c) is None
+    layers.note_pushed(b.diff_id, packed, 5)
+    assert layers.pushed_as(b) is None, "it went while it was pushed"
