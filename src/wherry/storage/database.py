@@ -31,7 +31,8 @@ class Database:
         self._depth = 0
         self.closed = False
         # Made here so that the mode is right from the first moment: environment variables of containers are inside.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # And not touched once it is connected: to close a descriptor drops all locks that this process has on the file.
+        _reserve(path)
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
@@ -40,8 +41,7 @@ class Database:
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS schema (component TEXT PRIMARY KEY, version INTEGER NOT NULL)"
         )
-        for file in (path, f"{path}-wal"):
-            _reserve(file)
+        _reserve(f"{path}-wal")  # which no locks are on
 
     def migrate(self, component: str, statements: Sequence[str]) -> None:
         """Brings a component's tables up to date: runs those of ``statements`` that this file has not seen.

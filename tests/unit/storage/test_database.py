@@ -130,3 +130,18 @@ def test_a_full_disk(path: str) -> None:
         database.execute("INSERT INTO a VALUES (1)")
     assert database.query("SELECT * FROM a") == [(1,)]
     database.close()
+
+
+def test_somebody_else_may_look(path: str) -> None:
+    """Another process that reads the file while it is open, an administrator's sqlite3, takes nothing away by it."""
+    look = f"import sqlite3; print(sqlite3.connect({path!r}).execute('SELECT count(*) FROM boats').fetchone()[0])"
+
+    def rows() -> int:
+        return int(subprocess.run([sys.executable, "-c", look], capture_output=True, check=True).stdout)
+
+    database = Database(path)
+    database.migrate("fleet", ["CREATE TABLE boats (name TEXT)"])
+    assert rows() == 0
+    database.execute("INSERT INTO boats VALUES ('wherry')")
+    assert rows() == 1
+    database.close()
