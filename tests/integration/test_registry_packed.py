@@ -307,6 +307,17 @@ class TestFaults:
         [layer] = manifest_of(registry, repository)["layers"]
         assert digest_of(gzip.decompress(blob_of(registry, repository, layer))) == diff_id
 
+    def test_is_sent_to_where_it_is_redirected(self, registry: Registry, clean: Engine, through: Through) -> None:
+        def once(method: str, path: str, count: int) -> Fault:
+            return Fault(status=307, headers=(("Location", path),)) if (method, count) == ("PATCH", 0) else HARMLESS
+
+        proxy = through(once)
+        diff_id = make(clean, f"{proxy.host}/packed/redirected", tar_of({"text": TEXT}))
+        clean.wherry("push", f"{proxy.host}/packed/redirected", check=True)
+        assert proxy.count("PATCH", "") == 2
+        [layer] = manifest_of(registry, "packed/redirected")["layers"]
+        assert digest_of(gzip.decompress(blob_of(registry, "packed/redirected", layer))) == diff_id
+
     def test_a_push_that_is_left_ends(self, clean: Engine) -> None:
         with StuckRegistry() as stuck:
             name = f"{stuck.host}/packed/left"
