@@ -422,7 +422,7 @@ def test_volumes_outlive_the_container_that_had_them_first(docker: Run, engine: 
 
 
 def test_volumes_from_fills_nothing(docker: Run, busybox: str) -> None:
-    docker("create", "--name", "data", "-v", "/etc", "-v", "/none:/none", busybox, "true", check=True)
+    docker("create", "--name", "data", "-v", "/etc", busybox, "true", check=True)
     docker("run", "--rm", "--volumes-from", "data", busybox, "sh", "-c", "rm -r /etc/*  2>/dev/null; true", check=True)
     shown = docker("run", "--rm", "--volumes-from", "data", busybox, "sh", "-c", "ls /etc/passwd")
     assert shown.returncode == 1
