@@ -151,3 +151,12 @@ async def test_the_root_directory_looks_like_the_image_s(disk: Disk) -> None:
     with disk.mounted("c1") as root:
         facts = root.stat()
     assert (stat.S_IMODE(facts.st_mode), facts.st_uid, facts.st_gid) == (0o750, 1, 2)
+
+
+async def test_what_was_mounted_without_waiting_for_the_disk_can_be_mounted_again(disk: Disk) -> None:
+    disk.store.snapshots.create("c", None)
+    for volatile in (True, False, True, True):
+        with disk.mounted("c", volatile=volatile) as root:
+            (root / "file").write_text(f"{volatile}")
+    with disk.mounted("c") as root:
+        assert (root / "file").read_text() == "True"

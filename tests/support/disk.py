@@ -65,9 +65,9 @@ class Disk:
         return [name for name in os.listdir(self.root / "tmp") if not name.startswith("gone-")]
 
     @contextlib.contextmanager
-    def mounted(self, snapshot: str) -> Iterator[Path]:
+    def mounted(self, snapshot: str, *, volatile: bool = False) -> Iterator[Path]:
         """The snapshot's root, mounted on the host for the test's own hands."""
-        (mount,) = self.store.snapshots.mounts(snapshot)
+        (mount,) = self.store.snapshots.mounts(snapshot, volatile=volatile)
         target = self.root / f"mounted-{snapshot}"
         target.mkdir(exist_ok=True)
         fd = mounts.make(mount.type, mount.source, mount.options)

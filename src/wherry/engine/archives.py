@@ -96,11 +96,14 @@ class Archives:
         yield live, live.monitor.pid
 
     def _mounts(self, live: Live) -> tuple[Mount, ...]:
-        """The root of a container that does not run, with all that lasts in it."""
+        """The root of a container that does not run, with all that lasts in it.
+
+        Unmounting does not wait for the disk, no more than writing into a container that runs does.
+        """
         record = live.record
         mounted = [mount for mount in volume_mounts.write_mounts(record, self._store) if mount.type != "tmpfs"]
         return (
-            *self._store.snapshots.mounts(record.id),
+            *self._store.snapshots.mounts(record.id, volatile=True),
             *volume_mounts.with_host_files(mounted, self._containers.directory(record.id)),
         )
 

@@ -86,13 +86,13 @@ class Snapshots:
     def mounts(self, id: str, *, volatile: bool = False) -> tuple[Mount, ...]:
         """What to mount, in order, to have the snapshot's root. Raises NotFound.
 
-        ``volatile`` is for what nobody will miss after a crash of the machine: nothing waits for the disk. Otherwise
-        the kernel writes out the whole file system below at the unmounting, which is when the container ends.
+        ``volatile`` is for what nobody will miss after a crash of the machine, or what the kernel may write to the disk
+        when it likes. Otherwise it writes out the whole file system below at the unmounting, and all wait for it.
         """
         lower = self._lower(self._chain_id(id)) or [f"{self._empty}/a"]
         directory = f"{self._root}/{id}"
         mark = f"{directory}/work/work/incompat"  # of the kernel, which refuses to mount a second time what has it
-        if volatile and os.path.exists(mark):
+        if os.path.exists(mark):
             trees.remove_quietly(mark)
         options = (
             f"lowerdir={join(lower)}",
