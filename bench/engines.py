@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -72,6 +73,11 @@ class Engine:
         for pid in self.processes():
             os.kill(pid, signal.SIGKILL)
 
+    @property
+    def socket(self) -> str:
+        """The address of its API. RuntimeError where there is none."""
+        raise RuntimeError(f"{self.name} has no API without another process")
+
     def client(self) -> "Client":
         """The engine's own."""
         raise NotImplementedError
@@ -111,6 +117,19 @@ class Client:
         if finished.returncode:
             raise RuntimeError(f"{self.name}: {' '.join(arguments)}: {finished.stderr.strip() or finished.returncode}")
         return finished.stdout
+
+    def time_request(self, method: str, path: str) -> float:
+        """Seconds that the engine itself takes for a request to its API, to the end of the answer."""
+        address = self.engine.socket.removeprefix("unix://")
+        begun = time.perf_counter()
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(address)
+            connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+        took = time.perf_counter() - begun
+        if b" 200 " not in answer.partition(b"\r\n")[0] or b'"error"' in answer:
+            raise RuntimeError(f"{self.name}: {method} {path}: {answer[-200:].decode(errors='replace')}")
+        return took
 
     def succeeds(self, *arguments: str) -> bool:
         try:

@@ -45,6 +45,14 @@ def pull_upon_the_same_layers(client: Client) -> float:
     return pull(client, ANOTHER)
 
 
+def ask_for_the_same_layers(client: Client) -> float:
+    """The same without a client, whose start takes longer than such a pull."""
+    repository, _, tag = ANOTHER.rpartition(":")
+    took = client.time_request("POST", f"/images/create?fromImage={repository}&tag={tag}")
+    client.run("rmi", ANOTHER)
+    return took
+
+
 def pull_again(client: Client) -> float:
     return client.time("pull", IMAGE)
 

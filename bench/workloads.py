@@ -173,6 +173,8 @@ WORKLOADS = [
     Workload("cp of 100 MB into a container", everyday.COPY_IN.measure, 5, everyday.COPY_IN.setting, 2 / 3, 2 / 3),
     Workload("cp of 100 MB out of it", everyday.COPY_OUT.measure, 5, everyday.COPY_OUT.setting, 2 / 3, 2 / 3),
     Workload("pull of 10 layers, 1 GB, 30,000 files", pull.pull, 3, pull.registry, 1 / 2, 1 / 2),
-    Workload("pull of an image whose layers are there", pull.pull_upon_the_same_layers, 10, pull.pulled, 1 / 3, 1 / 3),
+    Workload("pull of an image whose layers are there", pull.pull_upon_the_same_layers, 10, pull.pulled),
+    Workload("the same, by the engine alone", pull.ask_for_the_same_layers, 20, pull.pulled, 1 / 3,
+             by_own_client_only=True),
     Workload("pull of an image that is there", pull.pull_again, 10, pull.pulled),
 ]  # fmt: skip
