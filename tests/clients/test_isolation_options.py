@@ -166,3 +166,16 @@ def test_memory_that_runs_out_is_told_when_it_does(cli: Cli, busybox: str) -> No
     cli.ok("stop", "-t", "0", "box")
     assert cli.inspect("box", "{{.State.OOMKilled}}") == "true"
     assert cli.past_events(f"container={box}", "event=oom", "event=die")[-1] == "die", "it is not told again"
+
+
+def test_weights_that_a_device_s_scheduler_does_not_know_are_discarded(cli: Cli, busybox: str) -> None:
+    schedulers = {f"/dev/{file.parts[3]}": file.read_text() for file in Path("/sys/block").glob("*/queue/scheduler")}
+    device = next((path for path, text in schedulers.items() if os.path.exists(path) and "[bfq]" not in text), None)
+    if device is None:
+        pytest.skip("every disk's scheduler is bfq, or there is none")
+    run = cli("run", "--rm", "--blkio-weight-device", f"{device}:300", busybox, "true")
+    assert (run.returncode, run.stderr.strip()) == (
+        0,
+        "WARNING: Your kernel does not support Block I/O weight_device or the cgroup is not mounted. "
+        "Weight-device discarded.",
+    )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from wherry.engine import (
     clock,
     configuration,
+    devices,
     log_options,
     mount_points,
     names,
@@ -104,6 +105,7 @@ class Containers:
         specification.check_security_options(host)
         sysctls.check(host)
         specification.resolve_capabilities(host, privileged=host.privileged)
+        warnings = [*platforms.warnings(image, platform or ""), *_warnings(host), *devices.discard_weights(host)]
         log = configuration.log_config(host_config, self._config)
         log_options.check(log)
         container_id = self._roster.new_id()
@@ -150,7 +152,7 @@ class Containers:
             await self._store.snapshots.discard(container_id)
             raise
         self._events.container(record, "create")
-        return container_id, [*platforms.warnings(image, platform or ""), *_warnings(host), *log_options.warnings(log)]
+        return container_id, [*warnings, *log_options.warnings(log)]
 
     async def _mount_points(self, record: Container) -> None:
         """Settles what the container has mounted, makes its volumes, and fills the empty ones from the image."""

@@ -1,5 +1,6 @@
 """Devices of the host in a container: the nodes to make, and what the device cgroup lets it do with them."""
 
+import contextlib
 import os
 import re
 import stat
@@ -7,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from wherry.linux.cgroups import DEFAULT_DEVICE_RULES, DeviceRule
 from wherry.model.errors import InvalidParameter
-from wherry.model.host import DeviceMapping
+from wherry.model.host import DeviceMapping, HostConfig
 from wherry.runtime.spec import Device
 
 _RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})")
@@ -49,6 +50,28 @@ def block_device(path: str) -> tuple[int, int]:
     if not stat.S_ISBLK(status.st_mode):
         raise InvalidParameter(f"{path} is not a block device")
     return os.major(status.st_rdev), os.minor(status.st_rdev)
+
+
+def discard_weights(host: HostConfig) -> list[str]:
+    """Takes away the weights of devices whose scheduler does not go by any; a warning for them, in Docker's words.
+
+    Raises InvalidParameter for what is no block device.
+    """
+    wanted = host.blkio_weight_device
+    host.blkio_weight_device = [device for device in wanted if _has_weights(*block_device(device.path))]
+    if len(host.blkio_weight_device) == len(wanted):
+        return []
+    return [
+        "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded."
+    ]
+
+
+def _has_weights(major: int, minor: int) -> bool:
+    """bfq has them. The scheduler of a partition is its disk's."""
+    for queue in ("queue", "../queue"):
+        with contextlib.suppress(OSError), open(f"/sys/dev/block/{major}:{minor}/{queue}/scheduler") as file:
+            return "[bfq]" in file.read()
+    return False
 
 
 def _number(text: str) -> int | None:
