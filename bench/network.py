@@ -222,8 +222,8 @@ def measure(engines: list[Engine], many: int, starts: int, rounds: int) -> dict[
         best = max if kind.startswith("throughput") else min
         for way in ways[engines[0].name]:
             values: dict[str, list[float]] = {engine.name: [] for engine in engines}
-            for _ in range(rounds):
-                for engine in engines:
+            for number in range(rounds):
+                for engine in engines if number % 2 else reversed(engines):
                     values[engine.name].append(connect(kind, *ways[engine.name][way]))
             found[f"{kind}: {way}"] = {name: best(each) for name, each in values.items()}
     asked = {engine.name: [engine.look_ups() for _ in range(rounds)] for engine in engines}
