@@ -40,7 +40,7 @@ async def _lines(messages: AsyncIterator[Any], events: AsyncIterator[Event]) -> 
         async for message in messages:
             yield _encode(message) + b"\r\n"
             begun = True
-    except Exception as failure:
+    except Exception as failure:  # whatever it is, the client has no other way to hear of it
         if not begun or isinstance(failure, ConnectionError):  # of a client that has gone
             raise
         detail: dict[str, Any] = {"message": failures.told(failure)}

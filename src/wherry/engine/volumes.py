@@ -5,14 +5,13 @@ import contextlib
 import itertools
 import logging
 import os
-import re
 import weakref
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from wherry.engine import clock
 from wherry.engine.events import Events
-from wherry.engine.filters import boolean, check_known, label_matches, labels_pass
+from wherry.engine.filters import boolean, check_known, label_matches, labels_pass, pattern
 from wherry.engine.local_volumes import LocalVolumes
 from wherry.engine.roster import Roster
 from wherry.engine.volume_plugins import VolumePlugin, VolumePlugins
@@ -155,7 +154,7 @@ class Volumes:
             return False
         if filters.get("driver") and volume.driver not in filters["driver"]:
             return False
-        if filters.get("name") and not any(_name_matches(name, volume.name) for name in filters["name"]):
+        if filters.get("name") and not any(pattern(name).search(volume.name) for name in filters["name"]):
             return False
         return all(label_matches(volume.labels or {}, wanted) for wanted in filters.get("label", ()))
 
@@ -364,11 +363,3 @@ def _is_plain(volume: Volume) -> bool:
 
 def _plugged(driver: str, said: Mapping[str, Any]) -> Volume:
     return Volume(name=str(said["Name"]), created=clock.now(), driver=driver)
-
-
-def _name_matches(pattern: str, name: str) -> bool:
-    """By a part of it, or by a regular expression."""
-    try:
-        return pattern in name or re.search(pattern, name) is not None
-    except re.error:
-        return False

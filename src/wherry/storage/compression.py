@@ -21,9 +21,8 @@ MEDIA_TYPES: dict[str, str] = {
 }
 # Of isal's 0 to 3: as small as zlib's 1, at four times the speed. Another one gives every layer another digest.
 _LEVEL = 3
-_GZIP_FORMAT = (
-    31  # of zlib's window bits: the largest window, in gzip's container, whose header has no name and no time
-)
+# zlib's window bits: the largest window, in gzip's container, whose header has no name and no time.
+_GZIP_FORMAT = 31
 
 # Enough of a stream for ``detect``.
 MAGIC = 10

@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,6 @@ from tests.support.scripted_engine import Request, ScriptedEngine, answer, error
 from wherry.cli import main
 
 Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def engine() -> Iterator[ScriptedEngine]:
-    with ScriptedEngine() as engine:
-        yield engine
-
-
-@pytest.fixture
-def call(engine: ScriptedEngine, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
-    def run(*words: str) -> tuple[int, str, str]:
-        code = main.run(["--config", str(tmp_path), "-H", engine.host, *words])
-        output = capfd.readouterr()
-        return code, output.out, output.err
-
-    return run
 
 
 @pytest.mark.parametrize("verb", ["stop", "kill", "pause", "unpause", "restart"])
