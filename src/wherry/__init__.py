@@ -22,15 +22,15 @@ __all__ = [
 ]
 
 _PLACES = {
-    "TLS": "host",
-    "APIError": "errors",
-    "BuildFailed": "building",
-    "ClientError": "errors",
+    "TLS": "endpoint",
+    "APIError": "transport",
+    "BuildFailed": "library",
+    "ClientError": "transport",
     "CommandFailed": "containers",
-    "ConnectionFailed": "errors",
+    "ConnectionFailed": "transport",
     "Container": "containers",
     "Engine": "library",
-    "Image": "images",
+    "Image": "library",
     "Result": "containers",
     "connect": "library",
 }

@@ -17,11 +17,11 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from wherry.api.listening import Listener, ListenError, Tls, listen
-from wherry.engine import log_options
+from wherry.api.listen import Listener, ListenError, Tls, listen
 from wherry.engine.config import EngineConfig
+from wherry.engine.container import logs
+from wherry.model.container import LogConfig
 from wherry.model.errors import EngineError
-from wherry.model.host import LogConfig
 
 if TYPE_CHECKING:
     from wherry.api.server import Server
@@ -118,7 +118,7 @@ def _run(options: argparse.Namespace) -> None:
     if os.geteuid() != 0:
         raise StartupError("the engine needs root to set containers up: start it with sudo")
     config = _config(options)
-    log_options.check(LogConfig(config.log_driver, config.log_options))
+    logs.check_log_config(LogConfig(config.log_driver, config.log_options))
     tls = Tls(options.tls, options.tlsverify, options.tlscacert, options.tlscert, options.tlskey)
     os.umask(0o022)
     with contextlib.ExitStack() as stack:
@@ -239,7 +239,7 @@ async def _open_door(server: "Server", listener: Listener) -> asyncio.AbstractSe
         return await loop.create_unix_server(server.protocol, sock=listener.sock)
     if listener.context is None:
         return await loop.create_server(server.protocol, sock=listener.sock)
-    from wherry.api.tls import TlsRelay  # late, as few engines need it
+    from wherry.api.listen import TlsRelay  # late, as few engines need it
 
     context = listener.context
     return await loop.create_server(lambda: TlsRelay(context, server.protocol), sock=listener.sock)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from wherry.linux.cgroups import DEFAULT_DEVICE_RULES, Cgroup, CgroupError, DeviceRule, Hierarchies, Resources
-from wherry.linux.cgroups.devices_bpf import attach
 from wherry.linux.cgroups.hierarchies import Hierarchy
+from wherry.linux.cgroups.v2 import attach_device_filter
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="cgroups need root")
 
@@ -307,12 +307,12 @@ class TestRealV2:
         result = subprocess.run(command, preexec_fn=cgroup.join, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
         assert cgroup.unified is not None
-        attach(cgroup.unified, (DeviceRule(allow=False),))
+        attach_device_filter(cgroup.unified, (DeviceRule(allow=False),))
         result = subprocess.run(
             [sys.executable, "-I", "-S", "-c", "open('/dev/zero')"], preexec_fn=cgroup.join, capture_output=True
         )
         assert b"Operation not permitted" in result.stderr
-        attach(cgroup.unified, (DeviceRule(allow=True),))
+        attach_device_filter(cgroup.unified, (DeviceRule(allow=True),))
         subprocess.run([sys.executable, "-I", "-S", "-c", "open('/dev/zero')"], preexec_fn=cgroup.join, check=True)
 
     def test_our_own_processes_make_way_for_controllers(self) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 import wherry
 from tests.support.engine import PROJECT, Engine
-from wherry.client import containers, images, library
+from wherry.client import containers, library
+from wherry.client import library as images
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.disk import Disk
 from wherry.model.errors import EngineError
-from wherry.storage import jobs, nursery
+from wherry.storage.worker import client
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 
@@ -28,11 +28,11 @@ async def stat(disk: Disk) -> None:
 
 async def test_it_is_started_again_when_it_was_killed(disk: Disk) -> None:
     await stat(disk)
-    process = jobs._nursery._process
+    process = client._nursery._process
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
     await stat(disk)
-    assert jobs._nursery._process is not process
+    assert client._nursery._process is not process
 
 
 async def test_many_at_once(disk: Disk) -> None:
@@ -40,7 +40,7 @@ async def test_many_at_once(disk: Disk) -> None:
 
 
 async def test_one_that_cannot_start_is_an_error(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nursery, "_BOOT", "raise SystemExit(1)")
-    monkeypatch.setattr(jobs, "_nursery", nursery.Nursery())
+    monkeypatch.setattr(client, "_BOOT", "raise SystemExit(1)")
+    monkeypatch.setattr(client, "_nursery", client.Nursery())
     with pytest.raises((EngineError, OSError), match=r"could not be started|Broken pipe"):
         await stat(disk)

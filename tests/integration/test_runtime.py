@@ -16,10 +16,10 @@ import pytest
 from tests.support.bundles import KERNEL_MOUNTS, Bundles, read_all, read_until, run, split, start_attached
 from wherry.linux.cgroups import DEFAULT_DEVICE_RULES, Hierarchies, Resources
 from wherry.linux.mounts import Mount
-from wherry.runtime import protocol
-from wherry.runtime.launching import Launcher
-from wherry.runtime.logs import Reader
-from wherry.runtime.monitors import MONITOR_DIED, Exit, Monitor, MonitorGone, StartError, connect
+from wherry.runtime import ipc
+from wherry.runtime.launcher_client import Launcher
+from wherry.runtime.logging.reader import Reader
+from wherry.runtime.monitor_client import MONITOR_DIED, Exit, Monitor, MonitorGone, StartError, connect
 from wherry.runtime.spec import Log, Namespace, Rlimit
 
 NODES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -772,4 +772,4 @@ class TestLeaks:
 
 def test_a_start_message_stays_small() -> None:
     """What has no bounded size travels in a memfd."""
-    assert len(protocol.encode(protocol.Start((protocol.Streams(True, True, True),) * 20))) < 4096
+    assert len(ipc.encode(ipc.Start((ipc.Streams(True, True, True),) * 20))) < 4096

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.support.engine import Engine
-from wherry.cli.command import CommandError
-from wherry.cli.copying.unpack import Unpacker
+from wherry.cli.session import CommandError
+from wherry.cli.tar import Unpacker
 
 LINKS = ("/out", "../../../../../../..", "/proc/1/root", "/proc/self/root")
 

@@ -22,10 +22,10 @@ from tests.support.disk import Disk, docker_archive, stream
 from tests.unit.storage import tars
 from tests.unit.storage.tars import member
 from wherry.model.errors import EngineError, InvalidParameter, NotFound
-from wherry.storage import compression
-from wherry.storage.sources import StreamSource
-from wherry.storage.tar_reader import TarError, TarReader
-from wherry.storage.unpack import Limits, Unpacker
+from wherry.storage.tar import compression
+from wherry.storage.tar.reader import TarError, TarReader
+from wherry.storage.tar.sources import StreamSource
+from wherry.storage.tar.unpack import Limits, Unpacker
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="locking a worker in needs root")
 

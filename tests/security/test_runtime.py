@@ -18,9 +18,8 @@ from tests.support.bundles import KERNEL_MOUNTS, Bundles, read_all, read_until, 
 from wherry.linux import mounts
 from wherry.linux.cgroups import Hierarchies
 from wherry.linux.mounts import Mount
-from wherry.runtime import sealing
-from wherry.runtime.launching import Launcher
-from wherry.runtime.monitors import StartError
+from wherry.runtime.launcher_client import Launcher, _in_memory
+from wherry.runtime.monitor_client import StartError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
 
@@ -57,7 +56,7 @@ class TestTheInterpreter:
         os.close(exe)
 
     def test_the_copy_in_memory_is_sealed(self) -> None:
-        fd = sealing._in_memory(os.path.realpath(sys.executable))
+        fd = _in_memory(os.path.realpath(sys.executable))
         with pytest.raises(PermissionError):
             os.pwrite(fd, b"#!", 0)
         with pytest.raises(PermissionError):
@@ -153,7 +152,7 @@ class TestLeaks:
         program = (
             "import os, sys\n"
             "from wherry.runtime import credentials\n"
-            "from wherry.runtime.errors import StartError\n"
+            "from wherry.runtime.ipc import StartError\n"
             "outside = os.open('/', os.O_PATH)\n"
             "os.chroot(sys.argv[1])\n"
             "os.chdir = lambda path: os.fchdir(outside)\n"

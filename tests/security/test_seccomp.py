@@ -14,7 +14,7 @@ import pytest
 
 from wherry.linux import seccomp
 from wherry.linux.capabilities import DEFAULT
-from wherry.linux.errors import SyscallError
+from wherry.linux.syscalls import SyscallError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a filter needs root or no_new_privs")
 

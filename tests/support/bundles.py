@@ -12,8 +12,8 @@ from typing import Any
 from wherry.linux import capabilities, seccomp
 from wherry.linux.cgroups import DEFAULT_DEVICE_RULES, Hierarchies, Resources
 from wherry.linux.mounts import Mount
-from wherry.runtime.launching import Launcher
-from wherry.runtime.monitors import Exit, Monitor
+from wherry.runtime.launcher_client import Launcher
+from wherry.runtime.monitor_client import Exit, Monitor
 from wherry.runtime.spec import Log, Namespace, NamespaceKind, Process, Spec
 
 BUSYBOX = "/bin/busybox"

@@ -18,15 +18,152 @@ import select
 import socket
 import termios
 from collections.abc import AsyncIterator, Callable
-from typing import cast
+from typing import Protocol, cast
 
 from aiohttp import web
 
 from wherry.api.connection import Connection, HangUp
-from wherry.api.detach import DetachDetector
-from wherry.api.relay import NearEnd
 from wherry.api.request import Request
 from wherry.api.response import HEADERS, RAW_STREAM
+from wherry.model.errors import InvalidParameter
+
+# The near end of a relay: a socket of ours, between whose other end and a client everything is carried.
+
+
+class Far(Protocol):
+    """The client's side. Each side stops the other's reading while it cannot write."""
+
+    half_open: bool  # whether the client's input goes on when there is no more output
+
+    def send(self, data: bytes) -> None: ...
+
+    def near_ended(self) -> None:
+        """No more will come to be sent."""
+
+    def near_lost(self) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Side(asyncio.Protocol):
+    """One of two that are joined; its transport may be gone already when the other one speaks of it."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def pause_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+class NearEnd(Side):
+    def __init__(self, far: Far) -> None:
+        super().__init__()
+        self._far = far
+
+    def data_received(self, data: bytes) -> None:
+        self._far.send(data)
+
+    def eof_received(self) -> bool:
+        self._far.near_ended()
+        return self._far.half_open
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._far.near_lost()
+
+    def pause_writing(self) -> None:
+        self._far.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._far.resume_reading()
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def end(self) -> None:
+        """No more will be written."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write_eof()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+# The keys that leave a container without ending it: ctrl-p ctrl-q unless the client says otherwise.
+
+DEFAULT = b"\x10\x11"
+
+_CODES = {f"ctrl-{chr(code + 0x60)}": code for code in range(1, 27)} | {
+    "ctrl-@": 0,
+    "ctrl-[": 27,
+    "ctrl-\\": 28,
+    "ctrl-]": 29,
+    "ctrl-^": 30,
+    "ctrl-_": 31,
+    "DEL": 127,
+}
+
+
+def parse_keys(text: str) -> bytes:
+    """The bytes of "ctrl-p,ctrl-q" or "a,b"; DEFAULT for "". Raises InvalidParameter.
+
+    >>> parse_keys("ctrl-a,x")
+    b'\\x01x'
+    """
+    if not text:
+        return DEFAULT
+    codes = bytearray()
+    for key in text.split(","):
+        if len(key) == 1 and key.isascii():
+            codes += key.encode()
+        elif key in _CODES:
+            codes.append(_CODES[key])
+        else:
+            raise InvalidParameter(f"Invalid detach keys ({text}) provided")
+    return bytes(codes)
+
+
+class DetachDetector:
+    """Finds the sequence in what a user types, also when it comes in several pieces.
+
+    The keys of a sequence that has only begun are held back, and passed on once it is clear that it is another.
+    ``complete`` once all of it has come; nothing that follows is passed on.
+    """
+
+    def __init__(self, keys: bytes) -> None:
+        self.complete = False
+        self._keys = keys
+        self._held = 0  # how many bytes of the sequence have come and were not passed on
+
+    def feed(self, data: bytes) -> bytes:
+        """What is to be passed on of ``data``, and of what was held back before it."""
+        keys = self._keys
+        if self.complete:
+            return b""
+        data = keys[: self._held] + data
+        at = data.find(keys)
+        if at >= 0:
+            self.complete = True
+            return data[:at]
+        self._held = next(size for size in range(min(len(keys) - 1, len(data)), -1, -1) if data.endswith(keys[:size]))
+        return data[: len(data) - self._held]
+
 
 LINGER = 10.0  # seconds that a client gets to close its side after the end of the output
 _HEAD_PATIENCE = 0.2  # seconds that a client gets to read the head of the answer before output follows it

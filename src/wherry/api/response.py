@@ -1,6 +1,9 @@
 """Answers: JSON, nothing, an error, or a stream."""
 
 import asyncio
+import errno
+import logging
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -9,9 +12,30 @@ import msgspec
 from aiohttp import web
 
 import wherry
-from wherry.api import failures
 from wherry.api.request import Request
 from wherry.api.versions import CURRENT
+from wherry.model.errors import EngineError
+
+# What users are told of errors that are not the engine's own.
+
+log = logging.getLogger(__name__)
+
+
+def as_response(failure: Exception) -> str:
+    """The message for an error; what is a mistake of ours is seen in the log."""
+    if isinstance(failure, EngineError):
+        return failure.message
+    if _is_full(failure):
+        return "no space left on device"
+    log.error("this should not have happened", exc_info=failure)
+    return f"internal error: {type(failure).__name__}: {failure}"
+
+
+def _is_full(failure: Exception) -> bool:
+    if isinstance(failure, sqlite3.Error):
+        return getattr(failure, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT)
+
 
 HEADERS = {
     "Api-Version": str(CURRENT),
@@ -112,7 +136,7 @@ async def _json_lines(items: AsyncIterator[Any], *, begun: bool) -> AsyncIterato
     except Exception as failure:
         if not begun or isinstance(failure, ConnectionError):  # of a client that has gone
             raise
-        message = failures.told(failure)
+        message = as_response(failure)
         yield _encode({"errorDetail": {"message": message}, "error": message}) + b"\r\n"
     finally:
         await _close(items)

@@ -6,23 +6,21 @@ A ``{name}`` may hold slashes ("/images/library/debian/json"), so paths are matc
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
-from wherry.api import (
-    absent,
-    archive,
-    attach,
-    build,
-    containers,
-    execs,
-    following,
-    image_tars,
-    images,
-    networks,
-    prune,
-    registry,
-    system,
-    volumes,
-)
+from wherry.api import build, containers, exec, images, networks, system, volumes
+from wherry.api.containers import attach_streams, attach_websocket, events, get, logs, put, stat, stats, wait
+from wherry.api.images import create, distribution, load, log_in, manifest, push, save, search
 from wherry.api.request import Request
+from wherry.api.system import (
+    build_cache,
+    disk_usage,
+    no_buildkit,
+    no_checkpoints,
+    no_plugins,
+    no_such_plugin,
+    no_swarm,
+    not_a_manager,
+    not_in_a_swarm,
+)
 from wherry.api.versions import OLDEST, Version
 from wherry.engine.engine import Engine
 
@@ -34,7 +32,7 @@ ROUTES: dict[str, Handler] = {
     "HEAD /_ping": system.ping,
     "GET /version": system.version,
     "GET /info": system.info,
-    "GET /events": following.events,
+    "GET /events": events,
     "GET /containers/json": containers.list_all,
     "POST /containers/create": containers.create,
     "GET /containers/{name}/json": containers.inspect,
@@ -48,36 +46,36 @@ ROUTES: dict[str, Handler] = {
     "POST /containers/{name}/rename": containers.rename,
     "POST /containers/{name}/update": containers.update,
     "POST /containers/{name}/resize": containers.resize,
-    "POST /containers/{name}/wait": following.wait,
-    "POST /containers/{name}/attach": attach.attach,
-    "GET /containers/{name}/attach/ws": attach.attach_websocket,
-    "GET /containers/{name}/logs": following.logs,
+    "POST /containers/{name}/wait": wait,
+    "POST /containers/{name}/attach": attach_streams,
+    "GET /containers/{name}/attach/ws": attach_websocket,
+    "GET /containers/{name}/logs": logs,
     "GET /containers/{name}/top": lambda request, engine: engine.views.top(request.name, request.text("ps_args")),
     "GET /containers/{name}/changes": containers.changes,
     "GET /containers/{name}/export": containers.export,
-    "GET /containers/{name}/stats": following.stats,
-    "HEAD /containers/{name}/archive": archive.stat,
-    "GET /containers/{name}/archive": archive.get,
-    "PUT /containers/{name}/archive": archive.put,
+    "GET /containers/{name}/stats": stats,
+    "HEAD /containers/{name}/archive": stat,
+    "GET /containers/{name}/archive": get,
+    "PUT /containers/{name}/archive": put,
     "DELETE /containers/{name}": containers.remove,
-    "POST /containers/{name}/exec": execs.create,
-    "POST /exec/{name}/start": execs.start,
-    "POST /exec/{name}/resize": execs.resize,
-    "GET /exec/{name}/json": execs.inspect,
+    "POST /containers/{name}/exec": exec.create,
+    "POST /exec/{name}/start": exec.start,
+    "POST /exec/{name}/resize": exec.resize,
+    "GET /exec/{name}/json": exec.inspect,
     "POST /commit": images.commit,
     "GET /images/json": images.list_all,
-    "GET /images/get": image_tars.save,
-    "POST /images/load": image_tars.load,
+    "GET /images/get": save,
+    "POST /images/load": load,
     "POST /images/prune": lambda request, engine: engine.prune.images(request.filters()),
-    "POST /images/create": image_tars.create,
-    "GET /images/search": registry.search,
-    "POST /images/{name}/push": registry.push,
-    "GET /distribution/{name}/json": registry.distribution,
-    "GET /distribution/{name}/manifest": registry.manifest,
-    "POST /auth": registry.log_in,
+    "POST /images/create": create,
+    "GET /images/search": search,
+    "POST /images/{name}/push": push,
+    "GET /distribution/{name}/json": distribution,
+    "GET /distribution/{name}/manifest": manifest,
+    "POST /auth": log_in,
     "GET /images/{name}/json": images.inspect,
     "GET /images/{name}/history": images.history,
-    "GET /images/{name}/get": image_tars.save,
+    "GET /images/{name}/get": save,
     "POST /images/{name}/tag": images.tag,
     "DELETE /images/{name}": images.remove,
     "GET /volumes": volumes.list_all,
@@ -95,38 +93,36 @@ ROUTES: dict[str, Handler] = {
     "DELETE /networks/{name}": networks.remove,
     "POST /networks/{name}/connect": networks.connect,
     "POST /networks/{name}/disconnect": networks.disconnect,
-    "GET /system/df": prune.disk_usage,
+    "GET /system/df": disk_usage,
     "POST /build": build.build,
     "GET /build/files": build.files,
     "POST /build/given": build.hold,
-    "POST /build/prune": prune.build_cache,
+    "POST /build/prune": build_cache,
     "GET /plugins": system.plugins,
-    "POST /plugins/pull": absent.no_plugins,
-    "POST /plugins/create": absent.no_plugins,
-    "GET /plugins/privileges": absent.no_plugins,
-    "GET /plugins/{name}/json": absent.no_such_plugin,
-    "DELETE /plugins/{name}": absent.no_such_plugin,
-    "POST /session": absent.no_buildkit,
-    "POST /grpc": absent.no_buildkit,
-    "GET /containers/{name}/checkpoints": absent.no_checkpoints,
-    "POST /containers/{name}/checkpoints": absent.no_checkpoints,
-    "POST /swarm/init": absent.no_swarm,
-    "POST /swarm/join": absent.no_swarm,
-    "POST /swarm/leave": absent.not_in_a_swarm,
+    "POST /plugins/pull": no_plugins,
+    "POST /plugins/create": no_plugins,
+    "GET /plugins/privileges": no_plugins,
+    "GET /plugins/{name}/json": no_such_plugin,
+    "DELETE /plugins/{name}": no_such_plugin,
+    "POST /session": no_buildkit,
+    "POST /grpc": no_buildkit,
+    "GET /containers/{name}/checkpoints": no_checkpoints,
+    "POST /containers/{name}/checkpoints": no_checkpoints,
+    "POST /swarm/init": no_swarm,
+    "POST /swarm/join": no_swarm,
+    "POST /swarm/leave": not_in_a_swarm,
 }
 for _verb in ("enable", "disable", "upgrade", "push", "set"):
-    ROUTES[f"POST /plugins/{{name}}/{_verb}"] = absent.no_such_plugin
+    ROUTES[f"POST /plugins/{{name}}/{_verb}"] = no_such_plugin
 for _method in ("GET", "POST", "DELETE"):
     for _noun in ("swarm", "services", "nodes", "tasks", "secrets", "configs"):
-        ROUTES[f"{_method} /{_noun}"] = ROUTES[f"{_method} /{_noun}/{{name}}"] = absent.not_a_manager
+        ROUTES[f"{_method} /{_noun}"] = ROUTES[f"{_method} /{_noun}/{{name}}"] = not_a_manager
 
 # Ended when their client goes. Anything else that changes state is carried through once it has begun.
-ENDED_BY_CLIENT = frozenset(
-    (following.wait, build.build, attach.attach, execs.start, image_tars.load, image_tars.create, registry.push)
-)
+ENDED_BY_CLIENT = frozenset((wait, build.build, attach_streams, exec.start, load, create, push))
 
 # Older clients than others are served here: skopeo up to 1.13, and what copies images as it does, asks by API 1.22.
-_COPYING = frozenset((images.inspect, image_tars.load, image_tars.save))
+_COPYING = frozenset((images.inspect, load, save))
 _OLDEST_COPYING = Version(1, 22)
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from aiohttp import web
 
-from wherry.api import failures, response
+from wherry.api import response
 from wherry.api.connection import Connection, HttpServer
 from wherry.api.request import Request
+from wherry.api.response import as_response
 from wherry.api.routes import Match, find
 from wherry.api.versions import CURRENT, VersionRefused, parse_version
 from wherry.engine.engine import Engine
@@ -55,7 +56,7 @@ class Server:
         except Exception as failure:  # a mistake of ours must not take the daemon with it, and must be seen
             if isinstance(failure, ConnectionError) and (http.transport is None or http.transport.is_closing()):
                 raise  # the client has gone
-            answer = _failed(http, failures.told(failure), 500)
+            answer = _failed(http, as_response(failure), 500)
         if isinstance(http.protocol, Connection):
             http.protocol.request_ended(http, answer)
         log.debug("%s %s: %s, %.1f ms", http.method, http.path_qs, answer.status, (time.monotonic() - began) * 1000)

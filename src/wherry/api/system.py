@@ -1,13 +1,15 @@
 """/_ping, /version, /info, /plugins"""
 
-from typing import Any
+from typing import Any, NoReturn
 
 from aiohttp import web
 
 from wherry.api import response
 from wherry.api.request import Request
-from wherry.api.versions import adapt_info
+from wherry.api.versions import adapt_image_list, adapt_info
 from wherry.engine.engine import Engine
+from wherry.engine.prune import KINDS
+from wherry.model.errors import NotFound, NotSupported, Unavailable
 
 _PING = response.HEADERS | {
     "Builder-Version": "1",  # the classic builder, without BuildKit's session
@@ -32,3 +34,66 @@ async def info(request: Request, engine: Engine) -> Any:
 
 async def plugins(request: Request, engine: Engine) -> Any:
     return []
+
+
+# /containers/prune, /images/prune, /build/prune and /system/df: what is on the disk, and what of it nobody needs
+
+
+async def build_cache(request: Request, engine: Engine) -> Any:
+    """Its limit has had several names: reserved-space is today's, keep-storage that before API 1.48."""
+    keep = request.integer("reserved-space") or request.integer("max-used-space") or request.integer("keep-storage")
+    pruned = engine.builder.prune(
+        everything=request.flag("all"),
+        keep_bytes=keep or 0,
+        filters=request.filters(),
+        min_free=request.integer("min-free-space") or 0,
+    )
+    engine.events.publish("builder", "prune", "", {"reclaimed": str(pruned["SpaceReclaimed"])})
+    return pruned
+
+
+async def disk_usage(request: Request, engine: Engine) -> Any:
+    kinds = request.texts("type") if request.version >= (1, 42) else ()
+    found = await engine.disk_usage.measure(kinds or KINDS)
+    for image in found.get("Images", ()):
+        containers = image["Containers"]  # known here, though an older list says -1
+        adapt_image_list(request.version, [image])
+        image["Containers"] = containers
+    if request.version < (1, 42):
+        found["BuilderSize"] = sum(record["Size"] for record in found.get("BuildCache", ()))
+    return found
+
+
+# What this engine does not have, answered as an engine without it does: swarm mode, managed plug-ins, BuildKit.
+
+
+async def not_a_manager(request: Request, engine: Engine) -> NoReturn:
+    raise Unavailable(
+        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to '
+        "swarm and try again."
+    )
+
+
+async def not_in_a_swarm(request: Request, engine: Engine) -> NoReturn:
+    raise Unavailable("This node is not part of a swarm")
+
+
+async def no_swarm(request: Request, engine: Engine) -> NoReturn:
+    raise NotSupported("wherry has no swarm mode")
+
+
+async def no_such_plugin(request: Request, engine: Engine) -> NoReturn:
+    raise NotFound(f'plugin "{request.name}" not found')
+
+
+async def no_plugins(request: Request, engine: Engine) -> NoReturn:
+    raise NotSupported("wherry does not manage plugins: a volume plugin that runs is used by the name of its socket")
+
+
+async def no_buildkit(request: Request, engine: Engine) -> NoReturn:
+    """/session and /grpc, where BuildKit's clients begin, and /build for them."""
+    raise NotSupported("BuildKit's protocol is not supported: build with DOCKER_BUILDKIT=0, or with wherry build")
+
+
+async def no_checkpoints(request: Request, engine: Engine) -> NoReturn:
+    raise NotSupported("wherry does not make checkpoints of containers")

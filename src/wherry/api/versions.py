@@ -2,9 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from wherry.model.config import ContainerConfig, HealthConfig
+from wherry.model.container import ContainerConfig, HealthConfig, HostConfig
 from wherry.model.errors import InvalidParameter
-from wherry.model.host import HostConfig
 from wherry.model.network import NetworkingConfig
 
 

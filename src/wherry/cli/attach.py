@@ -6,16 +6,16 @@ import os
 import sys
 
 from wherry.cli import terminal
-from wherry.cli.command import CommandError, Session, command
 from wherry.cli.flags import DETACH_KEYS, Options, string, strings, switch, syntax
-from wherry.client.errors import ClientError, ConnectionFailed, ConnectionLost
+from wherry.cli.session import CommandError, Session, command
+from wherry.client.transport import ClientError, ConnectionFailed, ConnectionLost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from wherry.cli.interact import Streams
+    from wherry.cli.interactive import Streams
 
 FAILED = 125  # the exit code when a container's own cannot be known
 UNKNOWN = 255  # and when that of an exec cannot
@@ -25,7 +25,7 @@ def attached(
     session: Session, container: str, streams: Streams, start: Callable[[], None], *, vanishes: bool, proxied: bool
 ) -> int:
     """Starts a container with its streams joined to the user's, and gives its exit code, 0 for who detaches."""
-    from wherry.cli.interact import Interaction
+    from wherry.cli.interactive import Interaction
 
     containers = session.client.containers
     with Interaction(
@@ -122,7 +122,7 @@ def _start_attached(session: Session, options: Options, name: str, checkpoint: d
 
 def _streams(session: Session, options: Options, container: dict[str, Any], *, stdin: bool) -> Streams:
     """Those of a container that is there already."""
-    from wherry.cli.interact import Streams
+    from wherry.cli.interactive import Streams
 
     config = container["Config"]
     keys = session.detach_keys(options["detach-keys"])
@@ -136,7 +136,7 @@ def _streams(session: Session, options: Options, container: dict[str, Any], *, s
     switch("sig-proxy", "", "Proxy all received signals to the process", True),
 )
 def run_attach(session: Session, options: Options) -> int:
-    from wherry.cli.interact import Interaction, Streams
+    from wherry.cli.interactive import Interaction, Streams
 
     name = options.arguments[0]
     containers = session.client.containers
@@ -193,7 +193,7 @@ def _running(container: dict[str, Any]) -> dict[str, Any]:
     interspersed=False,
 )
 def run_exec(session: Session, options: Options) -> int:
-    from wherry.cli.interact import Interaction, Streams
+    from wherry.cli.interactive import Interaction, Streams
 
     container, *command = options.arguments
     client, detach, tty = session.client, options["detach"], options["tty"]
@@ -228,7 +228,7 @@ def run_exec(session: Session, options: Options) -> int:
 
 
 def _config(options: Options, streams: Any, command: list[str], size: list[int] | None) -> dict[str, Any]:
-    from wherry.cli.syntax.process import read_files
+    from wherry.cli.options.process import read_files
 
     try:
         environment = read_files(options["env-file"], options["env"], os.environ.get)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import binascii
 import os
 import sys
 
-from wherry.cli import flags
-from wherry.cli.command import CommandError, Session, command
+from wherry.cli import flags, terminal
 from wherry.cli.container_flags import ULIMIT
 from wherry.cli.flags import Options
+from wherry.cli.session import CommandError, OutputFile, Session, command, reason
+from wherry.client.streams import pass_on, read_pieces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
-    from wherry.cli.building.output import Output
+    from wherry.client.client import Client
+    from wherry.client.transport import Response
 
 _EVENTS = "application/vnd.wherry.build+json"
 _EPOCH = "SOURCE_DATE_EPOCH"
@@ -62,16 +66,14 @@ _EPOCH = "SOURCE_DATE_EPOCH"
 )  # fmt: skip
 def run_build(session: Session, options: Options) -> int:
     from wherry.cli.auth import header_of_all
-    from wherry.cli.building import context, given
-    from wherry.cli.building.output import Output
 
     outputs = [Output(text) for text in options["output"]]
     tags = [*options["tag"], *(output.name for output in outputs if output.name)]
     _check_tags(tags)
     client = session.client
-    found = context.find(client, options.arguments[0], options["file"])
+    found = find_context(client, options.arguments[0], options["file"])
     query = {"t": tags, **_query(session, options), **found.query}
-    token = given.hand_over(client, options["secret"], options["ssh"], options["allow"])
+    token = hand_over(client, options["secret"], options["ssh"], options["allow"])
     if token:
         query["given"] = token
     headers = {"Accept": _EVENTS, "Content-Type": "application/x-tar", **found.headers}
@@ -125,7 +127,7 @@ def _query(session: Session, options: Options) -> dict[str, Any]:
 
 
 def _json(values: list[Any]) -> str | None:
-    from wherry.client.lean import dumps
+    from wherry.client.c_modules import dumps
 
     return dumps(values).decode() if values else None
 
@@ -162,19 +164,19 @@ def _cache_sources(texts: list[str]) -> list[str]:
 
 def _follow(options: Options, events: Any) -> dict[str, Any] | int:
     """Shows the progress; the event that says what was built, or the exit code."""
-    from wherry.cli.building import display
+    from wherry.cli import build_progress
 
     kind = options["progress"]
     if kind not in ("auto", "plain", "tty", "rawjson", "quiet"):
         raise CommandError(f'invalid progress "{kind}": expected auto, plain, tty, rawjson or quiet')
-    progress = display.choose(kind, options["quiet"])
+    progress = build_progress.choose(kind, options["quiet"])
     built: dict[str, Any] = {}
     failed = True
     error: dict[str, Any] = {}
     try:
         for event in events:
             if kind == "rawjson":
-                from wherry.client.lean import dumps
+                from wherry.client.c_modules import dumps
 
                 sys.stderr.buffer.write(dumps(event) + b"\n")
                 sys.stderr.flush()
@@ -213,3 +215,235 @@ def _finish(session: Session, options: Options, built: dict[str, Any], outputs: 
             sys.stderr.write(f"Built {name}\n")
         if not names:
             sys.stderr.write(f"Built {image}\n")
+
+
+# What is built from: a folder, a tar on standard input, an address that the engine fetches itself.
+#
+# A folder on the engine's own machine is named instead of sent, where the engine may trust this user: it runs as the
+# same one. Otherwise it is sent as a tar, without what .dockerignore leaves out.
+
+_ADDRESSES = ("http://", "https://", "git://", "git@", "ssh://", "github.com/")
+
+
+class Context:
+    """`data` is the body of the request, None for none; `query` and `headers` are what the request says of it."""
+
+    def __init__(
+        self,
+        data: Iterable[bytes | memoryview] | None = None,
+        query: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        self.data = data
+        self.query = query or {}
+        self.headers = headers or {}
+
+
+def find_context(client: Client, path: str, dockerfile: str) -> Context:
+    """The context that the command line names, with its Dockerfile ("" for the usual one, "-" on standard input).
+
+    Raises CommandError.
+    """
+    if path == "-":
+        if dockerfile == "-":
+            raise CommandError("invalid argument: can't use stdin for both build context and dockerfile")
+        return Context(read_pieces(0), {"dockerfile": dockerfile} if dockerfile else {})
+    if path.startswith(_ADDRESSES):
+        if dockerfile == "-":
+            raise CommandError("a Dockerfile on standard input needs a folder as its context")
+        return Context(None, {"remote": path} | ({"dockerfile": dockerfile} if dockerfile else {}))
+    directory = os.path.realpath(path)
+    if not os.path.isdir(directory):
+        raise CommandError(f'unable to prepare context: path "{path}" not found')
+    name, text, ignore = _dockerfile(directory, dockerfile)
+    if _is_on_this_machine(client):
+        return _named(directory, name, text, ignore)
+    from wherry.client.context import OUTSIDE, pack
+
+    if text is not None:
+        return Context(pack(directory, OUTSIDE, text, ignore), {"dockerfile": OUTSIDE, "outside": name})
+    return Context(pack(directory, name), {"dockerfile": name} if name else {})
+
+
+def _dockerfile(directory: str, dockerfile: str) -> tuple[str, bytes | None, bytes | None]:
+    """The Dockerfile's name in the context; when it is not in there, its text and that of a .dockerignore beside it."""
+    if not dockerfile:
+        return "", None, None
+    if dockerfile == "-":
+        return "Dockerfile", sys.stdin.buffer.read(), None
+    path = os.path.realpath(dockerfile)
+    if not os.path.isfile(path) and os.path.isfile(os.path.join(directory, dockerfile)):
+        path = os.path.realpath(os.path.join(directory, dockerfile))
+    relative = os.path.relpath(path, directory)
+    if not relative.startswith("../") and os.path.exists(path):
+        return relative, None, None
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+        if not os.path.isfile(f"{path}.dockerignore"):
+            return os.path.basename(path), text, None
+        with open(f"{path}.dockerignore", "rb") as file:
+            return os.path.basename(path), text, file.read()
+    except OSError as error:
+        raise CommandError(f"unable to evaluate Dockerfile path: open {error.filename}: {reason(error)}") from None
+
+
+def _is_on_this_machine(client: Client) -> bool:
+    """Whether the engine listens on a unix socket that is this user's own."""
+    if client.host.scheme != "unix":
+        return False
+    try:
+        return os.stat(client.host.path).st_uid == os.geteuid()
+    except OSError:
+        return os.geteuid() == 0  # it is about to be started
+
+
+def _named(directory: str, name: str, text: bytes | None, ignore: bytes | None) -> Context:
+    facts = os.stat(directory)
+    headers = {
+        "X-Wherry-Context": _base64(os.fsencode(directory)),
+        "X-Wherry-Context-Identity": f"{facts.st_dev}:{facts.st_ino}",
+    }
+    query = {"dockerfile": name} if name else {}
+    if text is None:
+        return Context(None, query, headers)
+    import json
+
+    headers["Content-Type"] = "application/json"
+    outside = {"dockerfile": _base64(text), "ignore": None if ignore is None else _base64(ignore)}
+    return Context([json.dumps(outside).encode()], query, headers)
+
+
+def _base64(data: bytes) -> str:
+    import binascii
+
+    return binascii.b2a_base64(data, newline=False).decode()
+
+
+# Secrets and ssh agents: what a build may see and no image may keep. They go to the engine in their own request.
+
+_LARGEST = 500 << 10  # bytes of a secret, as in BuildKit
+
+
+def hand_over(client: Client, secrets: list[str], ssh: list[str], allow: list[str]) -> str:
+    """The word that the build's request names it by; "" when there is nothing. Raises CommandError."""
+    if not (secrets or ssh or allow):
+        return ""
+    body = {
+        "secrets": dict(_secret(text) for text in secrets),
+        "ssh": dict(_agent(text) for text in ssh),
+        "allow": allow,
+    }
+    answer = client.post("/build/given", body)
+    return str(answer["Id"])
+
+
+def _secret(text: str) -> tuple[str, str]:
+    """`id=name,src=path` or `id=name,env=VARIABLE`; with the id alone the variable or the file of that name."""
+    fields = {}
+    for field in text.split(","):
+        key, equals, value = field.partition("=")
+        if not equals:
+            raise CommandError(f"invalid field '{field}' must be a key=value pair")
+        fields[{"source": "src"}.get(key.lower(), key.lower())] = value
+    unknown = set(fields) - {"id", "src", "env", "type"}
+    if unknown:
+        raise CommandError(f"unexpected key '{min(unknown)}' in '{text}'")
+    kind, path, variable = fields.get("type", ""), fields.get("src", ""), fields.get("env", "")
+    if kind not in ("", "file", "env"):
+        raise CommandError(f'unsupported secret type "{kind}"')
+    if kind == "env" and path:
+        path, variable = "", path
+    name = fields.get("id") or os.path.basename(path) or variable
+    if not name:
+        raise CommandError(f"a secret has no id: {text}")
+    if not path and not variable:
+        path, variable = ("", name) if name in os.environ else (name, "")
+    content = os.environb.get(os.fsencode(variable)) if variable else _read(path)
+    if content is None:
+        raise CommandError(f"secret {name}: the environment has no variable {variable}")
+    if len(content) > _LARGEST:
+        raise CommandError(f"invalid secret size {len(content)}: at most {_LARGEST} bytes")
+    return name, binascii.b2a_base64(content, newline=False).decode()
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_LARGEST + 1)
+    except OSError as error:
+        raise CommandError(f"failed to stat {path}: {reason(error)}") from None
+
+
+def _agent(text: str) -> tuple[str, str]:
+    """`default` or `id=socket`."""
+    name, _, path = text.partition("=")
+    path = path or os.environ.get("SSH_AUTH_SOCK", "")
+    if not path:
+        raise CommandError(f"invalid empty ssh agent socket: SSH_AUTH_SOCK is not set, for --ssh {text}")
+    path = os.path.realpath(path)
+    if not os.path.exists(path):
+        raise CommandError(f"--ssh {text}: {path} is not there")
+    if os.path.isfile(path):
+        raise CommandError(f"--ssh {text}: {path} is a key: add it to an agent with ssh-add, and give the agent")
+    return name, path
+
+
+# `--output`: where the result goes beside the engine: a folder, a tar of files, an archive of the image.
+
+_KINDS = ("local", "tar", "oci", "docker", "image")
+_FIELDS = ("type", "dest", "name")
+
+
+class Output:
+    """One of them. `path` is "-" for standard output."""
+
+    def __init__(self, text: str) -> None:
+        """Raises CommandError."""
+        if "=" not in text:
+            text = f"type=tar,dest={text}" if text == "-" else f"type=local,dest={text}"
+        fields = dict(field.partition("=")[::2] for field in text.split(","))
+        if unknown := [name for name in fields if name not in _FIELDS]:
+            raise CommandError(f'--output has no field "{unknown[0]}": expected one of {", ".join(_FIELDS)}')
+        self.kind = fields.get("type", "")
+        self.path = fields.get("dest", "")
+        self.name = fields.get("name", "")
+        if self.kind not in _KINDS:
+            raise CommandError(f'invalid output type "{self.kind}": expected one of {", ".join(_KINDS)}')
+        if self.kind == "local" and (not self.path or self.path == "-"):
+            raise CommandError("dest is required for the local output")
+        if self.kind in ("tar", "oci") and not self.path:
+            self.path = "-"
+        if self.path == "-" and terminal.is_terminal(terminal.STDOUT):
+            raise CommandError("dest file is required for this output. refusing to write to console")
+
+    @property
+    def keeps_image(self) -> bool:
+        """Whether the image is meant to stay in the engine."""
+        return self.kind == "image" or (self.kind == "docker" and not self.path)
+
+    def write(self, client: Client, image: str, names: list[str]) -> None:
+        if self.keeps_image:
+            return
+        if self.kind in ("oci", "docker"):
+            self._save(client.request("GET", "/images/get", query={"names": names or [image]}))
+            return
+        files = client.request("GET", "/build/files", query={"image": image})
+        if self.kind == "tar":
+            self._save(files)
+        else:
+            _unpack(files, self.path)
+
+    def _save(self, response: Response) -> None:
+        if self.path == "-":
+            pass_on(response, terminal.STDOUT)
+            return
+        with OutputFile(self.path) as descriptor:
+            pass_on(response, descriptor)
+
+
+def _unpack(response: Response, directory: str) -> None:
+    from wherry.cli.tar import Unpacker
+
+    os.makedirs(directory, exist_ok=True)
+    Unpacker(directory).unpack(lambda: memoryview(response.piece()))

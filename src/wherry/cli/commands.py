@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.cli.command import Command
+    from wherry.cli.session import Command
 
 GROUPS = {
     "builder": "Manage builds",
@@ -27,7 +27,7 @@ HIDDEN = ("__complete", "system dial-stdio")
 _TABLE = """
 container attach, attach | attach:attach | [OPTIONS] CONTAINER
     Attach local standard input, output, and error streams to a running container
-container commit, commit | image:commit | [OPTIONS] CONTAINER [REPOSITORY[:TAG]]
+container commit, commit | images:commit | [OPTIONS] CONTAINER [REPOSITORY[:TAG]]
     Create a new image from a container's changes
 container cp, cp | cp:cp | [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-
     Copy files/folders between a container and the local filesystem
@@ -37,13 +37,13 @@ container diff, diff | containers:diff | CONTAINER
     Inspect changes to files or directories on a container's filesystem
 container exec, exec | attach:exec | [OPTIONS] CONTAINER COMMAND [ARG...]
     Execute a command in a running container
-container export, export | tars:export | [OPTIONS] CONTAINER
+container export, export | archives:export | [OPTIONS] CONTAINER
     Export a container's filesystem as a tar archive
 container inspect | inspect:container | [OPTIONS] CONTAINER [CONTAINER...]
     Display detailed information on one or more containers
 container kill, kill | containers:kill | [OPTIONS] CONTAINER [CONTAINER...]
     Kill one or more running containers
-container logs, logs | logs:logs | [OPTIONS] CONTAINER
+container logs, logs | containers:logs | [OPTIONS] CONTAINER
     Fetch the logs of a container
 container ls, container list, container ps, ps | ps:ps | [OPTIONS]
     List containers
@@ -71,41 +71,41 @@ container top, top | containers:top | CONTAINER [ps OPTIONS]
     Display the running processes of a container
 container unpause, unpause | containers:unpause | CONTAINER [CONTAINER...]
     Unpause all processes within one or more containers
-container update, update | update:update | [OPTIONS] CONTAINER [CONTAINER...]
+container update, update | container_flags:update | [OPTIONS] CONTAINER [CONTAINER...]
     Update configuration of one or more containers
 container wait, wait | containers:wait | CONTAINER [CONTAINER...]
     Block until one or more containers stop, then print their exit codes
 image build, build, builder build | build:build | [OPTIONS] PATH | URL | -
     Build an image from a Dockerfile
-image history, history | history:history | [OPTIONS] IMAGE
+image history, history | images:history | [OPTIONS] IMAGE
     Show the history of an image
-image import, import | tars:import | [OPTIONS] file|URL|- [REPOSITORY[:TAG]]
+image import, import | archives:import | [OPTIONS] file|URL|- [REPOSITORY[:TAG]]
     Import the contents from a tarball to create a filesystem image
 image inspect | inspect:image | [OPTIONS] IMAGE [IMAGE...]
     Display detailed information on one or more images
-image load, load | tars:load | [OPTIONS]
+image load, load | archives:load | [OPTIONS]
     Load an image from a tar archive or STDIN
 image ls, image list, images | images:images | [OPTIONS] [REPOSITORY[:TAG]]
     List images
 image prune | prune:images | [OPTIONS]
     Remove unused images
-image pull, pull | pull:pull | [OPTIONS] NAME[:TAG|@DIGEST]
+image pull, pull | registry:pull | [OPTIONS] NAME[:TAG|@DIGEST]
     Download an image from a registry
-image push, push | pull:push | [OPTIONS] NAME[:TAG]
+image push, push | registry:push | [OPTIONS] NAME[:TAG]
     Upload an image to a registry
-image rm, image remove, rmi | image:rmi | [OPTIONS] IMAGE [IMAGE...]
+image rm, image remove, rmi | images:rmi | [OPTIONS] IMAGE [IMAGE...]
     Remove one or more images
-image save, save | tars:save | [OPTIONS] IMAGE [IMAGE...]
+image save, save | archives:save | [OPTIONS] IMAGE [IMAGE...]
     Save one or more images to a tar archive (streamed to STDOUT by default)
-image tag, tag | image:tag | SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]
+image tag, tag | images:tag | SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]
     Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
 image tree | image_tree:tree | [OPTIONS] [IMAGE...]
     Draw images as the layers they share
 context create | context:create | [OPTIONS] CONTEXT
     Create a context
-context export | context_archive:export | [OPTIONS] CONTEXT [FILE|-]
+context export | context:export | [OPTIONS] CONTEXT [FILE|-]
     Export a context to a tar archive FILE or a tar stream on STDOUT.
-context import | context_archive:import | CONTEXT FILE|-
+context import | context:import | CONTEXT FILE|-
     Import a context from a tar or zip file
 context inspect | context:inspect | [OPTIONS] [CONTEXT] [CONTEXT...]
     Display detailed information on one or more contexts
@@ -149,17 +149,17 @@ volume rm, volume remove | volume:rm | [OPTIONS] VOLUME [VOLUME...]
     Remove one or more volumes
 builder prune | prune:build_cache |
     Remove build cache
-system df | disk_usage:df | [OPTIONS]
+system df | system:df | [OPTIONS]
     Show wherry disk usage
 system dial-stdio | dial_stdio:dial_stdio |
     Proxy the stdio stream to the daemon connection. Should not be invoked manually.
-system events, events | events:events | [OPTIONS]
+system events, events | system:events | [OPTIONS]
     Get real time events from the server
-system info, info | info:info | [OPTIONS]
+system info, info | system:info | [OPTIONS]
     Display system-wide information
 system prune | prune:system | [OPTIONS]
     Remove unused data
-manifest inspect | manifest:inspect | [OPTIONS] [MANIFEST_LIST] MANIFEST
+manifest inspect | registry:inspect | [OPTIONS] [MANIFEST_LIST] MANIFEST
     Display an image manifest, or manifest list
 version | version:version | [OPTIONS]
     Show the wherry version information
@@ -169,11 +169,11 @@ completion | completion:completion | bash|fish|zsh
     Generate the completion script for a shell
 inspect | inspect:inspect | [OPTIONS] NAME|ID [NAME|ID...]
     Return low-level information on Docker objects
-login | login:login | [OPTIONS] [SERVER]
+login | auth:login | [OPTIONS] [SERVER]
     Authenticate to a registry
-logout | login:logout | [SERVER]
+logout | auth:logout | [SERVER]
     Log out from a registry
-search | search:search | [OPTIONS] TERM
+search | registry:search | [OPTIONS] TERM
     Search Docker Hub for images
 """
 
@@ -204,7 +204,7 @@ class Entry:
         return ", ".join(f"wherry {name}" for name in self._names.split(", ")) if "," in self._names else ""
 
     def load(self) -> Command:
-        from wherry.cli.command import Command
+        from wherry.cli.session import Command
 
         module, _, name = self.place.partition(":")
         found = getattr(__import__(f"wherry.cli.{module}", fromlist=[name]), f"run_{name}")

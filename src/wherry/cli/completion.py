@@ -8,8 +8,18 @@ from __future__ import annotations
 
 import sys
 
-from wherry.cli.command import CommandError, Session, command
-from wherry.cli.flags import Options
+from wherry.cli import flags
+from wherry.cli.commands import TOP, Entry, Group
+from wherry.cli.flags import Flag, Options
+from wherry.cli.session import CommandError, Session, command
+from wherry.client.transport import ClientError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    Word = tuple[str, str]
+    Names = Callable[[Session], Iterable[Word]]
 
 # Each gets candidates as "word<tab>description" lines, then ":files" where a file may stand, or ":".
 BASH = r"""# bash completion for wherry: source <(wherry completion bash)
@@ -101,8 +111,202 @@ def run_completion(session: Session, options: Options) -> None:
 
 @command(arguments=(0, None), interspersed=False)
 def run_complete(session: Session, options: Options) -> None:
-    from wherry.cli.candidates import complete
 
     found = complete(session, options.arguments)
     sys.stdout.write("".join(f"{word}\t{text.splitlines()[0] if text else ''}\n" for word, text in found.words))
     sys.stdout.write(":files\n" if found.files else ":\n")
+
+
+# What the last word of a command line may become: commands, flags and their values, names the engine knows.
+#
+# All of it comes from the command table: which names an argument takes is what the command's usage says of it.
+
+
+class Candidates:
+    """Words with what they mean, and whether a file may stand there, too."""
+
+    def __init__(self, words: Iterable[Word] = (), *, files: bool = False) -> None:
+        self.words, self.files = list(words), files
+
+    def beginning(self, start: str, prefix: str = "") -> Candidates:
+        """Those that begin so; `prefix` is put before each (--network=…)."""
+        words = {word: text for word, text in self.words if word.startswith(start)}
+        return Candidates(((prefix + word, text) for word, text in words.items()), files=self.files)
+
+
+# Names of things
+
+
+def _containers(wanted: Sequence[str] = ()) -> Names:
+    """Of all containers, or of those in one of these states."""
+
+    def find(session: Session) -> Iterable[Word]:
+        filters = {"status": list(wanted)} if wanted else None
+        for container in session.client.containers.list(all=True, filters=filters):
+            about = f"{container['Image']}, {container['Status']}"
+            names = [str(name)[1:] for name in container.get("Names") or ()]
+            yield from ((name, about) for name in names or [container["Id"][:12]])
+
+    return find
+
+
+def _images(session: Session) -> Iterable[Word]:
+    for image in session.client.images.list():
+        tags = image.get("RepoTags") or ()
+        yield from ((tag, "") for tag in tags)
+        yield from ((tag.removesuffix(":latest"), "") for tag in tags if tag.endswith(":latest"))
+
+
+def _contexts(session: Session) -> Iterable[Word]:
+    from wherry.cli.context_store import Store
+
+    for context in Store(session.config_directory).all():
+        yield context.name, context.description
+
+
+RUNNING = _containers(("running",))
+ALL_CONTAINERS = _containers()
+# What an argument is, by its name in the usage.
+NOUNS: dict[str, Names] = {
+    "CONTAINER": ALL_CONTAINERS,
+    "CONTEXT": _contexts,
+    "IMAGE": _images,
+    "NAME|ID": lambda session: [*ALL_CONTAINERS(session), *_images(session)],
+    "NETWORK": lambda session: ((each["Name"], each["Driver"]) for each in session.client.get("/networks")),
+    "REPOSITORY[:TAG]": _images,
+    "SOURCE_IMAGE[:TAG]": _images,
+    "VOLUME": lambda session: (
+        (each["Name"], each["Driver"]) for each in session.client.get("/volumes").get("Volumes") or ()
+    ),
+}
+# Commands that only some containers are of use to.
+STATES: dict[str, Names] = {
+    **dict.fromkeys(("attach", "exec", "kill", "pause", "port", "stats", "top"), RUNNING),
+    "start": _containers(("created", "exited", "dead")),
+    "stop": _containers(("running", "paused", "restarting")),
+    "unpause": _containers(("paused",)),
+}
+FILES = frozenset(("file|URL|-", "[file|-]", "DEST_PATH|-", "SRC_PATH|-"))
+
+
+def _fixed(*words: str) -> Names:
+    return lambda _: [(word, "") for word in words]
+
+
+_SIGNALS = _fixed("SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGSTOP", "SIGCONT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+# The values of flags that are one of a few, or names.
+VALUES: dict[str, Names] = {
+    "context": _contexts,
+    "format": _fixed("json", "table"),
+    "log-driver": _fixed("journald", "json-file", "local", "none", "syslog"),
+    "log-level": _fixed("debug", "error", "fatal", "info", "warn"),
+    "network": lambda session: [*NOUNS["NETWORK"](session), ("container:", "")],
+    "pull": _fixed("always", "missing", "never"),
+    "restart": _fixed("always", "no", "on-failure", "unless-stopped"),
+    "signal": _SIGNALS,
+    "stop-signal": _SIGNALS,
+    "type": _fixed("container", "image", "network", "volume"),
+    "volumes-from": ALL_CONTAINERS,
+}
+FILE_FLAGS = frozenset(("cidfile", "config", "env-file", "iidfile", "input", "label-file", "output", "tlscacert",
+                        "tlscert", "tlskey", "volume"))  # fmt: skip
+
+
+def complete(session: Session, words: Sequence[str]) -> Candidates:
+    """`words` are those behind the program's name, the last one still being typed. No engine is started for it."""
+    from wherry.cli.main import global_flags
+
+    *before, last = words or [""]
+    known = global_flags()
+    try:
+        options = flags.parse(known, before, interspersed=False)
+    except (flags.FlagError, flags.HelpRequested):
+        return _after_flag(session, known, before, last)
+    if options.count:
+        session = Session(options)  # the line that is being completed may be for another engine
+    rest = options.arguments
+    found: Entry | Group | None = None
+    for depth, word in enumerate(rest):
+        found = TOP.get(word) if depth == 0 else found.find(word) if isinstance(found, Group) else None
+        if found is None:
+            return Candidates()
+        if isinstance(found, Entry):
+            return _of_command(session, rest[depth], found, rest[depth + 1 :], last)
+    if last.startswith("-"):
+        return _flag(session, known if found is None else [], last)
+    table = found.commands if isinstance(found, Group) else TOP
+    visible = [(name, entry.short) for name, entry in table.items() if not (isinstance(entry, Entry) and entry.hidden)]
+    return Candidates(visible).beginning(last)
+
+
+def _of_command(session: Session, name: str, entry: Entry, before: Sequence[str], last: str) -> Candidates:
+    command = entry.load()
+    try:
+        options = flags.parse(command.flags, before, interspersed=command.interspersed)
+    except (flags.FlagError, flags.HelpRequested):
+        return _after_flag(session, command.flags, before, last)
+    only_arguments = "--" in before or (options.arguments and not command.interspersed)
+    if last.startswith("-") and not only_arguments:
+        return _flag(session, command.flags, last)
+    return _argument(session, name, entry.usage, len(options.arguments), last)
+
+
+def _flag(session: Session, known: Iterable[Flag], last: str) -> Candidates:
+    name, equals, start = last.removeprefix("--").partition("=")
+    if last.startswith("--") and equals:
+        flag = next((flag for flag in known if flag.name == name), None)
+        return _values(session, flag).beginning(start, f"--{name}=") if flag else Candidates()
+    shown = [(f"--{flag.name}", flag.usage) for flag in known if not (flag.hidden or flag.deprecated)]
+    return Candidates([*sorted(shown), ("--help", "Print usage")]).beginning(last)
+
+
+def _after_flag(session: Session, known: Iterable[Flag], before: Sequence[str], last: str) -> Candidates:
+    """Where words cannot be parsed, it is most often since the last of them is a flag that wants a value."""
+    wanting = before[-1] if before else ""
+    for flag in known:
+        ends_in_letter = wanting[:1] == "-" and wanting[:2] != "--" and wanting[-1:] == flag.short != ""
+        if flag.kind and (wanting == f"--{flag.name}" or ends_in_letter):
+            return _values(session, flag).beginning(last)
+    return Candidates()
+
+
+def _values(session: Session, flag: Flag) -> Candidates:
+    if flag.name in FILE_FLAGS:
+        return Candidates(files=True)
+    return Candidates(_asked(session, VALUES[flag.name])) if flag.name in VALUES else Candidates()
+
+
+def _argument(session: Session, name: str, usage: str, at: int, last: str) -> Candidates:
+    """`at`: how many arguments are there before it."""
+    if name == "cp":
+        return _path(session, last)
+    words = [word for word in usage.split() if word != "[OPTIONS]"]
+    nouns = [word.strip("[]").removesuffix("...") for word in words]
+    repeats = "..." in usage.rpartition(" ")[2]
+    noun = nouns[at] if at < len(nouns) else nouns[-1] if nouns and repeats else ""
+    if noun.startswith("REPOSITORY"):
+        noun = "REPOSITORY[:TAG]"
+    if noun in FILES:
+        return Candidates(files=True)
+    if "|" in noun and noun not in NOUNS:
+        return Candidates((word, "") for word in noun.split("|")).beginning(last)
+    find = STATES.get(name) if noun == "CONTAINER" else None
+    find = find or NOUNS.get(noun)
+    return Candidates(_asked(session, find)).beginning(last) if find else Candidates(files=noun in ("COMMAND", "ARG"))
+
+
+def _path(session: Session, last: str) -> Candidates:
+    """A local path, or a container's, of which only the container is known here."""
+    names = [(f"{name}:", about) for name, about in _asked(session, ALL_CONTAINERS)]
+    found = Candidates(names).beginning(last)
+    found.files = True
+    return found
+
+
+def _asked(session: Session, find: Names) -> list[Word]:
+    """Nothing where no engine answers: a Tab is no place for an error."""
+    try:
+        session.endpoint.own = False  # nor for starting one
+        return list(find(session))
+    except (ClientError, CommandError, LookupError, TypeError):
+        return []

@@ -93,7 +93,7 @@ def build(options: Options, image: str, command: list[str], proxies: dict[str, s
 def _check_alone(options: Options) -> None:
     """What is wrong with a flag whatever the others are."""
     if options["mac-address"]:
-        from wherry.cli.syntax.networks import is_mac
+        from wherry.cli.options.networks import is_mac
 
         if not is_mac(options["mac-address"].strip()):
             raise ValueError(f"{options['mac-address']} is not a valid mac address")
@@ -115,7 +115,7 @@ def _volumes(options: Options) -> tuple[list[str], dict[str, Body]]:
     """-v: what is bound, and what is an anonymous volume of the image's kind."""
     if not options["volume"]:
         return [], {}
-    from wherry.cli.syntax.mounts import parse_volume
+    from wherry.cli.options.mounts import parse_volume
 
     volumes = {spec: parse_volume(spec) for spec in dict.fromkeys(options["volume"])}
     binds = [volume.bind for volume in volumes.values() if volume.source]
@@ -136,7 +136,7 @@ def _environment(options: Options, proxies: dict[str, str]) -> list[str]:
         given.setdefault(name, f"{name}={value}")
     if not options["env-file"]:
         return list(given.values())
-    from wherry.cli.syntax.process import read_files
+    from wherry.cli.options.process import read_files
 
     return read_files(options["env-file"], list(given.values()), os.environ.get)
 
@@ -144,7 +144,7 @@ def _environment(options: Options, proxies: dict[str, str]) -> list[str]:
 def _labels(options: Options) -> dict[str, str]:
     given = options["label"]
     if options["label-file"]:
-        from wherry.cli.syntax.process import read_files
+        from wherry.cli.options.process import read_files
 
         given = read_files(options["label-file"], given, None)
     return dict(pair.partition("=")[::2] for pair in given)
@@ -262,7 +262,7 @@ def _devices(options: Options) -> tuple[list[dict[str, str]], list[Body]]:
     requests: list[Body] = list(options["gpus"])
     if not options["device"]:
         return [], requests
-    from wherry.cli.syntax.devices import is_cdi, parse_device
+    from wherry.cli.options.devices import is_cdi, parse_device
 
     named = [device for device in options["device"] if is_cdi(device)]
     if named:
@@ -272,7 +272,7 @@ def _devices(options: Options) -> tuple[list[dict[str, str]], list[Body]]:
 
 def _endpoints(options: Options) -> dict[str, Body]:
     """--network and the older flags that say something of the first network."""
-    from wherry.cli.syntax.networks import Attachment, endpoint, is_user_defined
+    from wherry.cli.options.networks import Attachment, endpoint, is_user_defined
 
     chosen: list[Attachment] = options["network"]
     attachments = chosen or [Attachment("default")]
@@ -293,7 +293,7 @@ def _endpoints(options: Options) -> dict[str, Body]:
 
 
 def _apply_older(options: Options, first: Any) -> None:
-    from wherry.cli.syntax.networks import is_user_defined
+    from wherry.cli.options.networks import is_user_defined
 
     for flag, attribute, other in (
         ("network-alias", "aliases", "alias"),

@@ -7,16 +7,16 @@ import sys
 import time
 
 from wherry.cli import flags, terminal
-from wherry.cli.command import CommandError, Session, command
 from wherry.cli.flags import Options
-from wherry.client.errors import APIError
+from wherry.cli.session import CommandError, Session, command
 from wherry.client.streams import pass_on, read_pieces
+from wherry.client.transport import APIError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from wherry.cli.copying.places import Place
+    from wherry.cli.copy_paths import Place
 
 REDRAW = 0.075  # seconds between two states of the progress, as docker's
 
@@ -64,12 +64,12 @@ def split_argument(text: str) -> tuple[str, str]:
 
 
 def _copy_out(session: Session, options: Options, container: str, path: str, destination: str) -> None:
-    from wherry.cli.copying import places
+    from wherry.cli import copy_paths
     from wherry.client import archives
 
     if destination != "-":
-        destination = places.absolute(destination)
-        places.check_output(destination)
+        destination = copy_paths.absolute(destination)
+        copy_paths.check_output(destination)
     name = ""
     if options["follow-link"]:
         path, name = _followed(session, container, path)
@@ -78,13 +78,13 @@ def _copy_out(session: Session, options: Options, container: str, path: str, des
         sys.stdout.flush()
         pass_on(response, terminal.STDOUT)
         return
-    source = places.Place(path, is_directory=bool(found["mode"] & archives.DIRECTORY), name=name)
-    directory, old, new = places.arrange(source, places.local_destination(destination))
+    source = copy_paths.Place(path, is_directory=bool(found["mode"] & archives.DIRECTORY), name=name)
+    directory, old, new = copy_paths.arrange(source, copy_paths.local_destination(destination))
     if name and not old:  # the link's name goes before its target's, even where nothing else is renamed
-        old, new = places.split(path)[1], name
+        old, new = copy_paths.split(path)[1], name
     elif name:
-        old = places.split(path)[1]
-    from wherry.cli.copying.unpack import Unpacker
+        old = copy_paths.split(path)[1]
+    from wherry.cli.tar import Unpacker
 
     with _Progress(options, "Copying from container - ") as progress:
         Unpacker(directory, old, new).unpack(progress.counting(response.piece))
@@ -95,7 +95,7 @@ def _copy_out(session: Session, options: Options, container: str, path: str, des
 
 def _followed(session: Session, container: str, path: str) -> tuple[str, str]:
     """What a link of a container leads to, and the name to copy that under."""
-    from wherry.cli.copying import places
+    from wherry.cli import copy_paths
     from wherry.client import archives
 
     try:
@@ -104,16 +104,16 @@ def _followed(session: Session, container: str, path: str) -> tuple[str, str]:
         return path, ""  # what is wrong is told when it is fetched
     if not found["mode"] & archives.SYMLINK:
         return path, ""
-    return places.renamed(path, posixpath.join(places.split(path)[0], found["linkTarget"]))
+    return copy_paths.renamed(path, posixpath.join(copy_paths.split(path)[0], found["linkTarget"]))
 
 
 def _copy_in(session: Session, options: Options, path: str, container: str, destination: str) -> None:
-    from wherry.cli.copying import places
+    from wherry.cli import copy_paths
     from wherry.client import archives
 
     keep_owners = options["archive"]
     if path != "-":
-        path = places.absolute(path)
+        path = copy_paths.absolute(path)
     place = _destination(session, container, destination)
     if path == "-":
         if not place.is_directory:
@@ -122,11 +122,11 @@ def _copy_in(session: Session, options: Options, path: str, container: str, dest
             session.client, container, place.path, read_pieces(terminal.STDIN), keep_owners=keep_owners
         )
         return
-    source = places.local_source(path, follow=options["follow-link"])
-    directory, old, new = places.arrange(source, place)
-    from wherry.cli.copying.pack import pack
+    source = copy_paths.local_source(path, follow=options["follow-link"])
+    directory, old, new = copy_paths.arrange(source, place)
+    from wherry.cli.tar import pack
 
-    top = new if old else source.name or places.split(source.path)[1]
+    top = new if old else source.name or copy_paths.split(source.path)[1]
     with _Progress(options, "Copying to container - ") as progress:
         pieces = progress.passing(pack(source.path, top))
         archives.put_archive(session.client, container, directory, pieces, keep_owners=keep_owners)
@@ -135,22 +135,22 @@ def _copy_in(session: Session, options: Options, path: str, container: str, dest
 
 def _destination(session: Session, container: str, path: str) -> Place:
     """A place of a container; a link stands for its target. What cannot be looked at is taken not to be there."""
-    from wherry.cli.copying import places
+    from wherry.cli import copy_paths
     from wherry.client import archives
 
     resolved = path
     try:
         found = archives.stat_path(session.client, container, path)
         if found["mode"] & archives.SYMLINK:
-            resolved = posixpath.join(places.split(path)[0], found["linkTarget"])
+            resolved = posixpath.join(copy_paths.split(path)[0], found["linkTarget"])
             found = archives.stat_path(session.client, container, resolved)
     except APIError:
-        return places.Place(resolved, exists=False)
+        return copy_paths.Place(resolved, exists=False)
     mode = found["mode"]
     if mode & (archives.DEVICE | archives.IRREGULAR):
         what = "a device" if mode & archives.DEVICE else "an irregular file"
         raise CommandError(f'destination "{container}:{path}" must be a directory or a regular file: got {what}')
-    return places.Place(resolved, is_directory=bool(mode & archives.DIRECTORY))
+    return copy_paths.Place(resolved, is_directory=bool(mode & archives.DIRECTORY))
 
 
 class _Progress:
@@ -202,7 +202,7 @@ class _Progress:
         self._write(f"\r\x1b[2K{self._header}{self._size()}")
 
     def _size(self) -> str:
-        from wherry.cli.formatting import human_size
+        from wherry.cli.table import human_size
 
         return human_size(self._copied, 3)
 

@@ -7,9 +7,9 @@ import select
 from contextlib import suppress
 
 from wherry.cli import terminal
-from wherry.cli.command import Session
 from wherry.cli.flags import Options
-from wherry.client.lean import sockets
+from wherry.cli.session import Session
+from wherry.client.c_modules import sockets
 from wherry.client.streams import write_all
 
 PIECE = 1 << 18

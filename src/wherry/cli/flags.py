@@ -61,11 +61,11 @@ class Flag:
 
 
 def syntax(place: str) -> Callable[[Any], Any]:
-    """`module.function` of syntax/, imported when it is called: the language of one flag."""
+    """`module.function` of options/, imported when it is called: the language of one flag."""
     module, _, name = place.partition(".")
 
     def parse(given: Any) -> Any:
-        found = __import__(f"wherry.cli.syntax.{module}", fromlist=[name])
+        found = __import__(f"wherry.cli.options.{module}", fromlist=[name])
         return getattr(found, name)(given)
 
     return parse

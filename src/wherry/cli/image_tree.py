@@ -6,9 +6,9 @@ import os
 import sys
 
 from wherry.cli import flags, terminal
-from wherry.cli.command import Session, command
 from wherry.cli.flags import Options
-from wherry.cli.formatting import ellipsis, human_size, short_id, table
+from wherry.cli.session import Session, command
+from wherry.cli.table import ellipsis, human_size, short_id, table
 from wherry.client.client import quote
 
 TYPE_CHECKING = False

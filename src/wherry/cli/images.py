@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from wherry.cli import flags
-from wherry.cli.command import CommandError, Session, command
+from wherry.cli import flags, terminal
 from wherry.cli.flags import Options
-from wherry.cli.formatting import TABLE, Listing, Row, chosen_format, human_size, local_time, since
+from wherry.cli.platform import parse_platform
 from wherry.cli.reference import parse as parse_reference
+from wherry.cli.session import CommandError, Session, command
+from wherry.cli.table import (
+    TABLE,
+    Listing,
+    Row,
+    chosen_format,
+    ellipsis,
+    human_size,
+    local_time,
+    rfc3339,
+    short_id,
+    since,
+    table,
+)
 from wherry.cli.values import quoted
+from wherry.client.client import image_path
+from wherry.client.transport import APIError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,9 +129,8 @@ def run_images(session: Session, options: Options) -> None:
         for other in ("digests", "format", "quiet"):
             if options.changed(other):
                 raise CommandError(f"--{other} and --tree cannot be used together")
-        from wherry.cli import image_platforms
 
-        image_platforms.show(found, truncates=not options["no-trunc"])
+        show_platforms(found, truncates=not options["no-trunc"])
         return
     digests = options["digests"]
     raw = RAW_FORMAT.replace("image_id", "digest: {{.Digest}}\nimage_id") if digests else RAW_FORMAT
@@ -128,3 +143,176 @@ def run_images(session: Session, options: Options) -> None:
     if not found and options.arguments and options.arguments[0] in OTHER_COMMANDS and session.path == "wherry images":
         name = options.arguments[0]
         print(f'\nNo images found matching {quoted(name)}: did you mean "wherry image {name}"?', file=sys.stderr)
+
+
+# One image's names: rmi, tag; and commit, which makes an image of a container and names it.
+
+
+@command(
+    flags.switch("force", "f", "Force removal of the image"),
+    flags.switch("no-prune", "", "Do not delete untagged parents"),
+    flags.Flag(
+        "platform",
+        "",
+        'Remove only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")',
+        "strings",
+        [],
+        lambda text, so_far: [*so_far, *(parse_platform(part) for part in text.split(","))],
+    ),
+)
+def run_rmi(session: Session, options: Options) -> None:
+    force = options["force"]
+    errors: list[str] = []
+    fatal = False
+    for name in options.arguments:
+        try:
+            done = session.client.delete(
+                image_path(name), force=force, noprune=options["no-prune"], platforms=options["platform"]
+            )
+        except APIError as error:
+            fatal = fatal or not error.not_found
+            errors.append(str(error))
+            continue
+        for item in done or ():
+            deleted = item.get("Deleted")
+            print("Deleted:" if deleted else "Untagged:", deleted or item.get("Untagged", ""))
+    sys.stdout.flush()
+    if errors and (fatal or not force):
+        raise CommandError("\n".join(errors))
+    if errors:
+        print("\n".join(errors), file=sys.stderr)
+
+
+@command(interspersed=False)
+def run_tag(session: Session, options: Options) -> None:
+    from wherry.cli.reference import BadName, Reference, parse, to_tag
+
+    source, target = options.arguments
+    text = source
+    try:
+        parse(source)
+        text = target
+        name = to_tag(target)
+    except BadName as error:
+        raise CommandError(f"Error parsing reference: {quoted(text)} is not a valid repository/tag: {error}") from None
+    repository = Reference(name.domain, name.path, "", "").familiar
+    session.client.post(image_path(source, "tag"), repo=repository, tag=name.tag)
+
+
+@command(
+    flags.string("author", "a", 'Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")'),
+    flags.strings("change", "c", "Apply Dockerfile instruction to the created image"),
+    flags.string("message", "m", "Commit message"),
+    flags.switch("pause", "p", "Pause container during commit", True),
+    interspersed=False,
+)
+def run_commit(session: Session, options: Options) -> None:
+    from wherry.cli.build_progress import Working
+    from wherry.cli.reference import to_tag
+
+    container, *names = options.arguments
+    name = to_tag(names[0]) if names and names[0] else None
+    with Working("Committing"):
+        made = session.client.post(
+            "/commit",
+            container=container,
+            repo=name.repository if name else "",
+            tag=name.tag if name else "",
+            comment=options["message"],
+            author=options["author"],
+            changes=options["change"],
+            pause=None if options["pause"] else 0,
+        )
+    print(made["Id"])
+
+
+# `history`: the steps that an image was made in, the last first.
+
+# A step before the year 2000 has no date that means anything.
+EPOCH = 946684800
+
+
+def _created_since(row: Row) -> str:
+    created = row["Created"] or 0
+    return rfc3339(created) if not row["human"] else "N/A" if created <= EPOCH else since(created)
+
+
+def _created_by(row: Row) -> str:
+    command = str(row["CreatedBy"] or "").replace("\t", " ")
+    return ellipsis(command, 45) if row.truncates else command
+
+
+STEPS = Listing(
+    "*image.historyContext",
+    "ID CreatedSince CreatedBy Size Comment",
+    {
+        "ID": ("IMAGE", Row.id),
+        "CreatedSince": ("CREATED", _created_since),
+        "CreatedAt": ("CREATED AT", lambda row: rfc3339(row["Created"] or 0)),
+        "CreatedBy": ("CREATED BY", _created_by),
+        "Size": ("SIZE", lambda row: human_size(row["Size"] or 0, 3) if row["human"] else str(row["Size"] or 0)),
+        "Comment": ("COMMENT", "Comment"),
+    },
+)
+
+
+@command(
+    flags.listing(),
+    flags.switch("human", "H", "Print sizes and dates in human readable format", True),
+    flags.switch("no-trunc", "", "Don't truncate output"),
+    flags.platform("Show history for the given platform."),
+    flags.switch("quiet", "q", "Only show image IDs"),
+)
+def run_history(session: Session, options: Options) -> None:
+    platform = parse_platform(options["platform"], "invalid platform: ")
+    steps = session.client.get(image_path(options.arguments[0], "history"), platform=platform)
+    human = options["human"]
+    rows = [Row(STEPS, {**step, "human": human}, not options["no-trunc"]) for step in steps]
+    shown = () if human else ("ID", "CreatedAt", "CreatedBy", "Size", "Comment")
+    sys.stdout.write(STEPS.text(rows, chosen_format(session, options, ""), shown))
+
+
+# `image ls --tree`: the images, and below each the platforms of the index it came by, and which are here.
+
+TITLES = ("IMAGE", "ID", "DISK USAGE", "CONTENT SIZE", "EXTRA")
+IN_USE = "U"
+FAINT, PLAIN = "\x1b[2m", "\x1b[m"
+
+
+def show_platforms(images: list[dict[str, Any]], *, truncates: bool) -> None:
+    """Prints images of GET /images/json?manifests=1. On a terminal, what is not here is faint."""
+    faint = terminal.is_terminal(terminal.STDOUT) and not os.environ.get("NO_COLOR")
+    sys.stdout.write(draw(images, truncates=truncates, faint=faint))
+
+
+def draw(images: list[dict[str, Any]], *, truncates: bool, faint: bool) -> str:
+    lines = ["\t".join(TITLES)]
+    away: list[int] = []
+    for image in images:
+        found = [each for each in image.get("Manifests") or () if each.get("Kind") == "image"]
+        content = sum(each["Size"]["Content"] for each in found)
+        used = (image.get("Containers") or 0) > 0 or any(each["ImageData"]["Containers"] for each in found)
+        name, *others = image.get("RepoTags") or image.get("RepoDigests") or [NONE]
+        lines.append(_line(name, image["Id"], image["Size"], content, used, truncates))
+        lines += [f"{other}\t\t\t\t" for other in others]
+        for each in found:
+            if not each["Available"]:
+                away.append(len(lines))
+            stem = "└─ " if each is found[-1] else "├─ "
+            size, data = each["Size"], each["ImageData"]
+            name = stem + _platform(data["Platform"])
+            lines.append(_line(name, each["ID"], size["Total"], size["Content"], bool(data["Containers"]), truncates))
+    drawn = [line.rstrip() for line in table("\n".join(lines)).split("\n")]
+    for number in away if faint else ():
+        drawn[number] = FAINT + drawn[number] + PLAIN
+    return "\n".join(drawn) + "\n"
+
+
+def _line(name: str, identity: str, size: int, content: int, used: bool, truncates: bool) -> str:
+    shown = short_id(identity) if truncates else identity
+    return "\t".join((name, shown, human_size(size, 3), human_size(content, 3), IN_USE if used else ""))
+
+
+def _platform(found: dict[str, str]) -> str:
+    """linux/arm/v7"""
+    return "/".join(found[key] for key in ("os", "architecture", "variant") if found.get(key))

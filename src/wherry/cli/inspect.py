@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import Command, CommandError, Session, command
 from wherry.cli.flags import Options
-from wherry.cli.formatting import template_of
+from wherry.cli.session import Command, CommandError, Session, command
+from wherry.cli.table import template_of
 from wherry.cli.values import quoted
 from wherry.client.client import quote
-from wherry.client.errors import APIError, ClientError
+from wherry.client.transport import APIError, ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def show(names: Sequence[str], format: str, find: Find) -> None:
 def _templated(template: Template, body: bytes) -> str:
     from wherry.cli.templates import TemplateError
     from wherry.cli.templates.values import Time, shaped
-    from wherry.client.lean import loads
+    from wherry.client.c_modules import loads
 
     value = shaped(loads(body))
     if "IPAM" in value and "Created" in value:

@@ -6,14 +6,17 @@ import os
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, Session, complaint
 from wherry.cli.commands import TOP, Entry, Group
 from wherry.cli.flags import FlagError, HelpRequested
-from wherry.client.errors import ClientError
+from wherry.cli.session import CommandError, Session, complaint
+from wherry.client.transport import ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
+
+    from wherry.cli.session import Session
 
 PROGRAM = "wherry"
 FLAG_ERROR = 125
@@ -76,7 +79,7 @@ def _cannot_write(error: OSError) -> int:
 
 def _die_of_broken_pipe() -> None:
     """Ends as a program does whose reader has gone (`wherry logs c | head`): silently, by the signal."""
-    from wherry.client.lean import signals
+    from wherry.client.c_modules import signals
 
     signals.signal(signals.SIGPIPE, signals.SIG_DFL)
     os.kill(os.getpid(), signals.SIGPIPE)
@@ -136,11 +139,9 @@ def _dispatch(words: Sequence[str]) -> int | None:
         return _become_daemon([*words[: len(words) - len(rest)], *rest[1:]])
     session = Session(options)
     if rest[0] not in TOP:
-        from wherry.cli import plugins
-
-        plugin = plugins.find(session, rest[0])
+        plugin = find_plugin(session, rest[0])
         if plugin:
-            plugins.become(session, plugin, words)
+            become_plugin(session, plugin, words)
     return _run_command(session, rest)
 
 
@@ -232,6 +233,44 @@ def _become_daemon(words: Sequence[str]) -> int:
 
     sys.stdout.flush()
     os.execv(sys.executable, [*python(), "-m", "wherry.daemon", *words])
+
+
+# docker's CLI plugins, which wherry runs as docker does: `wherry compose up` is the program docker-compose.
+
+DIRECTORIES = (
+    "/usr/local/lib/docker/cli-plugins",
+    "/usr/local/libexec/docker/cli-plugins",
+    "/usr/lib/docker/cli-plugins",
+    "/usr/libexec/docker/cli-plugins",
+)
+# By which a plugin knows that it is one, and what it was called by.
+CALLED_BY = "DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND"
+
+
+def find_plugin(session: Session, name: str) -> str:
+    """The program of a plugin: the user's own first, then the machine's. "" when there is none of that name."""
+    if "/" in name:
+        return ""
+    more = session.config.get("cliPluginsExtraDirs")
+    own = os.path.join(session.config_directory, "cli-plugins")
+    for directory in (own, *(more if isinstance(more, list) else ()), *DIRECTORIES):
+        path = os.path.join(str(directory), f"docker-{name}")
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return ""
+
+
+def become_plugin(session: Session, path: str, words: Sequence[str]) -> NoReturn:
+    """Carries on as the plugin. It reads the global options in `words`, the environment and contexts by itself; of an
+    engine that only wherry knows of it is told."""
+    from wherry.cli.session import current_context
+
+    if current_context(session) == "default" and not session.options["host"]:
+        session.endpoint.start()
+        os.environ["DOCKER_HOST"] = session.endpoint.address
+    os.environ[CALLED_BY] = os.path.abspath(sys.argv[0])
+    sys.stdout.flush()
+    os.execv(path, [path, *words])
 
 
 if __name__ == "__main__":

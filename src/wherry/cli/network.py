@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, Session, command, for_all
 from wherry.cli.flags import Options
-from wherry.cli.formatting import Listing, Row, chosen_format
+from wherry.cli.session import CommandError, Session, command, for_all
+from wherry.cli.table import Listing, Row, chosen_format
 from wherry.client.client import quote
 
 TYPE_CHECKING = False
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
     from typing import Any
 
-    from wherry.client.errors import ClientError
+    from wherry.client.transport import ClientError
 
 RAW_FORMAT = "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n"
 
@@ -154,7 +154,7 @@ def run_ls(session: Session, options: Options) -> None:
 
 @command(flags.switch("force", "f", "Do not error if the network does not exist"))
 def run_rm(session: Session, options: Options) -> None:
-    from wherry.client.errors import APIError
+    from wherry.client.transport import APIError
 
     def forgive(error: ClientError) -> bool:
         return options["force"] and isinstance(error, APIError) and error.not_found

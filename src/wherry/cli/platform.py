@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from wherry.cli.command import CommandError
+from wherry.cli.session import CommandError
 from wherry.cli.values import quoted
 
 SYSTEMS = frozenset(("darwin", "freebsd", "linux", "netbsd", "openbsd", "plan9", "solaris", "windows"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, Session, command
 from wherry.cli.flags import Options
-from wherry.cli.formatting import RAW, Listing, Row, ellipsis, human_size, local_time, short_id, since
+from wherry.cli.session import CommandError, Session, command
+from wherry.cli.table import RAW, Listing, Row, ellipsis, human_size, local_time, short_id, since
 from wherry.cli.values import quoted
 
 TYPE_CHECKING = False

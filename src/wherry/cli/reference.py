@@ -3,7 +3,7 @@ takes longer to import than all of `run` may take."""
 
 from __future__ import annotations
 
-from wherry.cli.command import CommandError
+from wherry.cli.session import CommandError
 
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _ALNUM = _LOWER | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.cli.command import CommandError, Session, command, refuse_content_trust
 from wherry.cli.container_config import build
 from wherry.cli.container_flags import COMMON
 from wherry.cli.flags import DETACH_KEYS, Options, string, switch
-from wherry.client.errors import APIError, ClientError
+from wherry.cli.session import CommandError, Session, command, refuse_content_trust
+from wherry.client.transport import APIError, ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wherry.cli.reference import Reference
 
     Body = dict[str, Any]
+    from collections.abc import Callable
 
 # The exit codes of `run` when there was no container to have one.
 FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
@@ -42,7 +43,7 @@ def run_run(session: Session, options: Options) -> int:
             raise CommandError("conflicting options: cannot specify both --attach and --detach")
         body |= {"AttachStdin": False, "AttachStdout": False, "AttachStderr": False, "StdinOnce": False}
     else:
-        from wherry.cli.interact import Streams
+        from wherry.cli.interactive import Streams
 
         streams = Streams(
             stdin=body["AttachStdin"],
@@ -138,12 +139,7 @@ def create_container(session: Session, options: Options, body: Body) -> str:
                 parse_platform(options["platform"], "error parsing specified platform: ")
             except CommandError as error:
                 raise CreateError(error.text) from None
-        if options["use-api-socket"]:
-            from wherry.cli.api_socket import mount_socket
-
-            inject = mount_socket(session, body)
-        else:
-            inject = None
+        inject = mount_socket(session, body) if options["use-api-socket"] else None
         if options["pull"] == "always" and reference:
             pull(session, options, reference)
         containers = session.client.containers
@@ -168,7 +164,7 @@ def create_container(session: Session, options: Options, body: Body) -> str:
 def pull(session: Session, options: Options, reference: Reference) -> None:
     """Fetches an image and shows how far it is, on standard error. Raises ClientError."""
     from wherry.cli.auth import header
-    from wherry.cli.progress import show
+    from wherry.cli.registry import show_progress
 
     messages = session.client.images.pull(
         reference.repository,
@@ -176,7 +172,7 @@ def pull(session: Session, options: Options, reference: Reference) -> None:
         platform=options["platform"],
         auth=header(session.config, reference.domain),
     )
-    show(messages, None if options["quiet"] else sys.stderr)
+    show_progress(messages, None if options["quiet"] else sys.stderr)
 
 
 def _dns_warnings(body: Body) -> list[str]:
@@ -220,3 +216,50 @@ class _IdFile:
     def __exit__(self, *_: object) -> None:
         if self._path and not self._written:
             os.unlink(self._path)
+
+
+# --use-api-socket: the engine's own socket in the container, and the credentials for registries beside it.
+
+SOCKET = "/var/run/docker.sock"
+CONFIG = "/run/secrets/docker/config.json"
+
+
+class SocketError(ClientError):
+    """The socket cannot be given to a container."""
+
+
+def mount_socket(session: Session, body: dict[str, Any]) -> Callable[[str], None] | None:
+    """Adds the mount to the body, and gives what has to be done once there is a container."""
+    address = session.endpoint.address
+    if not address.startswith("unix://"):
+        raise SocketError(
+            f"flag --use-api-socket can only be used with unix sockets: docker endpoint {address} incompatible"
+        )
+    mount = {"Type": "bind", "Source": address.removeprefix("unix://"), "Target": SOCKET, "BindOptions": {}}
+    host = body["HostConfig"]
+    host["Mounts"] = [*host.get("Mounts", ()), mount]
+    auths = session.config.get("auths")
+    environment: list[str] = body["Env"] or []
+    if not auths or any(pair.startswith("DOCKER_CONFIG=") for pair in environment):
+        return None
+    body["Env"] = [*environment, f"DOCKER_CONFIG={os.path.dirname(CONFIG)}"]
+    return lambda container: _put_config(session, container, auths)
+
+
+def _put_config(session: Session, container: str, auths: Any) -> None:
+    import io
+    import tarfile
+
+    from wherry.client.c_modules import dumps
+    from wherry.client.client import container_path
+
+    data = dumps({"auths": auths})
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        entry = tarfile.TarInfo(CONFIG.lstrip("/"))
+        entry.size, entry.mode = len(data), 0o600
+        tar.addfile(entry, io.BytesIO(data))
+    whole = archive.getvalue()
+    session.client.request(
+        "PUT", container_path(container, "archive"), query={"path": "/"}, data=[whole], size=len(whole)
+    ).read()

@@ -7,11 +7,11 @@ import sys
 import time
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, Session, command
 from wherry.cli.flags import Options
-from wherry.cli.formatting import Listing, Row, binary_size, human_size
+from wherry.cli.session import CommandError, Session, command
+from wherry.cli.table import Listing, Row, binary_size, human_size
 from wherry.client.client import container_path
-from wherry.client.errors import APIError, ClientError, ConnectionLost
+from wherry.client.transport import APIError, ClientError, ConnectionLost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.client.client import Client, Pending
-    from wherry.client.connection import Response
+    from wherry.client.transport import Response
 
 REDRAW = 0.5  # seconds, as docker's
 

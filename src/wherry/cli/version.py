@@ -7,12 +7,11 @@ import sys
 import time
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, Session, command
-from wherry.cli.engine import current_context
 from wherry.cli.flags import Options
-from wherry.cli.formatting import executed, table, template_of
+from wherry.cli.session import CommandError, Session, command, current_context
+from wherry.cli.table import executed, table, template_of
 from wherry.client.client import API_VERSION
-from wherry.client.errors import ClientError
+from wherry.client.transport import ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

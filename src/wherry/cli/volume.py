@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from wherry.cli import flags, values
-from wherry.cli.command import CommandError, Session, command, for_each
 from wherry.cli.flags import Options
-from wherry.cli.formatting import Listing, Row, chosen_format, human_size
+from wherry.cli.session import CommandError, Session, command, for_each
+from wherry.cli.table import Listing, Row, chosen_format, human_size
 from wherry.client.client import quote
 
 TYPE_CHECKING = False
@@ -89,14 +89,14 @@ def run_rm(session: Session, options: Options) -> None:
 
 @command(flags.string("output", "o", "Write to a file, instead of STDOUT"))
 def run_export(session: Session, options: Options) -> None:
-    from wherry.cli import tars
+    from wherry.cli import archives
 
-    tars.write(session, volume_path(options.arguments[0], "export"), options["output"], "export volume")
+    archives.write(session, volume_path(options.arguments[0], "export"), options["output"], "export volume")
 
 
 def run_import(session: Session, options: Options) -> None:
-    from wherry.cli import tars
+    from wherry.cli import archives
 
     name, source, *_ = [*options.arguments, "-"]
-    tars.send(session, volume_path(name, "import"), source, telling="Importing").read()
+    archives.send(session, volume_path(name, "import"), source, telling="Importing").read()
     print(name)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from wherry.client.c_modules import loads
 from wherry.client.client import container_path
-from wherry.client.errors import ConnectionLost
-from wherry.client.lean import loads
+from wherry.client.transport import ConnectionLost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.client.client import Client
-    from wherry.client.connection import Response
+    from wherry.client.transport import Response
 
 # Bits of Go's os.FileMode, in which the engine tells a path's mode.
 DIRECTORY, SYMLINK, DEVICE, IRREGULAR = 1 << 31, 1 << 27, 1 << 26, 1 << 19

@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import select
 
-from wherry.client.connection import Connection
-from wherry.client.errors import APIError, ClientError, ConnectionFailed, ConnectionLost
-from wherry.client.host import Host
-from wherry.client.lean import dumps, loads
+from wherry.client.c_modules import dumps, loads
+from wherry.client.endpoint import Host
+from wherry.client.transport import APIError, ClientError, Connection, ConnectionFailed, ConnectionLost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, TypedDict, Unpack
 
-    from wherry.client.connection import Response
-    from wherry.client.host import TLS, Stream
+    from wherry.client.endpoint import TLS, Stream
+    from wherry.client.transport import Response
 
     Query = dict[str, Any]
 
@@ -51,7 +50,7 @@ _TOO_NEW = "is too new"
 class Client:
     """A way to one engine. Not for several threads at once; each may have its own.
 
-    `host` is an address as in `wherry.client.host`; `headers` go with every request; `version` pins the API's version
+    `host` is an address as in `wherry.client.endpoint`; `headers` go with every request; `version` pins the API's version
     (otherwise the newest that both sides speak is used, at no cost when the engine is as new as this).
     `unreachable` is called once when nothing listens at the address, and may start an engine: True means try again.
     """

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 from wherry.client import archives
 from wherry.client.client import Client, container_path
-from wherry.client.errors import APIError, ClientError
 from wherry.client.streams import STDERR, STDOUT, Demultiplexer, frames
+from wherry.client.transport import APIError, ClientError
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from wherry.client.host import Stream
+    from wherry.client.endpoint import Stream
 
 _BUFFER = 1 << 16
 

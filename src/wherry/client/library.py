@@ -10,25 +10,123 @@ whole story.
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from wherry.client.client import Client
+from wherry.client.client import Client, image_path
 from wherry.client.containers import Container, Containers, Result, container_body
-from wherry.client.errors import APIError
-from wherry.client.host import TLS
-from wherry.client.images import Images
+from wherry.client.context import OUTSIDE, pack
+from wherry.client.endpoint import TLS
 from wherry.client.local import default_socket, named_by_environment, start_engine
+from wherry.client.transport import APIError, ClientError, checked
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
-    from typing import Self, Unpack
+    from typing import Any, Self, Unpack
 
+    from wherry.client.client import Client
     from wherry.client.containers import Options
-    from wherry.client.images import Image
+
+# Images for Python programs: `engine.images` and `Image`.
+
+_PIECE = 1 << 20
+
+
+class Images:
+    """`engine.images`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def list(self, *, filters: Mapping[str, Sequence[str]] | None = None) -> list[Image]:
+        """The images, the youngest first; `filters` as of `images --filter`: {"reference": ["busybox"]}."""
+        wanted = {name: [*values] for name, values in (filters or {}).items()}
+        return [Image(self._client, str(each["Id"])) for each in self._client.images.list(filters=wanted)]
+
+    def get(self, name: str) -> Image:
+        """By name or id. Raises APIError, whose `not_found` is true when there is none.
+
+        >>> import wherry
+        >>> with wherry.connect() as engine:
+        ...     engine.images.get("busybox").tags
+        ['busybox:latest']
+        """
+        return Image(self._client, str(self._client.images.inspect(name)["Id"]))
+
+    def pull(self, name: str, *, platform: str = "") -> Image:
+        """Fetches an image from its registry. Raises ClientError with the engine's words when that fails."""
+        repository, digest, wanted = name.partition("@")
+        tag = wanted
+        if not digest:
+            head, colon, last = name.rpartition(":")
+            repository, tag = (head, last) if colon and "/" not in last else (name, "latest")
+        for _ in checked(self._client.images.pull(repository, tag, platform=platform)):
+            pass
+        return self.get(name)
+
+    def load(self, path: str | os.PathLike[str]) -> Sequence[Image]:
+        """The images of an archive that `save` has made. Raises OSError for the file, ClientError for its content."""
+        with open(path, "rb") as file:
+            response = self._client.request(
+                "POST",
+                "/images/load",
+                query={"quiet": 1},
+                data=iter(lambda: file.read(_PIECE), b""),
+                headers={"Content-Type": "application/x-tar"},
+            )
+            said = "".join(str(message.get("stream", "")) for message in checked(response.values()))
+        names = [line.partition(": ")[2] for line in said.splitlines() if line.startswith("Loaded image")]
+        return [self.get(name) for name in names]
+
+    def save(self, names: Sequence[str], path: str | os.PathLike[str]) -> None:
+        """Writes images with all their layers into one archive. Raises APIError, OSError."""
+        response = self._client.request("GET", "/images/get", query={"names": [*names]})
+        with open(path, "wb") as file:
+            while piece := response.piece():
+                file.write(piece)
+
+
+class Image:
+    """An image. Its methods raise APIError when the engine refuses."""
+
+    def __init__(self, client: Client, id: str) -> None:
+        self._client = client
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<Image {self.id.removeprefix('sha256:')[:12]}>"
+
+    def inspect(self) -> dict[str, Any]:
+        """All that the engine knows of it, in the words of the API."""
+        return self._client.images.inspect(self.id)
+
+    @property
+    def tags(self) -> list[str]:
+        """Its names."""
+        return [str(tag) for tag in self.inspect().get("RepoTags") or ()]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files in its layers."""
+        return int(self.inspect()["Size"])
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Names and values."""
+        return dict((self.inspect().get("Config") or {}).get("Labels") or {})
+
+    def tag(self, repository: str, tag: str = "latest") -> None:
+        """Gives it one more name."""
+        self._client.post(image_path(self.id, "tag"), repo=repository, tag=tag)
+
+    def remove(self, *, force: bool = False) -> None:
+        """Takes it away with all its names; `force` also when it has several, or a stopped container is made of it."""
+        self._client.delete(image_path(self.id), force=force)
+
 
 __all__ = ["TLS", "Engine", "connect"]
 
@@ -170,8 +268,7 @@ class Engine:
         ...     image.remove()
         'hello you\\n'
         """
-        from wherry.client.building import build
-        from wherry.client.lean import dumps
+        from wherry.client.c_modules import dumps
 
         query = {
             "t": [tag] if isinstance(tag, str) else [*tag],
@@ -202,3 +299,78 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+# `engine.build`: a folder or a text goes to the engine's builder, an image comes back.
+
+
+class BuildFailed(ClientError):
+    """A step failed, or the Dockerfile says something that cannot be. The text says where.
+
+    `exit_code` is that of the command which failed, 1 for what was no command; `log` is all that the build said.
+    """
+
+    def __init__(self, message: str, exit_code: int, log: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.log = log
+
+
+def build(
+    client: Client,
+    path: str | os.PathLike[str] | None,
+    text: str | None,
+    dockerfile: str | os.PathLike[str],
+    query: Mapping[str, Any],
+    output: Callable[[str], None] | None,
+) -> Image:
+    """See `Engine.build`."""
+    if path is None:
+        if text is None:
+            raise ValueError("nothing to build: give a folder, or a Dockerfile as a text")
+        data: Iterator[bytes] = iter((text.encode(),))
+        name = outside = ""
+    else:
+        name, content, outside = _dockerfile(os.fspath(path), os.fspath(dockerfile), text)
+        data = pack(os.fspath(path), name, content)
+    response = client.request(
+        "POST",
+        "/build",
+        query={**query, "dockerfile": name or None, "outside": outside or None, "rm": True},
+        data=data,
+        headers={"Content-Type": "application/x-tar"},
+    )
+    return Image(client, _follow(response.values(), output))
+
+
+def _dockerfile(directory: str, dockerfile: str, text: str | None) -> tuple[str, bytes | None, str]:
+    """Its name in the context, and its content and own name when it is none of the folder's files. Raises OSError."""
+    if text is not None:
+        return OUTSIDE, text.encode(), "Dockerfile"
+    if not dockerfile:
+        return "", None, ""
+    place = os.path.realpath(os.path.join(directory, dockerfile))
+    inside = os.path.relpath(place, os.path.realpath(directory))
+    if inside.split("/")[0] != "..":
+        return inside, None, ""
+    with open(place, "rb") as file:
+        return OUTSIDE, file.read(), os.path.basename(place)
+
+
+def _follow(messages: Iterator[dict[str, Any]], output: Callable[[str], None] | None) -> str:
+    """The image's id."""
+    said: list[str] = []
+    image = ""
+    for message in messages:
+        if "errorDetail" in message:
+            detail = message["errorDetail"]
+            raise BuildFailed(str(detail.get("message")), int(detail.get("code") or 1), "".join(said))
+        image = str((message.get("aux") or {}).get("ID") or image)
+        piece = str(message.get("stream") or "")
+        if piece:
+            said.append(piece)
+            if output is not None:
+                output(piece)
+    if not image:
+        raise BuildFailed("the engine ended before the build did", 1, "".join(said))
+    return image

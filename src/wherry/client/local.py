@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.client.errors import ClientError, ConnectionFailed
-from wherry.client.host import Host
+from wherry.client.endpoint import Host
+from wherry.client.transport import ClientError, ConnectionFailed
 
 SYSTEM_EXEC_ROOT = "/run/wherry"
 SOCKET = "wherry.sock"

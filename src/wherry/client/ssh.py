@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 
-from wherry.client.errors import ConnectionFailed
-from wherry.client.lean import sockets
+from wherry.client.c_modules import sockets
+from wherry.client.transport import ConnectionFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.client.host import Host, Stream
+    from wherry.client.endpoint import Host, Stream
 
 # As long as Docker waits for ssh to connect.
 CONNECT_TIMEOUT = 30

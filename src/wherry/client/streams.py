@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 
-from wherry.client.errors import ClientError
+from wherry.client.transport import ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from wherry.client.connection import Response
+    from wherry.client.transport import Response
 
 HEADER = 8
 STDOUT, STDERR, ENGINE_ERROR = 1, 2, 3

@@ -8,12 +8,12 @@ import os
 import ssl
 from contextlib import suppress
 
-from wherry.client.errors import ConnectionLost, HostError
+from wherry.client.transport import ConnectionLost, HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.client.host import TLS
-    from wherry.client.lean import sockets
+    from wherry.client.c_modules import sockets
+    from wherry.client.endpoint import TLS
 
 RECORD = 1 << 14  # the most data that one TLS record holds (RFC 8446, 5.1)
 

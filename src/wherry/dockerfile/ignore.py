@@ -14,9 +14,7 @@ from itertools import groupby, pairwise
 
 from msgspec import Struct
 
-from wherry.dockerfile.errors import DockerfileError, Position
-from wherry.dockerfile.lexer import SPACES
-from wherry.dockerfile.paths import clean_path
+from wherry.dockerfile.lexer import SPACES, DockerfileError, Position, clean_path
 
 _STAR = "*"
 _DIRECTORIES = "**"

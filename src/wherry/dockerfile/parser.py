@@ -12,15 +12,27 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from wherry.dockerfile import instructions as ins
-from wherry.dockerfile.errors import DockerfileError, DockerfileSyntaxError, Position, printable, suggestion
-from wherry.dockerfile.flags import Flags, parse_duration, parse_flags
-from wherry.dockerfile.heredocs import HereDocument, parse_start
-from wherry.dockerfile.lexer import SPACES, Lexer
-from wherry.dockerfile.mounts import parse_mount
-from wherry.dockerfile.ports import parse_ports
-from wherry.dockerfile.statements import Statement, inner_statement, read_statements
-from wherry.dockerfile.stopsignals import check_signal
-from wherry.dockerfile.words import exec_form, split_blanks, split_first, split_quoted, split_spaces
+from wherry.dockerfile.flags import Flags, check_signal, parse_duration, parse_flags, parse_ports
+from wherry.dockerfile.instructions import HereDocument, parse_mount, parse_start
+from wherry.dockerfile.lexer import (
+    SPACES,
+    DockerfileError,
+    DockerfileSyntaxError,
+    Lexer,
+    Position,
+    printable,
+    suggestion,
+)
+from wherry.dockerfile.statements import (
+    Statement,
+    exec_form,
+    inner_statement,
+    read_statements,
+    split_blanks,
+    split_first,
+    split_quoted,
+    split_spaces,
+)
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 _PLAIN_SIGNAL = re.compile(r"[A-Za-z0-9+-]+")

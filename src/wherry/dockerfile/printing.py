@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from wherry.dockerfile import instructions as ins
 from wherry.dockerfile.flags import format_duration
-from wherry.dockerfile.heredocs import HereDocument
+from wherry.dockerfile.instructions import HereDocument
 from wherry.dockerfile.lexer import SPACES
 from wherry.dockerfile.parser import Dockerfile
 

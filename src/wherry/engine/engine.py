@@ -4,33 +4,30 @@ import asyncio
 import os
 import uuid
 
-from wherry.engine.archives import Archives
-from wherry.engine.build.builder import Builder
-from wherry.engine.build.container import Containers as BuildContainers
+from wherry.engine.builder.builder import Builder
+from wherry.engine.builder.run import Containers as BuildContainers
 from wherry.engine.config import EngineConfig
-from wherry.engine.connections import Connections
-from wherry.engine.containers import Containers
-from wherry.engine.disk_usage import DiskUsage
+from wherry.engine.container.archive import Archives
+from wherry.engine.container.exec import Execs
+from wherry.engine.container.inspect import Views
+from wherry.engine.container.lifecycle import Lifecycle, Recovery
+from wherry.engine.container.service import Containers, Updates
+from wherry.engine.container.store import Roster
 from wherry.engine.events import Events
-from wherry.engine.execs import Execs
-from wherry.engine.fabric import Fabric
-from wherry.engine.images import Images
-from wherry.engine.lifecycle import Lifecycle
-from wherry.engine.networks import Networks
-from wherry.engine.prune import Prune
-from wherry.engine.pull import Pulls
-from wherry.engine.push import Pushes
-from wherry.engine.recovery import Recovery
-from wherry.engine.registry import Registry
-from wherry.engine.roster import Roster
+from wherry.engine.image.images import Images
+from wherry.engine.image.pull import Pulls
+from wherry.engine.image.push import Pushes
+from wherry.engine.image.registry import Registry
+from wherry.engine.network.attach import Connections
+from wherry.engine.network.drivers import Fabric
+from wherry.engine.network.networks import Networks
+from wherry.engine.prune import DiskUsage, Prune
 from wherry.engine.system import System
-from wherry.engine.update import Updates
-from wherry.engine.views import Views
 from wherry.engine.volumes import Volumes
 from wherry.linux import capabilities, seccomp
 from wherry.linux.cgroups import Hierarchies
 from wherry.registry.endpoints import Registries
-from wherry.runtime.launching import Launcher
+from wherry.runtime.launcher_client import Launcher
 from wherry.storage.database import Database
 from wherry.storage.store import Store
 

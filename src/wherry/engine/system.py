@@ -6,14 +6,15 @@ import sys
 from typing import Any
 
 from wherry import __version__
-from wherry.engine import clock, log_options
+from wherry.engine import clock
 from wherry.engine.config import EngineConfig
+from wherry.engine.container import logs
+from wherry.engine.container.store import Roster
 from wherry.engine.events import Events
-from wherry.engine.roster import Roster
 from wherry.linux.cgroups import Hierarchies
 from wherry.model.container import Status
-from wherry.registry import proxies
 from wherry.registry.endpoints import Registries
+from wherry.registry.http import shown_proxies
 from wherry.storage.store import Store
 
 API_VERSION = "1.51"
@@ -100,7 +101,7 @@ class System:
                 "Volume": ["local"],
                 "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
                 "Authorization": None,
-                "Log": list(log_options.DRIVERS),
+                "Log": list(logs.DRIVERS),
             },
             "MemoryLimit": supports("memory"),
             "SwapLimit": supports("memory.swap"),
@@ -139,7 +140,7 @@ class System:
             "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "GenericResources": None,
             "DockerRootDir": self._config.data_root,
-            **dict(zip(("HttpProxy", "HttpsProxy", "NoProxy"), proxies.shown(os.environ), strict=True)),
+            **dict(zip(("HttpProxy", "HttpsProxy", "NoProxy"), shown_proxies(os.environ), strict=True)),
             "Name": os.uname().nodename,
             "Labels": list(self._config.labels),
             "ExperimentalBuild": False,

@@ -23,9 +23,17 @@ from ctypes import (
 
 import msgspec
 
-from wherry.linux import paths
-from wherry.linux.errors import SyscallError
-from wherry.linux.syscalls import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, check, function, last_errno, system_call
+from wherry.linux import files
+from wherry.linux.syscalls import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    SyscallError,
+    check,
+    function,
+    last_errno,
+    system_call,
+)
 
 
 class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -177,7 +185,7 @@ def pick_up(mount: Mount) -> int:
     # By descriptors: who writes to the source could put a link in the path's place.
     source = os.open(mount.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        part = paths.open_in(source, mount.subpath)
+        part = files.open_in(source, mount.subpath)
     finally:
         os.close(source)
     try:
@@ -197,7 +205,7 @@ def part(overlay: int, mount: Mount) -> int:
     target = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     attach(overlay, target, place)
     try:
-        part = paths.open_in(overlay, mount.subpath)
+        part = files.open_in(overlay, mount.subpath)
         try:
             return clone("", directory=part)
         finally:

@@ -9,10 +9,10 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
-from wherry.linux.errors import SyscallError
+from wherry.linux.syscalls import SyscallError
 
 NETLINK_ROUTE = 0
 NETLINK_NETFILTER = 12
@@ -218,3 +218,61 @@ def _explanation(message: Message) -> str:
     echoed = _HEADER.size if message.flags & _NLM_F_CAPPED else _HEADER.unpack_from(message.body, _ERROR.size)[0]
     found = attributes(message.body, _ERROR.size + echoed)
     return os.fsdecode(found.get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0"))
+
+
+# Connection tracking: the flows of packets that the kernel remembers.
+#
+# Where a flow is translated to is decided with its first packet. For datagrams, which nobody opens or closes, that
+# holds as long as somebody goes on sending, whatever the rules have come to say: such a flow has to be forgotten.
+
+_GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
+_conntrack_HEADER = struct.Struct(">BBH")  # the family, a version, nothing
+_TUPLE_ORIGINAL, _FILTER = 1, 25
+_TUPLE_ADDRESSES, _TUPLE_PROTOCOL = 1, 2
+_DESTINATION: dict[int, int] = {socket.AF_INET: 2, socket.AF_INET6: 4}
+_PROTOCOL_NUMBER, _PROTOCOL_DESTINATION_PORT = 1, 3
+_FILTER_ORIGINAL = 1
+_BY_PROTOCOL = 1 << 3
+
+
+class Flow(NamedTuple):
+    """``destination`` and ``port`` are where its first packet was sent to, before it was translated; ``original`` names
+    it to the kernel."""
+
+    family: int
+    destination: str
+    port: int
+    original: bytes
+
+
+class Conntrack(Netlink):
+    def __init__(self) -> None:
+        super().__init__(NETLINK_NETFILTER)
+
+    def flows(self, family: int, protocol: int) -> list[Flow]:
+        """Those of a protocol with ports. Raises SyscallError."""
+        wanted = attribute(_PROTOCOL_NUMBER, bytes([protocol]))
+        body = _conntrack_HEADER.pack(family, 0, 0) + nested(_TUPLE_ORIGINAL, nested(_TUPLE_PROTOCOL, wanted))
+        body += nested(_FILTER, number(_FILTER_ORIGINAL, _BY_PROTOCOL))
+        found = []
+        for message in self.dump(Request(_GET, body, what="list connections")):
+            original = attributes(message.body, _conntrack_HEADER.size)[_TUPLE_ORIGINAL]
+            parts = attributes(original)
+            destination = attributes(parts[_TUPLE_ADDRESSES])[_DESTINATION[family]]
+            port = attributes(parts[_TUPLE_PROTOCOL])[_PROTOCOL_DESTINATION_PORT]
+            found.append(Flow(family, socket.inet_ntop(family, destination), int.from_bytes(port, "big"), original))
+        return found
+
+    def forget(self, flows: Iterable[Flow]) -> None:
+        """Of the next packet of each it is decided anew. Raises SyscallError."""
+        requests = [
+            Request(
+                _DELETE,
+                _conntrack_HEADER.pack(flow.family, 0, 0) + nested(_TUPLE_ORIGINAL, flow.original),
+                what=f"forget a connection to {flow.destination}",
+                forgiven=(errno.ENOENT,),
+            )
+            for flow in flows
+        ]
+        if requests:
+            self.execute(*requests)

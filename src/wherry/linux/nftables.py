@@ -13,7 +13,6 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from wherry.linux.errors import SyscallError
 from wherry.linux.netlink import (
     NETLINK_NETFILTER,
     NLM_F_APPEND,
@@ -27,6 +26,7 @@ from wherry.linux.netlink import (
     text,
 )
 from wherry.linux.nft_expressions import ACCEPT, be, data, element, number
+from wherry.linux.syscalls import SyscallError
 
 INET, IPV4, IPV6, BRIDGE = 1, 2, 10, 7
 """Families of tables. INET sees IPv4 and IPv6, BRIDGE what passes between the ports of a bridge."""

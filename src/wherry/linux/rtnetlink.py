@@ -14,7 +14,6 @@ import sys
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from wherry.linux.errors import SyscallError
 from wherry.linux.netlink import (
     NETLINK_ROUTE,
     NLM_F_CREATE,
@@ -29,6 +28,7 @@ from wherry.linux.netlink import (
     number,
     text,
 )
+from wherry.linux.syscalls import SyscallError
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from wherry.model.config import ContainerConfig
+from wherry.model.container import ContainerConfig
 
 
 class RootFS(msgspec.Struct):

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
 
 from wherry import __version__
-from wherry.registry import addresses, errors, retry
-from wherry.registry.authentication import Authorizer
-from wherry.registry.credentials import NOBODY, Credentials
+from wherry.registry import errors, http
+from wherry.registry.auth import NOBODY, Authorizer, Credentials
 from wherry.registry.endpoints import Endpoint, Registries
 from wherry.registry.errors import RegistryError, Unauthorized, Unreachable
-from wherry.registry.proxies import proxy_for
+from wherry.registry.http import is_web_url, join_url, proxy_for, shown_url
 
 if TYPE_CHECKING:
     import aiohttp  # 3 MB of memory, which only those who use a registry need
@@ -185,13 +184,13 @@ class Session:
                     return
                 finally:
                     response.close() if not response.content.is_eof() else response.release()
-            raise RegistryError(f"{addresses.shown(url)}: too many redirects")
+            raise RegistryError(f"{shown_url(url)}: too many redirects")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(error, method, url) from None
         except Unauthorized as error:
             if error.code:
                 raise
-            text = f'{method.capitalize()} "{addresses.shown(url)}": {error.message}'
+            text = f'{method.capitalize()} "{shown_url(url)}": {error.message}'
             raise Unauthorized(text, answered=401) from None
 
     async def _open(
@@ -216,7 +215,7 @@ class Session:
         except ValueError as error:  # of a host that no name service could be asked for
             if isinstance(error, OSError):
                 raise  # a certificate's
-            raise RegistryError(f"{addresses.shown(url)}: not an address of the web") from None
+            raise RegistryError(f"{shown_url(url)}: not an address of the web") from None
 
     async def _context(self, host: str) -> ssl.SSLContext:
         if host not in self._contexts:
@@ -233,7 +232,7 @@ class Session:
             try:
                 response = await self._open(method, url, headers, data=data)
                 try:
-                    if retry.is_passing(response.status):
+                    if http.is_passing(response.status):
                         raise await _refusal(response)
                     return response.status, await _read(response, _LONGEST_TOKEN)
                 finally:
@@ -265,8 +264,8 @@ async def pause(error: RegistryError, failures: int, *, was_there: bool = False)
 
     A registry that ``was_there`` a moment ago may be starting anew.
     """
-    passing = was_there or error.broke_off if isinstance(error, Unreachable) else retry.is_passing(error.answered)
-    seconds = retry.delay(failures, error.retry_after) if passing else None
+    passing = was_there or error.broke_off if isinstance(error, Unreachable) else http.is_passing(error.answered)
+    seconds = http.delay(failures, error.retry_after) if passing else None
     if seconds is None:
         raise error
     await asyncio.sleep(seconds)
@@ -276,10 +275,8 @@ def _proxy(address: str | None) -> tuple[str | None, "aiohttp.BasicAuth | None"]
     """A proxy's address without the log-in, and the log-in. Raises RegistryError for what cannot be a proxy."""
     if address is None:
         return None, None
-    if not addresses.is_of_the_web(address):
-        text = (
-            f"proxyconnect tcp: {addresses.shown(address)} is no proxy that can be used: only http and https ones can"
-        )
+    if not is_web_url(address):
+        text = f"proxyconnect tcp: {shown_url(address)} is no proxy that can be used: only http and https ones can"
         raise RegistryError(text)
     parts = urlsplit(address)
     if parts.username is None:
@@ -291,9 +288,9 @@ def _proxy(address: str | None) -> tuple[str | None, "aiohttp.BasicAuth | None"]
 
 
 def _redirected(url: str, location: str) -> str:
-    target = addresses.join(url, location)
+    target = join_url(url, location)
     if url.startswith("https://") and not target.startswith("https://"):
-        raise RegistryError(f"{addresses.shown(url)}: redirects to {addresses.shown(target)}, away from TLS: refused")
+        raise RegistryError(f"{shown_url(url)}: redirects to {shown_url(target)}, away from TLS: refused")
     return target
 
 
@@ -303,7 +300,7 @@ def _wants_token(challenge: str) -> bool:
 
 async def _refusal(response: "aiohttp.ClientResponse") -> RegistryError:
     body = b"" if response.method == "HEAD" else await _read(response, _LONGEST_ERROR, cut=True)
-    return errors.of_answer(response.status, body, retry_after=retry.retry_after(response.headers.get("Retry-After")))
+    return errors.of_answer(response.status, body, retry_after=http.retry_after(response.headers.get("Retry-After")))
 
 
 async def _read(response: "aiohttp.ClientResponse", limit: int, *, cut: bool = False) -> bytes:
@@ -314,7 +311,7 @@ async def _read(response: "aiohttp.ClientResponse", limit: int, *, cut: bool = F
         if len(data) > limit:
             if cut:
                 break
-            raise RegistryError(f"{addresses.shown(str(response.url))}: the answer is longer than {limit} bytes")
+            raise RegistryError(f"{shown_url(str(response.url))}: the answer is longer than {limit} bytes")
     return bytes(data[:limit])
 
 
@@ -322,7 +319,7 @@ def _unreachable(error: Exception, method: str, url: str) -> Unreachable:
     import aiohttp
 
     no_connection = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError | aiohttp.InvalidURL)
-    text = f'{method.capitalize()} "{addresses.shown(url)}": {_reason(error, url)}'
+    text = f'{method.capitalize()} "{shown_url(url)}": {_reason(error, url)}'
     return Unreachable(text, broke_off=not no_connection, host=urlsplit(url).netloc if no_connection else "")
 
 

@@ -7,8 +7,9 @@ import msgspec
 
 from wherry.linux import namespaces, process
 from wherry.linux.cgroups import Cgroup
-from wherry.runtime import console, credentials, starting
-from wherry.runtime.channel import Channel
+from wherry.runtime import execute, identity
+from wherry.runtime.ipc import Channel
+from wherry.runtime.rootfs import adopt_terminal, open_terminal
 from wherry.runtime.spec import Process
 
 # Those that are the host's for this container are joined as well, to no effect.
@@ -26,7 +27,7 @@ _decode_process = msgspec.msgpack.Decoder(Process).decode
 
 def run(channel: int, cgroup: Cgroup | None) -> NoReturn:
     """Becomes the program that the channel tells of, in the namespaces of the container's first process."""
-    starting.run(lambda line: _start(line, cgroup), channel)
+    execute.run_child(lambda line: _start(line, cgroup), channel)
 
 
 def _start(channel: Channel, cgroup: Cgroup | None) -> None:
@@ -34,8 +35,8 @@ def _start(channel: Channel, cgroup: Cgroup | None) -> None:
     wanted = _decode_process(content)
     if cgroup is not None:
         cgroup.join(cloned=True)
-    credentials.set_oom_score(wanted.oom_score_adj or 0, channel)
-    label = credentials.SecurityLabel(wanted)
+    identity.set_oom_score(wanted.oom_score_adj or 0, channel)
+    label = identity.SecurityLabel(wanted)
     process.join_new_keyring()
 
     # All at once, so that there is no moment at which it is half in and half out. It leaves us in the new "/".
@@ -43,11 +44,11 @@ def _start(channel: Channel, cgroup: Cgroup | None) -> None:
     os.close(first)
     if wanted.tty:
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        terminal = console.open_terminal(root, wanted.console_size)
+        terminal = open_terminal(root, wanted.console_size)
         os.close(root)
         channel.console(terminal.master)
         os.close(terminal.master)
-        console.adopt(terminal.slave)
+        adopt_terminal(terminal.slave)
     elif not wanted.stdin:
-        starting.open_null()
-    starting.execute(wanted, channel, label)
+        execute.open_null()
+    execute.execute_process(wanted, channel, label)

@@ -10,14 +10,16 @@ from typing import NamedTuple, NoReturn
 
 import msgspec
 
-from wherry.linux import interfaces, memory, namespaces, process
+from wherry.linux import namespaces, process
 from wherry.linux.cgroups import Hierarchies
-from wherry.runtime import console, credentials, programs, starting, users
-from wherry.runtime.channel import Channel
-from wherry.runtime.errors import StartError
-from wherry.runtime.rootfs import Root
+from wherry.linux.process import WrittenPages, write_ahead
+from wherry.linux.sockets import bring_up
+from wherry.runtime import execute, identity
+from wherry.runtime.execute import find_program
+from wherry.runtime.identity import look_up_user
+from wherry.runtime.ipc import Channel, StartError
+from wherry.runtime.rootfs import FileSystems, Root, adopt_terminal, mount_console, open_terminal
 from wherry.runtime.spec import DeviceRule, Mount, Namespace, NamespaceKind, Process, Resources, Rlimit, Spec
-from wherry.runtime.usual import FileSystems
 
 _JOIN_ORDER: tuple[NamespaceKind, ...] = ("ipc", "uts", "net", "cgroup")
 _USUAL: frozenset[NamespaceKind] = frozenset(("pid", "net", "ipc", "uts"))
@@ -50,7 +52,7 @@ def run(channel: int, hierarchies: Hierarchies | None, ahead: Ahead | None = Non
 
     ``ahead``: before it is known which container that is.
     """
-    starting.run(lambda line: _start(line, hierarchies, ahead), channel)
+    execute.run_child(lambda line: _start(line, hierarchies, ahead), channel)
 
 
 def fits(spec: Spec) -> bool:
@@ -66,14 +68,14 @@ def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | Non
         _leave(_AHEAD)
         file_systems.prepare()
         _rehearse()
-        memory.write_ahead(ahead.pages)
+        write_ahead(ahead.pages)
         if ahead.learns:
-            written = memory.WrittenPages()
+            written = WrittenPages()
     content, _ = channel.wait_to_begin()
     spec = _decode_spec(content)
     wanted = spec.process
-    credentials.set_oom_score(wanted.oom_score_adj or 0, channel)
-    label = credentials.SecurityLabel(wanted)
+    identity.set_oom_score(wanted.oom_score_adj or 0, channel)
+    label = identity.SecurityLabel(wanted)
     _separate(spec, done=_AHEAD if ahead else 0)
     if _is_new(spec, "net"):
         channel.separated()
@@ -89,28 +91,28 @@ def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | Non
     root.fill(hierarchies, cgroup)
     terminal = None
     if wanted.tty:
-        terminal = console.open_terminal(root.fd, wanted.console_size)
+        terminal = open_terminal(root.fd, wanted.console_size)
         channel.console(terminal.master)
         os.close(terminal.master)
         if root.has_own_devices:
-            console.mount_console(root.fd, terminal.slave)
+            mount_console(root.fd, terminal.slave)
     root.protect()
     root.enter()
 
     # From here on "/" is the container's.
     if terminal is not None:
-        console.adopt(terminal.slave)
+        adopt_terminal(terminal.slave)
     elif not wanted.stdin:
-        starting.open_null()
+        execute.open_null()
     if _is_new(spec, "uts"):
         _name_host(spec)
-    starting.make_directory(wanted)
+    execute.make_directory(wanted)
     root.close()
     if spec.interfaces or spec.resolver:
         channel.wait_to_be_connected()
     if written is not None:
         channel.written(written.end())
-    starting.execute(wanted, channel, label, with_reaper=spec.init)
+    execute.execute_process(wanted, channel, label, with_reaper=spec.init)
 
 
 def _rehearse() -> None:
@@ -119,9 +121,9 @@ def _rehearse() -> None:
     Each page that is copied from the parent's while somebody waits takes 2 microseconds, and there are hundreds.
     """
     wanted = _decode_spec(REHEARSAL).process
-    users.look_up(wanted.user)
+    look_up_user(wanted.user)
     with contextlib.suppress(StartError):
-        programs.find(wanted.args[0], "/bin")
+        find_program(wanted.args[0], "/bin")
 
 
 def _separate(spec: Spec, done: int) -> None:
@@ -142,7 +144,7 @@ def _separate(spec: Spec, done: int) -> None:
 def _leave(flags: int) -> None:
     namespaces.unshare(flags)
     if flags & namespaces.CLONE_NEWNET:
-        interfaces.bring_up("lo")
+        bring_up("lo")
 
 
 def _is_new(spec: Spec, kind: NamespaceKind) -> bool:

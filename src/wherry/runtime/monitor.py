@@ -16,15 +16,12 @@ import msgspec
 
 from wherry.linux import namespaces
 from wherry.linux.cgroups import Cgroup, Hierarchies
-from wherry.linux.errors import SyscallError
+from wherry.linux.syscalls import SyscallError
 from wherry.runtime import exec, init
-from wherry.runtime.errors import StartError
-from wherry.runtime.forwarding import open_log
-from wherry.runtime.log import Sink
-from wherry.runtime.loop import HANG_UP, READ, Loop
-from wherry.runtime.plumbing import Plumbing
-from wherry.runtime.protocol import (
+from wherry.runtime.ipc import (
     EXIT,
+    HANG_UP,
+    READ,
     SOCKET,
     Attach,
     Connect,
@@ -34,11 +31,13 @@ from wherry.runtime.protocol import (
     ExecStarted,
     Exited,
     Failed,
+    Loop,
     OutOfMemory,
     Reply,
     Request,
     Resize,
     Started,
+    StartError,
     Status,
     Streams,
     decode_request,
@@ -46,9 +45,11 @@ from wherry.runtime.protocol import (
     receive,
     send,
 )
+from wherry.runtime.logging.writer import Sink, open_log
+from wherry.runtime.network import Plumbing
 from wherry.runtime.running import Child, Running, fork
 from wherry.runtime.spec import Process, Spec
-from wherry.runtime.streams import Buffer
+from wherry.runtime.stdio import Buffer
 
 _decode_process = msgspec.msgpack.Decoder(Process).decode
 

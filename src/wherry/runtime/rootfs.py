@@ -9,16 +9,147 @@ import errno
 import os
 import re
 import stat
+from typing import NamedTuple
 
-from wherry.linux import mounts, namespaces, paths
+from wherry.linux import files, mounts, namespaces, terminal
 from wherry.linux.cgroups import Cgroup, Hierarchies
-from wherry.linux.errors import SyscallError
 from wherry.linux.mounts import Mount
-from wherry.linux.syscalls import AT_FDCWD
-from wherry.runtime.cgroup_mount import mount_cgroups
-from wherry.runtime.errors import StartError, reason
+from wherry.linux.syscalls import AT_FDCWD, SyscallError
+from wherry.runtime.ipc import StartError, reason
 from wherry.runtime.spec import Device, Spec
-from wherry.runtime.usual import COVER, DEVICES, FileSystems, is_device_directory
+
+# The file systems that nearly every container has, made before it is known which container that will be.
+#
+# A new /proc, /sys or /dev takes the kernel as long as all the rest of a root together. A process that was started
+# ahead, and that is already in the namespaces they belong to, makes them while nobody waits: detached, as descriptors.
+# A spec's mount takes the one that is exactly what it asks for, and otherwise makes its own.
+
+_CLOSED = ("nosuid", "noexec", "nodev")
+COVER = Mount("tmpfs", "tmpfs", "", (*_CLOSED, "ro", "size=0", "nr_inodes=1"))
+"""What hides a directory: an empty one that stays so."""
+
+_USUAL = (
+    Mount("proc", "proc", "/proc", _CLOSED),
+    Mount("tmpfs", "tmpfs", "/dev", ("nosuid", "strictatime", "mode=755", "size=65536k")),
+    Mount("devpts", "devpts", "/dev/pts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
+    Mount("sysfs", "sysfs", "/sys", (*_CLOSED, "ro")),
+    Mount("mqueue", "mqueue", "/dev/mqueue", _CLOSED),
+    Mount("tmpfs", "shm", "/dev/shm", (*_CLOSED, "mode=1777", "size=67108864")),
+    COVER,
+    COVER,
+    COVER,
+)
+
+DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
+_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+    *([("core", "/proc/kcore")] if os.path.exists("/proc/kcore") else []),
+)
+
+
+class FileSystems:
+    """Detached mounts, by what they are."""
+
+    def __init__(self) -> None:
+        self._ready: dict[Mount, list[int]] = {}
+
+    def prepare(self) -> None:
+        """Makes the usual ones. This process must be in the namespaces that they are to be of."""
+        for mount in _USUAL:
+            self._ready.setdefault(mount, []).append(make(mount))
+
+    def take(self, mount: Mount) -> int:
+        """The detached mount that is asked for, ready or made now."""
+        ready = self._ready.get(mount)
+        return ready.pop() if ready else make(mount)
+
+    def discard(self) -> None:
+        """Closes those that nobody asked for."""
+        for fd in (fd for ready in self._ready.values() for fd in ready):
+            os.close(fd)
+        self._ready.clear()
+
+
+def make(mount: Mount) -> int:
+    """A new file system, detached. A /dev has its devices and links in it."""
+    detached = mounts.make(mount.type, mount.source, mount.options)
+    options = mounts.parse_options(mount.options)
+    if options.propagation:
+        mounts.change(detached, propagation=options.propagation)
+    if is_device_directory(mount):
+        for name, target in _LINKS:
+            os.symlink(target, name, dir_fd=detached)
+        for name, major, minor in DEVICES:
+            try:
+                os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=detached)
+            except PermissionError:  # in a user namespace: an empty file, for the host's node to be bound to
+                os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=detached))
+    return detached
+
+
+def is_device_directory(mount: Mount) -> bool:
+    return mount.target == "/dev" and mount.type == "tmpfs"
+
+
+# /sys/fs/cgroup in a container: its own cgroup, as a view of each hierarchy that the host has.
+
+_ATTRIBUTES = mounts.ATTR_NOSUID | mounts.ATTR_NODEV | mounts.ATTR_NOEXEC
+
+
+def mount_cgroups(
+    root: int, mount: Mount, hierarchies: Hierarchies, cgroup: Cgroup | None, *, own_namespace: bool
+) -> None:
+    """Mounts what the cgroup may see of itself: with v2, the one hierarchy; with v1, a directory a controller.
+
+    ``own_namespace``: the process has left the host's cgroup namespace, so that its own cgroup is the top it can see.
+    """
+    options = mounts.parse_options(mount.options)
+    attributes = options.set | _ATTRIBUTES
+    target = files.make_directories(root, mount.target)
+    if not hierarchies.legacy:
+        if cgroup is None or not own_namespace:
+            source = hierarchies.unified.directory if hierarchies.unified else ""
+        else:
+            source = cgroup.unified or ""
+        _bind(source, target, attributes, mount.target)
+        os.close(target)
+        return
+    # Writable until the directories in it are made.
+    holder = mounts.make("tmpfs", "tmpfs", ("nosuid", "nodev", "noexec", "mode=755", "size=65536k"))
+    mounts.attach(holder, target, mount.target)
+    os.close(target)
+    for hierarchy in hierarchies.legacy:
+        name = ",".join(controller.removeprefix("name=") for controller in hierarchy.controllers)
+        source = hierarchy.directory + (cgroup.path if cgroup else "")
+        _bind_below(holder, name, source, attributes)
+        if len(hierarchy.controllers) > 1:
+            for controller in hierarchy.controllers:
+                os.symlink(name, controller, dir_fd=holder)
+    if hierarchies.unified is not None:
+        source = hierarchies.unified.directory + (cgroup.path if cgroup else "")
+        _bind_below(holder, "unified", source, attributes)
+    if options.set & mounts.ATTR_RDONLY:
+        mounts.change(holder, set=mounts.ATTR_RDONLY)
+    os.close(holder)
+
+
+def _bind_below(directory: int, name: str, source: str, attributes: int) -> None:
+    os.mkdir(name, 0o755, dir_fd=directory)
+    target = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+    _bind(source, target, attributes, name)
+    os.close(target)
+
+
+def _bind(source: str, target: int, attributes: int, path: str) -> None:
+    detached = mounts.clone(source)
+    mounts.change(detached, set=attributes)
+    mounts.attach(detached, target, path)
+    os.close(detached)
+
 
 _NULL = os.makedev(1, 3)
 _IN_CONTAINER = re.compile(r"/proc/(\d+)/root(/.*)")  # how a spec names a path in another container
@@ -116,7 +247,7 @@ class Root:
             if root < 0:
                 target = os.open(self._spec.exec_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             else:
-                target = paths.make_directories(root, mount.target)
+                target = files.make_directories(root, mount.target)
             mounts.attach(detached, target, mount.target or "/")
             os.close(target)
             if root < 0:
@@ -186,11 +317,11 @@ def _open_target(root: int, mount: Mount, detached: int) -> int:
     directory = stat.S_ISDIR(os.fstat(detached).st_mode)
     try:
         if not mount.create:
-            target = paths.open_in(root, mount.target)
+            target = files.open_in(root, mount.target)
         elif directory:
-            target = paths.make_directories(root, mount.target)
+            target = files.make_directories(root, mount.target)
         else:
-            target = paths.make_file(root, mount.target)
+            target = files.make_file(root, mount.target)
     except SyscallError as error:
         if mount.target.startswith("/proc/"):  # where nothing can be made
             raise _inside_proc(mount) from None
@@ -215,7 +346,7 @@ def _wrong_kind(mount: Mount) -> StartError:
 
 def _refuse_link(root: int, mount: Mount) -> None:
     try:
-        os.close(paths.open_in(root, mount.target, resolve=paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_SYMLINKS))
+        os.close(files.open_in(root, mount.target, resolve=files.RESOLVE_IN_ROOT | files.RESOLVE_NO_SYMLINKS))
     except SyscallError as error:
         if error.errno == errno.ENOENT:
             return
@@ -224,7 +355,7 @@ def _refuse_link(root: int, mount: Mount) -> None:
 
 def _bind_devices(root: int) -> None:
     """Where nodes could not be made, in a user namespace, the host's own are bound to the files in their places."""
-    directory = paths.open_in(root, "/dev", os.O_PATH | os.O_DIRECTORY)
+    directory = files.open_in(root, "/dev", os.O_PATH | os.O_DIRECTORY)
     for name, _, _ in DEVICES:
         if stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
             _bind_node(root, f"/dev/{name}", f"/dev/{name}")
@@ -240,7 +371,7 @@ def _make_device(root: int, device: Device) -> None:
     if not (stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)):
         raise StartError(f"error gathering device information for {device.source!r}: not a device node")
     parent, _, name = device.path.rpartition("/")
-    directory = paths.make_directories(root, parent or "/")
+    directory = files.make_directories(root, parent or "/")
     try:
         os.mknod(name, stat.S_IFMT(status.st_mode) | device.mode, status.st_rdev, dir_fd=directory)
     except FileExistsError:
@@ -252,7 +383,7 @@ def _make_device(root: int, device: Device) -> None:
 
 
 def _bind_node(root: int, source: str, target: str) -> None:
-    file = paths.make_file(root, target)
+    file = files.make_file(root, target)
     node = mounts.clone(source)
     mounts.attach(node, file, target)
     os.close(node)
@@ -264,10 +395,10 @@ def _write_sysctls(sysctls: dict[str, str]) -> None:
     if not sysctls:
         return
     proc = mounts.make("proc", "proc")
-    resolve = paths.RESOLVE_BENEATH | paths.RESOLVE_NO_XDEV | paths.RESOLVE_NO_SYMLINKS
+    resolve = files.RESOLVE_BENEATH | files.RESOLVE_NO_XDEV | files.RESOLVE_NO_SYMLINKS
     for name, value in sysctls.items():
         try:
-            fd = paths.open_in(proc, "sys/" + name.replace(".", "/"), os.O_WRONLY, resolve)
+            fd = files.open_in(proc, "sys/" + name.replace(".", "/"), os.O_WRONLY, resolve)
             try:
                 os.write(fd, value.encode())
             finally:
@@ -312,8 +443,75 @@ def _make_read_only(root: int, path: str) -> None:
 
 def _open_if_there(root: int, path: str) -> int | None:
     try:
-        return paths.open_in(root, path)
+        return files.open_in(root, path)
     except SyscallError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
             return None
         raise
+
+
+# A process's terminal: made on the container's own devpts, by the process that is already inside.
+#
+# The container may have put anything below /dev, so nothing there is trusted by its name: the multiplexer must be the
+# character device 5:2 on a devpts, and the terminal itself is opened from its master, not by a path (CVE-2025-52565).
+
+_MULTIPLEXER = os.makedev(5, 2)
+
+
+class Terminal(NamedTuple):
+    """The two ends, as descriptors."""
+
+    master: int
+    slave: int
+
+
+def open_terminal(root: int, size: tuple[int, int] | None) -> Terminal:
+    """A new terminal on the devpts below the descriptor ``root``. ``size`` is (rows, columns)."""
+    where = files.open_in(root, "/dev/pts/ptmx", resolve=files.RESOLVE_IN_ROOT | files.RESOLVE_NO_SYMLINKS)
+    try:
+        status = os.fstat(where)
+        if (
+            not stat.S_ISCHR(status.st_mode)
+            or status.st_rdev != _MULTIPLEXER
+            or mounts.file_system(where) != mounts.DEVPTS_MAGIC
+        ):
+            raise StartError("cannot make a terminal: /dev/pts/ptmx in the container is not a terminal multiplexer")
+    finally:
+        os.close(where)
+    # It was looked at without being opened, since opening an unknown device may do something. What is opened now is
+    # looked at again: TIOCGPTPEER fails on anything else.
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK
+    master = files.open_in(root, "/dev/pts/ptmx", flags, files.RESOLVE_IN_ROOT | files.RESOLVE_NO_SYMLINKS)
+    if mounts.file_system(master) != mounts.DEVPTS_MAGIC:
+        raise StartError("cannot make a terminal: /dev/pts/ptmx in the container was exchanged")
+    terminal.unlock(master)
+    slave = terminal.open_peer(master)
+    if size is not None:
+        terminal.set_size(slave, *size)
+    return Terminal(master, slave)
+
+
+def mount_console(root: int, slave: int) -> None:
+    """/dev/console, as a bind mount of the terminal on a file that is made for it, unless the user mounted one."""
+    device_directory = files.open_in(root, "/dev", os.O_PATH | os.O_DIRECTORY)
+    try:
+        flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
+        target = os.open("console", flags, 0o600, dir_fd=device_directory)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise SyscallError(error.errno or 0, "make", "/dev/console") from error
+    finally:
+        os.close(device_directory)
+    mount = mounts.clone("", directory=slave)
+    mounts.attach(mount, target, "/dev/console")
+    os.close(mount)
+    os.close(target)
+
+
+def adopt_terminal(slave: int) -> None:
+    """Makes the terminal this session's own, and its standard streams."""
+    terminal.make_controlling(slave)
+    for fd in (0, 1, 2):
+        os.dup2(slave, fd)
+    os.close(slave)

@@ -9,13 +9,14 @@ from typing import NamedTuple, NoReturn
 
 from wherry.linux import process, terminal
 from wherry.linux.cgroups import Cgroup
-from wherry.runtime.loop import READ, Loop
-from wherry.runtime.protocol import (
+from wherry.runtime.ipc import (
+    READ,
     Begin,
     Connected,
     Console,
     Failed,
     Go,
+    Loop,
     Notice,
     Order,
     Separated,
@@ -26,7 +27,7 @@ from wherry.runtime.protocol import (
     send,
 )
 from wherry.runtime.spec import Process
-from wherry.runtime.streams import Buffer, Stdio
+from wherry.runtime.stdio import Buffer, Stdio
 
 
 class Child(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from wherry.storage import digests
+from wherry.storage.content import digest_of
 from wherry.storage.database import Database
 from wherry.storage.layers import Layers
 from wherry.storage.staging import Staging
@@ -147,12 +147,12 @@ class BuildCache:
     # Digests of files in finished layers, which never change
 
     def content_digest(self, source: str) -> str | None:
-        row = self._database.one("SELECT digest FROM content_digests WHERE source = ?", (digests.of(source.encode()),))
+        row = self._database.one("SELECT digest FROM content_digests WHERE source = ?", (digest_of(source.encode()),))
         return row[0] if row else None
 
     def set_content_digest(self, source: str, digest: str) -> None:
         self._database.execute(
-            "INSERT OR REPLACE INTO content_digests VALUES (?, ?)", (digests.of(source.encode()), digest)
+            "INSERT OR REPLACE INTO content_digests VALUES (?, ?)", (digest_of(source.encode()), digest)
         )
 
 

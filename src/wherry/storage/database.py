@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from wherry.linux import disk
+from wherry.linux.files import reserve
 
 Row = tuple[Any, ...]
 
@@ -104,5 +104,5 @@ def _reserve(path: str) -> None:
     """As far as there is room, and where the file system can do it."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with contextlib.suppress(OSError):
-        disk.reserve(fd, os.fstat(fd).st_size + _RESERVED)
+        reserve(fd, os.fstat(fd).st_size + _RESERVED)
     os.close(fd)

@@ -18,8 +18,7 @@ from wherry.model.errors import InvalidParameter, NotFound
 from wherry.model.image import ImageConfig
 from wherry.model.manifests import Manifest
 from wherry.model.reference import Reference
-from wherry.storage import digests
-from wherry.storage.blobs import Blobs
+from wherry.storage.content import Blobs, chain_ids_of, digest_of
 from wherry.storage.database import Database
 from wherry.storage.layers import Layer, Layers, boot_id
 from wherry.storage.snapshots import LayerInfo, Snapshots
@@ -330,14 +329,14 @@ class Images:
         Raises InvalidParameter for what is no configuration, and NotFound when a layer is not there.
         """
         config = manifests.decode(raw, ImageConfig, "image configuration")
-        chain = digests.chain_ids(config.rootfs.diff_ids)
+        chain = chain_ids_of(config.rootfs.diff_ids)
         layers = self._layers.among(chain)
         for chain_id in chain:
             if chain_id not in layers:
                 raise NotFound(f"layer {chain_id} is not here")
         size = sum(layer.size for layer in layers.values())
         # A new image is dropped if the machine goes down before the next sync of everything: no need to wait for one.
-        known = self._database.one("SELECT 1 FROM images WHERE id = ?", (digests.of(raw),)) is not None
+        known = self._database.one("SELECT 1 FROM images WHERE id = ?", (digest_of(raw),)) is not None
         image_id = self._blobs.write(raw, sync=known)
         kept = [(self._blobs.write(document, sync=known), media_type) for document, media_type in documents]
         with self._database.transaction():
@@ -356,7 +355,7 @@ class Images:
 
     def keep_document(self, image_id: str, raw: bytes, media_type: str) -> str:
         """Keeps a manifest or an index as one of the image's; its digest."""
-        digest = digests.of(raw)
+        digest = digest_of(raw)
         if self._database.one("SELECT 1 FROM manifests WHERE digest = ? AND image = ?", (digest, image_id)) is None:
             self._blobs.write(raw)
             self._database.execute("INSERT INTO manifests VALUES (?, ?, ?)", (digest, image_id, media_type))

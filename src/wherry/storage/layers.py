@@ -23,11 +23,10 @@ import msgspec
 
 from wherry.model.errors import NotFound
 from wherry.model.manifests import Descriptor
-from wherry.storage import digests, trees
-from wherry.storage.blobs import Blobs
-from wherry.storage.compression import MEDIA_TYPES
+from wherry.storage.content import Blobs, chain_id_of, check_digest, hexadecimal
 from wherry.storage.database import Database
-from wherry.storage.staging import Staging
+from wherry.storage.staging import Staging, remove_tree_quietly
+from wherry.storage.tar.compression import MEDIA_TYPES
 
 _SCHEMA = (
     """
@@ -158,7 +157,7 @@ class Layers:
 
     def path(self, chain_id: str) -> str:
         """The layer's folder of files. For snapshots alone."""
-        return f"{self._root}/{digests.hexadecimal(chain_id)}/diff"
+        return f"{self._root}/{hexadecimal(chain_id)}/diff"
 
     def folders(self, chain_id: str) -> list[str]:
         """The folders of a layer and of all below it, the highest first, as overlayfs wants them. Likewise."""
@@ -166,7 +165,7 @@ class Layers:
 
     def add(self, staged: StagedLayer, parent: str) -> Layer:
         """Takes over what a worker made, on top of ``parent``. A layer that is there already stays as it is."""
-        chain_id = digests.chain_id(parent, digests.check(staged.diff_id))
+        chain_id = chain_id_of(parent, check_digest(staged.diff_id))
         self._held.add(chain_id)
         if chain_id in self:
             return self.get(chain_id)
@@ -178,12 +177,12 @@ class Layers:
             chain_id,
             parent,
             staged.diff_id,
-            digests.check(staged.digest),
+            check_digest(staged.digest),
             self._blobs.size(staged.digest),
             MEDIA_TYPES[staged.compression],
             staged.size,
         )
-        place = f"{self._root}/{digests.hexadecimal(chain_id)}"
+        place = f"{self._root}/{hexadecimal(chain_id)}"
         self._staging.throw_away(place)  # left by a process that was killed before it wrote the row
         os.rename(staged.layer, place)
         values = (*msgspec.structs.astuple(layer), boot_id())
@@ -218,7 +217,7 @@ class Layers:
     def _remove(self, chain_id: str) -> None:
         layer = self.get(chain_id)
         self._database.execute("DELETE FROM layers WHERE chain_id = ?", (chain_id,))
-        self._staging.throw_away(f"{self._root}/{digests.hexadecimal(chain_id)}")
+        self._staging.throw_away(f"{self._root}/{hexadecimal(chain_id)}")
         if self._database.one("SELECT 1 FROM layers WHERE blob = ?", (layer.blob,)) is None:
             self._blobs.delete(layer.blob)
         self._database.execute(
@@ -249,9 +248,9 @@ class Layers:
 
     def sweep(self) -> None:
         """Clears away the folders that have no row."""
-        known = {digests.hexadecimal(row[0]) for row in self._database.query("SELECT chain_id FROM layers")}
+        known = {hexadecimal(row[0]) for row in self._database.query("SELECT chain_id FROM layers")}
         for name in set(os.listdir(self._root)) - known:
-            trees.remove_quietly(f"{self._root}/{name}")
+            remove_tree_quietly(f"{self._root}/{name}")
 
 
 def lost_with(lost: set[str], parents: list[tuple[Any, ...]]) -> set[str]:

@@ -17,13 +17,13 @@ from wherry.model.errors import InvalidParameter
 from wherry.model.image import ImageConfig, RootFS
 from wherry.model.manifests import ArchiveItem, Descriptor, Index, Manifest, Platform
 from wherry.model.reference import InvalidReference, Reference
-from wherry.storage import digests, jobs
-from wherry.storage.blobs import Blobs
-from wherry.storage.compression import MEDIA_TYPES
+from wherry.storage.content import Blobs, chain_id_of, check_digest, digest_of, hexadecimal
 from wherry.storage.images import Images
 from wherry.storage.layers import Layers, StagedLayer
 from wherry.storage.staging import Staging
-from wherry.storage.tar_reader import shown
+from wherry.storage.tar.compression import MEDIA_TYPES
+from wherry.storage.tar.reader import shown
+from wherry.storage.worker import client
 
 Wanted = Callable[[Platform], bool]
 
@@ -93,10 +93,10 @@ class _Archive:
 
     def blob(self, descriptor: Descriptor) -> bytes:
         """A document of an OCI layout by its digest, checked."""
-        name = f"blobs/sha256/{digests.hexadecimal(descriptor.digest)}"
+        name = f"blobs/sha256/{hexadecimal(descriptor.digest)}"
         data = self.document(name)
-        if digests.of(data) != descriptor.digest:
-            raise InvalidParameter(f"invalid archive: {name} has the digest {digests.of(data)}")
+        if digest_of(data) != descriptor.digest:
+            raise InvalidParameter(f"invalid archive: {name} has the digest {digest_of(data)}")
         return data
 
     def layer(self, name: str) -> StagedLayer:
@@ -127,7 +127,7 @@ class Loader:
         async with self._staging.area() as area:
             archive = _Archive()
             job = {"kind": "receive archive", "staging": area, "known": sorted(self._layers.blobs())}
-            async with jobs.working(job, input=stream) as worker:
+            async with client.working(job, input=stream) as worker:
                 async for event in worker.events():
                     if "progress" in event:
                         yield Progress(_short(event["member"]), event["progress"], event["total"])
@@ -150,7 +150,7 @@ class Loader:
         """Makes an image with one layer of a tar that may be compressed; its id. ``config`` lacks the diff id only."""
         async with self._staging.area() as area:
             job = {"kind": "receive layer", "staging": area}
-            staged = msgspec.convert(await jobs.run(job, input=stream), StagedLayer)
+            staged = msgspec.convert(await client.run(job, input=stream), StagedLayer)
             layer = self._layers.add(staged, "")
             try:
                 complete = msgspec.structs.replace(config, rootfs=RootFS(diff_ids=[layer.diff_id]))
@@ -174,7 +174,7 @@ class Loader:
         parent = ""
         for number, (name, diff_id) in enumerate(zip(image.layers, diff_ids, strict=True)):
             staged = archive.layer(name)
-            chain_id = digests.chain_id(parent, digests.check(diff_id))
+            chain_id = chain_id_of(parent, check_digest(diff_id))
             if staged.diff_id != diff_id:
                 raise InvalidParameter(
                     f'invalid diffID for layer {number}: expected "{diff_id}", got "{staged.diff_id}"'
@@ -191,7 +191,7 @@ class Loader:
             staging = f"{area}/again-{len(os.listdir(area))}"
             os.mkdir(staging, 0o700)
             blob = self._blobs.path(staged.digest)
-            done = await jobs.run(
+            done = await client.run(
                 {
                     "kind": "unpack",
                     "staging": staging,
@@ -276,7 +276,7 @@ def _docker_archive(archive: _Archive) -> list[_Found]:
 
 def _add_manifests(archive: _Archive, found: list[_Found]) -> None:
     """Where an archive is of both kinds, its OCI half has the manifests that the images were pulled with."""
-    by_config = {digests.of(image.config): image for image in found}
+    by_config = {digest_of(image.config): image for image in found}
     index = manifests.decode(archive.documents["index.json"], Index, "index.json")
     for descriptor in index.manifests:
         if descriptor.media_type not in manifests.MANIFESTS:
@@ -320,7 +320,7 @@ def _oci_layout(archive: _Archive, index: Index, wanted: Wanted | None, depth: i
 
 
 def _checked_layer(archive: _Archive, descriptor: Descriptor) -> str:
-    name = f"blobs/sha256/{digests.hexadecimal(descriptor.digest)}"
+    name = f"blobs/sha256/{hexadecimal(descriptor.digest)}"
     found = archive.layer(name).digest
     if found != descriptor.digest:
         raise InvalidParameter(f"invalid archive: {name} has the digest {found}")

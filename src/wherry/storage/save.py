@@ -15,11 +15,10 @@ from wherry.model import manifests, reference
 from wherry.model.errors import NotFound
 from wherry.model.manifests import ArchiveItem, Descriptor, Index, Manifest, Platform
 from wherry.model.reference import Reference
-from wherry.storage import digests
-from wherry.storage.blobs import Blobs
+from wherry.storage.content import Blobs, digest_of, hexadecimal
 from wherry.storage.images import Image, Images
 from wherry.storage.layers import Layer
-from wherry.storage.tar_writer import END, directory_entry, file_entry, header
+from wherry.storage.tar.writer import END, directory_entry, file_entry, header
 
 _CHUNK = 1 << 20
 _LAYOUT = b'{"imageLayoutVersion": "1.0.0"}'
@@ -72,11 +71,11 @@ class Saver:
             manifest, media_type = self._manifest(entry.image, raw, chain)
             layers |= {_blob(layer.blob): layer for layer in chain}
             documents[_blob(entry.image.id)] = raw
-            documents[_blob(digests.of(manifest))] = manifest
+            documents[_blob(digest_of(manifest))] = manifest
             items.append(self._item(entry, chain))
             index.manifests += _descriptors(entry, manifest, media_type)
             for name in entry.names if chain else ():
-                top = digests.hexadecimal(chain[-1].blob)
+                top = hexadecimal(chain[-1].blob)
                 repositories.setdefault(name.familiar_name, {})[name.tag] = top
         self._link_parents(chosen, items)
         documents["index.json"] = msgspec.json.encode(index)
@@ -142,7 +141,7 @@ def _descriptors(entry: _Chosen, manifest: bytes, media_type: str) -> list[Descr
     """The image's places in the index: one for each of its names."""
     config = entry.image.config
     platform = Platform(config.architecture, config.os, config.variant)
-    digest = digests.of(manifest)
+    digest = digest_of(manifest)
     if not entry.names:
         return [Descriptor(media_type, digest, len(manifest), platform=platform)]
     return [
@@ -158,7 +157,7 @@ def _descriptors(entry: _Chosen, manifest: bytes, media_type: str) -> list[Descr
 
 
 def _blob(digest: str) -> str:
-    return f"blobs/sha256/{digests.hexadecimal(digest)}"
+    return f"blobs/sha256/{hexadecimal(digest)}"
 
 
 def _padding(size: int) -> bytes:

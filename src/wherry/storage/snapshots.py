@@ -20,18 +20,209 @@ one day be a tar with an index that is mounted in its place.
 
 import contextlib
 import os
+import posixpath
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from wherry.linux.file_flags import spread_children
+from wherry.linux.files import spread_children
 from wherry.linux.mounts import Mount
-from wherry.model.errors import NotFound
-from wherry.storage import changes, jobs, placeholders, trees
+from wherry.model.errors import EngineError, InvalidParameter, NotFound
 from wherry.storage.database import Database
 from wherry.storage.layers import Layers, StagedLayer
-from wherry.storage.staging import Staging
+from wherry.storage.staging import Staging, remove_tree_quietly
+from wherry.storage.tar.unpack import OVERLAY_OPAQUE
+from wherry.storage.tar.writer import PLACEHOLDER, is_placeholder, is_placeholder_directory
+from wherry.storage.worker import client
+
+# What an overlay's upper directory changes in the directories below it, in the words of ``docker diff``.
+#
+# Docker compares two trees, and so the answer is about what a user sees, not about what was copied up: a file counts as
+# changed when its type, mode, owner, size or time differ (a time without fraction of a second matches any fraction),
+# and a directory when its mode or owner do, or when something in it counts. Of what is deleted, only the top is named.
+#
+# The upper directory belongs to a container that may be running, so it is walked by descriptors without following
+# links. The layers below are ours and never change: plain paths will do.
+
+CHANGED, ADDED, DELETED = 0, 1, 2
+
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEPTH = 256
+_CAPABILITY = "security.capability"
+
+Changes = list[tuple[int, str]]
+
+
+def compare_upper(upper: str, lowers: list[str]) -> Changes:
+    """(kind, path) of each change, every directory before what is in it, in the order of the names.
+
+    ``lowers`` are the directories below, the highest first.
+    """
+    fd = os.open(upper, _OPEN)
+    try:
+        return _Comparison().directory(fd, lowers, "", replaces=False)
+    finally:
+        os.close(fd)
+
+
+def upper_size(upper: str) -> int:
+    """The bytes of the files below ``upper``, those with several names once, as they appear (holes count)."""
+    seen: set[int] = set()
+    total = 0
+    for facts in _walk(os.open(upper, _OPEN), 0):
+        if facts.st_nlink > 1:
+            if facts.st_ino in seen:
+                continue
+            seen.add(facts.st_ino)
+        total += facts.st_size
+    return total
+
+
+def _walk(fd: int, depth: int) -> Iterator[os.stat_result]:
+    """What lstat says of everything below ``fd`` but the directories. Takes over the descriptor."""
+    _check_depth(depth)
+    try:
+        for name in os.listdir(fd):
+            facts = _lstat(name, fd)
+            if facts is None:
+                continue
+            if not stat.S_ISDIR(facts.st_mode):
+                yield facts
+            elif (child := _open(name, fd)) is not None:
+                yield from _walk(child, depth + 1)
+    finally:
+        os.close(fd)
+
+
+class _Comparison:
+    def directory(self, fd: int, lowers: list[str], path: str, *, replaces: bool) -> Changes:
+        """The changes in one directory. ``replaces``: nothing of ``lowers`` shines through, it is compared only."""
+        _check_depth(path.count("/"))
+        found: Changes = []
+        names = set(os.listdir(fd))
+        everything = names | _names(lowers) if replaces else names
+        for name in sorted(everything, key=os.fsencode):
+            found += self._name(fd, name, lowers, f"{path}/{name}", replaces=replaces)
+        return found
+
+    def _name(self, fd: int, name: str, lowers: list[str], path: str, *, replaces: bool) -> Changes:
+        old, old_directories = _look_up(lowers, name)
+        new = _lstat(name, fd)
+        if new is None or _is_whiteout(new):
+            return [(DELETED, path)] if old is not None else []
+        below: Changes = []
+        if stat.S_ISDIR(new.st_mode):
+            child = _open(name, fd)
+            if child is None:
+                return []
+            try:
+                if old is None and is_placeholder_directory(path[1:], child):
+                    return []
+                hides = replaces or _is_opaque(child)
+                below = self.directory(child, old_directories, path, replaces=hides)
+            finally:
+                os.close(child)
+        if old is None and is_placeholder(path[1:], new):
+            return []
+        if old is None:
+            return [(ADDED, path), *below]
+        if below or _differ(old, new) or self._capabilities_differ(fd, name, new, lowers):
+            return [(CHANGED, path), *below]
+        return []
+
+    def _capabilities_differ(self, fd: int, name: str, new: os.stat_result, lowers: list[str]) -> bool:
+        if not stat.S_ISREG(new.st_mode):
+            return False
+        try:
+            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
+        except OSError:
+            return False  # gone since lstat
+        try:
+            return _capability(file) != _capability(_first(lowers, name))
+        finally:
+            os.close(file)
+
+
+def _look_up(lowers: list[str], name: str) -> tuple[os.stat_result | None, list[str]]:
+    """What overlayfs shows of ``name`` from these directories; for a directory, those that it is merged from."""
+    found: os.stat_result | None = None
+    merged: list[str] = []
+    for lower in lowers:
+        path = f"{lower}/{name}"
+        facts = _lstat(path)
+        if facts is None:
+            continue
+        if _is_whiteout(facts):
+            break
+        if found is None:
+            found = facts
+        if not stat.S_ISDIR(facts.st_mode):
+            break
+        merged.append(path)
+        if _is_opaque(path):
+            break
+    return found, merged if found is not None and stat.S_ISDIR(found.st_mode) else []
+
+
+def _names(lowers: list[str]) -> set[str]:
+    return {name for lower in lowers for name in os.listdir(lower)}
+
+
+def _first(lowers: list[str], name: str) -> str:
+    return next(path for path in (f"{lower}/{name}" for lower in lowers) if os.path.lexists(path))
+
+
+def _differ(old: os.stat_result, new: os.stat_result) -> bool:
+    if (old.st_mode, old.st_uid, old.st_gid, old.st_rdev) != (new.st_mode, new.st_uid, new.st_gid, new.st_rdev):
+        return True
+    if stat.S_ISDIR(new.st_mode):
+        return False
+    return old.st_size != new.st_size or not _same_time(old.st_mtime_ns, new.st_mtime_ns)
+
+
+def _same_time(a: int, b: int) -> bool:
+    """Layers carry whole seconds, so that a fraction that is missing says nothing."""
+    second = 1_000_000_000
+    return a == b or (a // second == b // second and (a % second == 0 or b % second == 0))
+
+
+def _is_whiteout(facts: os.stat_result) -> bool:
+    return stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0
+
+
+def _is_opaque(directory: int | str) -> bool:
+    try:
+        return os.getxattr(directory, OVERLAY_OPAQUE) == b"y"
+    except OSError:
+        return False
+
+
+def _capability(file: int | str) -> bytes:
+    try:
+        return os.getxattr(file, _CAPABILITY)
+    except OSError:
+        return b""
+
+
+def _lstat(name: str, directory: int | None = None) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _open(name: str, directory: int) -> int | None:
+    try:
+        return os.open(name, _OPEN, dir_fd=directory)
+    except OSError:
+        return None  # replaced since lstat
+
+
+def _check_depth(depth: int) -> None:
+    if depth > _DEPTH:
+        raise EngineError(f"the container has directories nested deeper than {_DEPTH}")
+
 
 _SCHEMA = ("CREATE TABLE snapshots (id TEXT PRIMARY KEY, chain_id TEXT NOT NULL)",)
 
@@ -80,7 +271,7 @@ class Snapshots:
 
     def mark(self, id: str) -> None:
         """Puts the file into the root by which programs know that they run in a container."""
-        path = f"{self._root}/{id}/upper/{placeholders.MARKER}"
+        path = f"{self._root}/{id}/upper/{PLACEHOLDER}"
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o755))
 
     def mounts(self, id: str, *, volatile: bool = False) -> tuple[Mount, ...]:
@@ -93,7 +284,7 @@ class Snapshots:
         directory = f"{self._root}/{id}"
         mark = f"{directory}/work/work/incompat"  # of the kernel, which refuses to mount a second time what has it
         if os.path.exists(mark):
-            trees.remove_quietly(mark)
+            remove_tree_quietly(mark)
         options = (
             f"lowerdir={join(lower)}",
             f"upperdir={directory}/upper",
@@ -122,19 +313,19 @@ class Snapshots:
 
     def changes(self, id: str) -> list[tuple[int, str]]:
         """(kind, path) of everything that differs from the image: 0 changed, 1 added, 2 deleted. Docker's order."""
-        return changes.compare(f"{self._root}/{id}/upper", self._lower(self._chain_id(id)))
+        return compare_upper(f"{self._root}/{id}/upper", self._lower(self._chain_id(id)))
 
     def size(self, id: str) -> int:
         """The bytes of the files that the container wrote, hard links once, holes included."""
         self._chain_id(id)
-        return changes.size(f"{self._root}/{id}/upper")
+        return upper_size(f"{self._root}/{id}/upper")
 
     async def commit(self, id: str) -> LayerInfo:
         """Makes a layer of what differs from the image."""
         parent = self._chain_id(id)
         async with self._staging.area() as area:
             job = {"kind": "commit", "staging": area, "upper": f"{self._root}/{id}/upper"}
-            staged = msgspec.convert(await jobs.run(job), StagedLayer)
+            staged = msgspec.convert(await client.run(job), StagedLayer)
             layer = self._layers.add(staged, parent)
         self._staging.sync_later()
         return LayerInfo(layer.diff_id, layer.chain_id, layer.size)
@@ -155,7 +346,7 @@ class Snapshots:
             if id not in keep:
                 self._database.execute("DELETE FROM snapshots WHERE id = ?", (id,))
         for name in set(os.listdir(self._root)) - keep:
-            trees.remove_quietly(f"{self._root}/{name}")
+            remove_tree_quietly(f"{self._root}/{name}")
 
     def chain_ids(self) -> frozenset[str]:
         """The layers that snapshots stand on."""
@@ -181,3 +372,72 @@ def overlay_options() -> tuple[str, ...]:
     return tuple(
         f"{name}=off" for name in _OVERLAY_FEATURES if os.path.exists(f"/sys/module/overlay/parameters/{name}")
     )
+
+
+# Where a path of an overlay lies in the directories that it is made of, without mounting it.
+
+_LINKS_AT_MOST = 40  # the kernel's own MAXSYMLINKS
+
+
+def find_merged(folders: list[str], path: str) -> list[str] | str:
+    """What an overlay of these folders, the highest first, has at ``path``, links followed inside of it.
+
+    The folders that a directory is merged from, or the path of a file; [] when there is nothing. The folders must not
+    change meanwhile. Raises InvalidParameter for links that go round in a circle.
+    """
+    here, done = folders, ""
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    links = 0
+    while names:
+        name = names.pop(0)
+        if name == "..":
+            names = [part for part in posixpath.dirname(done).split("/") if part] + names
+            here, done = folders, ""
+            continue
+        facts, place, directories = look_up_merged(here, name)
+        if facts is None:
+            return []
+        if stat.S_ISLNK(facts.st_mode):
+            links += 1
+            if links > _LINKS_AT_MOST:
+                raise InvalidParameter(f"{path}: too many levels of symbolic links")
+            target = posixpath.join(done or "/", os.readlink(place))
+            names = [part for part in target.split("/") if part not in ("", ".")] + names
+            here, done = folders, ""
+        elif stat.S_ISDIR(facts.st_mode):
+            here, done = directories, f"{done}/{name}"
+        else:
+            return [] if names else place
+    return here
+
+
+def look_up_merged(folders: list[str], name: str) -> tuple[os.stat_result | None, str, list[str]]:
+    """One name: what lstat says of it, where it lies, and for a directory what it is merged from."""
+    found: os.stat_result | None = None
+    place = ""
+    merged: list[str] = []
+    for folder in folders:
+        path = f"{folder}/{name}"
+        try:
+            facts = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0:
+            break
+        if found is None:
+            found, place = facts, path
+        if not stat.S_ISDIR(facts.st_mode):
+            break
+        if not stat.S_ISDIR(found.st_mode):
+            break
+        merged.append(path)
+        if _merged_is_opaque(path):
+            break
+    return found, place, merged
+
+
+def _merged_is_opaque(directory: str) -> bool:
+    try:
+        return os.getxattr(directory, OVERLAY_OPAQUE) == b"y"
+    except OSError:
+        return False

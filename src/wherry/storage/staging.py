@@ -5,14 +5,68 @@ nobody's, and is cleared away when the store opens.
 """
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from wherry.linux.disk import sync_file_system
-from wherry.linux.file_flags import spread_children
-from wherry.storage import trees
+from wherry.linux.files import spread_children, sync_file_system
+
+# Removing trees that somebody else has built: of any depth, with any names, and never through a link.
+
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# A container can nest directories deeper than there are descriptors or stack frames. What is further down than this is
+# moved up, and removed in another round.
+_DEPTH = 64
+
+
+def remove_tree(name: str | bytes, directory: int | None = None) -> None:
+    """Removes a file, or a directory with all that is in it. Nothing happens when it is not there."""
+    try:
+        os.unlink(name, dir_fd=directory)
+        return
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno != errno.EISDIR:
+            raise
+    top = os.open(name, _OPEN, dir_fd=directory)
+    try:
+        while True:
+            _empty(top, top, 1)
+            try:
+                os.rmdir(name, dir_fd=directory)
+                return
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+    finally:
+        os.close(top)
+
+
+def remove_tree_quietly(name: str) -> None:
+    """The same for what may be left lying: the next sweep will meet it again."""
+    with contextlib.suppress(OSError):
+        remove_tree(name)
+
+
+def _empty(fd: int, top: int, depth: int) -> None:
+    with os.scandir(fd) as found:
+        entries = list(found)
+    for entry in entries:
+        if not entry.is_dir(follow_symlinks=False):
+            os.unlink(entry.name, dir_fd=fd)
+        elif depth >= _DEPTH:
+            os.rename(entry.name, secrets.token_hex(8), src_dir_fd=fd, dst_dir_fd=top)
+        else:
+            child = os.open(entry.name, _OPEN, dir_fd=fd)
+            try:
+                _empty(child, top, depth + 1)
+            finally:
+                os.close(child)
+            os.rmdir(entry.name, dir_fd=fd)
+
 
 _GONE = "gone-"
 
@@ -47,7 +101,7 @@ class Staging:
 
     def remove_later(self, path: str) -> None:
         """Removes in the background what lies elsewhere, and is nobody's."""
-        self._background.submit(trees.remove_quietly, path)
+        self._background.submit(remove_tree_quietly, path)
 
     def sweep(self) -> None:
         """Throws everything away. For the moment of opening, when nobody can have begun something yet."""
@@ -67,7 +121,7 @@ class Staging:
     def _clear(self) -> None:
         for entry in os.scandir(self.path):
             if entry.name.startswith(_GONE):
-                trees.remove_quietly(entry.path)
+                remove_tree_quietly(entry.path)
 
     def _sync(self, done: Callable[[], None]) -> None:
         fd = os.open(self._data_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

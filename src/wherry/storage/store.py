@@ -5,11 +5,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from wherry.storage.blobs import Blobs
 from wherry.storage.build_cache import BuildCache
+from wherry.storage.build_snapshots import Drafts
+from wherry.storage.content import Blobs
 from wherry.storage.database import Database
-from wherry.storage.drafts import Drafts
-from wherry.storage.files import Files
 from wherry.storage.images import Images
 from wherry.storage.layers import Layers
 from wherry.storage.load import Loader
@@ -17,6 +16,7 @@ from wherry.storage.save import Saver
 from wherry.storage.snapshots import Snapshots
 from wherry.storage.staging import Staging
 from wherry.storage.volumes import Volumes
+from wherry.storage.worker.client import Files
 
 
 class DiskUsage(msgspec.Struct):

@@ -15,11 +15,10 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from wherry.linux import host_mounts
+from wherry.model.container import Volume
 from wherry.model.errors import InvalidParameter, NotFound
-from wherry.model.volume import Volume
-from wherry.storage import trees
 from wherry.storage.database import Database
-from wherry.storage.staging import Staging
+from wherry.storage.staging import Staging, remove_tree, remove_tree_quietly
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _MADE_UP_NAME = re.compile(r"[0-9a-f]{64}")
@@ -89,7 +88,7 @@ class Volumes:
         self._forget(name)
         with contextlib.suppress(FileNotFoundError):
             os.rename(f"{self._root}/{name}", gone)
-            await asyncio.to_thread(trees.remove_quietly, gone)
+            await asyncio.to_thread(remove_tree_quietly, gone)
 
     @contextlib.contextmanager
     def filling(self, name: str, *, alone: bool) -> Iterator[str]:
@@ -102,13 +101,13 @@ class Volumes:
             yield path
             return
         made = f"{self._root}/{name}/_new"
-        trees.remove(made)
+        remove_tree(made)
         os.mkdir(made, 0o755)
         try:
             yield made
             os.rename(made, path)
         finally:
-            trees.remove_quietly(made)
+            remove_tree_quietly(made)
 
     def _write(self, volume: Volume) -> None:
         self._database.execute(

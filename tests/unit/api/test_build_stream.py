@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from wherry.api import build_stream
-from wherry.dockerfile.errors import Position
-from wherry.engine.build import progress
-from wherry.engine.build.errors import StepFailed
-from wherry.engine.build.progress import Event
+from wherry.api.build import classic_stream, own_stream
+from wherry.dockerfile.lexer import Position
+from wherry.engine.builder import progress
+from wherry.engine.builder.progress import Event
+from wherry.engine.builder.request import StepFailed
 
 
 async def _fails(failure: Exception) -> AsyncIterator[Event]:
@@ -28,12 +28,12 @@ async def _fails(failure: Exception) -> AsyncIterator[Event]:
     ],
 )
 async def test_the_last_line_says_why(failure: Exception, detail: dict[str, object]) -> None:
-    for stream in (build_stream.own(_fails(failure)), build_stream.classic(_fails(failure), quiet=False)):
+    for stream in (own_stream(_fails(failure)), classic_stream(_fails(failure), quiet=False)):
         *_, last = [json.loads(line) async for line in stream]
         assert last == {"errorDetail": detail, "error": detail["message"]}
 
 
 async def test_what_fails_before_the_first_line_is_for_the_status() -> None:
     with pytest.raises(RuntimeError):
-        async for _ in build_stream.classic(_fails(RuntimeError("early")), quiet=True):
+        async for _ in classic_stream(_fails(RuntimeError("early")), quiet=True):
             pass

@@ -5,11 +5,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wherry.api.decode import fit, parse, take
-from wherry.model.config import ContainerConfig, HealthConfig
+from wherry.api.request import fit, parse, take
+from wherry.model.container import ContainerConfig, ExecConfig, HealthConfig, HostConfig, PortBinding
 from wherry.model.errors import InvalidParameter
-from wherry.model.exec import ExecConfig
-from wherry.model.host import HostConfig, PortBinding
 from wherry.model.network import NetworkingConfig
 
 

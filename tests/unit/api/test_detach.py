@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.api.detach import DEFAULT, DetachDetector, parse_keys
+from wherry.api.hijack import DEFAULT, DetachDetector, parse_keys
 from wherry.model.errors import InvalidParameter
 
 

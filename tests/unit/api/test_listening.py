@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wherry.api.listening import ListenError, Tls, listen
+from wherry.api.listen import ListenError, Tls, listen
 
 PLAIN = Tls(enabled=False)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from wherry.api.moments import parse_moment
+from wherry.api.request import parse_moment
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from wherry.api.tls import TlsRelay
+from wherry.api.listen import TlsRelay
 
 
 class Echo(asyncio.Protocol):

@@ -4,8 +4,7 @@ import io
 import re
 from typing import Any
 
-from wherry.cli.building.display import Plain, Progress, Silent
-from wherry.cli.building.live import Live
+from wherry.cli.build_progress import Live, Plain, Progress, Silent
 
 
 def show(progress: Progress, events: list[dict[str, Any]], *, failed: bool = False) -> str:

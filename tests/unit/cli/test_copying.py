@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from wherry.cli.command import CommandError
-from wherry.cli.copying.pack import pack
-from wherry.cli.copying.places import Place, arrange, base, keep_ending, local_source, rename, split
-from wherry.cli.copying.unpack import Unpacker
+from wherry.cli.copy_paths import Place, arrange, base, keep_ending, local_source, rename, split
 from wherry.cli.cp import split_argument
+from wherry.cli.session import CommandError
+from wherry.cli.tar import Unpacker, pack
 
 
 @pytest.mark.parametrize(

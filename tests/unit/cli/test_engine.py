@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from wherry.cli import flags
-from wherry.cli.command import CommandError, Session
-from wherry.cli.engine import Endpoint, find
 from wherry.cli.main import global_flags
+from wherry.cli.session import CommandError, Endpoint, Session, find
 from wherry.client import local
-from wherry.client.host import Host
+from wherry.client.endpoint import Host
 from wherry.client.local import StartFailed, start_engine
 
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from wherry.cli import formatting
+from wherry.cli import table
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
     text = "NAME\tSTATUS\tPORTS\na-rather-long-name\tup\t\nb\texited\t80/tcp\n"
-    assert formatting.table(text) == (
+    assert table.table(text) == (
         "NAME                 STATUS    PORTS\na-rather-long-name   up        \nb                    exited    80/tcp\n"
     )
 
@@ -17,11 +17,11 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
 def test_a_column_ends_with_the_lines_that_have_it() -> None:
     """A line with fewer cells begins the columns behind it anew, as in Go's tabwriter."""
     text = "a\tb\nlonger-than-ten\tc\nalone\nx\ty\n"
-    assert formatting.table(text) == "a                 b\nlonger-than-ten   c\nalone\nx         y\n"
+    assert table.table(text) == "a                 b\nlonger-than-ten   c\nalone\nx         y\n"
 
 
 def test_wide_characters_take_two_places() -> None:
-    assert formatting.table("舟\tx\nabcdefghij\ty\n") == "舟           x\nabcdefghij   y\n"
+    assert table.table("舟\tx\nabcdefghij\ty\n") == "舟           x\nabcdefghij   y\n"
 
 
 @pytest.mark.parametrize(
@@ -38,9 +38,9 @@ def test_wide_characters_take_two_places() -> None:
     ],
 )
 def test_sizes(size: int, three: str, four: str, binary: str) -> None:
-    assert formatting.human_size(size, 3) == three
-    assert formatting.human_size(size) == four
-    assert formatting.binary_size(size) == binary
+    assert table.human_size(size, 3) == three
+    assert table.human_size(size) == four
+    assert table.binary_size(size) == binary
 
 
 HOUR, DAY = 3600, 24 * 3600
@@ -71,7 +71,7 @@ HOUR, DAY = 3600, 24 * 3600
     ],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert formatting.human_duration(seconds) == text
+    assert table.human_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -85,19 +85,19 @@ def test_durations(seconds: float, text: str) -> None:
     ],
 )
 def test_what_is_long_is_cut(text: str, width: int, shown: str) -> None:
-    assert formatting.ellipsis(text, width) == shown
+    assert table.ellipsis(text, width) == shown
 
 
 def test_short_ids() -> None:
-    assert formatting.short_id("sha256:8849ba2e7c0d13d0d4cf") == "8849ba2e7c0d"
-    assert formatting.short_id("8849ba2e7c0d13d0d4cf") == "8849ba2e7c0d"
-    assert formatting.short_id("8849") == "8849"
+    assert table.short_id("sha256:8849ba2e7c0d13d0d4cf") == "8849ba2e7c0d"
+    assert table.short_id("8849ba2e7c0d13d0d4cf") == "8849ba2e7c0d"
+    assert table.short_id("8849") == "8849"
 
 
 def test_times_are_local(zone: Callable[[str], None]) -> None:
     zone("IST-5:30")
-    assert formatting.local_time(1_700_000_000) == "2023-11-15 03:43:20 +0530 IST"
-    assert formatting.rfc3339(1_700_000_000, 5) == "2023-11-15T03:43:20.000000005+05:30"
+    assert table.local_time(1_700_000_000) == "2023-11-15 03:43:20 +0530 IST"
+    assert table.rfc3339(1_700_000_000, 5) == "2023-11-15T03:43:20.000000005+05:30"
     zone("UTC")
-    assert formatting.rfc3339(1_700_000_000) == "2023-11-14T22:13:20Z"
-    assert formatting.local_time(-62135596800) == "0001-01-01 00:00:00 +0000 UTC"
+    assert table.rfc3339(1_700_000_000) == "2023-11-14T22:13:20Z"
+    assert table.local_time(-62135596800) == "0001-01-01 00:00:00 +0000 UTC"

@@ -1,6 +1,6 @@
 from typing import Any
 
-from wherry.cli.image_platforms import draw
+from wherry.cli.images import draw
 
 
 def manifest(architecture: str, content: int, unpacked: int, users: list[str], variant: str = "") -> dict[str, Any]:

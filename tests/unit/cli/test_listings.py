@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.support.answering_engine import AnsweringEngine
-from wherry.cli import formatting, inspect, main, ps
-from wherry.cli.formatting import Row
+from wherry.cli import inspect, main, ps, table
 from wherry.cli.images import rows_of
+from wherry.cli.table import Row
 
 # Recorded with Docker's client 28.2.2: the API's answers, and for each command line what was printed, and when.
 RECORDED = json.loads((Path(__file__).parent / "docker_commands.json").read_text())
@@ -33,7 +33,7 @@ def test_a_command_prints_what_docker_prints(
     code: int,
 ) -> None:
     zone("UTC")
-    monkeypatch.setattr(formatting.time, "time", lambda: RECORDED["now"])
+    monkeypatch.setattr(table.time, "time", lambda: RECORDED["now"])
     answering_engine.answers = RECORDED["answers"]
     assert cli(*shlex.split(line)) == (code, output, error)
 

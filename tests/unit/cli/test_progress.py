@@ -2,13 +2,13 @@ import io
 
 import pytest
 
-from wherry.cli.progress import show
-from wherry.client.errors import WorkFailed
+from wherry.cli.registry import show_progress
+from wherry.client.transport import WorkFailed
 
 
 def shown(*messages: dict[str, object]) -> str:
     out = io.StringIO()
-    show(messages, out)
+    show_progress(messages, out)
     return out.getvalue()
 
 
@@ -33,7 +33,7 @@ def test_what_is_for_the_program_is_not_shown() -> None:
 def test_a_failure(error: dict[str, object]) -> None:
     out = io.StringIO()
     with pytest.raises(WorkFailed, match=r"^no$"):
-        show([{"status": "a"}, error], out)
+        show_progress([{"status": "a"}, error], out)
     assert out.getvalue() == "a\n"
 
 
@@ -48,7 +48,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 def test_on_a_terminal_each_thing_has_its_line(screen: io.StringIO) -> None:
-    show(
+    show_progress(
         [
             {"status": "Waiting", "progressDetail": {}, "id": "a"},
             {"status": "Waiting", "progressDetail": {}, "id": "b"},
@@ -69,7 +69,7 @@ def test_speed_and_what_is_left(screen: io.StringIO, monkeypatch: pytest.MonkeyP
     seconds = iter((100.0, 100.1, 102.0, 103.0))
     monkeypatch.setattr("time.monotonic", lambda: next(seconds))
     sizes = [10_000_000, 11_000_000, 20_000_000, 30_000_000]
-    show(
+    show_progress(
         [
             {"status": "Downloading", "progressDetail": {"current": size, "total": 30_000_000}, "id": "abc"}
             for size in sizes

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.cli import inspect
-from wherry.cli.command import CommandError
+from wherry.cli.session import CommandError
 from wherry.cli.templates import TemplateError, parse
 from wherry.cli.templates.values import Duration, Map, Time, shaped
 

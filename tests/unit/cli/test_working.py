@@ -7,7 +7,7 @@ from pathlib import Path
 
 PROGRAM = """
 import os, sys, time
-from wherry.cli.working import Working
+from wherry.cli.build_progress import Working
 descriptor = os.open(sys.argv[1], os.O_RDWR)
 with Working("Writing", descriptor):
     os.write(descriptor, b"x" * 2000)

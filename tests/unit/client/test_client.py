@@ -14,8 +14,8 @@ from tests.support.scripted_engine import (
     json_answer,
 )
 from wherry.client.client import API_VERSION, Client, quote
-from wherry.client.errors import APIError, ConnectionFailed, ConnectionLost
 from wherry.client.streams import frames
+from wherry.client.transport import APIError, ConnectionFailed, ConnectionLost
 
 
 def test_get_and_the_query(engine: ScriptedEngine, client: Client) -> None:

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.client.connection import BUFFER, HEAD_LIMIT, Connection, Response
-from wherry.client.errors import ConnectionLost
+from wherry.client.transport import BUFFER, HEAD_LIMIT, Connection, ConnectionLost, Response
 
 
 class Pieces:

@@ -10,9 +10,9 @@ import pytest
 
 from tests.support.scripted_engine import ScriptedEngine, json_answer, upgraded
 from wherry.client.client import Client
-from wherry.client.errors import ConnectionFailed, ConnectionLost, HostError
-from wherry.client.host import TLS, Host
+from wherry.client.endpoint import TLS, Host
 from wherry.client.ssh import arguments
+from wherry.client.transport import ConnectionFailed, ConnectionLost, HostError
 
 
 @pytest.mark.parametrize(

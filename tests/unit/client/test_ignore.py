@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.client.ignore import Ignore
-from wherry.dockerfile.errors import DockerfileError
 from wherry.dockerfile.ignore import IgnoreRules
+from wherry.dockerfile.lexer import DockerfileError
 
 _PIECES = st.sampled_from(["a", "b", ".o", "*", "**", "?", "/", "**/", "/**", "[ab]", "[^a]", "\\a"])
 _PATTERN = st.builds(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.client import lean
+from wherry.client import c_modules
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -17,23 +17,23 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_reads_what_json_writes_and_writes_what_json_reads(value: object) -> None:
-    assert lean.loads(json.dumps(value, indent=1).encode()) == value
-    assert json.loads(lean.dumps(value)) == value
+    assert c_modules.loads(json.dumps(value, indent=1).encode()) == value
+    assert json.loads(c_modules.dumps(value)) == value
 
 
 @pytest.mark.parametrize("text", ["", " ", "{", "[1,]", "{1:2}", "nul", '"a', "1 2", "{}x", "\x00"])
 def test_what_is_not_json(text: str) -> None:
     with pytest.raises(ValueError):
-        lean.loads(text)
+        c_modules.loads(text)
 
 
 def test_what_cannot_be_json() -> None:
     with pytest.raises(TypeError):
-        lean.dumps({"a": object()})
+        c_modules.dumps({"a": object()})
 
 
 def test_bytes_that_are_no_text_come_through() -> None:
-    assert lean.loads(b'"\xff"') == "\udcff"
+    assert c_modules.loads(b'"\xff"') == "\udcff"
 
 
 def test_other_pythons_get_the_wrappers() -> None:
@@ -41,7 +41,7 @@ def test_other_pythons_get_the_wrappers() -> None:
     code = (
         "import sys\n"
         "for name in ('_json', '_signal'): sys.modules[name] = None\n"
-        "from wherry.client import lean\n"
+        "from wherry.client import c_modules as lean\n"
         "assert lean.loads(lean.dumps({'a': [1, None]})) == {'a': [1, None]}\n"
         "assert lean.signals.SIGINT == 2\n"
     )
@@ -69,6 +69,6 @@ def test_a_run_loads_none_of_the_slow_modules() -> None:
 
 def test_what_is_not_json_without_the_json_module() -> None:
     """The scanner's own error is made by a module that the client does not load."""
-    code = "from wherry.client import lean\ntry: lean.loads('{broken')\nexcept ValueError as error: print(error)"
+    code = "from wherry.client import c_modules as lean\ntry: lean.loads('{broken')\nexcept ValueError as error: print(error)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.startswith("Expecting property name")

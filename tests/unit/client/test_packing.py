@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from wherry.client.errors import ClientError
-from wherry.client.packing import pack
+from wherry.client.context import pack
+from wherry.client.transport import ClientError
 
 
 @pytest.fixture

@@ -4,13 +4,18 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
-from wherry.dockerfile.changes import apply_changes
-from wherry.dockerfile.configure import configure, join_directory, set_variables, sets_command
-from wherry.dockerfile.errors import DockerfileError
+from wherry.dockerfile.config import (
+    apply_changes,
+    configure,
+    expand_instruction,
+    join_directory,
+    set_variables,
+    sets_command,
+)
 from wherry.dockerfile.instructions import Copy
+from wherry.dockerfile.lexer import DockerfileError
 from wherry.dockerfile.parser import parse
-from wherry.dockerfile.substitution import expand_instruction
-from wherry.model.config import ContainerConfig, HealthConfig
+from wherry.model.container import ContainerConfig, HealthConfig
 
 
 def after(config: ContainerConfig, *lines: str) -> ContainerConfig:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from wherry.dockerfile.errors import DockerfileError
 from wherry.dockerfile.instructions import From
+from wherry.dockerfile.lexer import DockerfileError
 from wherry.dockerfile.parser import parse
 from wherry.dockerfile.printing import print_dockerfile
 from wherry.dockerfile.stages import build_graph

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.dockerfile.errors import DockerfileError
-from wherry.dockerfile.expansion import expand, expand_words
-from wherry.dockerfile.shellpattern import ShellPattern
+from wherry.dockerfile.expansion import ShellPattern, expand, expand_words
+from wherry.dockerfile.lexer import DockerfileError
 
 VARIABLES = {
     "name": "world",

@@ -3,9 +3,9 @@
 import pytest
 
 from wherry.dockerfile import instructions as ins
-from wherry.dockerfile.heredocs import HereDocument, find_starts, parse_start
+from wherry.dockerfile.config import Script, run_command
+from wherry.dockerfile.instructions import HereDocument, find_starts, parse_start
 from wherry.dockerfile.parser import parse
-from wherry.dockerfile.scripts import Script, run_command
 
 
 def one(text: str) -> ins.Instruction:

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.dockerfile.errors import DockerfileError
 from wherry.dockerfile.ignore import IgnoreRules
-from wherry.dockerfile.paths import clean_path
-from wherry.storage.selection import Exclusions
+from wherry.dockerfile.lexer import DockerfileError, clean_path
+from wherry.storage.worker.select import Exclusions
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,8 @@
 
 import pytest
 
-from wherry.dockerfile.errors import DockerfileError, DockerfileSyntaxError
 from wherry.dockerfile.instructions import Run
-from wherry.dockerfile.lexer import Lexer, LogicalLine
+from wherry.dockerfile.lexer import DockerfileError, DockerfileSyntaxError, Lexer, LogicalLine
 from wherry.dockerfile.parser import parse
 
 

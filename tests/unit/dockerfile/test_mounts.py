@@ -3,9 +3,9 @@
 import pytest
 
 from wherry.dockerfile import instructions as ins
-from wherry.dockerfile.errors import DockerfileError
 from wherry.dockerfile.expansion import expand
-from wherry.dockerfile.mounts import Mount, parse_mount
+from wherry.dockerfile.instructions import Mount, parse_mount
+from wherry.dockerfile.lexer import DockerfileError
 from wherry.dockerfile.parser import parse
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from wherry.dockerfile import instructions as ins
-from wherry.dockerfile.errors import DockerfileError, DockerfileSyntaxError, Position
+from wherry.dockerfile.lexer import DockerfileError, DockerfileSyntaxError, Position
 from wherry.dockerfile.parser import parse, parse_trigger
 
 SECOND = 1_000_000_000

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from wherry.dockerfile.errors import DockerfileError
 from wherry.dockerfile.instructions import KEYWORDS, Instruction
+from wherry.dockerfile.lexer import DockerfileError
 from wherry.dockerfile.parser import parse
 from wherry.dockerfile.printing import print_dockerfile, print_instruction
 

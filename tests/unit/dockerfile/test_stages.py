@@ -2,11 +2,10 @@
 
 import pytest
 
-from wherry.dockerfile.arguments import Platform, unused_arguments
-from wherry.dockerfile.errors import DockerfileError
 from wherry.dockerfile.instructions import Arg, Copy, Run
+from wherry.dockerfile.lexer import DockerfileError
 from wherry.dockerfile.parser import parse
-from wherry.dockerfile.stages import Graph, build_graph
+from wherry.dockerfile.stages import Graph, Platform, build_graph, unused_arguments
 
 
 def graph(text: str, target: str = "", platform: str = "linux/amd64", **given: str) -> Graph:

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from wherry.dockerfile import instructions as ins
 from wherry.dockerfile.instructions import Pair
-from wherry.engine.build import created_by
-from wherry.engine.build.keys import step_inputs, step_key
-from wherry.model.config import ContainerConfig, HealthConfig
+from wherry.engine.builder import history
+from wherry.engine.builder.stage import step_inputs, step_key
+from wherry.model.container import ContainerConfig, HealthConfig
 
 
 def test_a_key_is_the_same_everywhere() -> None:
@@ -44,13 +44,13 @@ def test_history_reads_as_buildkit_writes_it() -> None:
         exposed_ports={"80/tcp": {}, "53/udp": {}},
         healthcheck=HealthConfig(test=["CMD-SHELL", "true"], interval=90_000_000_000, retries=3),
     )
-    assert created_by.configuration(ins.Cmd(command=ins.CommandLine(())), config) == (
+    assert history.configuration(ins.Cmd(command=ins.CommandLine(())), config) == (
         'CMD ["/bin/sh" "-c" "echo \\"hi\\""]'
     )
-    assert created_by.configuration(ins.Expose(ports=()), config) == "EXPOSE map[53/udp:{} 80/tcp:{}]"
-    assert created_by.configuration(ins.HealthCheck(test=()), config) == (
+    assert history.configuration(ins.Expose(ports=()), config) == "EXPOSE map[53/udp:{} 80/tcp:{}]"
+    assert history.configuration(ins.HealthCheck(test=()), config) == (
         'HEALTHCHECK &{["CMD-SHELL" "true"] "1m30s" "0s" "0s" "0s" \'\\x03\'}'
     )
-    assert created_by.configuration(ins.Env(pairs=(Pair("a", "b c"),)), config) == "ENV a=b c"
-    ran = created_by.run(["/bin/sh", "-c", "true"], {"A": "1", "B": ""})
+    assert history.configuration(ins.Env(pairs=(Pair("a", "b c"),)), config) == "ENV a=b c"
+    ran = history.run(["/bin/sh", "-c", "true"], {"A": "1", "B": ""})
     assert ran == "RUN |2 A=1 B= /bin/sh -c true # buildkit"

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from wherry.engine.build.progress import Printed, Progress
+from wherry.engine.builder.progress import Printed, Progress
 
 LINES = 1000
 

@@ -3,11 +3,10 @@
 import msgspec
 import pytest
 
-from wherry.engine import configuration
 from wherry.engine.config import EngineConfig
-from wherry.model.config import ContainerConfig, HealthConfig
+from wherry.engine.container import config
+from wherry.model.container import ContainerConfig, DeviceRequest, HealthConfig, HostConfig, RestartPolicy
 from wherry.model.errors import InvalidParameter
-from wherry.model.host import DeviceRequest, HostConfig, RestartPolicy
 
 IMAGE = ContainerConfig(
     user="app",
@@ -24,9 +23,9 @@ IMAGE = ContainerConfig(
 
 
 def test_what_is_not_said_comes_from_the_image() -> None:
-    merged = configuration.merge(ContainerConfig(), IMAGE)
+    merged = config.merge(ContainerConfig(), IMAGE)
     assert (merged.user, merged.working_dir, merged.stop_signal) == ("app", "/srv", "SIGQUIT")
-    assert configuration.command_line(merged) == ["/entry", "serve"]
+    assert config.command_line(merged) == ["/entry", "serve"]
     assert merged.volumes == {"/data": {}}
 
 
@@ -41,31 +40,31 @@ def test_what_is_not_said_comes_from_the_image() -> None:
     ],
 )
 def test_entrypoint_and_command(asked: dict[str, list[str]], expected: list[str]) -> None:
-    merged = configuration.merge(ContainerConfig(**asked), IMAGE)  # type: ignore[arg-type]  # a table of fields
-    assert configuration.command_line(merged) == expected
+    merged = config.merge(ContainerConfig(**asked), IMAGE)  # type: ignore[arg-type]  # a table of fields
+    assert config.command_line(merged) == expected
 
 
 def test_no_command_is_refused() -> None:
     with pytest.raises(InvalidParameter, match="no command specified"):
-        configuration.command_line(ContainerConfig())
+        config.command_line(ContainerConfig())
 
 
 def test_environment_labels_and_ports_add_up() -> None:
     asked = ContainerConfig(env=["LANG=de", "NEW=1"], labels={"b": "user"}, exposed_ports={"443/tcp": {}})
-    merged = configuration.merge(asked, IMAGE)
+    merged = config.merge(asked, IMAGE)
     assert merged.env == ["LANG=de", "NEW=1", "PATH=/bin"]
     assert merged.labels == {"a": "image", "b": "user"}
     assert merged.exposed_ports == {"80/tcp": {}, "443/tcp": {}}
 
 
 def test_health_check_is_merged_field_by_field() -> None:
-    merged = configuration.merge(ContainerConfig(healthcheck=HealthConfig(interval=10**9)), IMAGE)
+    merged = config.merge(ContainerConfig(healthcheck=HealthConfig(interval=10**9)), IMAGE)
     assert merged.healthcheck == HealthConfig(test=["CMD", "true"], interval=10**9, retries=5)
 
 
 def test_merging_changes_neither_side() -> None:
     before = msgspec.json.encode(IMAGE)
-    merged = configuration.merge(ContainerConfig(), IMAGE)
+    merged = config.merge(ContainerConfig(), IMAGE)
     merged.labels["new"] = "x"
     assert msgspec.json.encode(IMAGE) == before
 
@@ -97,11 +96,11 @@ def test_merging_changes_neither_side() -> None:
 )
 def test_contradictions_are_refused(host: HostConfig, message: str) -> None:
     with pytest.raises(InvalidParameter, match=message):
-        configuration.complete_host_config(host, EngineConfig())
+        config.complete_host_config(host, EngineConfig())
 
 
 def test_defaults_are_filled_in() -> None:
-    host = configuration.complete_host_config(HostConfig(memory=64 << 20), EngineConfig())
+    host = config.complete_host_config(HostConfig(memory=64 << 20), EngineConfig())
     assert (host.network_mode, host.ipc_mode, host.restart_policy.name) == ("bridge", "private", "no")
     assert (host.shm_size, host.memory_swap) == (64 << 20, 128 << 20)
     assert host.log_config.type == "json-file"
@@ -109,21 +108,21 @@ def test_defaults_are_filled_in() -> None:
 
 
 def test_privileged_masks_nothing() -> None:
-    host = configuration.complete_host_config(HostConfig(privileged=True), EngineConfig())
+    host = config.complete_host_config(HostConfig(privileged=True), EngineConfig())
     assert host.masked_paths == [] and host.readonly_paths == []
 
 
 @pytest.mark.parametrize(("name", "number"), [("SIGTERM", 15), ("term", 15), ("9", 9), ("RTMIN+3", 37)])
 def test_signals(name: str, number: int) -> None:
-    assert configuration.parse_signal(name) == number
+    assert config.parse_signal(name) == number
 
 
 @pytest.mark.parametrize("name", ["SIGNOTHING", "0", "65", "", "SIG_DFL", "RTMIN+99"])
 def test_bad_signals(name: str) -> None:
     with pytest.raises(InvalidParameter, match="invalid signal"):
-        configuration.parse_signal(name)
+        config.parse_signal(name)
 
 
 def test_labels_are_sorted() -> None:
-    merged = configuration.merge(ContainerConfig(labels={"c": "", "a": "mine"}), IMAGE)
+    merged = config.merge(ContainerConfig(labels={"c": "", "a": "mine"}), IMAGE)
     assert list(merged.labels.items()) == [("a", "mine"), ("b", "image"), ("c", "")]

@@ -4,11 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from wherry.engine import host_files
-from wherry.engine.host_files import Files, resolv_conf
-from wherry.model.config import ContainerConfig
-from wherry.model.container import Container
-from wherry.model.host import HostConfig
+from wherry.engine.network import host_files
+from wherry.engine.network.host_files import Files, resolv_conf
+from wherry.model.container import Container, ContainerConfig, HostConfig
 
 HOST = "nameserver 127.0.0.53\nnameserver 10.0.0.2\nsearch example.org lan\noptions edns0\n"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from wherry.engine import local_volumes
+from wherry.engine.volumes import with_address
 
 
 @pytest.mark.parametrize(
@@ -27,4 +27,4 @@ def test_names_become_numbers(
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    assert local_volumes.with_address(type, device, options) == expected
+    assert with_address(type, device, options) == expected

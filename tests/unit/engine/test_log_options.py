@@ -4,11 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from wherry.engine import log_forwarding, log_options
-from wherry.model.config import ContainerConfig
-from wherry.model.container import Container
+from wherry.engine.container import logs
+from wherry.model.container import Container, ContainerConfig, LogConfig
 from wherry.model.errors import InvalidParameter
-from wherry.model.host import LogConfig
 from wherry.runtime.spec import Journald, Syslog
 
 
@@ -72,44 +70,44 @@ def container(driver: str, **options: str) -> Container:
 )
 def test_what_is_wrong_is_refused(driver: str, options: dict[str, str], message: str) -> None:
     with pytest.raises(InvalidParameter) as raised:
-        log_options.check(LogConfig(driver, options))
+        logs.check_log_config(LogConfig(driver, options))
     assert raised.value.message == message
 
 
 def test_other_wrong_values() -> None:
     with pytest.raises(InvalidParameter, match=r"executing \"log-tag\" at <\.Nope>: can't evaluate"):
-        log_options.check(LogConfig("json-file", {"tag": "{{.Nope}}"}))
+        logs.check_log_config(LogConfig("json-file", {"tag": "{{.Nope}}"}))
     with pytest.raises(InvalidParameter, match=r"error parsing regexp: .*`\["):
-        log_options.check(LogConfig("json-file", {"env-regex": "["}))
+        logs.check_log_config(LogConfig("json-file", {"env-regex": "["}))
 
 
 def test_no_driver_takes_any_option() -> None:
-    log_options.check(LogConfig("none", {"foo": "bar"}))
-    assert log_options.log_of(container("none")).driver == "none"
+    logs.check_log_config(LogConfig("none", {"foo": "bar"}))
+    assert logs.log_of(container("none")).driver == "none"
 
 
 def test_no_journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(log_forwarding, "JOURNAL", f"{tmp_path}/none")
+    monkeypatch.setattr(logs, "JOURNAL", f"{tmp_path}/none")
     with pytest.raises(InvalidParameter, match="journald is not enabled on this host"):
-        log_options.check(LogConfig("journald"))
+        logs.check_log_config(LogConfig("journald"))
 
 
 def test_the_tag() -> None:
     tag = "{{.ID}}|{{ .Name }}|{{.ImageName}}|{{.ImageID}}|{{.ImageFullID}}|{{.DaemonName}}|{{.Command}}"
-    attributes = log_options.log_of(container("json-file", tag=tag)).attrs
+    attributes = logs.log_of(container("json-file", tag=tag)).attrs
     assert attributes == {"tag": "0123456789ab|web|busybox:latest|sha256:78a08|sha256:78a0865196af|docker|sh -c true"}
-    assert log_options.log_of(container("json-file", tag="{{.FullID}}")).attrs["tag"] == "0123456789abcdef" * 4
+    assert logs.log_of(container("json-file", tag="{{.FullID}}")).attrs["tag"] == "0123456789abcdef" * 4
 
 
 def test_labels_and_variables() -> None:
     options = {"labels": "z,none", "labels-regex": "^a", "env": "Y", "env-regex": "^X"}
-    assert log_options.log_of(container("json-file", **options)).attrs == {
+    assert logs.log_of(container("json-file", **options)).attrs == {
         "a": "1", "ab": "2", "z": "3", "X1": "4", "Y": "5"
     }  # fmt: skip
 
 
 def test_syslog_to_a_server() -> None:
-    log = log_options.log_of(
+    log = logs.log_of(
         container("syslog", syslog_address="tcp://host:1514", syslog_facility="local3", syslog_format="rfc5424")
     )
     assert log.forward == Syslog("tcp", "host", 1514, 19 << 3, "rfc5424", "0123456789ab")
@@ -118,20 +116,18 @@ def test_syslog_to_a_server() -> None:
 
 
 def test_a_buffer_instead_of_patience() -> None:
-    log = log_options.log_of(
-        container("syslog", syslog_address="udp://host", mode="non-blocking", max_buffer_size="4m")
-    )
+    log = logs.log_of(container("syslog", syslog_address="udp://host", mode="non-blocking", max_buffer_size="4m"))
     assert (log.patient, log.buffer) == (False, 4 << 20)
 
 
 @pytest.mark.parametrize(("driver", "warned"), [("local", True), ("json-file", True), ("syslog", False)])
 def test_a_file_is_written_at_once(driver: str, warned: bool) -> None:
-    assert bool(log_options.warnings(LogConfig(driver, {"mode": "non-blocking"}))) is warned
-    assert log_options.warnings(LogConfig(driver, {"mode": "blocking"})) == []
+    assert bool(logs.warnings(LogConfig(driver, {"mode": "non-blocking"}))) is warned
+    assert logs.warnings(LogConfig(driver, {"mode": "blocking"})) == []
 
 
 def test_the_journals_fields() -> None:
-    forward = log_options.log_of(container("journald", labels="ab", tag="{{.Name}}")).forward
+    forward = logs.log_of(container("journald", labels="ab", tag="{{.Name}}")).forward
     assert isinstance(forward, Journald)
     assert forward.fields == {
         "CONTAINER_ID": "0123456789ab",
@@ -146,5 +142,5 @@ def test_the_journals_fields() -> None:
 
 def test_without_a_file_beside() -> None:
     config = LogConfig("syslog", {"syslog-address": "udp://host", "cache-disabled": "true"})
-    assert not log_options.is_readable(config)
-    assert log_options.log_of(container("syslog", **config.config)).driver == "none"
+    assert not logs.is_readable(config)
+    assert logs.log_of(container("syslog", **config.config)).driver == "none"

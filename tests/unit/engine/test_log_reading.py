@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from wherry.engine import clock, log_reading
+from wherry.engine import clock
+from wherry.engine.container import logs
 
 
 def live(*, age: int = 0, runs: bool = True) -> Any:
@@ -18,9 +19,9 @@ def live(*, age: int = 0, runs: bool = True) -> Any:
 
 
 async def test_a_young_container_may_end_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_reading, "_YOUNG", 3600 * 10**9)
+    monkeypatch.setattr(logs, "_YOUNG", 3600 * 10**9)
     young = live()
-    settling = asyncio.create_task(log_reading._settled(young))
+    settling = asyncio.create_task(logs._settled(young))
     done, _ = await asyncio.wait([settling], timeout=0.05)
     assert not done
     young.ended.set()
@@ -28,16 +29,16 @@ async def test_a_young_container_may_end_first(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_one_that_goes_on_is_waited_for_no_longer_than_it_is_young(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_reading, "_YOUNG", 10**7)
+    monkeypatch.setattr(logs, "_YOUNG", 10**7)
     young = live()
-    await log_reading._settled(young)
+    await logs._settled(young)
     assert clock.now() >= young.record.state.started_at + 10**7
 
 
 @pytest.mark.parametrize("old", [{"age": 3601 * 10**9}, {"age": -(10**9)}, {"runs": False}])
 async def test_nothing_else_waits(old: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither one that is old, nor one that a clock set back has started tomorrow, nor one that does not run."""
-    monkeypatch.setattr(log_reading, "_YOUNG", 3600 * 10**9)
-    settling = asyncio.create_task(log_reading._settled(live(**old)))
+    monkeypatch.setattr(logs, "_YOUNG", 3600 * 10**9)
+    settling = asyncio.create_task(logs._settled(live(**old)))
     await asyncio.sleep(0)
     assert settling.done()

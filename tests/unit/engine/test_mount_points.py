@@ -4,11 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from wherry.engine import mount_points
-from wherry.model.config import ContainerConfig
+from wherry.engine.container import mounts
+from wherry.model.container import (
+    BindOptions,
+    ContainerConfig,
+    HostConfig,
+    ImageOptions,
+    MountPoint,
+    MountRequest,
+    TmpfsOptions,
+    VolumeOptions,
+)
 from wherry.model.errors import InvalidParameter
-from wherry.model.host import BindOptions, HostConfig, ImageOptions, MountRequest, TmpfsOptions, VolumeOptions
-from wherry.model.volume import MountPoint
 
 
 @pytest.mark.parametrize(
@@ -24,7 +31,7 @@ from wherry.model.volume import MountPoint
     ],
 )
 def test_binds(text: str, kind: str, source: str, name: str, destination: str, rw: bool, propagation: str) -> None:
-    point = mount_points.parse_bind(text)
+    point = mounts.parse_bind(text)
     assert (point.type, point.source, point.name, point.destination) == (kind, source, name, destination)
     assert (point.rw, point.propagation) == (rw, propagation)
 
@@ -47,7 +54,7 @@ def test_binds(text: str, kind: str, source: str, name: str, destination: str, r
 )
 def test_bad_binds(text: str, message: str) -> None:
     with pytest.raises(InvalidParameter, match=message):
-        mount_points.parse_bind(text)
+        mounts.parse_bind(text)
 
 
 @pytest.mark.parametrize(
@@ -87,17 +94,17 @@ def test_bad_binds(text: str, message: str) -> None:
 )
 def test_bad_requests(request_: MountRequest, message: str) -> None:
     with pytest.raises(InvalidParameter, match=message):
-        mount_points.parse_request(request_)
+        mounts.parse_request(request_)
 
 
 def test_the_same_destination_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameter, match="Duplicate mount point: /x"):
-        mount_points.settle(ContainerConfig(), HostConfig(binds=["/a:/x", "/b:/x/"]), [])
+        mounts.settle(ContainerConfig(), HostConfig(binds=["/a:/x", "/b:/x/"]), [])
     mount = MountRequest(type="bind", source=str(tmp_path), target="/x")
     with pytest.raises(InvalidParameter, match="Duplicate mount point: /x"):
-        mount_points.settle(ContainerConfig(), HostConfig(binds=["/a:/x"], mounts=[mount]), [])
+        mounts.settle(ContainerConfig(), HostConfig(binds=["/a:/x"], mounts=[mount]), [])
     with pytest.raises(InvalidParameter, match="Duplicate mount point: /x"):
-        mount_points.settle(ContainerConfig(), HostConfig(binds=["/a:/x"], tmpfs={"/x": ""}), [])
+        mounts.settle(ContainerConfig(), HostConfig(binds=["/a:/x"], tmpfs={"/x": ""}), [])
 
 
 def test_what_is_said_wins_over_what_is_inherited_and_over_the_image() -> None:
@@ -106,7 +113,7 @@ def test_what_is_said_wins_over_what_is_inherited_and_over_the_image() -> None:
         MountPoint(type="volume", destination="/log", name="log"),
     ]
     config = ContainerConfig(volumes={"/data": {}, "/cache": {}, "/log": {}})
-    points = mount_points.settle(config, HostConfig(binds=["mine:/data"]), inherited)
+    points = mounts.settle(config, HostConfig(binds=["mine:/data"]), inherited)
     found = {point.destination: point for point in points}
     assert found["/data"].name == "mine"
     assert found["/log"].name == "log"
@@ -114,7 +121,7 @@ def test_what_is_said_wins_over_what_is_inherited_and_over_the_image() -> None:
 
 
 def test_what_is_nearer_to_the_root_is_mounted_first() -> None:
-    points = mount_points.settle(ContainerConfig(), HostConfig(binds=["/a:/x/y/z", "/b:/x", "/c:/x/y"]), [])
+    points = mounts.settle(ContainerConfig(), HostConfig(binds=["/a:/x/y/z", "/b:/x", "/c:/x/y"]), [])
     assert [point.destination for point in points] == ["/x", "/x/y", "/x/y/z"]
 
 
@@ -123,22 +130,22 @@ def test_volumes_from_can_be_made_read_only_and_leaves_tmpfs_out() -> None:
         MountPoint(type="volume", destination="/data", name="n", anonymous=True),
         MountPoint(type="tmpfs", destination="/tmp"),
     ]
-    (point,) = mount_points.inherit(points, "ro,z")
+    (point,) = mounts.inherit(points, "ro,z")
     assert not point.rw and not point.anonymous
-    (point,) = mount_points.inherit(points, "rw")
+    (point,) = mounts.inherit(points, "rw")
     assert point.rw
 
 
 def test_what_volumes_from_can_be() -> None:
-    assert mount_points.parse_volumes_from("data") == ("data", "")
-    assert mount_points.parse_volumes_from("data:ro,z") == ("data", "ro,z")
+    assert mounts.parse_volumes_from("data") == ("data", "")
+    assert mounts.parse_volumes_from("data:ro,z") == ("data", "ro,z")
     for mode in ("xx", "ro:z", "ro,rw", "nocopy", "rslave"):
         with pytest.raises(InvalidParameter, match=f"^invalid mode: {mode}$"):
-            mount_points.parse_volumes_from(f"data:{mode}")
+            mounts.parse_volumes_from(f"data:{mode}")
     with pytest.raises(InvalidParameter, match="volumes-from specification cannot be an empty string"):
-        mount_points.parse_volumes_from("")
+        mounts.parse_volumes_from("")
 
 
 def test_a_volume_of_the_image_without_a_slash_in_front() -> None:
-    (point,) = mount_points.settle(ContainerConfig(volumes={"data": {}}), HostConfig(volume_driver="far"), [])
+    (point,) = mounts.settle(ContainerConfig(volumes={"data": {}}), HostConfig(volume_driver="far"), [])
     assert (point.destination, point.driver, point.anonymous) == ("/data", "far", True)

@@ -4,22 +4,22 @@ import re
 
 import pytest
 
-from wherry.engine import names
+from wherry.engine.container.store import check_name, suggest_name
 from wherry.model.errors import InvalidParameter
 
 
 def test_random_names_are_two_words() -> None:
     for _ in range(200):
-        assert re.fullmatch(r"[a-z]+_[a-z]+", names.suggest(0))
-        assert re.fullmatch(r"[a-z]+_[a-z]+\d", names.suggest(1))
+        assert re.fullmatch(r"[a-z]+_[a-z]+", suggest_name(0))
+        assert re.fullmatch(r"[a-z]+_[a-z]+\d", suggest_name(1))
 
 
 @pytest.mark.parametrize("name", ["web", "/web", "a.b-c_1", "0x"])
 def test_good_names(name: str) -> None:
-    assert names.check(name) == name.removeprefix("/")
+    assert check_name(name) == name.removeprefix("/")
 
 
 @pytest.mark.parametrize("name", ["", "a", "-web", "a b", "a/b", "//web", "wéb", "x\n"])
 def test_bad_names(name: str) -> None:
     with pytest.raises(InvalidParameter, match="Invalid container name"):
-        names.check(name)
+        check_name(name)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from wherry.engine import restart
-from wherry.model.host import RestartPolicy
+from wherry.engine.container.lifecycle import next_restart_delay, restart_wanted, restart_wanted_at_boot
+from wherry.model.container import RestartPolicy
 
 
 @pytest.mark.parametrize(
@@ -21,20 +21,20 @@ from wherry.model.host import RestartPolicy
     ],
 )
 def test_wanted(policy: RestartPolicy, exit_code: int, count: int, stopped: bool, expected: bool) -> None:
-    assert restart.wanted(policy, exit_code=exit_code, restart_count=count, user_stopped=stopped) is expected
+    assert restart_wanted(policy, exit_code=exit_code, restart_count=count, user_stopped=stopped) is expected
 
 
 def test_at_boot_always_forgets_that_it_was_stopped() -> None:
     for name, expected in (("always", True), ("unless-stopped", False), ("no", False)):
         policy = RestartPolicy(name)
-        assert restart.wanted_at_boot(policy, exit_code=0, restart_count=0, user_stopped=True) is expected
+        assert restart_wanted_at_boot(policy, exit_code=0, restart_count=0, user_stopped=True) is expected
 
 
 def test_the_delay_doubles_up_to_a_minute_and_begins_anew_after_a_long_run() -> None:
     delay, delays = 0.0, []
     for _ in range(12):
-        delay = restart.next_delay(delay, ran=0)
+        delay = next_restart_delay(delay, ran=0)
         delays.append(delay)
     assert delays[:3] == [0.1, 0.2, 0.4]
     assert delays[-1] == 60
-    assert restart.next_delay(60, ran=11 * 10**9) == 0.1
+    assert next_restart_delay(60, ran=11 * 10**9) == 0.1

@@ -2,9 +2,9 @@
 
 import pytest
 
-from wherry.engine import sysctls
+from wherry.engine.container.config import check_sysctls, complete_sysctls
+from wherry.model.container import HostConfig
 from wherry.model.errors import InvalidParameter
-from wherry.model.host import HostConfig
 
 
 @pytest.mark.parametrize(
@@ -24,18 +24,18 @@ from wherry.model.host import HostConfig
 )
 def test_what_is_the_hosts_is_refused(name: str, modes: dict[str, str]) -> None:
     with pytest.raises(InvalidParameter, match=r"not allowed in host|not in a separate kernel namespace"):
-        sysctls.check(HostConfig(sysctls={name: "1"}, **modes))  # type: ignore[arg-type]
+        check_sysctls(HostConfig(sysctls={name: "1"}, **modes))  # type: ignore[arg-type]
 
 
 def test_what_is_a_containers_own_is_taken() -> None:
     names = ("net.ipv4.ip_forward", "kernel.shmmax", "fs.mqueue.msg_max", "kernel.domainname")
-    sysctls.check(HostConfig(sysctls=dict.fromkeys(names, "1")))
-    sysctls.check(HostConfig(sysctls={"net.core.somaxconn": "1"}, network_mode="container:other"))
+    check_sysctls(HostConfig(sysctls=dict.fromkeys(names, "1")))
+    check_sysctls(HostConfig(sysctls={"net.core.somaxconn": "1"}, network_mode="container:other"))
 
 
 def test_without_a_network_of_its_own_nothing_is_added() -> None:
-    assert sysctls.complete(HostConfig(network_mode="host")) == {}
-    assert sysctls.complete(HostConfig(sysctls={"net.core.somaxconn": "1"})).keys() >= {
+    assert complete_sysctls(HostConfig(network_mode="host")) == {}
+    assert complete_sysctls(HostConfig(sysctls={"net.core.somaxconn": "1"})).keys() >= {
         "net.core.somaxconn",
         "net.ipv4.ip_unprivileged_port_start",
     }

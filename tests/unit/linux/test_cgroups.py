@@ -21,7 +21,7 @@ from wherry.linux.cgroups import (
     v1,
     v2,
 )
-from wherry.linux.cgroups.resources import needed_controllers
+from wherry.linux.cgroups.types import needed_controllers
 
 Writes = list[tuple[str, str]]
 

@@ -1,6 +1,6 @@
 import socket
 
-from wherry.linux.datagrams import Batch
+from wherry.linux.sockets import Batch
 
 
 def test_many_are_received_and_each_is_answered_to_its_sender() -> None:

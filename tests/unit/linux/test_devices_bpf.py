@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from wherry.linux.cgroups import ALL_DEVICES, DEFAULT_DEVICE_RULES, DeviceRule
-from wherry.linux.cgroups.devices_bpf import compile_rules
+from wherry.linux.cgroups.v2 import compile_rules
 
 TYPES = {"b": 1, "c": 2}
 ACCESS = {"m": 1, "r": 2, "w": 4}

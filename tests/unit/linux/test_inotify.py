@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from wherry.linux.errors import SyscallError
 from wherry.linux.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_TO, Inotify
+from wherry.linux.syscalls import SyscallError
 
 
 def test_events_carry_names(tmp_path: Path) -> None:

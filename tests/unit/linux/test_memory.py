@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from wherry.linux import memory
+from wherry.linux.process import WrittenPages, write_ahead
 
 PAGE = mmap.PAGESIZE
 
@@ -61,7 +61,7 @@ def write(area: mmap.mmap, *pages: int) -> None:
 def test_the_pages_that_a_child_writes_to(area: mmap.mmap) -> None:
     def work() -> bytes:
         write(area, 1)
-        written = memory.WrittenPages()
+        written = WrittenPages()
         write(area, 1, 3, 4, 7)
         return written.end()
 
@@ -72,8 +72,8 @@ def test_pages_that_were_copied_ahead_are_not_copied_again(area: mmap.mmap) -> N
     start = start_of(area)
 
     def work() -> bytes:
-        memory.write_ahead(pages((start + 3 * PAGE, 2 * PAGE)))
-        written = memory.WrittenPages()
+        write_ahead(pages((start + 3 * PAGE, 2 * PAGE)))
+        written = WrittenPages()
         write(area, 3, 4, 5)
         return written.end()
 
@@ -81,5 +81,5 @@ def test_pages_that_were_copied_ahead_are_not_copied_again(area: mmap.mmap) -> N
 
 
 def test_what_is_no_memory_is_left_alone(area: mmap.mmap) -> None:
-    memory.write_ahead(pages((0, PAGE), (1, 1), (start_of(area), PAGE)))
+    write_ahead(pages((0, PAGE), (1, 1), (start_of(area), PAGE)))
     assert area[0] == 0

@@ -2,7 +2,7 @@ import ipaddress
 
 import pytest
 
-from wherry.network.addresses import AddressError, Pool, choose_subnet, choose_subnet_6, mac_for, network_of
+from wherry.network.ipam import AddressError, Pool, choose_subnet, choose_subnet_6, mac_for, network_of
 
 
 def test_a_pool_gives_each_address_once() -> None:

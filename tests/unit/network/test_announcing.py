@@ -1,6 +1,6 @@
 """Frames that tell who has an address: as the kernel's own look on the wire."""
 
-from wherry.network.announcing import frame
+from wherry.network.bridge import frame
 
 MAC = bytes.fromhex("021122334455")
 

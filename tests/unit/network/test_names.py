@@ -6,9 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.unit.network.test_dns import question
-from wherry.network import dns, names
-from wherry.network.directory import Directory
-from wherry.network.names import Asker, NameService
+from wherry.network import dns
+from wherry.network.dns import Asker, Directory, NameService
 
 
 class Client:
@@ -102,7 +101,7 @@ async def test_other_names_are_asked_for_upstream(client: Client, monkeypatch: p
         records = [dns.address_record("203.0.113.1")] if code == dns.NOERROR else []
         return packet[:2] + dns.answer(dns.parse(packet), code, records, limit=512)
 
-    monkeypatch.setattr(names.upstream, "by_udp", by_udp)
+    monkeypatch.setattr(dns, "ask_by_udp", by_udp)
     for failing in ("192.0.2.1", "192.0.2.3", "192.0.2.4"):
         client.asker.servers = (failing, "192.0.2.2")
         assert await client.ask("example.com") == (dns.NOERROR, ["203.0.113.1"]), failing

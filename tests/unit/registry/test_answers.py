@@ -12,8 +12,8 @@ import pytest
 
 from wherry.model.errors import EngineError
 from wherry.model.manifests import Descriptor
-from wherry.registry import hub, retry
-from wherry.registry.credentials import Credentials
+from wherry.registry import http, search
+from wherry.registry.auth import Credentials
 from wherry.registry.endpoints import Endpoint, Registries
 from wherry.registry.repository import Repository
 from wherry.registry.session import Session
@@ -26,7 +26,7 @@ MANIFEST = json.dumps({"schemaVersion": 2, "config": {"digest": f"sha256:{'0' * 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "delay", lambda failures, asked=None: 0 if failures < 3 else None)
+    monkeypatch.setattr(http, "delay", lambda failures, asked=None: 0 if failures < 3 else None)
 
 
 @contextlib.asynccontextmanager
@@ -110,7 +110,7 @@ async def test_lists_that_are_none(body: bytes) -> None:
 async def test_no_json(body: bytes) -> None:
     async with speaking_to(lambda head: reply("200 OK", body=body)) as (session, host):
         await error_of(Repository(session, host, "x").tags())
-        await error_of(hub.search(session, host, "x", 5))
+        await error_of(search.search(session, host, "x", 5))
 
     def token(head: bytes) -> bytes:
         if b" /token" in head:
@@ -126,7 +126,7 @@ async def test_no_json(body: bytes) -> None:
     "wait", ["²", "-1", "9" * 400, "Mon, 01 Jan 99999 00:00:00 GMT", "Mon, 01 Jan 2024 00:00:00 +9999999"]
 )
 async def test_waits_of_no_time(wait: str) -> None:
-    assert retry.retry_after(wait) in (None, math.inf, 0)
+    assert http.retry_after(wait) in (None, math.inf, 0)
     async with speaking_to(lambda head: reply("429 Busy", f"Retry-After: {wait}")) as (session, host):
         assert "too many requests" in await error_of(Repository(session, host, "x").manifest("1"))
 
@@ -170,7 +170,7 @@ async def test_a_registry_that_starts_anew_in_the_middle(monkeypatch: pytest.Mon
             refused.set()
         return 0.01
 
-    monkeypatch.setattr(retry, "delay", patience)
+    monkeypatch.setattr(http, "delay", patience)
     data = b"cargo" * 1000
     descriptor = Descriptor("a/b", f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
 

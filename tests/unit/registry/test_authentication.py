@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from wherry.registry.authentication import Authorizer, Challenge, parse_challenges
-from wherry.registry.credentials import NOBODY, Credentials, complete, from_header
+from wherry.registry.auth import NOBODY, Authorizer, Challenge, Credentials, complete, from_header, parse_challenges
 from wherry.registry.errors import RegistryError, Unauthorized
 
 HARBOUR = Credentials(username="captain", password="s3cret")

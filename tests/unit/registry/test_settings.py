@@ -6,10 +6,10 @@ import pytest
 
 from wherry.model.errors import EngineError, InvalidParameter, NotFound
 from wherry.model.manifests import Descriptor, Platform
-from wherry.registry import platforms, retry
+from wherry.registry import http, platforms
 from wherry.registry.endpoints import HUB, Endpoint, Registries
 from wherry.registry.errors import of_answer
-from wherry.registry.proxies import proxy_for, shown
+from wherry.registry.http import proxy_for, shown_proxies
 
 PROXIES = {
     "HTTP_PROXY": "proxy.example:3128",
@@ -44,10 +44,10 @@ def test_proxies(url: str, expected: str | None) -> None:
 
 
 def test_proxies_without_their_passwords() -> None:
-    assert shown(PROXIES) == (
+    assert shown_proxies(PROXIES) == (
         "proxy.example:3128", "http://xxxxx:xxxxx@proxy.example:3129", PROXIES["NO_PROXY"]
     )  # fmt: skip
-    assert shown({}) == ("", "", "")
+    assert shown_proxies({}) == ("", "", "")
 
 
 async def test_one_more_insecure_registry() -> None:
@@ -134,12 +134,12 @@ def test_no_choice() -> None:
 
 
 def test_patience() -> None:
-    delays = [retry.delay(failures) for failures in range(1, retry.ATTEMPTS)]
+    delays = [http.delay(failures) for failures in range(1, http.ATTEMPTS)]
     assert all(0.1 < delay < 10 for delay in delays if delay is not None)
     assert None not in delays
-    assert retry.delay(retry.ATTEMPTS) is None
-    assert retry.delay(1, 5) == 5
-    assert retry.delay(1, 3600) is None
+    assert http.delay(http.ATTEMPTS) is None
+    assert http.delay(1, 5) == 5
+    assert http.delay(1, 3600) is None
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_patience() -> None:
     [(None, None), ("", None), ("3", 3.0), ("soon", None), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0)],
 )
 def test_retry_after(header: str | None, expected: float | None) -> None:
-    assert retry.retry_after(header) == expected
+    assert http.retry_after(header) == expected
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from wherry.runtime import outlet as sending
-from wherry.runtime.errors import StartError
-from wherry.runtime.forwarding import open_log
-from wherry.runtime.log import Sink
-from wherry.runtime.logs import Reader
-from wherry.runtime.loop import Loop
-from wherry.runtime.outlet import Outlet
+from wherry.runtime.ipc import Loop, StartError
+from wherry.runtime.logging import remote as sending
+from wherry.runtime.logging.reader import Reader
+from wherry.runtime.logging.remote import Outlet
+from wherry.runtime.logging.writer import Sink, open_log
 from wherry.runtime.spec import Journald, Log, Syslog
 
 SECONDS = 20  # until a test that waits for a socket has failed

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from wherry.runtime.json_lines import LINE_AT_MOST, cut, decode, encode, middle_of, records
+from wherry.runtime.logging.json_file import LINE_AT_MOST, cut, decode, encode, middle_of, records
 
 AT = 1_700_000_000_123_456_789
 END = '","stream":"stdout","time":"2023-11-14T22:13:20.123456789Z"}\n'

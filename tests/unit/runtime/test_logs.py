@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from wherry.runtime import log as writing
-from wherry.runtime.json_lines import LINE_AT_MOST, format_time, parse_time
-from wherry.runtime.log import open_writer
-from wherry.runtime.logs import Reader
+from wherry.runtime.logging import writer as writing
+from wherry.runtime.logging.json_file import LINE_AT_MOST, format_time, parse_time
+from wherry.runtime.logging.reader import Reader
+from wherry.runtime.logging.writer import open_writer
 from wherry.runtime.spec import Log
 
 DRIVERS = ("local", "json-file")

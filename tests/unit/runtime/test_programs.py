@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from wherry.runtime import programs
-from wherry.runtime.errors import StartError
+from wherry.runtime.execute import execute_file, find_program
+from wherry.runtime.ipc import StartError
 
 
 @pytest.fixture
@@ -21,12 +21,12 @@ def tree(tmp_path: Path) -> Path:
 
 def test_the_first_that_can_be_executed(tree: Path) -> None:
     search = f"{tree}/nothing:{tree}/first:{tree}/second"
-    assert programs.find("tool", search) == f"{tree}/second/tool"
-    assert programs.find("other", search) == f"{tree}/second/other"
+    assert find_program("tool", search) == f"{tree}/second/tool"
+    assert find_program("other", search) == f"{tree}/second/other"
 
 
 def test_a_path_is_taken_as_it_is(tree: Path) -> None:
-    assert programs.find(f"{tree}/second/tool", "") == f"{tree}/second/tool"
+    assert find_program(f"{tree}/second/tool", "") == f"{tree}/second/tool"
 
 
 @pytest.mark.parametrize(
@@ -43,14 +43,14 @@ def test_a_path_is_taken_as_it_is(tree: Path) -> None:
 )
 def test_what_is_refused(tree: Path, name: str, message: str, code: int) -> None:
     with pytest.raises(StartError) as caught:
-        programs.find(name.replace("TREE", str(tree)), f"{tree}/first:{tree}/second")
+        find_program(name.replace("TREE", str(tree)), f"{tree}/first:{tree}/second")
     assert (caught.value.message, caught.value.code) == (message.replace("TREE", str(tree)), code)
 
 
 def test_no_search_path_finds_nothing(monkeypatch: pytest.MonkeyPatch, tree: Path) -> None:
     monkeypatch.chdir(tree / "second")
     with pytest.raises(StartError, match=r"not found in \$PATH"):
-        programs.find("tool", "")
+        find_program("tool", "")
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,10 @@ def test_a_program_that_the_kernel_refuses(tmp_path: Path, content: str, text: s
     program.write_text(content)
     program.chmod(0o755)
     with pytest.raises(StartError) as caught:
-        programs.execute(str(program), ("program",), dict(os.environ))
+        execute_file(str(program), ("program",), dict(os.environ))
     assert (caught.value.message, caught.value.code) == (f"exec {program}: {text}", code)
 
 
 def test_a_nul_byte_in_an_argument() -> None:
     with pytest.raises(StartError, match="NUL"):
-        programs.execute("/bin/true", ("true", "a\0b"), {})
+        execute_file("/bin/true", ("true", "a\0b"), {})

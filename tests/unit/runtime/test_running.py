@@ -2,11 +2,10 @@
 
 import os
 
-from wherry.runtime.loop import Loop
-from wherry.runtime.protocol import to_memfd
+from wherry.runtime.ipc import Loop, to_memfd
 from wherry.runtime.running import Running, fork
 from wherry.runtime.spec import Process
-from wherry.runtime.streams import Buffer
+from wherry.runtime.stdio import Buffer
 
 
 def test_one_that_was_killed_before_it_was_told_what_to_become_is_reaped() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from wherry.runtime.errors import StartError
-from wherry.runtime.users import Identity, look_up
+from wherry.runtime.identity import Identity, look_up_user
+from wherry.runtime.ipc import StartError
 
 PASSWD = """\
 root:x:0:0:root:/root:/bin/sh
@@ -58,7 +58,7 @@ def files(tmp_path: Path) -> dict[str, str]:
     ],
 )
 def test_look_up(files: dict[str, str], user: str, extra: tuple[str, ...], expected: Identity) -> None:
-    assert look_up(user, extra, **files) == expected
+    assert look_up_user(user, extra, **files) == expected
 
 
 @pytest.mark.parametrize(
@@ -76,16 +76,16 @@ def test_look_up(files: dict[str, str], user: str, extra: tuple[str, ...], expec
 )
 def test_what_is_refused(files: dict[str, str], user: str, extra: tuple[str, ...], message: str) -> None:
     with pytest.raises(StartError) as caught:
-        look_up(user, extra, **files)
+        look_up_user(user, extra, **files)
     assert caught.value.message == message
 
 
 def test_no_files_at_all() -> None:
     nothing = {"passwd": "/nonexistent/passwd", "group": "/nonexistent/group"}
-    assert look_up("", **nothing) == Identity(0, 0, (0,), "/")
-    assert look_up("1000:1000", **nothing) == Identity(1000, 1000, (1000,), "/")
+    assert look_up_user("", **nothing) == Identity(0, 0, (0,), "/")
+    assert look_up_user("1000:1000", **nothing) == Identity(1000, 1000, (1000,), "/")
     with pytest.raises(StartError, match="unable to find user www"):
-        look_up("www", **nothing)
+        look_up_user("www", **nothing)
 
 
 @pytest.mark.parametrize("kind", ["fifo", "directory", "device"])
@@ -97,7 +97,7 @@ def test_a_file_that_is_none_neither_waits_nor_acts(tmp_path: Path, files: dict[
         passwd.mkdir()
     else:
         passwd.symlink_to("/dev/zero")
-    assert look_up("7:7", passwd=str(passwd), group=files["group"]) == Identity(7, 7, (7,), "/")
+    assert look_up_user("7:7", passwd=str(passwd), group=files["group"]) == Identity(7, 7, (7,), "/")
 
 
 def test_a_file_without_end_is_refused(tmp_path: Path, files: dict[str, str]) -> None:
@@ -105,10 +105,10 @@ def test_a_file_without_end_is_refused(tmp_path: Path, files: dict[str, str]) ->
     passwd.touch()
     os.truncate(passwd, 1 << 40)  # one line of NULs, a terabyte long
     with pytest.raises(StartError, match="too large"):
-        look_up("www", passwd=str(passwd), group=files["group"])
+        look_up_user("www", passwd=str(passwd), group=files["group"])
 
 
 def test_bytes_that_are_not_text(tmp_path: Path, files: dict[str, str]) -> None:
     passwd = tmp_path / "latin1"
     passwd.write_bytes(b"caf\xe9:x:9:9::/home/caf\xe9:/bin/sh\n" + PASSWD.encode())
-    assert look_up("www", passwd=str(passwd), group=files["group"]).uid == 33
+    assert look_up_user("www", passwd=str(passwd), group=files["group"]).uid == 33

@@ -6,8 +6,8 @@ import tarfile
 from collections.abc import Iterable
 from typing import Any
 
-from wherry.storage.sources import StreamSource
-from wherry.storage.tar_reader import Entry, TarReader
+from wherry.storage.tar.reader import Entry, TarReader
+from wherry.storage.tar.sources import StreamSource
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:

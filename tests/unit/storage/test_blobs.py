@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from wherry.model.errors import InvalidParameter, NotFound
-from wherry.storage import digests
-from wherry.storage.blobs import Blobs
+from wherry.storage.content import Blobs, chain_id_of, chain_ids_of
 from wherry.storage.staging import Staging
 
 HELLO = "sha256:" + hashlib.sha256(b"hello").hexdigest()
@@ -81,8 +80,8 @@ def test_a_digest_is_no_path(blobs: Blobs, digest: str) -> None:
 
 def test_chain_ids_are_the_specification_s() -> None:
     a, b, c = ("sha256:" + letter * 64 for letter in "abc")
-    first = digests.chain_id("", a)
-    second = digests.chain_id(first, b)
+    first = chain_id_of("", a)
+    second = chain_id_of(first, b)
     assert first == a
     assert second == "sha256:" + hashlib.sha256(f"{a} {b}".encode()).hexdigest()
-    assert digests.chain_ids([a, b, c]) == [first, second, digests.chain_id(second, c)]
+    assert chain_ids_of([a, b, c]) == [first, second, chain_id_of(second, c)]

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 import zstandard
 
-from wherry.storage import compression
-from wherry.storage.compression import Compression, Gzip, decompressor, detect
-from wherry.storage.tar_reader import TarError
+from wherry.storage.tar import compression
+from wherry.storage.tar.compression import Compression, Gzip, decompressor, detect
+from wherry.storage.tar.reader import TarError
 
 TEXT = b"some text, again and again. " * 20_000
 SKIPPED = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"skip"

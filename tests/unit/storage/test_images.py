@@ -15,10 +15,10 @@ from wherry.model.image import History, ImageConfig, RootFS
 from wherry.model.manifests import Descriptor
 from wherry.storage import image_removal
 from wherry.storage import layers as layers_module
-from wherry.storage.compression import MEDIA_TYPES
 from wherry.storage.database import Database
 from wherry.storage.layers import Layer, StagedLayer
 from wherry.storage.store import Store
+from wherry.storage.tar.compression import MEDIA_TYPES
 
 
 class Disk:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wherry.storage.sources import Feed, Feeder, FileSource, ReadAhead, StreamSource, Truncated
+from wherry.storage.tar.sources import Feed, Feeder, FileSource, ReadAhead, StreamSource, Truncated
 
 
 def test_a_growing_file_is_read_as_far_as_it_is_told(tmp_path: Path) -> None:

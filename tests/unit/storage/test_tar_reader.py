@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.storage import tars
-from wherry.storage import tar_reader
-from wherry.storage.sources import FileSource
-from wherry.storage.tar_reader import TarError, TarReader
+from wherry.storage.tar.reader import DIRECTORY, REGULAR, TarError, TarReader, looks_like_tar
+from wherry.storage.tar.sources import FileSource
 
 names = st.text(
     st.characters(codec="utf-8", exclude_characters="\0\n", exclude_categories=("Cs",)), min_size=1, max_size=300
@@ -136,7 +135,7 @@ def test_sparse_files(tmp_path: Path, options: tuple[str, ...]) -> None:
     assert len(data) < size // 2, "tar has not written it sparsely"
     found = {entry.name: (entry, contents) for entry, contents in tars.read(data, 777)}
     entry, contents = found[b"./sparse"]
-    assert (entry.kind, entry.size, entry.stored) == (tar_reader.REGULAR, size, len(contents))
+    assert (entry.kind, entry.size, entry.stored) == (REGULAR, size, len(contents))
     unfolded = bytearray(size)
     at = 0
     for offset, length in entry.sparse or []:
@@ -158,7 +157,7 @@ def test_reads_what_gnu_tar_writes(tmp_path: Path, format: str) -> None:
         entry.name.rstrip(b"/"): entry for entry, _ in tars.read(tar_of(tmp_path, f"--format={format}", "--sort=name"))
     }
     assert set(found) == {b".", b"./directory", b"./directory/file", b"./link", b"./second"}
-    assert found[b"./directory"].kind == tar_reader.DIRECTORY
+    assert found[b"./directory"].kind == DIRECTORY
     assert found[b"./link"].link == b"directory/file"
     assert found[b"./second"].link == b"./directory/file"
     exact = 1_234_567_890_123_456_789
@@ -269,11 +268,11 @@ def test_a_size_on_a_link_is_not_its_contents() -> None:
 
 def test_old_directories_and_contiguous_files() -> None:
     data = header(kind=b"\0", name=b"a/") + header(kind=b"7", name=b"b") + bytes(1024)
-    assert [entry.kind for entry, _ in tars.read(data)] == [tar_reader.DIRECTORY, tar_reader.REGULAR]
+    assert [entry.kind for entry, _ in tars.read(data)] == [DIRECTORY, REGULAR]
 
 
 def test_reading_a_file_goes_through_any_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wherry.storage.sources._MAP", 4096)
+    monkeypatch.setattr("wherry.storage.tar.sources._MAP", 4096)
     contents = os.urandom(100_000)
     path = tmp_path / "tar"
     path.write_bytes(tars.make(tars.member("a", data=contents), tars.member("b", data=b"end")))
@@ -296,4 +295,4 @@ def test_reading_a_file_goes_through_any_window(tmp_path: Path, monkeypatch: pyt
     ("start", "expected"), [(bytes(512), True), (header(), True), (b"{" * 512, False), (b"short", False)]
 )
 def test_looks_like_tar(start: bytes, expected: bool) -> None:
-    assert tar_reader.looks_like_tar(start) is expected
+    assert looks_like_tar(start) is expected

@@ -11,21 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.storage import tars
-from wherry.storage import tar_reader
-from wherry.storage.tar_reader import Entry
-from wherry.storage.tar_writer import TarWriter, directory_entry, file_entry
+from wherry.storage.tar.reader import BLOCK_DEVICE, DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry, TarReader
+from wherry.storage.tar.writer import TarWriter, directory_entry, file_entry
 
 characters = st.characters(codec="utf-8", exclude_characters="\0/", exclude_categories=("Cs", "Cc"))
 parts = st.text(characters, min_size=1, max_size=120).map(str.strip).filter(lambda part: part not in ("", ".", ".."))
 paths = st.lists(parts, min_size=1, max_size=4).map("/".join)
 attributes = st.dictionaries(st.from_regex(r"user\.[a-z]{1,9}", fullmatch=True), st.binary(max_size=50), max_size=2)
-KINDS = [tar_reader.REGULAR, tar_reader.DIRECTORY, tar_reader.SYMLINK, tar_reader.HARD_LINK, tar_reader.BLOCK_DEVICE]
+KINDS = [REGULAR, DIRECTORY, SYMLINK, HARD_LINK, BLOCK_DEVICE]
 
 
 @st.composite
 def entries(draw: st.DrawFn) -> tuple[Entry, bytes]:
     kind = draw(st.sampled_from(KINDS))
-    data = draw(st.binary(max_size=1500)) if kind == tar_reader.REGULAR else b""
+    data = draw(st.binary(max_size=1500)) if kind == REGULAR else b""
     entry = Entry(
         draw(paths).encode(),
         kind,
@@ -34,9 +33,9 @@ def entries(draw: st.DrawFn) -> tuple[Entry, bytes]:
         draw(st.integers(0, 2**32 - 2)),
         len(data),
         draw(st.integers(-(10**18), 10**19)),
-        draw(paths).encode() if kind in (tar_reader.SYMLINK, tar_reader.HARD_LINK) else b"",
+        draw(paths).encode() if kind in (SYMLINK, HARD_LINK) else b"",
     )
-    if kind == tar_reader.BLOCK_DEVICE:
+    if kind == BLOCK_DEVICE:
         entry.major, entry.minor = draw(st.integers(0, 4095)), draw(st.integers(0, 2**20 - 1))
     entry.xattrs = draw(attributes)
     return entry, data
@@ -80,16 +79,16 @@ def test_tarfile_reads_what_we_write(written: list[tuple[Entry, bytes]]) -> None
             assert (info.type, info.mode, info.uid, info.gid) == (entry.kind, entry.mode, entry.uid, entry.gid)
             assert info.linkname == entry.link.decode()
             assert abs(info.mtime - entry.mtime / 1e9) < 1e-5
-            if entry.kind == tar_reader.BLOCK_DEVICE:
+            if entry.kind == BLOCK_DEVICE:
                 assert (info.devmajor, info.devminor) == (entry.major, entry.minor)
-            if entry.kind == tar_reader.REGULAR:
+            if entry.kind == REGULAR:
                 assert tar.extractfile(info).read() == data  # type: ignore[union-attr]
 
 
 @pytest.mark.skipif(not shutil.which("tar"), reason="no GNU tar")
 def test_gnu_tar_reads_what_we_write(tmp_path: Path) -> None:
     long = "d" * 90 + "/" + "e" * 90 + "/" + "f" * 120
-    linked = Entry(b"link", tar_reader.SYMLINK, 0o777, link=b"t" * 150)
+    linked = Entry(b"link", SYMLINK, 0o777, link=b"t" * 150)
     data = write(
         (directory_entry("d" * 90), b""),
         (file_entry(long, 5, mtime=1_500_000_000_123_456_789, mode=0o600), b"hello"),
@@ -105,8 +104,8 @@ def test_gnu_tar_reads_what_we_write(tmp_path: Path) -> None:
 
 def test_large_sizes_go_into_a_pax_header() -> None:
     written: list[bytes] = []
-    TarWriter(written.append).add(Entry(b"a", tar_reader.REGULAR, size=2**40))
-    reader = tar_reader.TarReader(tars.source(b"".join(written)))
+    TarWriter(written.append).add(Entry(b"a", REGULAR, size=2**40))
+    reader = TarReader(tars.source(b"".join(written)))
     entry = reader.next()
     assert entry is not None and entry.size == 2**40
 

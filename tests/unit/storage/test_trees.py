@@ -1,7 +1,7 @@
 import os
 from pathlib import Path
 
-from wherry.storage import trees
+from wherry.storage.staging import remove_tree
 
 
 def test_removes_files_links_and_directories(tmp_path: Path) -> None:
@@ -13,11 +13,11 @@ def test_removes_files_links_and_directories(tmp_path: Path) -> None:
     (top / "a" / "file").touch()
     (top / "link").symlink_to(outside)
     os.mkfifo(top / "pipe")
-    trees.remove(str(top))
-    trees.remove(str(top))
+    remove_tree(str(top))
+    remove_tree(str(top))
     assert os.listdir(tmp_path) == ["outside"]
     (tmp_path / "link").symlink_to(outside)
-    trees.remove(str(tmp_path / "link"))
+    remove_tree(str(tmp_path / "link"))
     assert (outside / "kept").exists()
 
 
@@ -30,5 +30,5 @@ def test_removes_what_is_deeper_than_the_stack_and_than_any_path(tmp_path: Path)
         os.close(fd)
         fd = below
     os.close(fd)
-    trees.remove(str(tmp_path / "top"))
+    remove_tree(str(tmp_path / "top"))
     assert os.listdir(tmp_path) == []

@@ -11,9 +11,9 @@ import pytest
 
 from tests.unit.storage import tars
 from tests.unit.storage.tars import member
-from wherry.storage.contents import UnpackError
-from wherry.storage.tar_reader import TarError
-from wherry.storage.unpack import Limits, Unpacked, Unpacker, clean
+from wherry.storage.tar.contents import UnpackError
+from wherry.storage.tar.reader import TarError
+from wherry.storage.tar.unpack import Limits, Unpacked, Unpacker, clean
 
 D, L, S = tarfile.DIRTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE
 

@@ -4,7 +4,7 @@ The way of a template: `parser` makes a tree of its text, `evaluator` walks the 
 that a template may call, `printing` writes values as Go's fmt does, `values` says what the API leaves out of its JSON.
 """
 
-from wherry.cli.templates.errors import TemplateError
-from wherry.cli.templates.evaluator import Template, parse
+from wherry.cli.templates.execute import Template, parse
+from wherry.cli.templates.parse import TemplateError
 
 __all__ = ["Template", "TemplateError", "parse"]

@@ -1,16 +1,20 @@
 """Control groups: what a container may use, what it has used, and a handle to freeze or end all of it at once."""
 
 from wherry.linux.cgroups.cgroup import Cgroup
-from wherry.linux.cgroups.files import CgroupError
 from wherry.linux.cgroups.hierarchies import FEATURES, Hierarchies
-from wherry.linux.cgroups.resources import ALL_DEVICES, DEFAULT_DEVICE_RULES, DeviceRule, Resources, ThrottleDevice
-from wherry.linux.cgroups.stats import (
+from wherry.linux.cgroups.types import (
+    ALL_DEVICES,
+    DEFAULT_DEVICE_RULES,
     BlkioEntry,
     BlkioStats,
+    CgroupError,
     CpuStats,
+    DeviceRule,
     MemoryStats,
     PidsStats,
+    Resources,
     Stats,
+    ThrottleDevice,
     host_cpu_time,
 )
 

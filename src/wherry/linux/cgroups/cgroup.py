@@ -9,9 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from wherry.linux.cgroups import v1, v2
-from wherry.linux.cgroups.files import CgroupError, read, read_numbers, write
-from wherry.linux.cgroups.resources import Resources, needed_controllers
-from wherry.linux.cgroups.stats import Stats
+from wherry.linux.cgroups.types import CgroupError, Resources, Stats, needed_controllers, read, read_numbers, write
 from wherry.linux.inotify import IN_MODIFY, Inotify
 
 PATIENCE = 5.0

@@ -17,8 +17,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from wherry.linux.cgroups.cgroup import Cgroup
-from wherry.linux.cgroups.files import CgroupError, read, write
-from wherry.linux.cgroups.resources import Resources
+from wherry.linux.cgroups.types import CgroupError, Resources, read, write
 
 UNIFIED_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
 """What a container needs of v2. The v2 side of a hybrid that has none of these is left alone: it is slow to enter."""

@@ -8,9 +8,21 @@ import errno
 import os
 from collections.abc import Callable, Mapping
 
-from wherry.linux.cgroups.files import CgroupError, read, read_number, read_numbers, write
-from wherry.linux.cgroups.resources import DeviceRule, Resources
-from wherry.linux.cgroups.stats import BlkioEntry, BlkioStats, CpuStats, MemoryStats, PidsStats, Stats
+from wherry.linux.cgroups.types import (
+    BlkioEntry,
+    BlkioStats,
+    CgroupError,
+    CpuStats,
+    DeviceRule,
+    MemoryStats,
+    PidsStats,
+    Resources,
+    Stats,
+    read,
+    read_number,
+    read_numbers,
+    write,
+)
 
 NO_LIMIT = 1 << 62
 """v1 says "no limit" by a number close to 2^63, rounded down to pages; nothing real comes near."""

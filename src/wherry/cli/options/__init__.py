@@ -1,0 +1,1 @@
+"""The values of the CLI's flags, one file a kind."""

@@ -1,0 +1,310 @@
+"""A tar of a local file or tree, piece by piece as it is read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+import tarfile
+from collections.abc import Iterator
+
+from wherry.cli.copy_paths import rename
+from wherry.cli.session import CommandError, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Source = Callable[[], memoryview]
+
+PIECE = 1 << 20
+CAPABILITIES = "security.capability"  # the one attribute that docker takes along
+_RECORD = tarfile.RECORDSIZE
+
+Pieces = Iterator[bytes | memoryview]
+
+
+def pack(path: str, name: str) -> Pieces:
+    """`path` and all below it; its names begin with `name`. Raises CommandError for what cannot be read."""
+    packer = _Packer()
+    try:
+        yield from packer.tree(path, name)
+    except OSError as error:
+        raise CommandError(f"{error.filename or path}: {reason(error)}") from None
+    end = packer.written + 2 * tarfile.BLOCKSIZE
+    yield bytes(2 * tarfile.BLOCKSIZE + -end % _RECORD)
+
+
+class _Packer:
+    def __init__(self) -> None:
+        self.written = 0
+        self._linked: dict[tuple[int, int], str] = {}
+        self._buffer = bytearray(PIECE)
+
+    def tree(self, path: str, name: str) -> Pieces:
+        found = os.lstat(path)
+        if stat.S_ISSOCK(found.st_mode):
+            return  # nothing that a copy of would be of use
+        header = self._describe(path, name, found)
+        yield self._counted(header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+        if header.isreg() and found.st_size:
+            yield from self._content(path, found.st_size)
+        if header.isdir():
+            with os.scandir(path) as entries:
+                below = sorted(entry.name for entry in entries)
+            for each in below:
+                yield from self.tree(f"{path.rstrip('/')}/{each}", f"{name.rstrip('/')}/{each}")
+
+    def _describe(self, path: str, name: str, found: os.stat_result) -> tarfile.TarInfo:
+        header = tarfile.TarInfo(name)
+        header.mode = stat.S_IMODE(found.st_mode)
+        header.uid, header.gid, header.mtime = found.st_uid, found.st_gid, int(found.st_mtime)
+        if stat.S_ISDIR(found.st_mode):
+            header.type = tarfile.DIRTYPE
+        elif stat.S_ISLNK(found.st_mode):
+            header.type, header.linkname = tarfile.SYMTYPE, os.readlink(path)
+        elif known := self._known(found, name):
+            header.type, header.linkname = tarfile.LNKTYPE, known
+        elif stat.S_ISREG(found.st_mode):
+            header.size = found.st_size
+            header.pax_headers = _capabilities(path)
+        elif stat.S_ISFIFO(found.st_mode):
+            header.type = tarfile.FIFOTYPE
+        else:
+            header.type = tarfile.CHRTYPE if stat.S_ISCHR(found.st_mode) else tarfile.BLKTYPE
+            header.devmajor, header.devminor = os.major(found.st_rdev), os.minor(found.st_rdev)
+        return header
+
+    def _known(self, found: os.stat_result, name: str) -> str:
+        """The name under which a file with several names is in the archive already."""
+        if found.st_nlink < 2:
+            return ""
+        known = self._linked.setdefault((found.st_dev, found.st_ino), name)
+        return known if known != name else ""
+
+    def _content(self, path: str, size: int) -> Pieces:
+        """Exactly as much as was announced: what is appended meanwhile is left out."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        view = memoryview(self._buffer)
+        left = size
+        try:
+            while left:
+                count = os.readv(descriptor, [view[: min(left, PIECE)]])
+                if not count:
+                    raise CommandError(f"{path}: became shorter while it was read")
+                left -= count
+                yield self._counted(view[:count])
+        finally:
+            os.close(descriptor)
+        yield self._counted(bytes(-size % tarfile.BLOCKSIZE))
+
+    def _counted(self, piece: bytes | memoryview) -> bytes | memoryview:
+        self.written += len(piece)
+        return piece
+
+
+def _capabilities(path: str) -> dict[str, str]:
+    """A file's capabilities as a PAX record, if it has any."""
+    if sys.platform != "linux":
+        return {}
+    try:
+        value = os.getxattr(path, CAPABILITIES, follow_symlinks=False)
+    except OSError:
+        return {}
+    return {f"SCHILY.xattr.{CAPABILITIES}": value.decode("utf-8", "surrogateescape")}
+
+
+# A tar becomes local files: everything below one directory, whatever the archive says.
+#
+# The archive comes from a container, which nobody needs to trust: names are resolved a component at a time from a
+# descriptor of the directory, and never through a link. Owners are left out, as docker does: what is copied is the
+# user's.
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Body:
+    """The archive as it comes, for tarfile to read headers from, and for files' content to be written from."""
+
+    def __init__(self, source: Source) -> None:
+        """`source` gives the next bytes, as many as there are, none at the end; they are good until the next call."""
+        self._source = source
+        self._piece = memoryview(b"")
+        self._position = 0
+
+    def take(self, limit: int) -> memoryview:
+        """Up to that many bytes, none at the end."""
+        if not self._piece:
+            self._piece = self._source()
+        taken, self._piece = self._piece[:limit], self._piece[limit:]
+        self._position += len(taken)
+        return taken
+
+    def read(self, size: int) -> bytes:
+        parts = []
+        while size and (part := self.take(size)):
+            parts.append(bytes(part))
+            size -= len(part)
+        return b"".join(parts)
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> int:
+        """Forward only."""
+        while self._position < position and self.take(min(position - self._position, PIECE)):
+            pass
+        return self._position
+
+
+class Unpacker:
+    """`old` and `new`: what the top name in the archive is replaced by."""
+
+    def __init__(self, directory: str, old: str = "", new: str = "") -> None:
+        self._old, self._new = old, new
+        try:
+            self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise CommandError(f"open {directory}: {reason(error)}") from None
+        self._path = directory.rstrip("/") or "/"
+        self._times: list[tuple[str, int, int]] = []
+
+    def unpack(self, source: Source) -> None:
+        """Raises CommandError for what cannot be written, and for what is no tar."""
+        body = Body(source)
+        try:
+            archive = tarfile.TarFile(fileobj=body, mode="r", errors="surrogateescape")  # type: ignore[arg-type]  # reads
+            while (member := archive.next()) is not None:
+                self._member(body, member)
+                archive.members = []  # type: ignore[attr-defined]  # it would remember them all
+            self._set_times()
+        except tarfile.TarError as error:
+            raise CommandError(f"the archive that the engine sent cannot be read: {error}") from None
+        except OSError as error:
+            raise CommandError(f"{self._path}: {error.filename or ''}: {reason(error)}") from None
+        finally:
+            os.close(self._root)
+
+    def _name(self, name: str) -> str:
+        """A member's name in the directory; "" for the directory itself. Raises CommandError when it leads out."""
+        parts = [part for part in rename(name, self._old, self._new).split("/") if part not in ("", ".")]
+        if ".." in parts:
+            raise CommandError(f"the archive has a name that leads out of it: {name}")
+        return "/".join(parts)
+
+    def _member(self, body: Body, member: tarfile.TarInfo) -> None:
+        name = self._name(member.name)
+        if not name:
+            return
+        parent_name, _, last = name.rpartition("/")
+        parent = self._open(parent_name)
+        try:
+            self._make_way(parent, last, name, member)
+            if member.isdir():
+                self._directory(parent, last, name, member)
+            elif member.isreg():
+                self._file(parent, last, body, member)
+            elif member.issym():
+                os.symlink(member.linkname, last, dir_fd=parent)
+            elif member.islnk():
+                self._hard_link(parent, last, member)
+            elif member.isfifo():
+                os.mkfifo(last, member.mode, dir_fd=parent)
+            else:
+                kind = stat.S_IFCHR if member.ischr() else stat.S_IFBLK
+                os.mknod(last, kind | member.mode, os.makedev(member.devmajor, member.devminor), dir_fd=parent)
+            if not member.isdir() and not member.islnk():
+                moment = int(member.mtime)
+                os.utime(last, (moment, moment), dir_fd=parent, follow_symlinks=False)
+        finally:
+            os.close(parent)
+
+    def _open(self, name: str) -> int:
+        """A descriptor of a directory, made with its parents when it is not there."""
+        found = os.dup(self._root)
+        for part in name.split("/") if name else ():
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o755, dir_fd=found)
+            try:
+                below = os.open(part, _DIRECTORY, dir_fd=found)
+            finally:
+                os.close(found)
+            found = below
+        return found
+
+    def _make_way(self, parent: int, last: str, name: str, member: tarfile.TarInfo) -> None:
+        """Removes a file that is to be replaced; a directory never becomes something else, nor the reverse."""
+        try:
+            is_directory = stat.S_ISDIR(os.stat(last, dir_fd=parent, follow_symlinks=False).st_mode)
+        except FileNotFoundError:
+            return
+        place = f'"{self._path}/{name}"'
+        if is_directory and not member.isdir():
+            raise CommandError(f"cannot overwrite directory {place} with non-directory {place}")
+        if not is_directory and member.isdir():
+            raise CommandError(f"cannot overwrite non-directory {place} with directory {place}")
+        if not is_directory:
+            os.unlink(last, dir_fd=parent)
+
+    def _directory(self, parent: int, last: str, name: str, member: tarfile.TarInfo) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(last, 0o700, dir_fd=parent)
+        made = os.open(last, _DIRECTORY, dir_fd=parent)
+        try:
+            # What comes below it must be possible until all is there.
+            os.fchmod(made, member.mode | 0o700)
+        finally:
+            os.close(made)
+        self._times.append((name, int(member.mtime), member.mode))
+
+    def _file(self, parent: int, last: str, body: Body, member: tarfile.TarInfo) -> None:
+        descriptor = os.open(last, _NEW_FILE, 0o600, dir_fd=parent)
+        try:
+            sparse: list[tuple[int, int]] | None = member.sparse  # type: ignore[assignment]  # typeshed has another type
+            for offset, length in [(0, member.size)] if sparse is None else sparse:
+                os.lseek(descriptor, offset, os.SEEK_SET)
+                _copy(body, descriptor, length)
+            if sparse is not None:
+                os.ftruncate(descriptor, member.size)
+            os.fchmod(descriptor, member.mode)
+            capabilities = member.pax_headers.get(f"SCHILY.xattr.{CAPABILITIES}")
+            if capabilities and sys.platform == "linux":
+                _set_capabilities(descriptor, capabilities)
+        finally:
+            os.close(descriptor)
+
+    def _hard_link(self, parent: int, last: str, member: tarfile.TarInfo) -> None:
+        directory, _, target = self._name(member.linkname).rpartition("/")
+        source = self._open(directory)
+        try:
+            os.link(target, last, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
+        finally:
+            os.close(source)
+
+    def _set_times(self) -> None:
+        """Of the directories, when nothing changes in them any more, the lowest first; and modes without write."""
+        for name, moment, mode in reversed(self._times):
+            made = self._open(name)
+            try:
+                os.utime(made, (moment, moment))
+                if mode & 0o700 != 0o700:
+                    os.fchmod(made, mode)
+            finally:
+                os.close(made)
+
+
+def _copy(body: Body, descriptor: int, size: int) -> None:
+    while size:
+        piece = body.take(size)
+        if not piece:
+            raise CommandError("the archive that the engine sent ends too early")
+        size -= len(piece)
+        while piece:
+            piece = piece[os.write(descriptor, piece) :]
+
+
+def _set_capabilities(descriptor: int, value: str) -> None:
+    with contextlib.suppress(OSError):  # who may not give a file capabilities gets it without, as from docker
+        os.setxattr(descriptor, CAPABILITIES, value.encode("utf-8", "surrogateescape"))

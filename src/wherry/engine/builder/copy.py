@@ -1,0 +1,202 @@
+"""COPY and ADD: files of the context, of stages and images, of URLs and repositories, and of the Dockerfile itself."""
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from wherry.dockerfile import instructions as ins
+from wherry.dockerfile.ignore import IgnoreRules, Rule
+from wherry.dockerfile.lexer import DockerfileError
+from wherry.engine.builder import git, history
+from wherry.engine.builder.context import download, is_url
+from wherry.engine.builder.stage import Plan, Walker, mounts_of, step_inputs
+from wherry.storage.build_cache import BuildCache
+from wherry.storage.build_snapshots import Draft, Tree, Workspace
+from wherry.storage.worker import client
+
+# Where files are taken from: a directory of the host, or a stage's or an image's tree; and a digest of them.
+
+Patterns = Sequence[Rule]
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """``directory`` of the host, or a ``tree``. ``ignored`` says what of it is as if not there."""
+
+    directory: str = ""
+    tree: Tree = Tree()
+    ignored: Patterns = []
+
+    @property
+    def is_tree(self) -> bool:
+        return not self.directory
+
+    def describe(self, workspace: Workspace) -> dict[str, Any]:
+        """For a worker's job."""
+        if self.directory:
+            return {"directory": self.directory}
+        mount = workspace.view(self.tree)
+        assert mount is not None, "the root of a tree is always there"
+        return {"mount": {"type": mount.type, "source": mount.source, "target": "", "options": list(mount.options)}}
+
+
+class Sources:
+    """Digests of files in one build. Those in finished layers are remembered for all, those in directories for this."""
+
+    def __init__(self, workspace: Workspace, cache: BuildCache) -> None:
+        self._workspace = workspace
+        self._cache = cache
+        self._of_directories: dict[str, str] = {}
+
+    async def digest(
+        self, origin: Origin, patterns: Sequence[str], excluded: Patterns = (), *, parents: bool = False
+    ) -> str:
+        """A digest of the contents of what the patterns stand for, and in a tree of who owns them.
+
+        Raises NotFound for a source that is not there.
+        """
+        layer = origin.tree.known if origin.is_tree else ""
+        place = json.dumps([layer or origin.directory, list(patterns), list(excluded), parents])
+        found = self._cache.content_digest(place) if layer else self._of_directories.get(place)
+        if found is not None:
+            return found
+        job = {
+            "kind": "digest",
+            "source": origin.describe(self._workspace),
+            "patterns": list(patterns),
+            "ignored": origin.ignored,
+            "excluded": list(excluded),
+            "parents": parents,
+            "owners": origin.is_tree,
+        }
+        digest = str(await self._workspace.ask(job))
+        if layer:
+            self._cache.set_content_digest(place, digest)
+        elif not origin.is_tree:
+            self._of_directories[place] = digest
+        return digest
+
+
+Files = ins.Copy | ins.Add
+
+_WILD = re.compile(r"[*?\[\\]")  # what a name has to have escaped to stand for itself
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Sources that come from one place."""
+
+    origin: Origin
+    patterns: list[str]
+    unpack: bool = False
+
+
+class Copies:
+    """Plans the COPYs and ADDs of a build."""
+
+    def __init__(self, workspace: Workspace, sources: Sources, epoch: int | None) -> None:
+        self._workspace = workspace
+        self._sources = sources
+        self._epoch = epoch
+
+    async def plan(self, walker: Walker, files: Files, origin_of: Callable[[str], Awaitable[Origin]]) -> Plan:
+        """Raises EngineError: for a source that is not there, and whatever may happen on the network."""
+        if len(files.sources) > 1 and not _is_directory(files.destination):
+            raise DockerfileError(
+                f"When using {files.keyword} with more than one source file, the destination must be a directory "
+                "and end with a /",
+                files.position,
+            )
+        stage = files.source_stage if isinstance(files, ins.Copy) else ""
+        groups = await self._groups(files, await origin_of(stage))
+        parents = isinstance(files, ins.Copy) and files.parents
+        excluded = IgnoreRules(files.exclude).expressions() if files.exclude else []
+        destination = _destination(walker.working_directory, files.destination)
+        contents = [
+            [
+                await self._sources.digest(group.origin, group.patterns, excluded, parents=parents),
+                group.unpack,
+            ]
+            for group in groups
+        ]
+        inputs = step_inputs(
+            "copy",
+            contents=contents,
+            sources=_paths(files),
+            files=[(heredoc.name, heredoc.content) for heredoc in files.heredocs],
+            destination=destination,
+            chown=files.chown,
+            chmod=files.chmod,
+            link=files.link,
+            parents=parents,
+            epoch=self._epoch,
+        )
+
+        async def work(tree: Tree) -> Draft:
+            return await self._copy(files, groups, excluded, destination, tree)
+
+        return Plan(inputs, history.files(files), work)
+
+    async def _groups(self, files: Files, origin: Origin) -> list[Group]:
+        if isinstance(files, ins.Copy):
+            paths = _paths(files)
+            return [Group(origin, paths)] if paths else []
+        local = [source for source in _paths(files) if not is_url(source) and not git.is_address(source)]
+        groups = [Group(origin, local, unpack=files.unpack is not False)] if local else []
+        if files.checksum and (local or len(files.sources) > 1):
+            raise DockerfileError("checksum can't be specified for local or several sources", files.position)
+        for source in _paths(files):
+            if git.is_address(source):
+                directory = self._workspace.directory("git")
+                address = git.parse(source)
+                await git.clone(address, directory, keep_git=files.keep_git_dir, commit=files.checksum)
+                groups.append(Group(Origin(directory), [address.directory or "."]))
+            elif is_url(source):
+                directory = self._workspace.directory("download")
+                got = await download(source, directory, checksum=files.checksum)
+                groups.append(Group(Origin(directory), [_WILD.sub(r"\\\g<0>", got.name)], unpack=bool(files.unpack)))
+        return groups
+
+    async def _copy(self, files: Files, groups: list[Group], excluded: Patterns, destination: str, tree: Tree) -> Draft:
+        draft = self._workspace.begin(tree)
+        # --link: the layer is made without a look at what is below it, so that it does not depend on that.
+        below = Tree() if files.link else tree
+        job = {
+            "kind": "copy files",
+            "excluded": excluded,
+            "destination": destination,
+            "chown": files.chown,
+            "chmod": files.chmod,
+            "parents": isinstance(files, ins.Copy) and files.parents,
+        }
+        parts: list[dict[str, object]] = [
+            {
+                "source": group.origin.describe(self._workspace),
+                "patterns": group.patterns,
+                "ignored": group.origin.ignored,
+                "keep_owners": group.origin.is_tree,
+                "unpack": group.unpack,
+            }
+            for group in groups
+        ]
+        if files.heredocs:
+            parts.append({"files": [(heredoc.name, heredoc.content) for heredoc in files.heredocs]})
+        for part in parts:
+            await client.run(job | part | {"root": mounts_of(self._workspace.mounts(below, draft))})
+        return draft
+
+
+def _paths(files: Files) -> list[str]:
+    """The sources that are no here-documents."""
+    return [source for source in files.sources if isinstance(source, str)]
+
+
+def _is_directory(destination: str) -> bool:
+    return destination.endswith("/") or destination.rpartition("/")[2] in (".", "..")
+
+
+def _destination(working_directory: str, destination: str) -> str:
+    """Absolute; a slash at the end is kept, or comes for what can only be a directory."""
+    path = destination if destination.startswith("/") else f"{working_directory.rstrip('/')}/{destination}"
+    return f"{path.rstrip('/')}/" if _is_directory(destination) else path

@@ -1,0 +1,93 @@
+"""What a build was asked for, wherever it was asked."""
+
+import msgspec
+
+from wherry.dockerfile.lexer import NOWHERE, DockerfileError, Position
+from wherry.model.container import Ulimit
+from wherry.model.errors import EngineError
+from wherry.registry.auth import Credentials
+
+# What a RUN can only have when it is allowed with --allow.
+INSECURE = "security.insecure"
+HOST_NETWORK = "network.host"
+ENTITLEMENTS = (INSECURE, HOST_NETWORK)
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What each RUN may have. Bytes and the kernel's units; 0 is no limit."""
+
+    memory: int = 0
+    memory_swap: int = 0
+    cpu_shares: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    shm_size: int = 0
+    ulimits: tuple[Ulimit, ...] = ()
+    cgroup_parent: str = ""
+
+
+class Given(msgspec.Struct, frozen=True):
+    """What a client hands over beside the context, and what never lands in an image or on a disk.
+
+    ``secrets`` are contents by id, ``ssh`` sockets of agents on this machine by id, ``allow`` entitlements.
+    """
+
+    secrets: dict[str, bytes] = {}
+    ssh: dict[str, str] = {}
+    allow: tuple[str, ...] = ()
+
+
+class BuildRequest(msgspec.Struct, frozen=True):
+    """``dockerfile`` is a path in the context; ``outside`` is what it is called when it was only put there to be sent.
+
+    ``build_args`` without a value (None) are as if not given.
+
+    ``credentials`` are log-ins by the registries' domains. ``cache_from`` are images that bring their cache along;
+    with ``only_cache_from`` a step must have been a step of one of them, as in Docker's classic builder.
+    """
+
+    dockerfile: str = "Dockerfile"
+    outside: str = ""
+    tags: tuple[str, ...] = ()
+    target: str = ""
+    platform: str = ""
+    network: str = ""
+    build_args: dict[str, str | None] = {}
+    labels: dict[str, str] = {}
+    extra_hosts: tuple[str, ...] = ()
+    cache_from: tuple[str, ...] = ()
+    only_cache_from: bool = False
+    security: tuple[str, ...] = ()
+    no_cache: bool = False
+    pull: bool = False
+    squash: bool = False
+    limits: Limits = Limits()
+    given: Given = Given()
+    credentials: dict[str, Credentials] = {}
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        return {name: value for name, value in self.build_args.items() if value is not None}
+
+
+# A step that failed: where it stands, and the exit code that the builder ends with.
+
+
+class StepFailed(EngineError):
+    """``code`` is the command's exit code, 1 for what was no command; ``status`` that of what went wrong."""
+
+    def __init__(self, reason: str, position: Position, code: int = 1, status: int = 500) -> None:
+        super().__init__(f"{reason}\n{position.excerpt()}" if position.file else reason)
+        self.code = code
+        self.status = status
+
+
+def at(error: EngineError, position: Position) -> EngineError:
+    """The same error with its place, unless it has one."""
+    if isinstance(error, StepFailed):
+        return error
+    if isinstance(error, DockerfileError):
+        return StepFailed(error.at(position).message, NOWHERE, status=error.status)
+    return StepFailed(error.message, position, status=error.status)

@@ -1,0 +1,329 @@
+"""RUN: a command in a container of its own, whose changes become a layer."""
+
+import asyncio
+import codecs
+import os
+import shutil
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from wherry.dockerfile import instructions as ins
+from wherry.dockerfile.config import Script, command_words, run_command
+from wherry.dockerfile.instructions import Mount as WantedMount
+from wherry.engine import clock, platforms
+from wherry.engine.builder import history, progress
+from wherry.engine.builder.copy import Origin, Sources
+from wherry.engine.builder.mounts import USUAL_PLACES, RunMounts, target_of
+from wherry.engine.builder.progress import Progress
+from wherry.engine.builder.request import HOST_NETWORK, INSECURE, BuildRequest, Limits, StepFailed
+from wherry.engine.builder.stage import Plan, Walker, step_inputs
+from wherry.engine.config import EngineConfig
+from wherry.engine.container.config import complete_host_config
+from wherry.engine.container.spec import check_security_options, write_spec
+from wherry.engine.container.store import Live
+from wherry.engine.network.attach import Connections
+from wherry.linux.mounts import Mount
+from wherry.model.container import Container, ContainerConfig, HostConfig, LogConfig
+from wherry.model.errors import Conflict, EngineError, Forbidden
+from wherry.model.network import NetworkingConfig
+from wherry.runtime.ipc import OF_USERS
+from wherry.runtime.launcher_client import Launcher
+from wherry.runtime.monitor_client import Monitor, StartError
+from wherry.runtime.spec import Spec
+from wherry.storage.build_snapshots import Draft, Tree, Workspace
+from wherry.storage.staging import Staging
+
+# The container of one RUN: started like any other, known to nobody else, and gone when it ends.
+
+# The same on every machine: names of hosts find their way into files.
+HOSTNAME = "wherry-build"
+_HEADER = 8  # bytes before each piece of a container's output
+_READ = 1 << 16
+
+Output = Callable[[int, str], Awaitable[None]]
+"""Takes a stream's number (1 is standard output, 2 standard error) and text; the container waits for it."""
+
+
+class Command(msgspec.Struct, frozen=True):
+    """What is to run. ``network`` is "", "none", "host" or a network's name; ``insecure`` takes all fences away."""
+
+    words: tuple[str, ...]
+    environment: tuple[str, ...]
+    directory: str
+    user: str
+    architecture: str
+    network: str = ""
+    insecure: bool = False
+    hostname: str = HOSTNAME
+    extra_hosts: tuple[str, ...] = ()
+    security: tuple[str, ...] = ()
+    limits: Limits = Limits()
+
+    def with_environment(self, more: Sequence[str]) -> "Command":
+        return msgspec.structs.replace(self, environment=(*self.environment, *more))
+
+
+class Containers:
+    """Runs commands of builds."""
+
+    def __init__(self, config: EngineConfig, launcher: Launcher, connections: Connections, staging: Staging) -> None:
+        self._config = config
+        self._launcher = launcher
+        self._connections = connections
+        self._staging = staging
+
+    def new_id(self) -> str:
+        return os.urandom(32).hex()
+
+    def make_directory(self, container_id: str) -> str:
+        """Its own, of the exec root, which is no disk: for what must not be left behind. It goes with the run."""
+        path = f"{self._config.exec_root}/{container_id}"
+        os.mkdir(path, 0o700)
+        return path
+
+    async def run(
+        self, container_id: str, command: Command, root: tuple[Mount, ...], mounts: Sequence[Mount], output: Output
+    ) -> int:
+        """Runs a command to its end; its exit code. Cancelling ends it at once. Raises EngineError."""
+        live = Live(self._record(container_id, command))
+        files = f"{self._config.data_root}/containers/{container_id}"
+        os.mkdir(files, 0o710)
+        try:
+            wiring = self._connections.prepare(live)
+            try:
+                spec = write_spec(live.record, root, files, self._config, _no_pid, wiring, mounts)
+                return await self._run(live, spec, output)
+            finally:
+                self._connections.ended(live)
+        except StartError as error:
+            if error.message.startswith(OF_USERS):
+                raise EngineError(error.message) from None
+            advice = platforms.advice(command.architecture)
+            raise EngineError(f"failed to create task for container: {error.message}{advice}") from None
+        finally:
+            shutil.rmtree(f"{self._config.exec_root}/{container_id}", ignore_errors=True)
+            self._staging.throw_away(files)
+
+    async def _run(self, live: Live, spec: Spec, output: Output) -> int:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        monitor: Monitor | None = None
+        with ours:
+            try:
+                with theirs:
+                    starting = asyncio.ensure_future(self._launcher.start(spec, [(theirs, False, True, True)]))
+                    try:
+                        monitor = await asyncio.shield(starting)
+                    except asyncio.CancelledError:
+                        monitor = await starting
+                        raise
+                self._connections.started(live, monitor)
+                await _forward(ours, output)
+                return (await monitor.exited).code
+            finally:
+                if monitor is not None:
+                    await asyncio.shield(_end(monitor))
+
+    def _record(self, container_id: str, command: Command) -> Container:
+        host = self._host_config(command)
+        networks, attachments = self._connections.endpoints(ContainerConfig(), host, NetworkingConfig())
+        path, *arguments = command.words
+        config = ContainerConfig(
+            hostname=command.hostname,
+            user=command.user,
+            env=list(command.environment),
+            working_dir=command.directory,
+        )
+        return Container(
+            id=container_id,
+            name=f"build-{container_id[:12]}",
+            created=clock.now(),
+            image="",
+            image_id="",
+            chain_id="",
+            architecture=command.architecture,
+            path=path,
+            args=arguments,
+            config=config,
+            host_config=host,
+            networks=networks,
+            attachments=attachments,
+            log=LogConfig("none"),
+        )
+
+    def _host_config(self, command: Command) -> HostConfig:
+        limits = command.limits
+        asked = HostConfig(
+            network_mode=command.network,
+            uts_mode="private",
+            privileged=command.insecure,
+            extra_hosts=list(command.extra_hosts),
+            security_opt=list(command.security),
+            memory=limits.memory,
+            memory_swap=limits.memory_swap,
+            cpu_shares=limits.cpu_shares,
+            cpu_period=limits.cpu_period,
+            cpu_quota=limits.cpu_quota,
+            cpuset_cpus=limits.cpuset_cpus,
+            cpuset_mems=limits.cpuset_mems,
+            shm_size=limits.shm_size,
+            ulimits=list(limits.ulimits),
+            cgroup_parent=limits.cgroup_parent,
+            log_config=LogConfig("none"),
+        )
+        host = complete_host_config(asked, self._config)
+        check_security_options(host)
+        return host
+
+
+def _no_pid(name: str) -> int:
+    raise Conflict(f"a build cannot join the namespaces of container {name}")
+
+
+async def _forward(stream: socket.socket, output: Output) -> None:
+    """Hands on what the container prints, until its streams have ended."""
+    loop = asyncio.get_running_loop()
+    decoders = {number: codecs.getincrementaldecoder("utf-8")("replace") for number in (1, 2)}
+    pending = b""
+    while data := await loop.sock_recv(stream, _READ):
+        pending += data
+        at = 0
+        while len(pending) - at >= _HEADER:
+            end = at + _HEADER + int.from_bytes(pending[at + 4 : at + _HEADER], "big")
+            if end > len(pending):
+                break
+            number = pending[at]
+            text = decoders[number].decode(pending[at + _HEADER : end])
+            if text:
+                await output(number, text)
+            at = end
+        pending = pending[at:]
+    for number, decoder in decoders.items():
+        if rest := decoder.decode(b"", True):
+            await output(number, rest)
+
+
+async def _end(monitor: Monitor) -> None:
+    monitor.kill()
+    await monitor.exited
+    monitor.close()
+
+
+class Runs:
+    """Plans the RUNs of a build."""
+
+    def __init__(
+        self,
+        request: BuildRequest,
+        workspace: Workspace,
+        containers: Containers,
+        mounts: RunMounts,
+        sources: Sources,
+        heard: Progress,
+        epoch: int | None,
+    ) -> None:
+        self._request = request
+        self._workspace = workspace
+        self._containers = containers
+        self._mounts = mounts
+        self._sources = sources
+        self._heard = heard
+        self._epoch = epoch
+
+    async def plan(self, walker: Walker, run: ins.Run, origin_of: Callable[[str], Awaitable[Origin]]) -> Plan:
+        """Raises EngineError for what may not or cannot be."""
+        self._check_entitlements(run)
+        line, script = run_command(run)
+        words = tuple(command_words(line, walker.config))
+        network = run.network if run.network != "default" else self._request.network
+        command = Command(
+            words,
+            tuple(walker.arguments.run_environment(walker.config.env or ())),
+            walker.working_directory,
+            walker.config.user,
+            walker.outcome.platform[1],
+            "" if network == "default" else network,
+            run.security == "insecure",
+            self._request.arguments.get("BUILDKIT_SANDBOX_HOSTNAME") or HOSTNAME,
+            self._request.extra_hosts,
+            self._request.security,
+            self._request.limits,
+        )
+        inputs = step_inputs(
+            "run",
+            words=words,
+            environment=walker.config.env or (),
+            arguments=walker.arguments.values(),
+            above=sorted(walker.arguments.above),
+            directory=command.directory,
+            user=command.user,
+            architecture=command.architecture,
+            network=run.network,
+            security=run.security,
+            hosts=command.extra_hosts,
+            hostname=command.hostname,
+            script=script,
+            mounts=[await self._mount_inputs(walker, mount, origin_of) for mount in run.mounts],
+            epoch=self._epoch,
+        )
+
+        async def work(tree: Tree) -> Draft:
+            return await self._run(walker.step, run, command, script, tree)
+
+        return Plan(inputs, history.run(words, _shown(walker)), work)
+
+    def _check_entitlements(self, run: ins.Run) -> None:
+        allowed = self._request.given.allow
+        if run.security == "insecure" and INSECURE not in allowed:
+            raise Forbidden(f"RUN --security=insecure needs to be allowed: build with --allow {INSECURE}")
+        if run.network == "host" and self._request.network != "host" and HOST_NETWORK not in allowed:
+            raise Forbidden(f"RUN --network=host needs to be allowed: build with --allow {HOST_NETWORK}")
+
+    async def _mount_inputs(
+        self, walker: Walker, mount: WantedMount, origin_of: Callable[[str], Awaitable[Origin]]
+    ) -> list[str]:
+        """What of a mount the result depends on. What is in a cache does not count, nor what a secret is."""
+        said = [mount.type, target_of(mount, walker.working_directory), mount.environment or "", mount.cache_id]
+        if mount.type == "bind":
+            origin = await origin_of(mount.source_stage)
+            said.append(await self._sources.digest(origin, [mount.source or "/"]))
+        return said
+
+    async def _run(self, step: int, run: ins.Run, command: Command, script: Script | None, tree: Tree) -> Draft:
+        draft = self._workspace.begin(tree)
+        container_id = self._containers.new_id()
+        directory = self._containers.make_directory(container_id)
+        async with self._mounts.prepare(run.mounts, command.directory, directory) as mounted:
+            if script is not None:
+                mounted.mounts.append(_write_script(script, directory))
+            if mounted.environment:
+                command = command.with_environment(mounted.environment)
+            root = self._workspace.mounts(tree, draft, (*USUAL_PLACES, *mounted.places))
+            self._heard.tell(progress.Running(step, container_id))
+            code = await self._containers.run(
+                container_id,
+                command,
+                root,
+                mounted.mounts,
+                lambda stream, text: self._heard.tell_when_heard(progress.Printed(step, stream, text)),
+            )
+        if code:
+            shown = " ".join(command.words)
+            raise StepFailed(f"The command '{shown}' returned a non-zero code: {code}", run.position, code)
+        return draft
+
+
+def _shown(walker: Walker) -> dict[str, str]:
+    """The stage's own arguments, with the values that the command sees."""
+    values = walker.variables()
+    return {name: values.get(name, "") for name in walker.arguments.own}
+
+
+def _write_script(script: Script, directory: str) -> Mount:
+    path = f"{directory}/script"
+    with open(path, "x", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(script.content)
+    os.chmod(path, 0o755)
+    return Mount("bind", path, script.path, ("bind", "ro", "rprivate"), create="file")

@@ -1,0 +1,426 @@
+"""A build from its beginning to its image: the graph of stages, and which of them are walked when.
+
+Every stage that the target needs is walked in a task of its own. One waits for another only where it says FROM it, or
+where it comes to copy from it; so what does not depend on one another runs side by side.
+"""
+
+import asyncio
+import contextlib
+import platform as machine
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from wherry.dockerfile import instructions as ins
+from wherry.dockerfile.lexer import DockerfileError
+from wherry.dockerfile.parser import Dockerfile, parse
+from wherry.dockerfile.stages import EPOCH, SCRATCH, Graph, Platform, Source, Stage, build_graph
+from wherry.engine import clock, platforms
+from wherry.engine.builder import progress
+from wherry.engine.builder.context import Context
+from wherry.engine.builder.copy import Copies, Origin, Sources
+from wherry.engine.builder.history import COMMENT
+from wherry.engine.builder.mounts import CacheMounts, RunMounts
+from wherry.engine.builder.progress import Progress
+from wherry.engine.builder.request import BuildRequest, at
+from wherry.engine.builder.run import Containers, Runs
+from wherry.engine.builder.stage import Outcome, Plan, Result, Step, Walker, step_key
+from wherry.engine.container import spec
+from wherry.engine.system import ARCHITECTURES
+from wherry.model.container import ContainerConfig
+from wherry.model.errors import EngineError, NotFound
+from wherry.model.image import History, ImageConfig, RootFS
+from wherry.storage.build_cache import BuildCache, Record
+from wherry.storage.build_snapshots import Tree, Workspace, top_of
+from wherry.storage.content import digest_of
+from wherry.storage.images import Image
+from wherry.storage.store import Store
+
+# The image: its configuration out of what the target stage has come to.
+
+INLINE_CACHE = "wherry.cache.v0"
+
+
+def note_result(cache: BuildCache, results: list[Result]) -> dict[str, str]:
+    """Writes into the cache what steps made, whose drafts are all kept; the keys and what they lead to."""
+    noted = {}
+    with cache.transaction():
+        for result in results:
+            before, after = top_of(result.before), top_of(result.after)
+            key = step_key(before, result.inputs)
+            cache.add(key, chain_id=after, parent=before, description=result.description, created=result.created)
+            noted[key] = after
+    return noted
+
+
+def write_image(
+    store: Store, outcome: Outcome, labels: Mapping[str, str], tree: Tree, inline: Mapping[str, str] | None
+) -> tuple[str, bool]:
+    """Makes the image of a stage, all of whose drafts are kept; its id, and whether it was not there before.
+
+    ``tree`` may have been flattened.
+
+    ``inline`` is what of the cache travels with the image, for --cache-from elsewhere.
+    """
+    config = outcome.config
+    if labels:
+        config = replace(config, labels={**config.labels, **labels})
+    history = [*outcome.base, *(_entry(step, outcome) for step in outcome.steps)]
+    if tree is not outcome.tree:
+        history = _squashed(outcome, history)
+    os_name, architecture, variant = outcome.platform
+    image = ImageConfig(
+        architecture=architecture,
+        os=os_name,
+        variant=variant,
+        created=history[-1].created if history else clock.rfc3339(clock.now()),
+        author=outcome.author,
+        config=config,
+        rootfs=RootFS(diff_ids=[layer.diff_id for layer in store.layers.chain(top_of(tree))]),
+        history=history,
+    )
+    document = msgspec.json.encode(image)
+    if inline is not None:
+        document = msgspec.json.encode({**msgspec.to_builtins(image), INLINE_CACHE: dict(inline)})
+    there = store.images.find(digest_of(document))
+    return (there.id, False) if there is not None else (store.images.add(document), True)
+
+
+def _entry(step: Step, outcome: Outcome) -> History:
+    has_layer = bool(step.chain_id) or (step.draft is not None and step.draft.layer is not None)
+    return History(
+        created=clock.rfc3339(step.created),
+        created_by=step.created_by,
+        comment=COMMENT,
+        author=outcome.author,
+        empty_layer=not has_layer,
+    )
+
+
+def _squashed(outcome: Outcome, history: list[History]) -> list[History]:
+    """The steps made no layers of their own any more; one at the end holds what they made."""
+    before = len(outcome.base)
+    steps = [replace(entry, empty_layer=True) for entry in history[before:]]
+    merge = History(created=steps[-1].created if steps else None, comment="merge of the layers above the base image")
+    return [*history[:before], *steps, merge]
+
+
+Pull = Callable[[str, str], AsyncIterator[dict[str, Any]]]
+"""Pulls an image by its name and its platform, and tells how it goes."""
+
+_INLINE = "BUILDKIT_INLINE_CACHE"
+
+
+class Solver:
+    """One build. ``plan`` first, then ``solve``."""
+
+    def __init__(
+        self,
+        request: BuildRequest,
+        context: Context,
+        workspace: Workspace,
+        *,
+        store: Store,
+        containers: Containers,
+        cache_mounts: CacheMounts,
+        pull: Pull,
+        heard: Progress,
+    ) -> None:
+        self._request = request
+        self._context = context
+        self._workspace = workspace
+        self._store = store
+        self._pull = pull
+        self._heard = heard
+        self._tell = heard.tell
+        self._epoch = _epoch(request.arguments)
+        self.is_new = False  # whether the image was not there before
+        self._images: dict[tuple[str, str], asyncio.Future[Image]] = {}
+        self._walks: dict[int, asyncio.Task[Outcome]] = {}
+        self._walkers: list[Walker] = []
+        # Of the images of --cache-from: created_by and created in their histories, and the keys that they bring.
+        self._steps_of_images: set[tuple[str, str]] = set()
+        self._imported: set[str] = set()
+        self._sources = Sources(workspace, store.build_cache)
+        self._copies = Copies(workspace, self._sources, self._epoch)
+        self._containers = containers
+        self._cache_mounts = cache_mounts
+        self._graph = self._plan()
+
+    def _plan(self) -> Graph:
+        file: Dockerfile = parse(self._context.dockerfile, self._context.name)
+        own = native_platform()
+        wanted = Platform.parse(self._request.platform, own) if self._request.platform else own
+        graph = build_graph(
+            file, target=self._request.target, given=self._request.arguments, platform=wanted, build_platform=own
+        )
+        self._target_platform = wanted
+        self._file_warnings = file.warnings
+        return graph
+
+    async def solve(self) -> str:
+        """The image's id. Whatever happens, what steps have made is noted in the cache. Raises EngineError."""
+        for warning in self._file_warnings:
+            self._tell(progress.Warned(warning))
+        for name in self._request.cache_from:
+            await self._import_cache(name)
+        try:
+            outcome = await self._walk_all()
+        except asyncio.CancelledError:
+            await self._note_all(finished_only=True)
+            raise
+        except BaseException:
+            await self._note_all()
+            raise
+        return await self._write(outcome)
+
+    # --- stages
+
+    async def _walk_all(self) -> Outcome:
+        await self._resolve_bases()
+        steps = 1
+        for stage in self._graph.needed():
+            self._walks[stage.index] = asyncio.create_task(self._walk(stage, steps))
+            steps += 1 + len(stage.instructions)
+        try:
+            waiting = set(self._walks.values())
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
+                for task in done:
+                    task.result()
+        finally:
+            for task in self._walks.values():
+                task.cancel()
+            await asyncio.gather(*self._walks.values(), return_exceptions=True)
+        return self._walks[self._graph.target.index].result()
+
+    async def _resolve_bases(self) -> None:
+        """Looks at the images that stages begin with: their ONBUILDs are instructions, and can need further stages."""
+        triggered: set[int] = set()
+        while True:
+            waiting = [stage for stage in self._graph.needed() if stage.index not in triggered]
+            if not waiting:
+                break
+            for stage in waiting:
+                triggered.add(stage.index)
+                if stage.base.stage is None and stage.base.image != SCRATCH:
+                    image = await self._image(stage.base, stage.platform, step=0)
+                    expressions = (image.config.config.on_build if image.config.config else None) or ()
+                    self._graph = self._graph.trigger(stage.index, expressions)
+        if self._graph.unused:
+            names = " ".join(self._graph.unused)
+            self._tell(progress.Warned(f"One or more build-args [{names}] were not consumed"))
+        self._tell(progress.Planned(self._count()))
+
+    def _count(self) -> int:
+        return sum(1 + len(stage.instructions) for stage in self._graph.needed())
+
+    async def _walk(self, stage: Stage, first_step: int) -> Outcome:
+        walker = Walker(
+            stage,
+            first_step,
+            Outcome(),
+            self._graph.arguments,
+            escape=self._graph.escape,
+            workspace=self._workspace,
+            find=self._find_step,
+            epoch=self._epoch,
+            tell=self._tell,
+            plan=self._plan_step,
+        )
+        self._walkers.append(walker)
+        try:
+            walker.begin(stage.position.code or stage.position.text, stage.position.line)
+            walker.outcome = await self._begin(stage, first_step)
+            if walker.outcome.arguments is not None:
+                walker.arguments = walker.outcome.arguments.inherited()
+            walker.end(False)
+            return await walker.walk()
+        except EngineError as error:
+            self._tell(progress.Failed(walker.step, stage.index))
+            position = stage.position
+            if walker.step > first_step:
+                position = stage.instructions[walker.step - first_step - 1].position
+            raise at(error, position) from None
+
+    async def _begin(self, stage: Stage, step: int) -> Outcome:
+        """What a stage begins with."""
+        base = stage.base
+        if base.stage is not None:
+            outcome = await self._outcome(base.stage)
+            return msgspec.structs.replace(outcome, config=_child(outcome.config))
+        platform = stage.platform or self._target_platform
+        said = (platform.os, platform.architecture, platform.variant)
+        if base.image == SCRATCH:
+            return Outcome(config=ContainerConfig(env=[spec.PATH], working_dir="/"), platform=said)
+        image = await self._image(base, stage.platform, step)
+        config = image.config
+        return Outcome(
+            Tree(image.chain_id),
+            _child(config.config or ContainerConfig()),
+            config.author,
+            tuple(config.history),
+            image.id,
+            platform=(config.os or said[0], config.architecture or said[1], config.variant),
+        )
+
+    async def _outcome(self, index: int) -> Outcome:
+        return await asyncio.shield(self._walks[index])
+
+    async def _plan_step(self, walker: Walker, instruction: "ins.Run | ins.Copy | ins.Add") -> Plan:
+        async def origin_of(name: str) -> Origin:
+            return await self._origin(walker.stage, name, walker.step)
+
+        if not isinstance(instruction, ins.Run):
+            return await self._copies.plan(walker, instruction, origin_of)
+        mounts = RunMounts(self._workspace, self._cache_mounts, self._request.given, self._store.files, origin_of)
+        runs = Runs(self._request, self._workspace, self._containers, mounts, self._sources, self._heard, self._epoch)
+        return await runs.plan(walker, instruction, origin_of)
+
+    async def _origin(self, stage: Stage, name: str, step: int) -> Origin:
+        """The files that ``--from=name`` means; "" is the context."""
+        if not name:
+            return Origin(self._context.directory, ignored=self._context.ignored)
+        source = stage.sources[name]
+        if source.stage is not None:
+            return Origin(tree=(await self._outcome(source.stage)).tree)
+        if source.image == SCRATCH:
+            return Origin(tree=Tree())
+        return Origin(tree=Tree((await self._image(source, None, step)).chain_id))
+
+    # --- images
+
+    async def _image(self, source: Source, platform: Platform | None, step: int) -> Image:
+        """An image that is here, or is pulled. Each is looked for once in a build."""
+        key = (source.image, str(platform or ""))
+        if key not in self._images:
+            self._images[key] = asyncio.ensure_future(self._find_image(source, platform, step))
+        try:
+            image = await asyncio.shield(self._images[key])
+        except EngineError as error:
+            raise at(error, source.position) from None
+        self._workspace.hold(image.chain_id)
+        return image
+
+    async def _find_image(self, source: Source, platform: Platform | None, step: int) -> Image:
+        wanted = str(platform or (self._target_platform if self._request.platform else ""))
+        try:
+            return await self._here_or_pulled(source.image, wanted, step)
+        except EngineError as error:
+            hint = self._graph.near(source.image)
+            raise (type(error)(f"{error.message}{hint}") if hint else error) from None
+
+    async def _here_or_pulled(self, name: str, platform: str, step: int) -> Image:
+        if not self._request.pull:
+            with contextlib.suppress(NotFound):
+                image = self._store.images.get(name)
+                platforms.check(image, name, platform)
+                return image
+        async for message in self._pull(name, platform):
+            self._tell(progress.Pulled(step, message))
+            if "error" in message:
+                raise EngineError(str(message["error"]))
+        return self._store.images.get(name)
+
+    # --- the cache
+
+    def _find_step(self, key: str) -> Record | None:
+        if self._request.no_cache:
+            return None
+        found = self._store.build_cache.find(key)
+        if found is None or not self._request.only_cache_from:
+            return found
+        said = (found.description, clock.rfc3339(found.created))
+        return found if key in self._imported or said in self._steps_of_images else None
+
+    async def _import_cache(self, name: str) -> None:
+        """What an image brings along for --cache-from. It is pulled when it is not here, but for the classic builder,
+        and passed over when that cannot be."""
+        try:
+            if self._request.only_cache_from:
+                image = self._store.images.get(name)
+            else:
+                image = await self._here_or_pulled(name, "", 0)
+        except EngineError as error:
+            if not self._request.only_cache_from:
+                self._tell(progress.Warned(f"no cache from {name}: {error.message}"))
+            return
+        self._steps_of_images |= {(entry.created_by, entry.created or "") for entry in image.config.history}
+        document = msgspec.json.decode(self._store.images.raw(image.id))
+        inline = document.get(INLINE_CACHE)
+        if isinstance(inline, dict):
+            self._imported |= set(inline)
+            self._take_inline(inline, image)
+
+    def _take_inline(self, inline: Mapping[str, Any], image: Image) -> None:
+        own = {layer.chain_id: layer.parent for layer in self._store.images.layers(image)}
+        for key, chain_id in inline.items():
+            if isinstance(chain_id, str) and chain_id in own and self._store.build_cache.find(key) is None:
+                self._store.build_cache.add(
+                    key, chain_id=chain_id, parent=own[chain_id], description="imported with an image",
+                    created=image.created * 1_000_000_000,
+                )  # fmt: skip
+
+    # --- the end
+
+    async def _note_all(self, *, finished_only: bool = False) -> None:
+        """Notes what the steps before a failure have made: the next build goes on from there."""
+        for walker in self._walkers:
+            results = []
+            for each in walker.results:
+                sealed = [draft.sealed for draft in each.after.drafts]
+                if finished_only and not all(task is not None and task.done() for task in sealed):
+                    break
+                try:
+                    await self._workspace.keep(each.after)
+                except EngineError:
+                    break  # the disk is full, most likely, which the build's own error says
+                results.append(each)
+            note_result(self._store.build_cache, results)
+
+    async def _write(self, outcome: Outcome) -> str:
+        noted: dict[str, str] = {}
+        for walker in self._walkers:
+            for each in walker.results:
+                await self._workspace.keep(each.after)
+            noted |= note_result(self._store.build_cache, walker.results)
+        await self._workspace.keep(outcome.tree)
+        tree = outcome.tree
+        if self._request.squash:
+            base = await self._base_of(self._graph.target)
+            if top_of(tree) != base:
+                tree = await self._workspace.flatten(tree, base)
+                await self._workspace.keep(tree)
+        inline = noted if self._request.arguments.get(_INLINE) == "1" else None
+        image_id, self.is_new = write_image(self._store, outcome, self._request.labels, tree, inline)
+        return image_id
+
+    async def _base_of(self, stage: Stage) -> str:
+        """The top layer of the image that a stage, or one that it is based on, begins with."""
+        while stage.base.stage is not None:
+            stage = self._graph.stages[stage.base.stage]
+        if stage.base.image == SCRATCH:
+            return ""
+        return (await self._image(stage.base, stage.platform, 0)).chain_id
+
+
+def native_platform() -> Platform:
+    name = machine.machine()
+    return Platform.parse(f"linux/{ARCHITECTURES.get(name, name)}")
+
+
+def _child(config: ContainerConfig) -> ContainerConfig:
+    """The configuration that an image made of another begins with."""
+    return msgspec.structs.replace(config, on_build=None, image="", hostname="", domainname="")
+
+
+def _epoch(arguments: Mapping[str, str]) -> int | None:
+    """SOURCE_DATE_EPOCH in nanoseconds."""
+    text = arguments.get(EPOCH, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 12):
+        raise DockerfileError(f"invalid {EPOCH}: {text}: expected seconds since 1970")
+    return int(text) * 1_000_000_000

@@ -1,0 +1,128 @@
+"""A container's files, out and in as tars, whether it runs or not: what ``docker cp`` stands on.
+
+The files are those that the container sees, its volumes and binds included. While it runs they are reached through its
+own mount namespace; otherwise its root is mounted for the worker alone, and the container cannot be started meanwhile,
+as no two overlays may write to one upper directory.
+"""
+
+import contextlib
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+
+from wherry.engine.container.mounts import root_of, with_host_files, write_mounts
+from wherry.engine.container.service import Containers
+from wherry.engine.container.store import Live, Roster
+from wherry.engine.events import Events
+from wherry.engine.volumes import Volumes
+from wherry.linux.mounts import Mount
+from wherry.model.errors import Conflict, InvalidParameter, NotFound
+from wherry.storage.store import Store
+from wherry.storage.worker.client import PathStat, Root
+
+
+class Archives:
+    def __init__(self, roster: Roster, containers: Containers, store: Store, volumes: Volumes, events: Events) -> None:
+        self._roster = roster
+        self._containers = containers
+        self._store = store
+        self._volumes = volumes
+        self._events = events
+
+    async def stat(self, name: str, path: str) -> PathStat:
+        """What there is at a path; a last link is not followed. Raises NotFound, also for the container."""
+        _check_path(path)
+        async with self._entered(name) as (_, root):
+            with _missing(name, path):
+                return await self._store.files.stat(root, path)
+
+    @contextlib.asynccontextmanager
+    async def get(self, name: str, path: str) -> AsyncIterator[tuple[PathStat, AsyncIterator[bytes]]]:
+        """The same and a tar of it, whose names begin with the path's last component.
+
+        ``async with archives.get(…) as (stat, chunks)``
+        """
+        _check_path(path)
+        async with self._entered(name) as (live, root), contextlib.AsyncExitStack() as stack:
+            with _missing(name, path):
+                stat, chunks = await stack.enter_async_context(self._store.files.get(root, path))
+            self._events.container(live.record, "archive-path")
+            yield stat, chunks
+
+    async def put(
+        self, name: str, path: str, stream: AsyncIterable[bytes], *, keep_kinds: bool = False, as_user: bool = False
+    ) -> None:
+        """Unpacks a tar, compressed or not, into the directory ``path``.
+
+        ``keep_kinds`` refuses to put a directory in place of something else and the reverse; ``as_user`` gives
+        everything to the container's user, if it has one. Raises NotFound, and InvalidParameter for what is no
+        directory, read-only, or no tar.
+        """
+        _check_path(path)
+        async with self._entered(name) as (live, root):
+            with _missing(name, path):
+                await self._store.files.put(
+                    root,
+                    path,
+                    stream,
+                    keep_kinds=keep_kinds,
+                    user=live.record.config.user if as_user else "",
+                    writable=_writable(live),
+                )
+            self._events.container(live.record, "extract-to-dir")
+
+    async def export_volume(self, name: str) -> AsyncIterator[bytes]:
+        """A tar of all that is in a volume. Raises NotFound."""
+        async with self._volumes.opened(name) as path:
+            async for chunk in self._store.files.export(root_of(path)):
+                yield chunk
+
+    async def import_volume(self, name: str, stream: AsyncIterable[bytes]) -> None:
+        """Unpacks a tar, compressed or not, into a volume. Raises NotFound, and InvalidParameter for what is no tar."""
+        async with self._volumes.opened(name) as path:
+            await self._store.files.put(root_of(path), "/", stream)
+
+    @contextlib.asynccontextmanager
+    async def _entered(self, name: str) -> AsyncIterator[tuple[Live, Root]]:
+        live = self._roster.get(name)
+        if live.monitor is None:
+            async with live.lock:
+                if live.record.id not in self._roster:
+                    raise NotFound(f"No such container: {name}")
+                if live.monitor is None:
+                    async with self._volumes.in_use(live.record.mounts):
+                        yield live, self._mounts(live)
+                    return
+        if live.monitor is None:
+            raise Conflict(f"container {live.record.id} has ended meanwhile: try again")
+        yield live, live.monitor.pid
+
+    def _mounts(self, live: Live) -> tuple[Mount, ...]:
+        """The root of a container that does not run, with all that lasts in it.
+
+        Unmounting does not wait for the disk, no more than writing into a container that runs does.
+        """
+        record = live.record
+        mounted = [mount for mount in write_mounts(record, self._store) if mount.type != "tmpfs"]
+        return (
+            *self._store.snapshots.mounts(record.id, volatile=True),
+            *with_host_files(mounted, self._containers.directory(record.id)),
+        )
+
+
+def _writable(live: Live) -> dict[str, bool]:
+    """Whether the container may write: to its root, and below each of its mounts."""
+    record = live.record
+    return {"/": not record.host_config.readonly_rootfs} | {point.destination: point.rw for point in record.mounts}
+
+
+def _check_path(path: str) -> None:
+    if not path:
+        raise InvalidParameter("bad parameter: path cannot be empty")
+
+
+@contextlib.contextmanager
+def _missing(name: str, path: str) -> Iterator[None]:
+    """Tells of a missing path in Docker's words."""
+    try:
+        yield
+    except NotFound:
+        raise NotFound(f"Could not find the file {path} in container {name}") from None

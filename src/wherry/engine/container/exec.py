@@ -1,0 +1,134 @@
+"""Exec: one more process in a running container."""
+
+import asyncio
+import functools
+import os
+import socket
+import weakref
+from typing import Any
+
+import msgspec
+
+from wherry.engine.container import spec
+from wherry.engine.container.service import Containers
+from wherry.engine.container.store import ExecRecord, Live, Roster
+from wherry.engine.events import Events
+from wherry.engine.network import links
+from wherry.model.container import ExecConfig, Status
+from wherry.model.errors import Conflict, EngineError, InvalidParameter, NotFound
+from wherry.runtime.ipc import NOT_EXECUTABLE, NOT_FOUND, OF_USERS
+from wherry.runtime.monitor_client import StartError
+
+_KEPT = 64  # execs of a container that have ended and can still be asked for
+
+
+class Execs:
+    def __init__(self, roster: Roster, containers: Containers, events: Events) -> None:
+        self._roster = roster
+        self._containers = containers
+        self._events = events
+        # Each belongs to its container, and goes with it.
+        self._execs: weakref.WeakValueDictionary[str, ExecRecord] = weakref.WeakValueDictionary()
+
+    def create(self, name: str, config: ExecConfig) -> str:
+        live = self._running(name)
+        if not config.cmd or not config.cmd[0]:
+            raise InvalidParameter("No exec command specified")
+        record = ExecRecord(os.urandom(32).hex(), live, config)
+        self._forget(live)
+        self._execs[record.id] = live.execs[record.id] = record
+        self._tell(record, f"exec_create: {config.cmd[0]} {' '.join(config.cmd[1:])}")
+        return record.id
+
+    def get(self, exec_id: str) -> ExecRecord:
+        record = self._execs.get(exec_id)
+        if record is None:
+            raise NotFound(f"No such exec instance: {exec_id}")
+        return record
+
+    def ids(self, live: Live) -> list[str]:
+        """Those of a container that have not ended."""
+        return [record.id for record in live.execs.values() if record.exit_code is None]
+
+    async def start(
+        self, exec_id: str, *, tty: bool, detach: bool, console_size: tuple[int, int] | None = None
+    ) -> socket.socket | None:
+        """Starts it; its stream, or None when nobody wants to see it. Raises Conflict when it was started before."""
+        record = self.get(exec_id)
+        if record.started:
+            raise Conflict(f"exec command {exec_id} has already run")
+        live = self._running(record.container.record.id)
+        config = record.config
+        if console_size is not None and any(console_size):
+            config = msgspec.structs.replace(config, console_size=console_size)
+        record.started = True
+        streams = None if detach else (config.attach_stdin, config.attach_stdout, config.attach_stderr)
+        self._tell(record, f"exec_start: {config.cmd[0]} {' '.join(config.cmd[1:])}")
+        of_links = links.environment(live.record, links.running(live.record, self._roster))
+        process = spec.exec_process(live.record, config, of_links)
+        try:
+            started, sock = await self._containers.monitor(live).exec(exec_id, process, streams)
+        except StartError as error:
+            if live.monitor is None or "No such process" in error.message:
+                raise Conflict(f"container {live.record.id} is not running") from None  # it ended at that moment
+            record.exit_code = NOT_FOUND if error.code == NOT_FOUND else NOT_EXECUTABLE  # Docker knows no other here
+            text = error.message
+            if not text.startswith(OF_USERS):
+                text = f"OCI runtime exec failed: exec failed: unable to start container process: {text}"
+            raise (InvalidParameter(text) if error.code in (126, 127) else EngineError(text)) from None
+        record.running = True
+        record.pid = started.pid
+        record.exited = started.exited
+        started.exited.add_done_callback(functools.partial(self._on_exit, record))
+        return sock
+
+    def _on_exit(self, record: ExecRecord, future: asyncio.Future[int]) -> None:
+        record.running = False
+        if future.cancelled():
+            return
+        record.exit_code = future.result()
+        self._tell(record, "exec_die", exitCode=str(record.exit_code))
+
+    async def resize(self, exec_id: str, rows: int, columns: int) -> None:
+        record = self.get(exec_id)
+        if not record.running:
+            raise Conflict(f"cannot resize exec {exec_id}: it is not running")
+        await self._containers.monitor(record.container).resize(rows, columns, exec_id)
+
+    def inspect(self, exec_id: str) -> dict[str, Any]:
+        record = self.get(exec_id)
+        config = record.config
+        return {
+            "ID": record.id,
+            "Running": record.running,
+            "ExitCode": record.exit_code,
+            "ProcessConfig": {
+                "tty": config.tty,
+                "entrypoint": config.cmd[0],
+                "arguments": config.cmd[1:],
+                "privileged": config.privileged,
+                "user": config.user,
+            },
+            "OpenStdin": config.attach_stdin,
+            "OpenStderr": config.attach_stderr,
+            "OpenStdout": config.attach_stdout,
+            "CanRemove": record.exit_code is not None,
+            "ContainerID": record.container.record.id,
+            "DetachKeys": config.detach_keys,
+            "Pid": record.pid,
+        }
+
+    def _running(self, name: str) -> Live:
+        live = self._containers.running(name)
+        if live.record.state.status is Status.PAUSED:
+            raise Conflict(f"container {name} is paused, unpause the container before exec")
+        return live
+
+    def _forget(self, live: Live) -> None:
+        """Lets go of the oldest execs of a container that have ended."""
+        ended = [record.id for record in live.execs.values() if record.exit_code is not None]
+        for exec_id in ended[: max(0, len(ended) - _KEPT)]:
+            del live.execs[exec_id]
+
+    def _tell(self, record: ExecRecord, action: str, **attributes: str) -> None:
+        self._events.container(record.container.record, action, execID=record.id, **attributes)

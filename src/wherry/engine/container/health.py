@@ -1,0 +1,141 @@
+"""Health checks: a command that is run in the container again and again, and what its exit codes say.
+
+0 is healthy; any other ``retries`` times in a row is unhealthy. Within the start period a failure does not count.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+
+from wherry.engine import clock
+from wherry.engine.container import spec
+from wherry.engine.container.store import Live, Roster
+from wherry.engine.events import Events
+from wherry.engine.network import links
+from wherry.model.container import ContainerConfig, ExecConfig, Health, HealthConfig, HealthResult, HealthStatus, Status
+from wherry.runtime.monitor_client import Exec, Monitor, StartError
+
+# Docker's defaults, in nanoseconds but for the last three.
+_INTERVAL = 30_000_000_000
+_TIMEOUT = 30_000_000_000
+_START_INTERVAL = 5_000_000_000
+_RETRIES = 3
+_LOG_ENTRIES = 5
+_OUTPUT_BYTES = 4096
+_TIMED_OUT = -1  # the exit code that stands for a probe that took too long
+_FRAME_HEADER = 8
+
+
+def command(config: ContainerConfig) -> list[str] | None:
+    """What a probe runs; None when there is no health check."""
+    health = config.healthcheck
+    if not isinstance(health, HealthConfig) or not health.test or health.test[0] in ("NONE", ""):
+        return None
+    kind, *arguments = health.test
+    if kind == "CMD":
+        return arguments
+    shell = config.shell if isinstance(config.shell, list) and config.shell else ["/bin/sh", "-c"]
+    return [*shell, *arguments]
+
+
+async def watch(live: Live, monitor: Monitor, roster: Roster, events: Events) -> None:
+    """Probes a container for as long as it runs; ended by cancelling it."""
+    checks = live.record.config.healthcheck
+    arguments = command(live.record.config)
+    if arguments is None or not isinstance(checks, HealthConfig):
+        return
+    state = live.record.state
+    state.health = state.health or Health()
+    roster.record(live)
+    while True:
+        starting = state.health.status is HealthStatus.STARTING and _in_start_period(checks, state.started_at)
+        interval = (checks.start_interval or _START_INTERVAL) if starting else (checks.interval or _INTERVAL)
+        await asyncio.sleep(interval / 1e9)
+        if _is_paused(live):
+            continue
+        result = await _probe(live, monitor, roster, events, arguments, (checks.timeout or _TIMEOUT) / 1e9)
+        if _is_paused(live):
+            continue  # which says nothing of its health
+        before = state.health.status
+        _judge(state.health, result, checks, in_start_period=_in_start_period(checks, state.started_at))
+        roster.record(live)
+        if state.health.status is not before:
+            events.container(live.record, f"health_status: {state.health.status}")
+
+
+def _is_paused(live: Live) -> bool:
+    return live.record.state.status is Status.PAUSED
+
+
+def _in_start_period(checks: HealthConfig, started_at: int) -> bool:
+    return clock.now() - started_at < checks.start_period
+
+
+def _judge(health: Health, result: HealthResult, checks: HealthConfig, *, in_start_period: bool) -> None:
+    health.log = [*health.log, result][-_LOG_ENTRIES:]
+    if result.exit_code == 0:
+        health.failing_streak = 0
+        health.status = HealthStatus.HEALTHY
+        return
+    if health.status is HealthStatus.STARTING and in_start_period:
+        return
+    health.failing_streak += 1
+    if health.failing_streak >= (checks.retries or _RETRIES):
+        health.status = HealthStatus.UNHEALTHY
+
+
+async def _probe(
+    live: Live, monitor: Monitor, roster: Roster, events: Events, arguments: list[str], seconds: float
+) -> HealthResult:
+    start = clock.now()
+    exec_id = os.urandom(32).hex()
+    process = spec.exec_process(
+        live.record, ExecConfig(cmd=arguments), links.environment(live.record, links.running(live.record, roster))
+    )
+    events.container(live.record, f"exec_create: {arguments[0]} {' '.join(arguments[1:])}", execID=exec_id)
+    events.container(live.record, f"exec_start: {arguments[0]} {' '.join(arguments[1:])}", execID=exec_id)
+    try:
+        started, sock = await monitor.exec(exec_id, process, (False, True, True))
+    except StartError as error:
+        return HealthResult(start, clock.now(), error.code, error.message)
+    assert sock is not None
+    output = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            await _collect(sock, output)
+            code = await started.exited
+        text = _text(output)
+    except TimeoutError:
+        code = _TIMED_OUT
+        text = f"Health check exceeded timeout ({clock.go_duration(round(seconds * 1e9))})"
+    finally:
+        sock.close()
+        _end(started)
+    events.container(live.record, "exec_die", execID=exec_id, exitCode=str(code))
+    return HealthResult(start, clock.now(), code, text)
+
+
+def _end(started: Exec) -> None:
+    """Ends a probe that is still there: it took too long, or the engine goes."""
+    if not started.exited.done():
+        with contextlib.suppress(ProcessLookupError):
+            started.kill()
+
+
+async def _collect(sock: socket.socket, output: bytearray) -> None:
+    """Reads the stream to its end and keeps the beginning."""
+    loop = asyncio.get_running_loop()
+    while data := await loop.sock_recv(sock, 65536):
+        if len(output) < _OUTPUT_BYTES * 2:
+            output += data
+
+
+def _text(framed: bytearray) -> str:
+    """What the frames hold, up to Docker's limit."""
+    found, at = bytearray(), 0
+    while at + _FRAME_HEADER <= len(framed):
+        size = int.from_bytes(framed[at + 4 : at + _FRAME_HEADER], "big")
+        found += framed[at + _FRAME_HEADER : at + _FRAME_HEADER + size]
+        at += _FRAME_HEADER + size
+    return found[:_OUTPUT_BYTES].decode(errors="replace")

@@ -1,0 +1,402 @@
+"""``inspect``: everything about a container, in the shape and order of the API."""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from wherry.engine import clock
+from wherry.engine.container import logs, mounts, stats
+from wherry.engine.container.exec import Execs
+from wherry.engine.container.logs import read_logs
+from wherry.engine.container.service import Containers
+from wherry.engine.container.stats import top
+from wherry.engine.container.store import Live, Roster
+from wherry.engine.events import Events, boolean, label_matches, pattern
+from wherry.engine.network import links
+from wherry.engine.network.ports import parse_port
+from wherry.model.container import Container, Health, HealthStatus, Status
+from wherry.model.errors import Conflict, InvalidParameter, NotFound, NotSupported
+from wherry.model.network import EndpointSettings
+from wherry.storage.store import Store
+from wherry.storage.worker.client import Root
+
+
+def inspect(
+    record: Container, store: Store, *, directory: str, exec_ids: list[str], linked: list[str] | None, size: bool
+) -> dict[str, Any]:
+    """The API's ContainerInspectResponse. ``linked`` are its links to others."""
+    image = store.images.platform(record.image_id)
+    found: dict[str, Any] = {
+        "Id": record.id,
+        "Created": clock.rfc3339(record.created),
+        "Path": record.path,
+        "Args": record.args,
+        "State": _state(record),
+        "Image": record.image_id,
+        "ResolvConfPath": f"{directory}/resolv.conf",
+        "HostnamePath": f"{directory}/hostname",
+        "HostsPath": f"{directory}/hosts",
+        "LogPath": record.log_path if record.log.type == "json-file" else "",
+        "Name": f"/{record.name}",
+        "RestartCount": record.restart_count,
+        "Driver": "overlay2",
+        "Platform": image,
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": exec_ids or None,
+        "HostConfig": msgspec.to_builtins(record.host_config) | {"Links": linked},
+        "GraphDriver": {"Name": "overlay2", "Data": store.snapshots.describe(record.id)},
+        "Mounts": [mounts.describe(point) for point in record.mounts],
+        "Config": msgspec.to_builtins(record.config),
+        "NetworkSettings": _network_settings(record),
+    }
+    if size:
+        found["SizeRw"] = store.snapshots.size(record.id)
+        found["SizeRootFs"] = found["SizeRw"] + store.images.chain_size(record.chain_id)
+    return found
+
+
+def _state(record: Container) -> dict[str, Any]:
+    state = record.state
+    found: dict[str, Any] = {
+        "Status": state.status.value,
+        "Running": state.running or state.status is Status.RESTARTING,
+        "Paused": state.status is Status.PAUSED,
+        "Restarting": state.status is Status.RESTARTING,
+        "OOMKilled": state.oom_killed,
+        "Dead": state.status is Status.DEAD,
+        "Pid": state.pid,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": clock.rfc3339(state.started_at),
+        "FinishedAt": clock.rfc3339(state.finished_at),
+    }
+    if state.health is not None:
+        found["Health"] = _health(state.health)
+    return found
+
+
+def _health(health: Health) -> dict[str, Any]:
+    return {
+        "Status": health.status.value,
+        "FailingStreak": health.failing_streak,
+        "Log": [
+            {
+                "Start": clock.rfc3339(result.start),
+                "End": clock.rfc3339(result.end),
+                "ExitCode": result.exit_code,
+                "Output": result.output,
+            }
+            for result in health.log
+        ],
+    }
+
+
+def _network_settings(record: Container) -> dict[str, Any]:
+    own = record.networks.get("bridge", EndpointSettings())
+    return {
+        "Bridge": "",
+        "SandboxID": record.id if record.state.running else "",
+        "SandboxKey": f"/proc/{record.state.pid}/ns/net" if record.state.running else "",
+        "Ports": _ports(record),
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        "EndpointID": own.endpoint_id,
+        "Gateway": own.gateway,
+        "GlobalIPv6Address": own.global_ipv6_address,
+        "GlobalIPv6PrefixLen": own.global_ipv6_prefix_len,
+        "IPAddress": own.ip_address,
+        "IPPrefixLen": own.ip_prefix_len,
+        "IPv6Gateway": own.ipv6_gateway,
+        "MacAddress": own.mac_address,
+        "Networks": msgspec.to_builtins(record.networks),
+    }
+
+
+def _ports(record: Container) -> dict[str, Any]:
+    """Of one that runs: what is published where, and null for what is only exposed."""
+    if not record.state.running:
+        return {}
+    published: dict[str, Any] = msgspec.to_builtins(record.ports)
+    return dict.fromkeys(record.config.exposed_ports or {}) | published
+
+
+# ``ps``: the containers in short, filtered and ordered as Docker does.
+
+Filters = Mapping[str, list[str]]
+_KNOWN = {
+    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
+    "publish", "since", "status", "volume",
+}  # fmt: skip
+
+
+def list_containers(
+    roster: Roster, store: Store, *, show_all: bool, limit: int | None, size: bool, filters: Filters
+) -> list[dict[str, Any]]:
+    """The newest first. Only those that run unless ``show_all``, ``limit`` or a filter on the state says otherwise."""
+    unknown = set(filters) - _KNOWN
+    if unknown:
+        raise InvalidParameter(f"invalid filter '{min(unknown)}'")
+    passes = _compile(roster, store, filters)
+    show_all = show_all or bool(limit) or any(name in filters for name in ("status", "exited", "before", "since"))
+    found = [
+        live
+        for live in sorted(roster, key=lambda live: live.record.created, reverse=True)
+        if (show_all or live.record.state.running or live.record.state.status is Status.RESTARTING) and passes(live)
+    ]
+    if limit and limit > 0:
+        found = found[:limit]
+    linked = links.names(roster)
+    return [summary(live.record, store, linked.get(live.record.id, ()), size=size) for live in found]
+
+
+def status_text(record: Container) -> str:
+    """The STATUS column."""
+    state = record.state
+    now = clock.now()
+    match state.status:
+        case Status.RUNNING:
+            up = f"Up {clock.human_duration(now - state.started_at)}"
+            if state.health is None:
+                return up
+            starting = state.health.status is HealthStatus.STARTING
+            return f"{up} ({'health: ' if starting else ''}{state.health.status})"
+        case Status.PAUSED:
+            return f"Up {clock.human_duration(now - state.started_at)} (Paused)"
+        case Status.RESTARTING:
+            return f"Restarting ({state.exit_code}) {clock.human_duration(now - state.finished_at)} ago"
+        case Status.EXITED:
+            return f"Exited ({state.exit_code}) {clock.human_duration(now - state.finished_at)} ago"
+        case Status.REMOVING:
+            return "Removal In Progress"
+        case Status.DEAD:
+            return "Dead"
+    return "Created"
+
+
+def summary(record: Container, store: Store, linked: Sequence[str] = (), *, size: bool) -> dict[str, Any]:
+    """One container in the API's ContainerSummary. ``linked`` are the names that others have for it."""
+    found: dict[str, Any] = {
+        "Id": record.id,
+        "Names": [f"/{record.name}", *linked],
+        "Image": _image_name(record, store),
+        "ImageID": record.image_id,
+        "Command": " ".join([record.path, *(f"'{word}'" if " " in word else word for word in record.args)]),
+        "Created": record.created // 1_000_000_000,
+        "Ports": _published(record),
+        "Labels": record.config.labels,
+        "State": record.state.status.value,
+        "Status": status_text(record),
+        "HostConfig": {"NetworkMode": record.host_config.network_mode},
+        "NetworkSettings": {"Networks": msgspec.to_builtins(record.networks)},
+        "Mounts": [mounts.describe(point) for point in record.mounts],
+    }
+    if size:
+        found["SizeRw"] = store.snapshots.size(record.id)
+        found["SizeRootFs"] = found["SizeRw"] + store.images.chain_size(record.chain_id)
+    return found
+
+
+def _published(record: Container) -> list[dict[str, Any]]:
+    """The PORTS column: what is published, and what is only exposed."""
+    if not record.state.running:
+        return []
+    found: list[dict[str, Any]] = []
+    for port in {**(record.config.exposed_ports or {}), **record.ports}:
+        number, protocol = parse_port(port)
+        inner = {"PrivatePort": number, "Type": protocol}
+        for binding in record.ports.get(port, ()):
+            found.append({"IP": binding.host_ip, **inner, "PublicPort": int(binding.host_port)})
+        if not record.ports.get(port):
+            found.append(inner)
+    return found
+
+
+def _image_name(record: Container, store: Store) -> str:
+    """The name the user gave, or the image's id once that name means another image."""
+    try:
+        return record.image if store.images.get(record.image).id == record.image_id else record.image_id
+    except NotFound:
+        return record.image_id
+
+
+def _compile(roster: Roster, store: Store, filters: Filters) -> Callable[[Live], bool]:
+    """All filters must be met; of a filter's values one, but for labels, of which all."""
+    tests: list[Callable[[Container], bool]] = []
+    for name, values in filters.items():
+        if values:
+            tests.append(_test(roster, store, name, values))
+    return lambda live: all(test(live.record) for test in tests)
+
+
+def _test(roster: Roster, store: Store, name: str, values: list[str]) -> Callable[[Container], bool]:
+    match name:
+        case "id":
+            return lambda record: any(record.id.startswith(value) for value in values)
+        case "name":
+            patterns = [pattern(value) for value in values]
+            return lambda record: any(p.search(record.name) or p.search(f"/{record.name}") for p in patterns)
+        case "label":
+            return lambda record: all(label_matches(record.config.labels, value) for value in values)
+        case "status":
+            for value in values:
+                if value not in list(Status):
+                    raise InvalidParameter(f"invalid filter 'status={value}'")
+            return lambda record: record.state.status in values
+        case "exited":
+            codes = [_exit_code(value) for value in values]
+            ended = (Status.EXITED, Status.DEAD)
+            return lambda record: record.state.status in ended and record.state.exit_code in codes
+        case "before" | "since":
+            moments = [roster.get(value).record.created for value in values]
+            if name == "before":
+                return lambda record: record.created < min(moments)
+            return lambda record: record.created > max(moments)
+        case "ancestor":
+            images = {image for value in values for image in _descendants(store, value)}
+            return lambda record: record.image_id in images
+        case "network":
+            return lambda record: any(
+                value in (network, settings.network_id)
+                for value in values
+                for network, settings in record.networks.items()
+            )
+        case "publish" | "expose":
+            wanted = set().union(*map(_listing_ports, values))
+            side = "PublicPort" if name == "publish" else "PrivatePort"
+            return lambda record: any(f"{port.get(side)}/{port['Type']}" in wanted for port in _published(record))
+        case "volume":
+            return lambda record: any(
+                value in (point.name, point.destination) for value in values for point in record.mounts
+            )
+        case "health":
+            for value in values:
+                if value != "none" and value not in list(HealthStatus):
+                    raise InvalidParameter(f"unrecognized filter value for health: {value}")
+            return lambda record: (record.state.health.status if record.state.health else "none") in values
+        case "is-task":
+            return lambda record: not boolean(name, values)
+    return lambda record: "default" in values  # isolation, which only Windows has
+
+
+def _descendants(store: Store, name: str) -> Iterable[str]:
+    """The image and those made from it; nothing for one that is not there, as in Docker."""
+    try:
+        return store.images.descendants(name)
+    except NotFound:
+        return ()
+
+
+def _exit_code(value: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise InvalidParameter(f"invalid filter 'exited={value}': an exit code is a number") from None
+
+
+def _listing_ports(value: str) -> set[str]:
+    """Every "80/tcp" that "80", "80-82/tcp" or "53/udp" stands for."""
+    numbers, _, protocol = value.partition("/")
+    first, _, last = numbers.partition("-")
+    if not first.isdigit() or (last and not last.isdigit()):
+        raise InvalidParameter(f"invalid port: {value}")
+    return {f"{port}/{protocol or 'tcp'}" for port in range(int(first), min(int(last or first), 65535) + 1)}
+
+
+# Looking at containers: lists, details, logs, changes, processes, files. Nothing here changes one.
+
+
+class Views:
+    def __init__(self, roster: Roster, containers: Containers, execs: Execs, store: Store, events: Events) -> None:
+        self._roster = roster
+        self._containers = containers
+        self._execs = execs
+        self._store = store
+        self._events = events
+
+    def list_all(self, *, show_all: bool, limit: int | None, size: bool, filters: Filters) -> list[dict[str, Any]]:
+        return list_containers(self._roster, self._store, show_all=show_all, limit=limit, size=size, filters=filters)
+
+    def inspect(self, name: str, *, size: bool = False) -> dict[str, Any]:
+        live = self._roster.get(name)
+        return inspect(
+            live.record,
+            self._store,
+            directory=self._containers.directory(live.record.id),
+            exec_ids=self._execs.ids(live),
+            linked=links.shown(live.record, self._roster),
+            size=size,
+        )
+
+    async def top(self, name: str, ps_args: str) -> dict[str, Any]:
+        live = self._containers.running(name)
+        pids = self._containers.cgroup(live).processes()
+        found = await top(pids, ps_args)
+        self._events.container(live.record, "top")
+        return found
+
+    def changes(self, name: str) -> list[dict[str, Any]] | None:
+        """What differs from the image: kind 0 changed, 1 added, 2 deleted. None when nothing does, as in Docker."""
+        live = self._roster.get(name)
+        found = self._store.snapshots.changes(live.record.id)
+        return [{"Path": path, "Kind": kind} for kind, path in found] or None
+
+    def logs(
+        self,
+        name: str,
+        *,
+        stdout: bool,
+        stderr: bool,
+        follow: bool,
+        since: int | None,
+        until: int | None,
+        tail: int | None,
+        timestamps: bool,
+        details: bool,
+        by_line: bool = False,
+    ) -> AsyncIterator[bytes]:
+        """What the container printed, framed unless it has a terminal; with ``follow`` up to its end. Times in ns.
+
+        ``by_line``: a frame holds one line, rather than what was written at once.
+
+        Raises NotSupported when the container keeps no log.
+        """
+        live = self._roster.get(name)
+        if not logs.is_readable(live.record.log):
+            raise NotSupported("configured logging driver does not support reading")
+        return read_logs(
+            live,
+            stdout=stdout,
+            stderr=stderr,
+            follow=follow,
+            since=since,
+            until=until,
+            tail=tail,
+            timestamps=timestamps,
+            details=details,
+            by_line=by_line,
+        )
+
+    def stats(self, name: str, *, stream: bool, one_shot: bool) -> AsyncIterator[dict[str, Any]]:
+        """Samples of what the container uses: see ``stats``. Raises NotFound."""
+        return stats.stats(self._containers, self._roster.get(name).record.id, stream=stream, one_shot=one_shot)
+
+    async def export(self, name: str) -> AsyncIterator[bytes]:
+        """The container's whole root as a tar."""
+        live = self._roster.get(name)
+        self._events.container(live.record, "export")
+        async for chunk in self._store.files.export(self.root(live)):
+            yield chunk
+
+    def root(self, live: Live) -> Root:
+        """Where a container's files are: in its mount namespace while it runs, else in its snapshot's mounts."""
+        if live.monitor is not None:
+            return live.monitor.pid
+        if live.lock.locked():
+            raise Conflict(f"container {live.record.id} is being started or removed")
+        return self._store.snapshots.mounts(live.record.id)

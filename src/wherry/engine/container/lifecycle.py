@@ -1,0 +1,446 @@
+"""A container's states and what leads from one to the next: started, ended, started again, removed.
+
+Whoever starts or removes holds the container's lock. An exit comes when it comes: it is recorded in one go, without
+waiting for anything.
+"""
+
+import asyncio
+import contextlib
+import functools
+import os
+import re
+import shutil
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+from wherry.engine import clock, platforms
+from wherry.engine.config import EngineConfig
+from wherry.engine.container import health
+from wherry.engine.container.mounts import write_mounts
+from wherry.engine.container.spec import cgroup_path, not_running, write_spec
+from wherry.engine.container.store import Live, Roster, resolve
+from wherry.engine.events import Events
+from wherry.engine.network.attach import Connections, Wiring
+from wherry.engine.volumes import Volumes
+from wherry.linux.cgroups import Cgroup, CgroupError, Hierarchies
+from wherry.model.container import Container, HealthStatus, RestartPolicy, State, Status
+from wherry.model.errors import Conflict, EngineError, InvalidParameter
+from wherry.runtime.ipc import CANNOT_START, OF_USERS
+from wherry.runtime.launcher_client import Launcher
+from wherry.runtime.monitor_client import MONITOR_DIED, Exit, Monitor, StartError, connect
+from wherry.storage.store import Store
+
+# Restart policies: whether a container that ended is started again, and after how long.
+
+_SHORTEST = 0.1  # seconds; the delay doubles with each restart
+_LONGEST = 60.0
+_LONG_RUN = 10 * 1_000_000_000  # ns; after a run as long as this the delay begins anew. The figures are Docker's
+
+
+def restart_wanted(policy: RestartPolicy, *, exit_code: int, restart_count: int, user_stopped: bool) -> bool:
+    """Whether the policy asks for another start after an exit while the engine runs."""
+    if user_stopped:
+        return False
+    if policy.name == "on-failure":
+        limit = policy.maximum_retry_count
+        return exit_code != 0 and (limit == 0 or restart_count < limit)
+    return policy.name in ("always", "unless-stopped")
+
+
+def restart_wanted_at_boot(policy: RestartPolicy, *, exit_code: int, restart_count: int, user_stopped: bool) -> bool:
+    """Whether it asks for a start when the engine comes up and finds the container ended: "always" forgets a stop."""
+    stopped = user_stopped and policy.name != "always"
+    return restart_wanted(policy, exit_code=exit_code, restart_count=restart_count, user_stopped=stopped)
+
+
+def next_restart_delay(last: float, ran: int) -> float:
+    """Seconds to wait before the next start, after a delay of ``last`` and a run of ``ran`` nanoseconds."""
+    if last == 0 or ran >= _LONG_RUN:
+        return _SHORTEST
+    return min(last * 2, _LONGEST)
+
+
+_KILL_PATIENCE = 10  # seconds that SIGKILL is given before the user is told that it does not help
+
+
+class Lifecycle:
+    def __init__(
+        self,
+        config: EngineConfig,
+        roster: Roster,
+        store: Store,
+        volumes: Volumes,
+        events: Events,
+        launcher: Launcher,
+        hierarchies: Hierarchies,
+        connections: Connections,
+    ) -> None:
+        self._config = config
+        self._roster = roster
+        self._store = store
+        self._volumes = volumes
+        self._events = events
+        self._launcher = launcher
+        self._hierarchies = hierarchies
+        self._connections = connections
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def cgroup(self, live: Live) -> Cgroup:
+        return self._hierarchies.open(cgroup_path(live.record))
+
+    def directory(self, container_id: str) -> str:
+        return f"{self._config.data_root}/containers/{container_id}"
+
+    def exec_directory(self, container_id: str) -> str:
+        return f"{self._config.exec_root}/{container_id}"
+
+    async def remove(self, live: Live, *, volumes: bool = False) -> None:
+        """Removes a container that does not run and whose lock is held; ``volumes``: with those made for it alone."""
+        record = live.record
+        record.state.status = Status.REMOVING
+        self._roster.record(live)
+        live.drop_pending()
+        await self._store.snapshots.discard(record.id)
+        self._roster.remove(live)
+        self.clear_exec_directory(record.id)
+        await self._released(live)
+        if volumes or record.host_config.auto_remove:
+            await self._volumes.remove_anonymous(record.mounts)
+        self._events.container(record, "destroy")
+        outcome = (record.state.exit_code, "")  # a failed start was told to the one who asked for it
+        resolve(live.removal_waiters, outcome)
+        resolve(live.exit_waiters, outcome)
+
+    async def start(self, live: Live) -> None:
+        """Starts a container whose lock is held, and takes care of what a failed start leaves."""
+        try:
+            monitor = await self._launch(live)
+        except (StartError, EngineError, OSError) as error:
+            live.drop_pending()
+            self.clear_exec_directory(live.record.id)
+            state = live.record.state
+            message = error.message if isinstance(error, StartError | EngineError) else str(error)
+            if "exec format error" in message:
+                message += platforms.advice(live.record.architecture)
+            state.exit_code = error.code if isinstance(error, StartError) and error.code != CANNOT_START else 128
+            state.error = message
+            state.status = Status.EXITED if state.started_at else Status.CREATED
+            self._roster.record(live)
+            if live.record.host_config.auto_remove:
+                await self.remove(live)
+            if isinstance(error, StartError):
+                prefix = "" if message.startswith(OF_USERS) else "failed to create task for container: "
+                text = prefix + message
+                raise (InvalidParameter(text) if error.code in (126, 127) else EngineError(text)) from None
+            raise
+        state = live.record.state
+        live.record.state = State(
+            status=Status.RUNNING,
+            pid=monitor.pid,
+            started_at=monitor.started_at,
+            finished_at=state.finished_at,
+        )
+        live.record.user_stopped = False
+        self._connections.started(live, monitor)
+        self._roster.record(live)
+        self._events.container(live.record, "start")
+        self.follow(live, monitor)
+
+    async def _launch(self, live: Live) -> Monitor:
+        wiring = self._connections.prepare(live)
+        if wiring.interfaces:
+            self._roster.record(live)  # lest an engine that is killed now forgets whose addresses they are
+        try:
+            await self._released(live)
+            await self._volumes.mount(live.record.id, live.record.mounts)
+            try:
+                return await self._launch_with(live, wiring)
+            except BaseException:
+                self._release_volumes(live)
+                raise
+        except BaseException:
+            self._connections.ended(live)
+            raise
+
+    async def _launch_with(self, live: Live, wiring: Wiring) -> Monitor:
+        record = live.record
+        self._check_ipc(record.host_config.ipc_mode)
+        spec = write_spec(
+            record,
+            self._store.snapshots.mounts(record.id, volatile=record.host_config.auto_remove),
+            self.directory(self._holder_of_files(record)),
+            self._config,
+            self._pid_of,
+            wiring,
+            write_mounts(record, self._store),
+        )
+        os.makedirs(spec.exec_dir, mode=0o700, exist_ok=True)
+        clients = [(attach.sock, attach.stdin, attach.stdout, attach.stderr) for attach in live.pending]
+        monitor = await self._launcher.start(spec, clients)
+        live.drop_pending()
+        return monitor
+
+    def _holder_of_files(self, record: Container) -> str:
+        """Whose hosts, hostname and resolv.conf a container has: with another's network go that one's files."""
+        mode = record.host_config.network_mode
+        return (
+            self._roster.get(mode.removeprefix("container:")).record.id if mode.startswith("container:") else record.id
+        )
+
+    def _check_ipc(self, mode: str) -> None:
+        """Nobody joins the IPC namespace of a container that was not made to share it."""
+        if mode.startswith("container:"):
+            donor = self._roster.get(mode.removeprefix("container:")).record
+            if donor.host_config.ipc_mode != "shareable":
+                raise Conflict(
+                    f"can't join IPC of container {donor.id}: non-shareable IPC "
+                    "(hint: use IpcMode:shareable for the donor container)"
+                )
+
+    def _pid_of(self, name: str) -> int:
+        live = self._roster.get(name)
+        if live.monitor is None:
+            raise not_running(name)
+        return live.monitor.pid
+
+    def follow(self, live: Live, monitor: Monitor) -> None:
+        """Minds a container that runs: its health, and its end."""
+        live.monitor = monitor
+        live.ended.clear()
+        if health.command(live.record.config) is not None:
+            live.health = asyncio.create_task(health.watch(live, monitor, self._roster, self._events))
+        monitor.on_oom(lambda: self._events.container(live.record, "oom"))
+        monitor.exited.add_done_callback(functools.partial(self._on_exit, live))
+
+    def _on_exit(self, live: Live, future: asyncio.Future[Exit]) -> None:
+        if future.cancelled():
+            return
+        ended = future.result()
+        record, state = live.record, live.record.state
+        oom_told = live.monitor is not None and live.monitor.oom_told
+        if live.monitor is not None:
+            live.monitor.close()
+        live.monitor = None
+        if live.health is not None:
+            live.health.cancel()
+            live.health = None
+        if state.health is not None:
+            state.health.status = HealthStatus.UNHEALTHY  # as in Docker: nobody knows any more
+        ran = ended.at - state.started_at
+        state.status = Status.EXITED
+        state.pid = 0
+        state.exit_code = ended.code
+        state.oom_killed = ended.oom
+        state.error = ended.error
+        state.finished_at = ended.at
+        if ended.oom and not oom_told:
+            self._events.container(record, "oom")
+        self._events.container(record, "die", exitCode=str(ended.code), execDuration=str(max(0, ran) // 1_000_000_000))
+        self._connections.ended(live)
+        self._release_volumes(live)
+        live.ended.set()
+        if restart_wanted(
+            record.host_config.restart_policy,
+            exit_code=ended.code,
+            restart_count=record.restart_count,
+            user_stopped=record.user_stopped,
+        ):
+            state.status = Status.RESTARTING
+            live.restart_delay = next_restart_delay(live.restart_delay, ran)
+            live.restart = asyncio.create_task(self.restart_later(live))
+        if self._roster.record(live):  # otherwise a restarted engine learns the end from there
+            self.clear_exec_directory(record.id)
+        if record.host_config.auto_remove and not live.restarting:
+            self.spawn(self.remove_ended(live))
+        resolve(live.exit_waiters, (ended.code, ended.error))
+
+    def _release_volumes(self, live: Live) -> None:
+        if any(point.type == "volume" for point in live.record.mounts):
+            live.releasing = self.spawn(self._volumes.unmount(live.record.id, live.record.mounts))
+
+    async def _released(self, live: Live) -> None:
+        """Waits for the end of that: neither a new start nor a removal may come in between."""
+        if live.releasing is not None:
+            await asyncio.wait({live.releasing})
+            live.releasing = None
+
+    async def restart_later(self, live: Live) -> None:
+        """What the restart policy wants, after its delay."""
+        await asyncio.sleep(live.restart_delay)
+        async with live.lock:
+            if live.record.state.status is not Status.RESTARTING:
+                return
+            live.restart = None
+            live.record.restart_count += 1
+            try:
+                await self.start(live)
+            except (EngineError, OSError):
+                live.record.state.status = Status.EXITED  # told in State.Error by _start
+                self._roster.record(live)
+
+    async def remove_ended(self, live: Live) -> None:
+        """Removes a --rm container, unless somebody else does."""
+        async with live.lock:
+            if live.record.id in self._roster and live.record.state.status is not Status.REMOVING:
+                await self.remove(live)
+
+    def cancel_restart(self, live: Live) -> None:
+        """Whatever the restart policy wants, it stays as it is."""
+        if live.restart is not None:
+            live.restart.cancel()
+            live.restart = None
+            live.record.state.status = Status.EXITED
+            self._roster.record(live)
+
+    def clear_exec_directory(self, container_id: str) -> None:
+        shutil.rmtree(self.exec_directory(container_id), ignore_errors=True)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def end(self, live: Live) -> None:
+        """SIGKILL, and waits for the end. Raises EngineError when the kernel does not let it end."""
+        self.cancel_restart(live)
+        if live.monitor is None:
+            return
+        live.ending = True
+        try:
+            self.send(live, signal.SIGKILL)
+            await asyncio.wait_for(live.ended.wait(), _KILL_PATIENCE)
+        except TimeoutError:
+            raise EngineError(
+                f"container {live.record.id} did not end within {_KILL_PATIENCE} s of SIGKILL: "
+                "a process of it hangs in the kernel"
+            ) from None
+        finally:
+            live.ending = False
+
+    def send(self, live: Live, number: int) -> None:
+        """Sends a signal to PID 1. One that ends a paused container lets it run again, or it could not end."""
+        if live.monitor is None:
+            return
+        live.monitor.signal(number)
+        self._events.container(live.record, "kill", signal=str(int(number)))
+        if live.record.state.status is Status.PAUSED and number == signal.SIGKILL:
+            with contextlib.suppress(CgroupError):  # it has ended already
+                self.cgroup(live).thaw()
+            live.record.state.status = Status.RUNNING
+
+    def adopt(self, live: Live, monitor: Monitor) -> None:
+        """Takes over a container that runs; also one whose start the engine did not live to write down."""
+        state = live.record.state
+        if not state.running:
+            live.record.state = State(
+                status=Status.RUNNING,
+                pid=monitor.pid,
+                started_at=monitor.started_at,
+                finished_at=state.finished_at,
+            )
+        self._connections.adopt(live, monitor)
+        self._volumes.adopt(live.record.id, live.record.mounts)
+        self._roster.record(live)
+        self.follow(live, monitor)
+
+    async def settle(self, live: Live, found: Exit | None) -> None:
+        """Records the end of a container that ended unseen. None when its monitor is gone, too: then it is ended."""
+        if found is None:
+            await asyncio.to_thread(_end_leftovers, self.cgroup(live))
+            found = Exit(code=255, at=clock.now(), error=MONITOR_DIED)
+        future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        future.set_result(found)
+        self._on_exit(live, future)
+
+    async def close(self) -> None:
+        """Lets go of the containers; they run on, and the next engine finds them."""
+        for live in self._roster:
+            if live.restart is not None:
+                live.restart.cancel()
+            if live.health is not None:
+                live.health.cancel()
+            live.drop_pending()
+            if live.monitor is not None:
+                live.monitor.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _end_leftovers(cgroup: Cgroup) -> None:
+    """Ends what is left of a container whose monitor is gone, and removes its cgroup."""
+    cgroup.kill()
+    cgroup.remove()
+
+
+# What an engine that comes up finds of the one before it: containers that run, and those that ended unseen.
+
+_CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
+
+
+class Recovery:
+    def __init__(
+        self,
+        exec_root: str,
+        roster: Roster,
+        store: Store,
+        volumes: Volumes,
+        lifecycle: Lifecycle,
+        connections: Connections,
+    ) -> None:
+        self._exec_root = exec_root
+        self._roster = roster
+        self._store = store
+        self._volumes = volumes
+        self._lifecycle = lifecycle
+        self._connections = connections
+
+    async def run(self) -> None:
+        """Brings what the state says and what is there together, and starts what its restart policy wants to run."""
+        self._store.snapshots.sweep(live.record.id for live in self._roster)
+        await self._end_strangers()
+        for live in self._roster:
+            found = await connect(self._lifecycle.exec_directory(live.record.id))
+            if live.record.state.status is Status.REMOVING:
+                await self._end_monitor(found)
+                await self._lifecycle.remove(live)
+            elif isinstance(found, Monitor):
+                self._lifecycle.adopt(live, found)
+            elif live.record.state.running or (found is not None and found.at > live.record.state.finished_at):
+                await self._lifecycle.settle(live, found)
+            else:
+                self._lifecycle.clear_exec_directory(live.record.id)
+                if live.record.host_config.auto_remove and live.record.state.status is Status.EXITED:
+                    await self._lifecycle.remove_ended(live)
+        self._connections.adopted()
+        await self._volumes.adopted()
+        for live in self._roster:
+            self._start_at_boot(live)
+
+    async def _end_strangers(self) -> None:
+        """Ends what runs without a row: its container was being removed when the engine was killed."""
+        for name in os.listdir(self._exec_root):
+            if _CONTAINER_ID.fullmatch(name) and name not in self._roster:
+                await self._end_monitor(await connect(self._lifecycle.exec_directory(name)))
+                self._lifecycle.clear_exec_directory(name)
+
+    async def _end_monitor(self, found: Monitor | Exit | None) -> None:
+        if isinstance(found, Monitor):
+            found.kill()
+            await found.exited
+            found.close()
+
+    def _start_at_boot(self, live: Live) -> None:
+        record, state = live.record, live.record.state
+        if state.status is Status.RESTARTING and live.restart is None:  # the engine before it was waiting to
+            state.status = Status.EXITED
+            self._roster.save(live)
+        if state.status is not Status.EXITED or not restart_wanted_at_boot(
+            record.host_config.restart_policy,
+            exit_code=state.exit_code,
+            restart_count=record.restart_count,
+            user_stopped=record.user_stopped,
+        ):
+            return
+        state.status = Status.RESTARTING
+        live.restart = asyncio.create_task(self._lifecycle.restart_later(live))

@@ -1,0 +1,486 @@
+"""What users do with containers: make, start, stop, signal, pause, rename, wait for, attach to and remove them."""
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+import msgspec
+
+from wherry.engine import clock, platforms
+from wherry.engine.config import EngineConfig
+from wherry.engine.container import devices, logs, mounts, spec
+from wherry.engine.container.config import (
+    check_config,
+    check_network_mode,
+    check_resources,
+    check_restart_policy,
+    check_sysctls,
+    command_line,
+    complete_host_config,
+    log_config,
+    merge,
+    parse_signal,
+)
+from wherry.engine.container.lifecycle import Lifecycle
+from wherry.engine.container.store import Live, PendingAttach, Roster, check_name
+from wherry.engine.events import Events
+from wherry.engine.network.attach import Connections
+from wherry.engine.volumes import Volumes
+from wherry.linux.cgroups import Cgroup, CgroupError
+from wherry.model.container import Container, ContainerConfig, HostConfig, MountPoint, Resources, RestartPolicy, Status
+from wherry.model.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified
+from wherry.model.network import NetworkingConfig
+from wherry.runtime.monitor_client import Monitor
+from wherry.storage.store import Store
+
+
+class Containers:
+    def __init__(
+        self,
+        config: EngineConfig,
+        roster: Roster,
+        store: Store,
+        volumes: Volumes,
+        events: Events,
+        lifecycle: Lifecycle,
+        connections: Connections,
+    ) -> None:
+        self._config = config
+        self._roster = roster
+        self._store = store
+        self._volumes = volumes
+        self._events = events
+        self._lifecycle = lifecycle
+        self._connections = connections
+
+    # --- looking
+
+    def find(self, name: str) -> Live:
+        return self._roster.get(name)
+
+    def get(self, name: str) -> Container:
+        return self._roster.get(name).record
+
+    def running(self, name: str) -> Live:
+        """A container that runs. Raises Conflict, in Docker's words, for one that does not."""
+        live = self._roster.get(name)
+        if live.record.state.status is Status.RESTARTING:
+            raise Conflict(f"container {live.record.id} is restarting, wait until the container is running")
+        if live.monitor is None or not live.record.state.running:
+            raise Conflict(f"container {live.record.id} is not running")
+        return live
+
+    def monitor(self, live: Live) -> Monitor:
+        if live.monitor is None:
+            raise Conflict(f"container {live.record.id} is not running")
+        return live.monitor
+
+    def cgroup(self, live: Live) -> Cgroup:
+        return self._lifecycle.cgroup(live)
+
+    def directory(self, container_id: str) -> str:
+        """The container's own, with its log and its host files."""
+        return self._lifecycle.directory(container_id)
+
+    # --- create and remove
+
+    async def create(
+        self,
+        config: ContainerConfig,
+        host_config: HostConfig,
+        networking: NetworkingConfig,
+        name: str | None = None,
+        platform: str | None = None,
+    ) -> tuple[str, list[str]]:
+        """Makes a container; its id and what the user should be warned of. Nothing of it stays when that fails."""
+        image = self._store.images.get(config.image)
+        platforms.check(image, config.image, platform or "")
+        check_network_mode(config, host_config, networking)
+        merged = merge(config, image.config.config or ContainerConfig())
+        check_config(merged)
+        path, *arguments = command_line(merged)
+        host = complete_host_config(host_config, self._config)
+        spec.check_security_options(host)
+        check_sysctls(host)
+        spec.resolve_capabilities(host, privileged=host.privileged)
+        warnings = [*platforms.warnings(image, platform or ""), *_warnings(host), *devices.discard_weights(host)]
+        log = log_config(host_config, self._config)
+        logs.check_log_config(log)
+        container_id = self._roster.new_id()
+        if not merged.hostname:
+            merged.hostname = os.uname().nodename if host.network_mode == "host" else container_id[:12]
+        networks, attachments = self._connections.endpoints(merged, host, networking)
+        name = self._roster.reserve(name, container_id)
+        directory = self.directory(container_id)
+        record = Container(
+            id=container_id,
+            name=name,
+            created=clock.now(),
+            image=config.image,
+            image_id=image.id,
+            chain_id=image.chain_id,
+            path=path,
+            args=arguments,
+            config=merged,
+            host_config=host,
+            networks=networks,
+            attachments=attachments,
+            log=log,
+            log_path=logs.log_path(directory, container_id, log.type),
+            architecture=image.config.architecture,
+        )
+        try:
+            spec.write_resources(host)
+            self._connections.check(record)
+            try:
+                for mode in (host.ipc_mode, host.pid_mode):
+                    if mode.startswith("container:"):
+                        self._roster.get(mode.removeprefix("container:"))
+                await self._mount_points(record)
+            except NotFound as error:  # which would tell clients that the image is missing, and make them pull it
+                raise InvalidParameter(error.message) from None
+            self._store.snapshots.create(container_id, image.chain_id)
+            self._store.snapshots.mark(container_id)
+            self._roster.add(record)
+            self._volumes.made(container_id)
+        except BaseException:
+            self._roster.release(name)
+            self._volumes.made(container_id)
+            await self._volumes.remove_anonymous(record.mounts)
+            await self._store.snapshots.discard(container_id)
+            raise
+        self._events.container(record, "create")
+        return container_id, [*warnings, *logs.warnings(log)]
+
+    async def _mount_points(self, record: Container) -> None:
+        """Settles what the container has mounted, makes its volumes, and fills the empty ones from the image."""
+        inherited: list[MountPoint] = []
+        for text in record.host_config.volumes_from or ():
+            name, mode = mounts.parse_volumes_from(text)
+            inherited += mounts.inherit(self.get(name).mounts, mode)
+        record.mounts = mounts.settle(record.config, record.host_config, inherited)
+        for point in record.mounts:
+            if point.type == "image":
+                point.source = self._store.images.get(point.request.source if point.request else point.source).id
+            elif point.type == "volume":
+                await self._volumes.settle(record.id, point)
+                if point.copy:
+                    await self._volumes.fill(point, self._store.snapshots.view(record.chain_id, ""))
+
+    async def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
+        live = self._roster.get(name)
+        if live.record.state.status is Status.REMOVING:
+            raise Conflict(f"removal of container {name} is already in progress")
+        while live.record.id in self._roster:
+            if live.monitor is not None or live.record.state.status is Status.RESTARTING:
+                if not force:
+                    raise _not_removable(live.record)
+                live.record.user_stopped = True
+                await self._started(live)
+                await self._lifecycle.end(live)
+            async with live.lock:
+                if live.record.id in self._roster and live.monitor is None:  # it may have been started since
+                    await self._lifecycle.remove(live, volumes=volumes)
+
+    # --- start, stop, signals
+
+    async def start(self, name: str) -> None:
+        """Starts a container. Raises NotModified when it runs already."""
+        live = self._roster.get(name)
+        async with live.lock:
+            status = live.record.state.status
+            if status is Status.PAUSED:
+                raise Conflict("cannot start a paused container, try unpause instead")
+            if status is Status.RUNNING:
+                raise NotModified("container already started")
+            self._check_is_kept(live)
+            self._lifecycle.cancel_restart(live)
+            live.record.restart_count = 0
+            live.restart_delay = 0.0
+            await self._lifecycle.start(live)
+
+    def _check_is_kept(self, live: Live) -> None:
+        """Who waited for the lock may find the container gone."""
+        if live.record.id not in self._roster or live.record.state.status in (Status.REMOVING, Status.DEAD):
+            raise Conflict("container is marked for removal and cannot be started")
+
+    async def stop(self, name: str, timeout: int | None = None, signal_name: str | None = None) -> None:
+        """Asks the container to end and ends it after ``timeout`` seconds (-1: never). Raises NotModified."""
+        live = self._roster.get(name)
+        await self._started(live)
+        if live.restart is not None:
+            live.record.user_stopped = True
+            self._lifecycle.cancel_restart(live)
+            self._events.container(live.record, "stop")
+            return
+        if not live.record.state.running:
+            raise NotModified("container already stopped")
+        live.record.user_stopped = True
+        await self._stop(live, timeout, signal_name)
+
+    async def _started(self, live: Live) -> None:
+        """Waits for a start that is under way, by the restart policy too: before that it could not be ended."""
+        if live.lock.locked():
+            async with live.lock:
+                pass
+
+    async def _stop(self, live: Live, timeout: int | None, signal_name: str | None) -> None:
+        config = live.record.config
+        number = parse_signal(signal_name or config.stop_signal or "SIGTERM")
+        if timeout is None:
+            timeout = config.stop_timeout if isinstance(config.stop_timeout, int) else self._config.stop_timeout
+        self._lifecycle.send(live, number)
+        try:
+            await asyncio.wait_for(live.ended.wait(), None if timeout < 0 else timeout)
+        except TimeoutError:
+            await self._lifecycle.end(live)
+        self._events.container(live.record, "stop")
+
+    async def kill(self, name: str, signal_name: str = "SIGKILL") -> None:
+        number = parse_signal(signal_name or "SIGKILL")
+        try:
+            live = self._roster.get(name)
+        except NotFound as error:
+            raise NotFound(f"cannot kill container: {name}: {error}") from None
+        if live.monitor is None:
+            raise Conflict(f"cannot kill container: {name}: container {live.record.id} is not running")
+        config = live.record.config
+        if number in (signal.SIGKILL, parse_signal(config.stop_signal or "SIGTERM")):
+            live.record.user_stopped = True
+        if number == signal.SIGKILL:
+            await self._lifecycle.end(live)
+        else:
+            self._lifecycle.send(live, number)
+
+    async def restart(self, name: str, timeout: int | None = None, signal_name: str | None = None) -> None:
+        live = self._roster.get(name)
+        live.record.user_stopped = True
+        live.restarting = True  # which is not the end of a --rm container
+        try:
+            if live.record.state.running:
+                await self._stop(live, timeout, signal_name)
+        finally:
+            live.restarting = False
+        async with live.lock:
+            self._check_is_kept(live)
+            self._lifecycle.cancel_restart(live)
+            if not live.record.state.running:
+                await self._lifecycle.start(live)
+        self._events.container(live.record, "restart")
+
+    async def pause(self, name: str) -> None:
+        live = self.running(name)
+        async with live.lock:
+            if live.record.state.status is Status.PAUSED:
+                raise Conflict(f"container {live.record.id} is already paused")
+            await self._freeze_or_thaw(live, self.cgroup(live).freeze)
+            if live.ending:
+                await self._freeze_or_thaw(live, self.cgroup(live).thaw)
+                raise Conflict(f"container {live.record.id} is not running")
+            self._set_status(live, Status.PAUSED, "pause")
+
+    async def unpause(self, name: str) -> None:
+        live = self._roster.get(name)
+        async with live.lock:
+            if live.record.state.status is not Status.PAUSED:
+                raise EngineError(f"container {live.record.id} is not paused")
+            await self._freeze_or_thaw(live, self.cgroup(live).thaw)
+            self._set_status(live, Status.RUNNING, "unpause")
+
+    async def _freeze_or_thaw(self, live: Live, work: Callable[[], None]) -> None:
+        """Raises Conflict when the container ends meanwhile."""
+        try:
+            await asyncio.to_thread(work)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
+            raise Conflict(f"container {live.record.id} is not running") from None  # gone with its cgroup
+        self.monitor(live)
+
+    def _set_status(self, live: Live, status: Status, action: str) -> None:
+        live.record.state.status = status
+        self._roster.record(live)
+        self._events.container(live.record, action)
+
+    # --- names, sizes, waiting, streams
+
+    def rename(self, name: str, new: str) -> None:
+        live = self._roster.get(name)
+        old = live.record.name
+        if not new:
+            raise InvalidParameter("Neither old nor new names may be empty")
+        if check_name(new) == old:
+            raise InvalidParameter("Renaming a container with the same name as its current name")
+        try:
+            live.record.name = self._roster.reserve(new, live.record.id)
+        except Conflict as error:
+            raise Conflict(f"Error when allocating new name: {error.message}") from None
+        self._roster.release(old)
+        self._connections.renamed(live)
+        self._roster.save(live)
+        self._events.container(live.record, "rename", oldName=f"/{old}")
+
+    async def resize(self, name: str, rows: int, columns: int) -> None:
+        live = self.running(name)
+        await self.monitor(live).resize(rows, columns)
+        self._events.container(live.record, "resize", height=str(rows), width=str(columns))
+
+    def waiter(self, name: str, condition: str = "not-running") -> asyncio.Future[tuple[int, str]]:
+        """A future of the exit code and the error, once the condition holds. Raises InvalidParameter and NotFound."""
+        live = self._roster.get(name)
+        future: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+        if condition == "removed":
+            waiters = live.removal_waiters
+        elif condition in ("", "not-running", "next-exit"):
+            waiters = live.exit_waiters
+        else:
+            raise InvalidParameter(f'invalid condition: "{condition}"')
+        state = live.record.state
+        if condition in ("", "not-running") and not state.running and state.status is not Status.RESTARTING:
+            future.set_result((state.exit_code, state.error))
+        else:
+            waiters.add(future)
+            future.add_done_callback(waiters.discard)
+        return future
+
+    async def attach(self, name: str, *, stdin: bool, stdout: bool, stderr: bool) -> socket.socket:
+        """A stream of the container, from now on, or from the start on when it does not run yet.
+
+        The stream gives what the container prints, framed (raw for a terminal), and takes what goes to its input.
+        """
+        live = self._roster.get(name)
+        status = live.record.state.status
+        if status is Status.PAUSED:
+            raise Conflict(f"container {name} is paused, unpause the container before attach")
+        if status is Status.RESTARTING:
+            raise Conflict(f"container {name} is restarting, wait until the container is running")
+        stdin = stdin and live.record.config.open_stdin
+        self._events.container(live.record, "attach")
+        if live.monitor is not None:
+            return await live.monitor.attach(stdin, stdout, stderr)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        live.await_start(PendingAttach(theirs, stdin, stdout, stderr))
+        return ours
+
+    def detached(self, name: str) -> None:
+        self._events.container(self.get(name), "detach")
+
+
+def _not_removable(record: Container) -> Conflict:
+    status = record.state.status
+    how = (
+        " and must be unpaused first"
+        if status is Status.PAUSED
+        else (": stop the container before removing or force remove")
+    )
+    return Conflict(f'cannot remove container "/{record.name}": container is {status}{how}')
+
+
+def _warnings(host: HostConfig) -> list[str]:
+    """What was asked for and will not be had, a line each."""
+    warnings = []
+    if (host.port_bindings or host.publish_all_ports) and host.network_mode == "host":
+        warnings.append("Published ports are discarded when using host network mode")
+    if host.oom_kill_disable and not host.memory:
+        warnings.append(
+            "OOM killer is disabled for the container, but no memory limit is set, "
+            "this can result in the system running out of resources."
+        )
+    return warnings
+
+
+# ``update``: new limits and another restart policy for a container, running or not.
+
+# What may change, in the words of Resources. A value that is empty leaves what is, as in Docker.
+_UPDATED = (
+    "blkio_weight", "cpu_shares", "nano_cpus", "cpu_period", "cpu_quota", "cpuset_cpus", "cpuset_mems", "memory",
+    "memory_swap", "memory_reservation", "cpu_realtime_period", "cpu_realtime_runtime", "pids_limit",
+)  # fmt: skip
+
+
+class Update(Resources, rename="pascal"):
+    """The body of the request."""
+
+    restart_policy: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
+
+
+class Updates:
+    def __init__(self, roster: Roster, containers: Containers, events: Events) -> None:
+        self._roster = roster
+        self._containers = containers
+        self._events = events
+
+    async def update(self, name: str, asked: Update) -> list[str]:
+        """Changes what is not empty in ``asked``, in the kernel first, then for good; warnings for the user.
+
+        Raises InvalidParameter for what no container may have, Conflict for what does not go with what it has.
+        """
+        live = self._roster.get(name)
+        async with live.lock:
+            record = live.record
+            if record.state.status in (Status.REMOVING, Status.DEAD):
+                raise _refused(live, 'container is marked for removal and cannot be "update"')
+            check_resources(_bare(asked))
+            if asked.restart_policy.name:
+                check_restart_policy(asked.restart_policy)
+            host = msgspec.structs.replace(record.host_config)
+            _check_conflicts(live, host, asked)
+            for field in _UPDATED:
+                if getattr(asked, field):
+                    setattr(host, field, getattr(asked, field))
+            if asked.restart_policy.name:
+                host.restart_policy = asked.restart_policy
+            check_resources(host)
+            if live.monitor is not None:
+                await self._limit(live, host)
+            record.host_config = host
+            self._roster.save(live)
+        self._events.container(record, "update")
+        return []
+
+    async def _limit(self, live: Live, host: HostConfig) -> None:
+        resources = msgspec.structs.replace(spec.write_resources(host), devices=())
+        try:
+            await asyncio.to_thread(self._containers.cgroup(live).update, resources)
+        except CgroupError as error:
+            if error.errno in (errno.ENOENT, errno.ENODEV) and not self._containers.cgroup(live).exists():
+                return  # it has just ended: the limits are for its next run
+            raise EngineError(f"Cannot update container {live.record.id}: {error}") from None
+
+
+def _bare(asked: Resources) -> HostConfig:
+    """The request alone, to be looked at as if a container were made with it; what belongs together may be in parts."""
+    host = HostConfig()
+    for field in _UPDATED:
+        setattr(host, field, getattr(asked, field))
+    if not host.memory:
+        host.memory_swap = 0
+    return host
+
+
+def _check_conflicts(live: Live, host: HostConfig, asked: Update) -> None:
+    """Docker's rules and words."""
+    for wanted, wanted_name, known, known_name in (
+        (asked.nano_cpus, "Nano CPUs", host.cpu_period, "CPU Period"),
+        (asked.nano_cpus, "Nano CPUs", host.cpu_quota, "CPU Quota"),
+        (asked.cpu_period, "CPU Period", host.nano_cpus, "NanoCPUs"),
+        (asked.cpu_quota, "CPU Quota", host.nano_cpus, "NanoCPUs"),
+    ):
+        if wanted > 0 and known > 0:
+            text = f"Conflicting options: {wanted_name} cannot be updated as {known_name} has already been set"
+            raise _refused(live, text)
+    if asked.memory > host.memory_swap >= 0 and not asked.memory_swap:
+        raise _refused(
+            live,
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+        )
+    if host.auto_remove and asked.restart_policy.name not in ("", "no"):
+        raise _refused(live, "Restart policy cannot be updated because AutoRemove is enabled for the container")
+
+
+def _refused(live: Live, reason: str) -> Conflict:
+    return Conflict(f"Cannot update container {live.record.id}: {reason}")

@@ -1,0 +1,443 @@
+"""Images as the user sees them: listed, inspected, tagged, removed, brought in and out, made from containers."""
+
+import fnmatch
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from wherry.dockerfile.config import apply_changes
+from wherry.engine import clock, platforms
+from wherry.engine.builder.context import stream_url
+from wherry.engine.container.service import Containers
+from wherry.engine.container.store import Roster
+from wherry.engine.events import Events, boolean, label_matches
+from wherry.engine.image.progress import Message, progress
+from wherry.engine.image.pull import Pulls
+from wherry.model import manifests, reference
+from wherry.model.container import Container, ContainerConfig, Status
+from wherry.model.errors import Conflict, InvalidParameter
+from wherry.model.image import History, ImageConfig, RootFS
+from wherry.model.manifests import Descriptor, Index, Manifest, Platform
+from wherry.registry.auth import NOBODY, Credentials
+from wherry.storage import image_removal
+from wherry.storage.images import Image, Summary
+from wherry.storage.load import Loaded
+from wherry.storage.store import Store
+
+# The platforms of an image: the manifests of the index that it was pulled by, and which of them are here.
+
+_ATTESTATION = "attestation-manifest"
+_REFERENCE_TYPE = "vnd.docker.reference.type"
+_REFERENCE_DIGEST = "vnd.docker.reference.digest"
+
+
+def describe_manifest(image: Image, store: Store, roster: Roster) -> list[dict[str, Any]]:
+    """The API's ImageManifestSummary of each. An image that came without an index has its own manifest alone."""
+    found: dict[str, Descriptor] = {}
+    for digest, _ in store.images.indexes(image.id):
+        for descriptor in _entries(digest, store):
+            found[descriptor.digest] = descriptor
+    own = store.images.manifest(image.id)
+    if own is not None and own[0] not in found:
+        config = image.config
+        platform = Platform(config.architecture, config.os, config.variant)
+        found[own[0]] = Descriptor(own[1], own[0], store.blobs.size(own[0]), platform=platform)
+    return [_summary(descriptor, store, roster) for descriptor in found.values()]
+
+
+def _entries(digest: str, store: Store) -> Iterable[Descriptor]:
+    try:
+        return manifests.decode(store.blobs.read(digest), Index, digest).manifests
+    except InvalidParameter:
+        return ()  # it was read when the image was pulled, by other rules than today's
+
+
+def _summary(descriptor: Descriptor, store: Store, roster: Roster) -> dict[str, Any]:
+    image_id = store.images.of_manifest(descriptor.digest)
+    annotations = descriptor.annotations or {}
+    content = _content(descriptor.digest, store) if image_id else 0
+    found: dict[str, Any] = {
+        "ID": descriptor.digest,
+        "Descriptor": msgspec.to_builtins(descriptor),
+        "Available": image_id is not None,
+        "Size": {"Content": content, "Total": content},
+    }
+    if annotations.get(_REFERENCE_TYPE) == _ATTESTATION:
+        return found | {"Kind": "attestation", "AttestationData": {"For": annotations.get(_REFERENCE_DIGEST, "")}}
+    unpacked = store.images.get(image_id).size if image_id else 0
+    found["Size"]["Total"] += unpacked
+    users = [live.record.id for live in roster if image_id and live.record.image_id == image_id]
+    platform = descriptor.platform or Platform()
+    return found | {
+        "Kind": "image",
+        "ImageData": {
+            "Platform": msgspec.to_builtins(platform),
+            "Size": {"Unpacked": unpacked},
+            "Containers": users,
+        },
+    }
+
+
+def _content(digest: str, store: Store) -> int:
+    """Bytes of a manifest's blobs that are here."""
+    manifest = manifests.decode(store.blobs.read(digest), Manifest, digest)
+    blobs = {descriptor.digest: descriptor.size for descriptor in (manifest.config, *manifest.layers)}
+    return sum(size for blob, size in blobs.items() if blob in store.blobs)
+
+
+# ``commit``: what a container changed becomes a layer, and with its configuration an image.
+
+
+async def commit(
+    containers: Containers,
+    store: Store,
+    events: Events,
+    name: str,
+    *,
+    repo: str,
+    tag: str,
+    comment: str,
+    author: str,
+    pause: bool,
+    changes: Sequence[str],
+    config: ContainerConfig | None,
+) -> str:
+    """Makes an image of a container and gives its id. A running container is paused meanwhile, unless told not to."""
+    target = reference.tagged(repo, tag) if repo else None
+    live = containers.find(name)
+    record = live.record
+    if record.state.status in (Status.REMOVING, Status.DEAD):
+        raise Conflict(f"You cannot commit container {record.id} which is {record.state.status}")
+    new_config = apply_changes(_base_config(record, config), list(changes))
+    paused = pause and record.state.status is Status.RUNNING
+    if paused:
+        try:
+            await containers.pause(record.id)
+        except Conflict:  # it has just ended, or somebody else paused it
+            paused = False
+    try:
+        layer = await store.snapshots.commit(record.id)
+    finally:
+        if paused and live.record.state.status is Status.PAUSED:
+            await containers.unpause(record.id)
+    parent = store.images.get(record.image_id)
+    image = _describe(record, parent.config, new_config, comment=comment, author=author, diff_id=layer.diff_id)
+    image_id = store.images.create(image, parent=record.image_id, layer=layer)
+    if target is not None:
+        store.images.tag(image_id, target)
+        labels = image.config.labels if image.config else {}
+        events.publish("image", "tag", image_id, labels | {"name": target.familiar})
+    events.container(record, "commit", comment=comment, imageID=image_id, imageRef=target.familiar if target else "")
+    return image_id
+
+
+def _base_config(record: Container, config: ContainerConfig | None) -> ContainerConfig:
+    """The container's configuration, overlaid by what the request sets."""
+    base = msgspec.structs.replace(record.config)
+    if config is None:
+        return base
+    defaults = ContainerConfig()
+    for field in ContainerConfig.__struct_fields__:
+        value = getattr(config, field)
+        if value != getattr(defaults, field):
+            setattr(base, field, value)
+    return base
+
+
+def _describe(
+    record: Container, parent: ImageConfig, config: ContainerConfig, *, comment: str, author: str, diff_id: str
+) -> ImageConfig:
+    """The new image's configuration: the parent's, with one layer and one line of history more."""
+    now = clock.rfc3339(clock.now())
+    step = History(created=now, created_by=" ".join([record.path, *record.args]), author=author, comment=comment)
+    return msgspec.structs.replace(
+        parent,
+        created=now,
+        author=author,
+        comment=comment,
+        container=record.id,
+        config=msgspec.structs.replace(config, image="", hostname="", domainname="", attach_stdin=False,
+                                       attach_stdout=False, attach_stderr=False, tty=False, open_stdin=False,
+                                       stdin_once=False),
+        rootfs=RootFS(diff_ids=[*parent.rootfs.diff_ids, diff_id]),
+        history=[*parent.history, step],
+    )  # fmt: skip
+
+
+_LIST_FILTERS = {"before", "dangling", "label", "reference", "since", "until"}
+
+Filters = Mapping[str, list[str]]
+
+
+class Images:
+    def __init__(self, roster: Roster, containers: Containers, store: Store, events: Events, pulls: Pulls) -> None:
+        self._roster = roster
+        self._containers = containers
+        self._store = store
+        self._events = events
+        self._pulls = pulls
+
+    # --- looking
+
+    def list_all(
+        self,
+        *,
+        show_all: bool,
+        filters: Filters,
+        digests: bool = False,
+        shared_size: bool = False,
+        manifests: bool = False,
+    ) -> list[dict[str, Any]]:
+        """The API's ImageSummary of each, the youngest first; without those that are only a step to another image."""
+        unknown = set(filters) - _LIST_FILTERS
+        if unknown:
+            raise InvalidParameter(f"invalid filter '{min(unknown)}'")
+        found = []
+        for summary in self._store.images.summaries(shared=shared_size):
+            step = summary.children and not summary.tags and not summary.digests
+            if (show_all or not step) and self._passes(summary, filters):
+                found.append(self._summary(summary, filters.get("reference", ())))
+                if manifests:
+                    of_each = describe_manifest(summary.image, self._store, self._roster)
+                    # Beside the sizes of each, its content and what that unpacks to, this is their sum.
+                    found[-1] |= {
+                        "Manifests": of_each,
+                        "Size": sum(each["Size"]["Total"] for each in of_each) or summary.image.size,
+                    }
+        return found
+
+    def _passes(self, summary: Summary, filters: Filters) -> bool:
+        image = summary.image
+        labels = image.config.config.labels if image.config.config else {}
+        if filters.get("dangling") and boolean("dangling", filters["dangling"]) != summary.dangling:
+            return False
+        if not all(label_matches(labels, wanted) for wanted in filters.get("label", ())):
+            return False
+        if any(_made(image) >= _made(self._store.images.get(name)) for name in filters.get("before", ())):
+            return False
+        if any(_made(image) <= _made(self._store.images.get(name)) for name in filters.get("since", ())):
+            return False
+        if any(image.created >= clock.parse_moment(moment) / 1e9 for moment in filters.get("until", ())):
+            return False
+        patterns = filters.get("reference", ())
+        return not patterns or any(_matches(name, patterns) for name in (*summary.tags, *summary.digests))
+
+    def _summary(self, summary: Summary, patterns: Sequence[str]) -> dict[str, Any]:
+        image = summary.image
+        names = [name for name in summary.tags if not patterns or _matches(name, patterns)]
+        digests = [name for name in summary.digests if not patterns or _matches(name, patterns)]
+        return {
+            "Id": image.id,
+            "ParentId": image.parent,
+            "RepoTags": names,
+            "RepoDigests": digests,
+            "Created": image.created,
+            "Size": image.size,
+            "SharedSize": summary.shared_size,
+            "Labels": (image.config.config.labels if image.config.config else None) or None,
+            "Containers": -1,
+        }
+
+    def _get(self, name: str, platform: str = "") -> Image:
+        """Raises NotFound, also for one that is for another platform than that; "" is any."""
+        image = self._store.images.get(name)
+        platforms.check(image, name, platform)
+        return image
+
+    def inspect(self, name: str, *, platform: str = "", manifests: bool = False) -> dict[str, Any]:
+        """The API's ImageInspect."""
+        image = self._get(name, platform)
+        config = image.config
+        names = self._store.images.names(image.id)
+        found: dict[str, Any] = {
+            "Id": image.id,
+            "RepoTags": [name.familiar for name in names if name.tag],
+            "RepoDigests": [name.familiar for name in names if name.digest],
+            "Parent": image.parent,
+            "Comment": config.comment or (config.history[-1].comment if config.history else ""),
+            "Created": config.created or clock.NEVER,
+            "DockerVersion": config.docker_version,
+            "Author": config.author,
+            "Config": msgspec.to_builtins(config.config) if config.config else None,
+            "Architecture": config.architecture,
+            "Os": config.os,
+            "Size": image.size,
+            "GraphDriver": {"Name": "overlay2", "Data": {}},
+            "RootFS": {"Type": "layers", "Layers": config.rootfs.diff_ids},
+            "Metadata": {"LastTagTime": clock.rfc3339(image.tagged)},
+        }
+        if config.variant:
+            found["Variant"] = config.variant
+        if config.os_version:
+            found["OsVersion"] = config.os_version
+        manifest = self._store.images.manifest(image.id)
+        if manifest:
+            size = len(self._store.blobs.read(manifest[0]))
+            found["Descriptor"] = {"mediaType": manifest[1], "digest": manifest[0], "size": size}
+        if manifests:
+            found["Manifests"] = describe_manifest(image, self._store, self._roster)
+        return found
+
+    def history(self, name: str, platform: str = "") -> list[dict[str, Any]]:
+        return self._store.images.history(self._get(name, platform).id)
+
+    # --- changing
+
+    def tag(self, name: str, repo: str, tag: str = "") -> None:
+        image = self._store.images.get(name)
+        target = reference.tagged(repo, tag)
+        self._store.images.tag(image.id, target)
+        self._tell(image, "tag", target.familiar)
+
+    async def remove(
+        self, name: str, *, force: bool = False, prune: bool = True, platforms: Sequence[str] = ()
+    ) -> list[dict[str, str]]:
+        """Takes a name away, and the image with its last one; what went, in order. Raises NotFound and Conflict.
+
+        ``platforms``: all of those that the image must be for; it has one.
+        """
+        image = self._store.images.get(name)
+        for platform in platforms:
+            self._get(name, platform)
+        removed = image_removal.remove(self._store.images, name, force=force, prune=prune, users=self._users)
+        for item in removed:
+            if "Untagged" in item:
+                self._tell(image, "untag", item["Untagged"])
+            elif item["Deleted"] == image.id:
+                self._tell(image, "delete", image.id)
+        return removed
+
+    def _users(self, image_id: str) -> Iterable[tuple[str, bool]]:
+        for live in self._roster:
+            if image_id in live.images:
+                yield live.record.id, live.record.state.running
+
+    async def commit(
+        self,
+        name: str,
+        *,
+        repo: str,
+        tag: str,
+        comment: str,
+        author: str,
+        pause: bool,
+        changes: Sequence[str],
+        config: ContainerConfig | None,
+    ) -> str:
+        return await commit(
+            self._containers,
+            self._store,
+            self._events,
+            name,
+            repo=repo,
+            tag=tag,
+            comment=comment,
+            author=author,
+            pause=pause,
+            changes=changes,
+            config=config,
+        )
+
+    # --- in and out
+
+    async def load(
+        self, stream: AsyncIterable[bytes], *, quiet: bool = True, platform: str = ""
+    ) -> AsyncIterator[Message]:
+        """Takes in an archive, or what of it is for a platform; the API's progress messages.
+
+        Nothing of a broken one stays.
+        """
+        async for event in self._store.loader.load(stream, platforms.filter_for(platform)):
+            if isinstance(event, Loaded):
+                for message in self._loaded(event):
+                    yield message
+            elif not quiet:
+                yield progress("Loading layer", event.name, event.current, event.total)
+
+    def _loaded(self, event: Loaded) -> Iterable[Message]:
+        for name, old in event.replaced:
+            text = f"The image {name.familiar} already exists, renaming the old one with ID {old} to empty string\n"
+            yield {"stream": text}
+        image = self._store.images.get(event.id)
+        for name in event.names:
+            yield {"stream": f"Loaded image: {name.familiar}\n"}
+            self._tell(image, "load", name.familiar)
+        if not event.names:
+            yield {"stream": f"Loaded image ID: {event.id}\n"}
+            self._tell(image, "load", event.id)
+
+    def save(self, names: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
+        """One archive of these images, all for one platform if it is said. Raises NotFound before its first byte."""
+        for chosen in self._store.saver.choose(names):
+            platforms.check(chosen.image, names[0], platform)
+            self._tell(chosen.image, "save", chosen.image.id)
+        return self._store.saver.save(names)
+
+    async def import_(
+        self,
+        source: AsyncIterable[bytes] | str,
+        *,
+        repo: str,
+        tag: str,
+        message: str,
+        changes: Sequence[str],
+        platform: str = "",
+    ) -> AsyncIterator[Message]:
+        """Makes an image of one layer of a tar, or of a tar behind a URL; one without a scheme is of http."""
+        target = reference.tagged(repo, tag) if repo else None
+        config = apply_changes(ContainerConfig(), changes)
+        if isinstance(source, str):
+            url = source if "://" in source else f"http://{source}"
+            yield {"status": f"Downloading from {url}"}
+            source = stream_url(url)
+        os_name, architecture, variant = platforms.parse(platform)
+        now = clock.rfc3339(clock.now())
+        image_id = await self._store.loader.import_tar(
+            source,
+            ImageConfig(
+                architecture=architecture,
+                os=os_name,
+                variant=variant,
+                created=now,
+                comment=message,
+                config=config,
+                history=[History(created=now, comment=message)],
+            ),
+        )
+        image = self._store.images.get(image_id)
+        if target is not None:
+            self._store.images.tag(image_id, target)
+            self._tell(image, "tag", target.familiar)
+        self._tell(image, "import", image_id)
+        yield {"status": image_id}
+
+    def pull(self, name: str, tag: str, platform: str, credentials: Credentials = NOBODY) -> AsyncIterator[Message]:
+        """Fetches an image, or all of a repository's tags when there is none; the API's progress messages."""
+        return self._pulls.pull(name, tag, platform, credentials)
+
+    def _tell(self, image: Image, action: str, name: str) -> None:
+        labels = image.config.config.labels if image.config.config else {}
+        self._events.publish("image", action, image.id, labels | {"name": name})
+
+
+def _made(image: Image) -> int:
+    """When, in nanoseconds: images of one script are made within a second."""
+    try:
+        return clock.parse_rfc3339(image.config.created or clock.NEVER)
+    except ValueError:
+        return image.created * 1_000_000_000
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a familiar name, with or without its tag, is meant by a pattern; "*" does not match a slash."""
+    bare = name.partition("@")[0]
+    bare = bare if ":" not in bare.rpartition("/")[2] else bare.rpartition(":")[0]
+    return any(_match_path(candidate, pattern) for pattern in patterns for candidate in (name, bare))
+
+
+def _match_path(name: str, pattern: str) -> bool:
+    parts, wanted = name.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(
+        fnmatch.fnmatchcase(part, want) for part, want in zip(parts, wanted, strict=True)
+    )

@@ -1,0 +1,155 @@
+"""Layers on their way here, each one once however many wait for it.
+
+Two pulls that need the same layer share one transfer, and it goes on for as long as one of them is interested. The
+first to be ready takes the unpacked layer; another that wants it upon other layers unpacks the blob again.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+import msgspec
+
+from wherry.engine.image.progress import Message, Meter, Tell, step
+from wherry.model.errors import InvalidParameter
+from wherry.model.manifests import Descriptor
+from wherry.storage.content import chain_id_of, check_digest
+from wherry.storage.ingest import IncomingLayer
+from wherry.storage.layers import StagedLayer
+from wherry.storage.store import Store
+from wherry.storage.worker import client
+
+# Of all layers that are wanted, so many at once: each has a connection, a thread and two processes.
+_AT_ONCE = 16
+
+Open = Callable[[Descriptor], AsyncGenerator[bytes, None]]
+"""The bytes of a blob, from wherever it comes from."""
+
+
+class Transfer:
+    """One layer's. ``name`` is what progress calls it."""
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self.descriptor = descriptor
+        self.name = short(descriptor.digest)
+        self.staged: asyncio.Future[StagedLayer] = asyncio.get_running_loop().create_future()
+        self.listeners: list[Tell] = []
+        self.task: asyncio.Task[None] | None = None
+        self.left = asyncio.Event()
+        self.last: Message | None = None
+        self.area = ""
+        self.again = 0
+
+    def tell(self, message: Message) -> None:
+        self.last = message
+        for listener in self.listeners:
+            listener(message)
+
+
+class Transfers:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._transfers: dict[str, Transfer] = {}
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    @contextlib.asynccontextmanager
+    async def join(self, descriptor: Descriptor, source: Open, tell: Tell) -> AsyncIterator[Transfer]:
+        """Takes part in the transfer of a layer, which begins with the first who does, and ends with the last.
+
+        ``tell`` gets its progress. Whoever joins later is told how far it is.
+        """
+        transfer = self._transfers.get(descriptor.digest)
+        if transfer is None or transfer.descriptor.size != descriptor.size or _has_failed(transfer):
+            transfer = Transfer(descriptor)
+            self._transfers[descriptor.digest] = transfer
+            transfer.task = asyncio.create_task(self._run(transfer, source))
+        transfer.listeners.append(tell)
+        if transfer.last is not None:
+            tell(transfer.last)
+        try:
+            yield transfer
+        finally:
+            transfer.listeners.remove(tell)
+            if not transfer.listeners:
+                await self._end(transfer)
+
+    async def take(self, transfer: Transfer, parent: str, diff_id: str) -> None:
+        """Waits for a layer and puts it to its place upon ``parent``. Raises what was wrong with it."""
+        staged = await asyncio.shield(transfer.staged)
+        if staged.diff_id != check_digest(diff_id):
+            raise InvalidParameter(
+                f"layers from manifest don't match image configuration: layer {transfer.descriptor.digest} "
+                f"unpacks to {staged.diff_id}, expected {diff_id}"
+            )
+        if chain_id_of(parent, diff_id) in self._store.layers:
+            return  # another pull was quicker
+        if not staged.layer:
+            transfer.again += 1
+            area = f"{transfer.area}/again-{transfer.again}"
+            os.mkdir(area, 0o700)
+            staged = await unpack_again(self._store, staged, area)
+            self._store.layers.add(staged, parent)
+            return
+        taken = msgspec.structs.replace(staged)
+        staged.layer, staged.blob = "", ""
+        self._store.layers.add(taken, parent)
+
+    async def _run(self, transfer: Transfer, source: Open) -> None:
+        try:
+            if self._slots.locked():
+                transfer.tell(step("Waiting", transfer.name))
+            async with self._slots, self._store.staging.area() as area:
+                transfer.area = area
+                try:
+                    staged = await self._receive(transfer, source, area)
+                except Exception as error:  # handed to those who wait, who raise it
+                    transfer.staged.set_exception(error)
+                    transfer.staged.exception()  # they may all have gone
+                    return
+                transfer.staged.set_result(staged)
+                await transfer.left.wait()
+        finally:
+            if self._transfers.get(transfer.descriptor.digest) is transfer:
+                del self._transfers[transfer.descriptor.digest]
+
+    async def _receive(self, transfer: Transfer, source: Open, area: str) -> StagedLayer:
+        descriptor = transfer.descriptor
+        meter = Meter(transfer.tell, "Downloading", transfer.name, descriptor.size)
+        received = 0
+        async with IncomingLayer(area, descriptor.digest, descriptor.size) as layer:
+            async with contextlib.aclosing(source(descriptor)) as chunks:
+                async for chunk in chunks:
+                    await layer.write(chunk)
+                    received += len(chunk)
+                    meter.at(received)
+            transfer.tell(step("Verifying Checksum", transfer.name))
+            transfer.tell(step("Download complete", transfer.name))
+            return await layer.finish()
+
+    async def _end(self, transfer: Transfer) -> None:
+        """Nobody is interested any more."""
+        transfer.left.set()
+        if transfer.task is not None:
+            if not transfer.staged.done():
+                transfer.task.cancel()
+            await asyncio.wait((transfer.task,))
+        if not transfer.staged.done():
+            transfer.staged.cancel()
+
+
+def _has_failed(transfer: Transfer) -> bool:
+    return transfer.staged.done() and transfer.staged.exception() is not None
+
+
+async def unpack_again(store: Store, staged: StagedLayer, area: str) -> StagedLayer:
+    """A layer once more out of the blob that is kept, in ``area``."""
+    blob = store.blobs.path(staged.digest)
+    job = {"kind": "unpack", "staging": area, "blob": blob, "compression": staged.compression, "growing": False}
+    done = await client.run(job)
+    return msgspec.structs.replace(staged, layer=done["layer"], size=done["size"], blob="")
+
+
+def short(digest: str) -> str:
+    """The twelve digits that progress shows."""
+    return digest.removeprefix("sha256:")[:12]

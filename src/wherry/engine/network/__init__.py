@@ -1,0 +1,1 @@
+"""Networks, endpoints and ports of containers."""

@@ -1,0 +1,381 @@
+"""Containers on networks: connected when they start, let go when they end, and changed while they run.
+
+Before a start everything is decided here (addresses, names of interfaces, ports) and written into the container's
+record and the runtime's spec; the monitor then does it. An engine that comes up reads it back from the records.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from wherry.engine.container.config import check_connect
+from wherry.engine.container.store import Live, Roster
+from wherry.engine.events import Events
+from wherry.engine.network import endpoint, links, options
+from wherry.engine.network.drivers import Fabric
+from wherry.engine.network.names import Naming
+from wherry.engine.network.networks import Networks
+from wherry.engine.network.ports import Publishing, check_bindings
+from wherry.model.container import Container, ContainerConfig, HostConfig
+from wherry.model.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound
+from wherry.model.network import Attachment, EndpointSettings, Network, NetworkingConfig
+from wherry.network.ruleset import Link
+from wherry.runtime.monitor_client import Monitor, StartError
+from wherry.runtime.spec import Interface
+
+log = logging.getLogger("wherry.network")
+
+
+class Wiring(NamedTuple):
+    """What a container's start needs to know of its networks. ``environment`` comes from links."""
+
+    interfaces: tuple[Interface, ...] = ()
+    resolver: bool = False
+    environment: tuple[str, ...] = ()
+
+
+class Connections:
+    def __init__(self, roster: Roster, networks: Networks, fabric: Fabric, events: Events, data_root: str) -> None:
+        self._roster = roster
+        self._networks = networks
+        self._fabric = fabric
+        self._events = events
+        self._naming = Naming(roster, data_root)
+        self._publishing = Publishing(fabric)
+        self._links: dict[str, list[Link]] = {}
+
+    # --- create
+
+    def endpoints(
+        self, config: ContainerConfig, host: HostConfig, networking: NetworkingConfig
+    ) -> tuple[dict[str, EndpointSettings], dict[str, Attachment]]:
+        """The networks of a container that is being made, by the names they have, and what goes with them.
+
+        One that is not there yet is no error before the start, as in Docker. Raises InvalidParameter and Conflict.
+        """
+        if host.network_mode.startswith("container:") or config.network_disabled is True:
+            return {}, {}
+        asked = {name: each or EndpointSettings() for name, each in networking.endpoints_config.items()}
+        if not asked or not any(self._is_same(name, host.network_mode) for name in asked):
+            asked = {host.network_mode: EndpointSettings(), **asked}
+        found: dict[str, EndpointSettings] = {}
+        attachments = {}
+        for name, settings in asked.items():
+            with contextlib.suppress(NotFound):
+                network = self._networks.get(name)
+                if network.driver in ("host", "null") and len(asked) > 1:
+                    raise Conflict(
+                        "container cannot be connected to multiple networks with one of the networks in "
+                        f"{'host' if network.driver == 'host' else 'private (none)'} mode"
+                    )
+                endpoint.check(network, settings)
+                name = network.name
+            # Docker's rule: the container's own address is for the network that it was made with.
+            asked_mac = settings.mac_address or ((config.mac_address or "") if not found else "")
+            attachments[name] = Attachment(asked_mac)
+            endpoint.clear(settings, attachments[name])
+            found[name] = settings
+        return found, attachments
+
+    def check(self, record: Container) -> None:
+        """Raises InvalidParameter for ports and links that cannot be."""
+        check_bindings(record)
+        links.check(record, self._roster)
+
+    def _is_same(self, name: str, other: str) -> bool:
+        try:
+            return self._networks.get(name).id == self._networks.get(other).id
+        except (NotFound, InvalidParameter):
+            return name == other
+
+    # --- start and end
+
+    def prepare(self, live: Live) -> Wiring:
+        """Addresses, ports, links and files for a start. Raises EngineError, and then nothing of it stays."""
+        record = live.record
+        if record.host_config.network_mode.startswith("container:"):
+            return Wiring()
+        linked = links.resolve(record, self._roster)
+        taken: list[Network] = []
+        try:
+            for network in self._networks_of(record):
+                self._fabric.make(network)
+                endpoint.connect(record, network, self._fabric)
+                taken.append(network)
+            self._publishing.publish(record, taken)
+            self._link(record, linked)
+        except BaseException:
+            self._release(record, taken)
+            raise
+        resolver = any(not network.is_predefined for network in taken)
+        self._naming.write_files(record, taken, self._host_gateways())
+        return Wiring(tuple(self._interfaces(record, taken)), resolver, links.environment(record, linked))
+
+    def started(self, live: Live, monitor: Monitor) -> None:
+        """The container runs: from now on it is found by its names, and its questions are answered."""
+        networks = self._networks_of(live.record)
+        self._naming.introduce(live.record)
+        self._naming.serve(live, monitor, networks)
+        for network in networks:
+            endpoint.announce(live.record, network, self._fabric)
+        for network in self._all_networks_of(live.record):
+            self._tell(network, live.record, "connect")
+        self._follow_links(live.record)
+
+    def ended(self, live: Live) -> None:
+        """The container does not run any more, or has not come to run."""
+        record = live.record
+        if record.host_config.network_mode.startswith("container:"):
+            return
+        networks = []
+        for name, settings in record.networks.items():
+            with contextlib.suppress(NotFound):
+                if settings.endpoint_id:
+                    networks.append(self._networks.get(name))
+        for network in networks:
+            self._tell(network, record, "disconnect")
+        self._release(record, networks)
+
+    def adopt(self, live: Live, monitor: Monitor) -> None:
+        """Takes over a container that an earlier engine started: all is as before."""
+        record = live.record
+        for network in self._networks_of(record):
+            try:
+                endpoint.adopt(record, network, self._fabric)
+                self._fabric.make(network)
+                self._isolate(record, network)
+            except EngineError as error:
+                log.warning("network %s of container %s: %s", network.name, record.name, error.message)
+        self._publishing.take_over(record, self._networks_of(record))
+        self._naming.introduce(record)
+        self._naming.serve(live, monitor, self._networks_of(record))
+
+    def adopted(self) -> None:
+        """All containers that run are known: so their links can be told, and what an engine that was killed had given
+        to one that has not come to run is free again."""
+        for live in self._roster:
+            if live.record.state.running:
+                self._link(live.record, links.running(live.record, self._roster))
+                self._naming.know_files(live.record, self._networks_of(live.record), self._host_gateways())
+            else:
+                for name, settings in live.record.networks.items():
+                    endpoint.clear(settings, live.record.attachments.setdefault(name, Attachment()))
+
+    def close(self) -> None:
+        self._naming.close()
+        self._publishing.close()
+        in_use = {
+            network.name
+            for live in self._roster
+            if live.record.state.running
+            for network in self._networks_of(live.record)
+        }
+        self._fabric.close(in_use)
+
+    # --- while it runs
+
+    async def connect(self, name: str, container: str, asked: EndpointSettings | None) -> None:
+        """``network connect``. Raises NotFound, Forbidden, InvalidParameter, EngineError."""
+        network, live = self._networks.get(name), self._roster.get(container)
+        settings = asked or EndpointSettings()
+        async with live.lock:
+            record = live.record
+            check_connect(record, network)
+            endpoint.check(network, settings)
+            if network.name in record.networks:
+                raise Forbidden(f"endpoint with name {record.name} already exists in network {network.name}")
+            record.networks[network.name] = settings
+            record.attachments[network.name] = Attachment(asked_mac=settings.mac_address)
+            endpoint.clear(settings, record.attachments[network.name])
+            try:
+                if live.monitor is not None:
+                    await self._connect_live(live, live.monitor, network)
+            except BaseException:
+                self._forget(live, network.name)
+                raise
+            self._roster.save(live)
+        if live.monitor is not None:
+            self._tell(network, record, "connect")
+
+    async def _connect_live(self, live: Live, monitor: Monitor, network: Network) -> None:
+        record = live.record
+        self._fabric.make(network)
+        endpoint.connect(record, network, self._fabric)
+        self._roster.save(live)  # lest an engine that is killed now forgets whose address it is
+        networks = self._networks_of(record)
+        try:
+            self._publishing.publish(record, networks)
+            wanted = endpoint.interface(record, network, self._fabric, self._gateways(record).get(network.name, ()))
+            self._isolate(record, network)
+            await monitor.connect(wanted, resolver=not network.is_predefined)
+        except BaseException as error:
+            self._publish_without(record, network)
+            self._leave(record, network)
+            if isinstance(error, StartError):
+                raise EngineError(f"failed to set up container networking: {error.message}") from None
+            raise
+        self._naming.renew_files(record, networks, self._host_gateways())
+        self._naming.introduce(record)
+        self._naming.serve(live, monitor, networks)
+        endpoint.announce(record, network, self._fabric)
+
+    async def disconnect(self, name: str, container: str, *, force: bool) -> None:
+        """``network disconnect``. Raises NotFound, Forbidden, EngineError."""
+        try:
+            live = self._roster.get(container)
+        except NotFound:
+            if force:
+                self._networks.get(name)
+                return
+            raise
+        async with live.lock:
+            record = live.record
+            try:
+                network = self._networks.get(name)
+            except NotFound:
+                if live.monitor is not None or name not in record.networks:
+                    raise
+                self._forget(live, name)  # it was removed while the container did not run, which it now may again
+                return
+            if network.driver == "host" and record.host_config.network_mode == "host":
+                raise Conflict(
+                    "cannot disconnect container from host network - container was created in host network mode"
+                )
+            if network.name not in record.networks:
+                raise Forbidden(f"container {record.id} is not connected to network {network.name}")
+            if live.monitor is not None and record.networks[network.name].endpoint_id:
+                await self._disconnect_live(live, live.monitor, network)
+                self._tell(network, record, "disconnect")
+            self._forget(live, network.name)
+
+    def _forget(self, live: Live, name: str) -> None:
+        live.record.networks.pop(name, None)
+        live.record.attachments.pop(name, None)
+        self._roster.save(live)
+
+    async def _disconnect_live(self, live: Live, monitor: Monitor, network: Network) -> None:
+        record = live.record
+        rest = {key: value for key, value in self._gateways(record, without=network.name).items() if value}
+        routes = tuple((record.attachments[key].interface, gateway) for key, value in rest.items() for gateway in value)
+        if network.driver != "null":
+            try:
+                await monitor.disconnect(record.attachments[network.name].interface, routes)
+            except StartError as error:
+                raise EngineError(error.message) from None
+        networks = [each for each in self._networks_of(record) if each.name != network.name]
+        self._publish_without(record, network)
+        self._leave(record, network)
+        self._naming.renew_files(record, networks, self._host_gateways())
+        self._naming.update(live, networks)
+
+    def _publish_without(self, record: Container, network: Network) -> None:
+        """Its ports are from now on reached by another network, if there is one."""
+        if self._publishing.is_by(record, network):
+            self._publishing.withdraw(record)
+        try:
+            self._publishing.publish(record, [each for each in self._networks_of(record) if each.name != network.name])
+        except EngineError as error:
+            log.warning("container %s: %s", record.name, error.message)
+
+    def unlink(self, name: str) -> None:
+        """Takes the link "web/db" away: what is known of db to web. Raises NotFound, Conflict, InvalidParameter."""
+        parent, slash, alias = name.strip("/").partition("/")
+        if not slash:
+            raise Conflict("Conflict, cannot remove the default link name of the container")
+        live = self._roster.get(parent)
+        if not links.remove(live.record, alias):
+            raise NotFound(f"No such link: {name}")
+        self._roster.save(live)
+        if live.record.state.running:
+            self._follow(live.record)
+
+    def renamed(self, live: Live) -> None:
+        if live.record.state.running:
+            for network in self._networks_of(live.record):
+                settings = live.record.networks[network.name]
+                if settings.dns_names is not None:
+                    settings.dns_names = endpoint.names(live.record, settings)
+            self._naming.introduce(live.record)
+
+    # --- parts
+
+    def _networks_of(self, record: Container) -> list[Network]:
+        """Those with interfaces. Raises NotFound."""
+        return [network for network in self._all_networks_of(record) if network.driver not in ("host", "null")]
+
+    def _all_networks_of(self, record: Container) -> list[Network]:
+        found = []
+        for name, settings in record.networks.items():
+            network = self._networks.get(name)
+            settings.network_id = network.id
+            if network.driver in ("host", "null"):
+                settings.endpoint_id = settings.endpoint_id or record.id
+            found.append(network)
+        return found
+
+    def _interfaces(self, record: Container, networks: Iterable[Network]) -> Iterable[Interface]:
+        gateways = self._gateways(record)
+        for network in networks:
+            self._isolate(record, network)
+            yield endpoint.interface(record, network, self._fabric, gateways.get(network.name, ()))
+
+    def _gateways(self, record: Container, without: str = "") -> dict[str, tuple[str, ...]]:
+        """By which networks the default routes lead: of those with a gateway that with the highest priority, and of
+        these the first by name, for each version of IP."""
+        found: dict[str, tuple[str, ...]] = {}
+        for field in ("gateway", "ipv6_gateway"):
+            gateways = {name: getattr(each, field) for name, each in record.networks.items() if name != without}
+            able = [(-record.networks[name].gw_priority, name) for name, gateway in gateways.items() if gateway]
+            if able:
+                name = min(able)[1]
+                found[name] = (*found.get(name, ()), gateways[name])
+        return found
+
+    def _isolate(self, record: Container, network: Network) -> None:
+        rules = self._fabric.rules
+        if rules is not None and not options.truth(network.options, options.ICC, default=True):
+            rules.isolate(record.attachments[network.name].host_interface)
+
+    def _release(self, record: Container, networks: Iterable[Network]) -> None:
+        self._naming.stop(record.id)
+        self._publishing.withdraw(record)
+        if self._fabric.rules is not None:
+            self._fabric.rules.unlink(self._links.pop(record.id, []))
+        for network in networks:
+            self._leave(record, network)
+
+    def _leave(self, record: Container, network: Network) -> None:
+        settings = record.networks[network.name]
+        self._naming.forget(network, settings.endpoint_id)
+        if self._fabric.rules is not None:
+            self._fabric.rules.forget_port(record.attachments[network.name].host_interface)
+        endpoint.disconnect(record, network, self._fabric)
+
+    def _link(self, record: Container, linked: list[links.Linked]) -> None:
+        wanted, rules = links.rules(record, linked), self._fabric.rules
+        if rules is not None and (wanted or record.id in self._links):
+            rules.unlink(self._links.pop(record.id, []))
+            rules.link(wanted)
+            self._links[record.id] = wanted
+
+    def _follow(self, record: Container) -> None:
+        """Its links are others than before, or lead elsewhere."""
+        self._link(record, links.running(record, self._roster))
+        self._naming.renew_files(record, self._networks_of(record), self._host_gateways())
+
+    def _follow_links(self, target: Container) -> None:
+        """Those that link to a container which has been started again learn where it is now."""
+        for live in self._roster:
+            if not live.record.state.running or live.record.id == target.id:
+                continue
+            if any(each.target.record.id == target.id for each in links.of(live.record, self._roster)):
+                self._follow(live.record)
+
+    def _host_gateways(self) -> list[str]:
+        """This host, as containers reach it."""
+        return [pool.gateway for pool in self._fabric.pools(self._networks.get("bridge"))]
+
+    def _tell(self, network: Network, record: Container, action: str) -> None:
+        attributes = {"container": record.id, "name": network.name, "type": network.driver}
+        self._events.publish("network", action, network.id, attributes)

@@ -1,0 +1,256 @@
+"""What networks are made of on this host: their pools of addresses, their bridges, the firewall's rules.
+
+A bridge is made when its network is; the default one when a container first needs it, so that an engine which nobody
+uses leaves the host as it is. What is there of an earlier engine is found by its name and used on.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterable
+
+from wherry.engine.config import EngineConfig
+from wherry.engine.network import options
+from wherry.model.errors import EngineError, Forbidden, InvalidParameter
+from wherry.model.network import IpamPool, Network
+from wherry.network import bridge, ipam
+from wherry.network.bridge import Announcer, BridgeError, Device
+from wherry.network.firewall import Keeper, Rules
+from wherry.network.ipam import AddressError, IpNetwork, Pool
+from wherry.network.ruleset import BridgeRules
+
+log = logging.getLogger("wherry.network")
+
+_DEFAULT_ROOT = EngineConfig().data_root
+_DEFAULT_BRIDGE = "wherry0"
+
+
+class Fabric:
+    """``instance`` tells engines of one machine from each other: "" for the one with the default data root."""
+
+    def __init__(self, engine_id: str, config: EngineConfig) -> None:
+        self._engine_id = engine_id
+        self._instance = instance = (
+            "" if config.data_root == _DEFAULT_ROOT else hashlib.sha256(config.data_root.encode()).hexdigest()[:6]
+        )
+        self._default_bridge = f"wherry{instance}" if instance else _DEFAULT_BRIDGE
+        self._forwarding_mark = f"{config.exec_root}/forwarding"
+        self._pools: dict[str, list[Pool]] = {}
+        self._networks: dict[str, Network] = {}
+        self._made: set[str] = set()
+        self._mtus: dict[str, int] = {}
+        self._announcer = Announcer()
+        self.on_settled: Callable[[Network], None] = lambda network: None
+        table = f"wherry-{instance}" if instance else "wherry"
+        rules = Rules.open(table) if config.iptables else None
+        self._keeper = Keeper(rules) if rules is not None else None
+        if config.iptables and rules is None:
+            log.warning("this kernel has no nftables, so no firewall rules are made: published ports are forwarded by "
+                        "the engine itself, and containers reach nothing outside")  # fmt: skip
+
+    @property
+    def rules(self) -> Rules | None:
+        """None where no firewall rules are made."""
+        return self._keeper.rules if self._keeper is not None else None
+
+    # --- networks
+
+    def register(self, network: Network) -> None:
+        """Makes a network known, and settles its subnets. Raises InvalidParameter and Forbidden."""
+        if network.driver not in ("host", "null"):
+            self._settle(network)
+        self._networks[network.id] = network
+
+    def add(self, network: Network) -> None:
+        """A new network: known and there, or neither. Raises EngineError."""
+        with bridge.choosing():
+            self.register(network)
+            try:
+                self.make(network)
+            except BaseException:
+                self.forget(network)
+                raise
+
+    def _settle(self, network: Network) -> None:
+        wanted = [pool for pool in network.ipam.config if pool.subnet]
+        versions = {ipam.network_of(pool.subnet).version for pool in wanted}
+        try:
+            if network.enable_ipv4 and 4 not in versions and network.ipam.driver != "null":
+                wanted.insert(0, IpamPool(subnet=ipam.choose_subnet(self._taken(network))))
+            if network.enable_ipv6 and 6 not in versions and network.ipam.driver != "null":
+                wanted.append(IpamPool(subnet=ipam.choose_subnet_6(self._taken(network), self._engine_id)))
+            pools = []
+            for asked in wanted:
+                pool = Pool(
+                    asked.subnet,
+                    ip_range=asked.ip_range,
+                    gateway=asked.gateway,
+                    reserved=asked.auxiliary_addresses,
+                )
+                self._check_overlap(network, pool.subnet)
+                asked.subnet, asked.gateway = str(pool.subnet), pool.gateway
+                pools.append(pool)
+        except AddressError as error:
+            raise InvalidParameter(str(error)) from None
+        network.ipam.config = wanted
+        self._pools[network.id] = pools
+
+    def _check_overlap(self, network: Network, subnet: IpNetwork) -> None:
+        for other_id, pools in self._pools.items():
+            both_bridges = network.driver == "bridge" == self._networks[other_id].driver
+            overlaps = any(ipam.overlap(subnet, pool.subnet) for pool in pools)
+            if other_id != network.id and both_bridges and overlaps:
+                raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")
+
+    def _taken(self, network: Network) -> list[IpNetwork]:
+        own = [pool.subnet for key, pools in self._pools.items() if key != network.id for pool in pools]
+        return [*bridge.host_networks(except_for=self.bridge_name(network)), *own]
+
+    def bridge_name(self, network: Network) -> str:
+        named = network.options.get(options.NAME)
+        if named:
+            return named
+        return self._default_bridge if network.name == "bridge" else f"br-{network.id[:12]}"
+
+    def _interface(self, network: Network) -> str:
+        return self.bridge_name(network) if network.driver == "bridge" else self.parent(network)[0]
+
+    def host_interface(self, endpoint_id: str) -> str:
+        """What the host's end of a container's interface is called."""
+        return f"veth{self._instance[:4]}{endpoint_id[:7]}"
+
+    def parent(self, network: Network) -> tuple[str, bool]:
+        """The host's interface that a macvlan or ipvlan network is on, and whether it is made for it."""
+        named = network.options.get("parent", "")
+        return (named, False) if named else (f"dm-{network.id[:12]}", True)
+
+    def mtu(self, network: Network) -> int:
+        """That of the network's bridge; of one that is not there yet, what it would get."""
+        return self._mtus.get(network.id) or options.mtu(network) or bridge.host_mtu()
+
+    def pools(self, network: Network) -> list[Pool]:
+        return self._pools.get(network.id, [])
+
+    def announce(self, network: Network, mac: str, addresses: Iterable[str]) -> None:
+        """Tells the neighbours on a bridge who has these addresses now."""
+        if network.driver == "bridge":
+            self._announcer.announce(self.bridge_name(network), mac, addresses)
+
+    def make(self, network: Network) -> None:
+        """Has everything that a container on the network needs be there. Raises EngineError."""
+        if network.id in self._made and bridge.exists(self._interface(network)):
+            return
+        if self.rules is None and not options.truth(network.options, options.ICC, default=True):
+            raise EngineError(
+                f"network {network.name} cannot keep its containers apart: no firewall rules are made here"
+            )
+        try:
+            if network.name == "bridge":
+                with bridge.choosing():
+                    self._settle_default(network)
+                    self._make_bridge(network)
+            elif network.driver == "bridge":
+                self._make_bridge(network)
+            elif network.driver in ("macvlan", "ipvlan"):
+                name, is_ours = self.parent(network)
+                if is_ours:
+                    bridge.make_stub(name)
+                elif not bridge.exists(name):
+                    bridge.make_vlan(name, network.id)
+        except BridgeError as error:
+            raise EngineError(str(error)) from None
+        self._made.add(network.id)
+
+    def _make_bridge(self, network: Network) -> None:
+        name = self.bridge_name(network)
+        pools = self.pools(network)
+        own = tuple(
+            f"{pool.gateway}/{pool.length}" for pool in pools if not options.is_strange(network, pool.subnet.version)
+        )  # fmt: skip
+        self._mtus[network.id] = mtu = options.mtu(network) or bridge.host_mtu()
+        bridge.make(Device(name, network.id, mtu, own))
+        if self._keeper is not None:
+            versions = sorted({pool.subnet.version for pool in pools})
+            self._prepare_forwarding(versions, self._keeper.rules)
+            self._keeper.rules.add_bridge(
+                BridgeRules(
+                    name,
+                    tuple(options.subnet(network, pool.subnet) for pool in pools),
+                    internal=network.internal,
+                    icc=options.truth(network.options, options.ICC, default=True),
+                    trusted=options.trusted(network),
+                )
+            )
+            for version in versions:
+                bridge.set_forwarding(version, on=True)
+            if not network.internal:
+                bridge.allow_localhost(name)
+            self._keeper.update()
+
+    def _settle_default(self, network: Network) -> None:
+        """The host may have got routes since the default network's subnet was chosen."""
+        if bridge.exists(self.bridge_name(network)):
+            return
+        taken = self._taken(network)
+        if any(ipam.overlap(pool.subnet, other) for pool in self.pools(network) for other in taken):
+            network.ipam.config = []
+            self._settle(network)
+            self.on_settled(network)
+
+    def forget(self, network: Network) -> None:
+        """Removes what was made for it."""
+        self._networks.pop(network.id, None)
+        self._pools.pop(network.id, None)
+        self._unmake(network)
+
+    def _unmake(self, network: Network) -> None:
+        self._made.discard(network.id)
+        if network.driver == "bridge":
+            name = self.bridge_name(network)
+            if self._keeper is not None:
+                self._keeper.rules.remove_bridge(name)
+                self._keeper.update()
+            bridge.remove(name, network.id)
+        elif network.driver in ("macvlan", "ipvlan"):
+            name, is_ours = self.parent(network)
+            if is_ours:
+                bridge.remove_stub(name)
+            else:
+                bridge.remove(name, network.id)
+
+    def close(self, in_use: set[str]) -> None:
+        """Lets go. While containers run their networks stay, ``in_use`` by name; otherwise nothing does."""
+        if not in_use:
+            for network in list(self._networks.values()):
+                self._unmake(network)
+            self._stop_forwarding()
+        self._announcer.close()
+        if self._keeper is not None:
+            self._keeper.close()
+
+    # --- forwarding
+
+    def _prepare_forwarding(self, versions: Iterable[int], rules: Rules) -> None:
+        """This host is to become a router. One that was none goes on being none between its other interfaces."""
+        for version in versions:
+            if not bridge.forwards(version):
+                with open(self._forwarding_mark, "a", encoding="ascii") as file:
+                    file.write(f"{version} {' '.join(bridge.interfaces())}\n")
+        for version, names in self._switched_on().items():
+            rules.keep_apart(version, names)
+
+    def _stop_forwarding(self) -> None:
+        """Unless somebody else has come to need it: another engine, or virtual machines."""
+        for version in self._switched_on() if not bridge.any_left() else ():
+            bridge.set_forwarding(version, on=False)
+        if os.path.exists(self._forwarding_mark):
+            os.unlink(self._forwarding_mark)
+
+    def _switched_on(self) -> dict[int, list[str]]:
+        """The versions of IP that this host forwards for us alone, with the interfaces that it had before."""
+        try:
+            with open(self._forwarding_mark, encoding="ascii") as file:
+                lines = [line.split() for line in file]
+        except FileNotFoundError:
+            return {}
+        return {int(version): names for version, *names in lines}

@@ -1,0 +1,208 @@
+"""One container's place on one network: what may be asked for, what it gets, and what is told of it."""
+
+import ipaddress
+import os
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from wherry.engine.network import options
+from wherry.engine.network.drivers import Fabric
+from wherry.linux.rtnetlink import mac_bytes
+from wherry.model.container import Container
+from wherry.model.errors import EngineError, InvalidParameter
+from wherry.model.network import Attachment, EndpointSettings, Network
+from wherry.network.ipam import AddressError, PoolExhausted, mac_for, pick
+from wherry.runtime.spec import Interface
+
+
+def check(network: Network, settings: EndpointSettings) -> None:
+    """Raises InvalidParameter for what a network of this kind does not give."""
+    asked = settings.ipam_config
+    addresses = [(4, asked.ipv4_address), (6, asked.ipv6_address)] if asked is not None else []
+    for version, text in addresses:
+        if not text:
+            continue
+        if network.is_predefined:
+            raise InvalidParameter("user specified IP address is supported on user defined networks only")
+        try:
+            if ipaddress.ip_address(text).version != version:
+                raise ValueError
+        except ValueError:
+            raise InvalidParameter(f"invalid IPv{version} address: {text}") from None
+    for text in asked.link_local_ips if asked is not None else ():
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            raise InvalidParameter(f"invalid link-local IP address: {text}") from None
+    try:
+        if settings.mac_address and len(mac_bytes(settings.mac_address)) != 6:
+            raise ValueError
+    except ValueError:
+        raise InvalidParameter(f"invalid MAC address: {settings.mac_address}") from None
+    if settings.aliases and network.is_predefined:
+        raise InvalidParameter("network-scoped alias is supported only for containers in user defined networks")
+
+
+def connect(container: Container, network: Network, fabric: Fabric) -> None:
+    """Gives the container its addresses, and writes them into its record. Raises EngineError, and then has nothing."""
+    settings = container.networks[network.name]
+    attachment = container.attachments.setdefault(network.name, Attachment())
+    asked = settings.ipam_config
+    taken: list[tuple[int, str]] = []
+    try:
+        for version in (4, 6):
+            wanted = ""
+            if asked is not None:
+                wanted = asked.ipv4_address if version == 4 else asked.ipv6_address
+            _allocate(network, fabric, settings, version, wanted, attachment.last_addresses, taken)
+    except AddressError as error:
+        for version, address in taken:
+            _give_back(network, fabric, version, address)
+        clear(settings, attachment)
+        raise EngineError(f"failed to set up container networking: {error}") from None
+    settings.network_id, settings.endpoint_id = network.id, os.urandom(32).hex()
+    settings.mac_address = attachment.asked_mac or _mac(network, settings)
+    settings.dns_names = names(container, settings) if not network.is_predefined else None
+    attachment.host_interface = fabric.host_interface(settings.endpoint_id) if network.driver == "bridge" else ""
+    attachment.interface = (settings.driver_opts or {}).get(options.ENDPOINT_INTERFACE) or _free_name(
+        container, network
+    )
+
+
+def _allocate(
+    network: Network,
+    fabric: Fabric,
+    settings: EndpointSettings,
+    version: int,
+    wanted: str,
+    last: Iterable[str],
+    taken: list[tuple[int, str]],
+) -> None:
+    pools = [pool for pool in fabric.pools(network) if pool.subnet.version == version]
+    pool = pick(pools, wanted)
+    if pool is None:
+        if wanted:
+            raise AddressError(f"no configured subnet contains IP address {wanted}")
+        return
+    try:
+        address = pool.allocate(wanted, before=next((each for each in last if each in pool), ""))
+    except PoolExhausted:
+        where = f"{network.name} ({network.id})"
+        raise AddressError(f"no available IPv{version} addresses on this network's address pools: {where}") from None
+    taken.append((version, address))
+    routed = network.driver == "bridge" or not network.internal
+    gateway = pool.gateway if routed and not network.internal else ""
+    if version == 4:
+        settings.ip_address, settings.ip_prefix_len, settings.gateway = address, pool.length, gateway
+    else:
+        settings.global_ipv6_address, settings.global_ipv6_prefix_len = address, pool.length
+        settings.ipv6_gateway = gateway
+
+
+def disconnect(container: Container, network: Network, fabric: Fabric) -> None:
+    """Gives the addresses back."""
+    settings = container.networks[network.name]
+    _give_back(network, fabric, 4, settings.ip_address)
+    _give_back(network, fabric, 6, settings.global_ipv6_address)
+    attachment = container.attachments[network.name]
+    attachment.last_addresses = tuple(filter(None, (settings.ip_address, settings.global_ipv6_address)))
+    clear(settings, attachment)
+    attachment.interface = attachment.host_interface = ""
+
+
+def adopt(container: Container, network: Network, fabric: Fabric) -> None:
+    """Notes the addresses of a container that runs."""
+    settings = container.networks[network.name]
+    for address in (settings.ip_address, settings.global_ipv6_address):
+        for pool in fabric.pools(network):
+            if address and address in pool:
+                pool.adopt(address)
+
+
+def announce(container: Container, network: Network, fabric: Fabric) -> None:
+    """Tells the neighbours that its addresses are here now."""
+    settings = container.networks[network.name]
+    addresses = filter(None, (settings.ip_address, settings.global_ipv6_address))
+    fabric.announce(network, settings.mac_address, addresses)
+
+
+def clear(settings: EndpointSettings, attachment: Attachment) -> None:
+    """What a container that does not run has not. Its network it has all the same, and what was asked for."""
+    settings.mac_address = attachment.asked_mac
+    settings.endpoint_id = settings.gateway = settings.ip_address = ""
+    settings.ipv6_gateway = settings.global_ipv6_address = ""
+    settings.ip_prefix_len = settings.global_ipv6_prefix_len = 0
+
+
+def names(container: Container, settings: EndpointSettings) -> list[str]:
+    """What the container is called on a user-defined network, its own name first."""
+    hostname = container.config.hostname
+    return list(dict.fromkeys([container.name, *(settings.aliases or ()), container.id[:12], hostname]))
+
+
+def interface(container: Container, network: Network, fabric: Fabric, gateways: tuple[str, ...]) -> Interface:
+    """For the runtime. ``gateways`` are those of this network that the container's default routes lead to."""
+    settings, attachment = container.networks[network.name], container.attachments[network.name]
+    found = Interface(
+        name=attachment.interface,
+        parent=fabric.bridge_name(network),
+        host_name=attachment.host_interface,
+        mac=settings.mac_address,
+        mtu=fabric.mtu(network),
+        addresses=tuple(f"{address}/{length}" for address, length in _addresses(settings) if address),
+        gateways=gateways,
+        hairpin=bool(container.host_config.port_bindings or container.host_config.publish_all_ports),
+        sysctls=_sysctls(settings, attachment.interface),
+    )
+    if network.driver == "bridge":
+        return found
+    parent, _ = fabric.parent(network)
+    is_macvlan = network.driver == "macvlan"
+    mode = options.macvlan_mode(network.options) if is_macvlan else options.ipvlan_mode(network.options)
+    return msgspec.structs.replace(
+        found, kind="macvlan" if is_macvlan else "ipvlan", parent=parent, mode=mode, mtu=options.mtu(network)
+    )
+
+
+def _addresses(settings: EndpointSettings) -> Iterator[tuple[str, int]]:
+    yield settings.ip_address, settings.ip_prefix_len
+    yield settings.global_ipv6_address, settings.global_ipv6_prefix_len
+    for address in settings.ipam_config.link_local_ips if settings.ipam_config is not None else ():
+        yield address, 64 if ":" in address else 16
+
+
+def _sysctls(settings: EndpointSettings, name: str) -> dict[str, str]:
+    """From "net.ipv4.conf.IFNAME.log_martians=1,…"; raises InvalidParameter."""
+    found = {}
+    for entry in filter(None, (settings.driver_opts or {}).get(options.ENDPOINT_SYSCTLS, "").split(",")):
+        key, equals, value = entry.partition("=")
+        parts = key.replace("/", ".").split(".")
+        if not equals or len(parts) != 5 or parts[0] != "net" or parts[3].upper() != "IFNAME":
+            raise InvalidParameter(f"invalid sysctl {entry!r}: it is to be net.ipv4.conf.IFNAME.<name>=<value>")
+        parts[3] = name
+        found["/".join(parts)] = value
+    return found
+
+
+def _give_back(network: Network, fabric: Fabric, version: int, address: str) -> None:
+    for pool in fabric.pools(network):
+        if address and pool.subnet.version == version and address in pool:
+            pool.release(address)
+
+
+def _mac(network: Network, settings: EndpointSettings) -> str:
+    if network.driver == "ipvlan":
+        return ""
+    if settings.ip_address:
+        return mac_for(settings.ip_address)
+    return "02:57:" + os.urandom(4).hex(":")
+
+
+def _free_name(container: Container, network: Network) -> str:
+    prefix = network.options.get(options.INTERFACE_PREFIX, "") or "eth"
+    taken = {each.interface for each in container.attachments.values()}
+    number = 0
+    while f"{prefix}{number}" in taken:
+        number += 1
+    return f"{prefix}{number}"

@@ -1,0 +1,151 @@
+"""``--link NAME:ALIAS`` on the default network: names in /etc/hosts, and environment variables that say where.
+
+On user-defined networks a link is an alias that one container has for another, which is the name service's business.
+"""
+
+from typing import NamedTuple
+
+from wherry.engine.container.store import Live, Roster, parse_link
+from wherry.engine.network.ports import parse_port
+from wherry.model.container import Container
+from wherry.model.errors import InvalidParameter, NotFound
+from wherry.network.ruleset import Link
+
+_DEFAULT = ("bridge", "default")
+_NOT_PASSED_ON = ("PATH", "HOME", "HOSTNAME", "TERM")
+
+
+class Linked(NamedTuple):
+    target: Live
+    alias: str
+
+
+def check(container: Container, roster: Roster) -> None:
+    """Writes the targets down by their ids, since their names may change. Raises InvalidParameter when one is not
+    there, or cannot be linked to."""
+    if not _are_legacy(container):
+        return
+    found = []
+    for text in container.host_config.links or ():
+        name, alias = parse_link(text)
+        try:
+            target = roster.get(name)
+        except NotFound:
+            raise InvalidParameter(f"could not get container for {name}: No such container: {name}") from None
+        mode = target.record.host_config.network_mode
+        if mode.startswith("container:"):
+            raise InvalidParameter(f"conflicting options: cannot link to a container that shares a network: {name}")
+        if mode == "host":
+            raise InvalidParameter("conflicting options: host type networking can't be used with links. "
+                                   "This would result in undefined behavior")  # fmt: skip
+        found.append(f"{target.record.id}:{alias}")
+    container.host_config.links = found or None
+
+
+def of(container: Container, roster: Roster) -> list[Linked]:
+    """The links of a container on the default network; none to a target that has been removed."""
+    found = []
+    for text in container.host_config.links or () if _are_legacy(container) else ():
+        target, alias = parse_link(text)
+        if target in roster:
+            found.append(Linked(roster.get(target), alias))
+    return found
+
+
+def resolve(container: Container, roster: Roster) -> list[Linked]:
+    """The same. Raises InvalidParameter for a target that does not run."""
+    found = of(container, roster)
+    for target, alias in found:
+        if not target.record.state.running:
+            raise InvalidParameter(
+                f"Cannot link to a non running container: /{target.record.name} AS /{container.name}/{alias}"
+            )
+    return found
+
+
+def running(container: Container, roster: Roster) -> list[Linked]:
+    """Those to targets that run."""
+    return [each for each in of(container, roster) if each.target.record.state.running]
+
+
+def shown(container: Container, roster: Roster) -> list[str] | None:
+    """As inspect shows them: "/db:/web/database"."""
+    found = [f"/{target.record.name}:/{container.name}/{alias}" for target, alias in of(container, roster)]
+    return found or None
+
+
+def names(roster: Roster) -> dict[str, list[str]]:
+    """ "/web/database" and the like, by the ids of the containers that are called so."""
+    found: dict[str, list[str]] = {}
+    for live in roster:
+        for target, alias in of(live.record, roster):
+            found.setdefault(target.record.id, []).append(f"/{live.record.name}/{alias}")
+    return found
+
+
+def remove(container: Container, alias: str) -> bool:
+    """Whether there was such a link."""
+    before = container.host_config.links or []
+    container.host_config.links = [text for text in before if parse_link(text)[1] != alias] or None
+    return len(container.host_config.links or ()) < len(before)
+
+
+def _are_legacy(container: Container) -> bool:
+    return container.host_config.network_mode in _DEFAULT
+
+
+def address(target: Container) -> str:
+    endpoint = target.networks.get("bridge")
+    return endpoint.ip_address if endpoint is not None else ""
+
+
+def hosts(linked: list[Linked]) -> list[tuple[str, str]]:
+    """(address, names) for /etc/hosts."""
+    lines = []
+    for target, alias in linked:
+        record = target.record
+        names = dict.fromkeys((alias, record.id[:12], record.name))
+        lines.append((address(record), " ".join(names)))
+    return lines
+
+
+def rules(container: Container, linked: list[Linked]) -> list[Link]:
+    """What may pass where there is no other communication."""
+    own = address(container)
+    return [
+        Link(own, address(target.record), protocol, port)
+        for target, _ in linked
+        for port, protocol in _ports(target.record)
+        if own and address(target.record)
+    ]
+
+
+def environment(container: Container, linked: list[Linked]) -> tuple[str, ...]:
+    """``DB_PORT_5001_TCP_ADDR`` and the rest."""
+    found = []
+    for target, alias in linked:
+        record = target.record
+        prefix, where = alias.replace("-", "_").upper(), address(record)
+        ports = sorted(_ports(record), key=lambda each: (each[1] != "tcp", each[0]))
+        if ports:
+            port, protocol = ports[0]
+            found.append(f"{prefix}_PORT={protocol}://{where}:{port}")
+        for port, protocol in ports:
+            name = f"{prefix}_PORT_{port}_{protocol.upper()}"
+            found += [
+                f"{name}={protocol}://{where}:{port}",
+                f"{name}_ADDR={where}",
+                f"{name}_PORT={port}",
+                f"{name}_PROTO={protocol}",
+            ]
+        found.append(f"{prefix}_NAME=/{container.name}/{alias}")
+        for entry in record.config.env or ():
+            name, _, value = entry.partition("=")
+            if name not in _NOT_PASSED_ON:
+                found.append(f"{prefix}_ENV_{name}={value}")
+    return tuple(found)
+
+
+def _ports(target: Container) -> list[tuple[int, str]]:
+    exposed = {**(target.config.exposed_ports or {}), **target.host_config.port_bindings}
+    return [parse_port(text) for text in exposed]

@@ -1,0 +1,194 @@
+"""What may be asked of a network: drivers, their options, and subnets that make sense."""
+
+from collections.abc import Mapping
+
+from wherry.linux.rtnetlink import IPVLAN_MODES, MACVLAN_MODES
+from wherry.model.errors import InvalidParameter, NotFound, NotSupported
+from wherry.model.network import Network, NetworkCreate
+from wherry.network.ipam import AddressError, IpNetwork, address_of, network_of, overlap
+from wherry.network.ruleset import Subnet
+
+_PREFIX = "com.docker.network."
+NAME = f"{_PREFIX}bridge.name"
+MTU = f"{_PREFIX}driver.mtu"
+MASQUERADE = f"{_PREFIX}bridge.enable_ip_masquerade"
+ICC = f"{_PREFIX}bridge.enable_icc"
+HOST_BINDING = f"{_PREFIX}bridge.host_binding_ipv4"
+INHIBIT_IPV4 = f"{_PREFIX}bridge.inhibit_ipv4"
+INTERFACE_PREFIX = f"{_PREFIX}container_iface_prefix"
+ENDPOINT_INTERFACE = f"{_PREFIX}endpoint.ifname"
+ENDPOINT_SYSCTLS = f"{_PREFIX}endpoint.sysctls"
+
+_ENABLE_IPV4, _ENABLE_IPV6 = f"{_PREFIX}enable_ipv4", f"{_PREFIX}enable_ipv6"
+_GATEWAY_MODE = {4: f"{_PREFIX}bridge.gateway_mode_ipv4", 6: f"{_PREFIX}bridge.gateway_mode_ipv6"}
+_HOST_ADDRESS = {4: f"{_PREFIX}host_ipv4", 6: f"{_PREFIX}host_ipv6"}
+_TRUSTED = f"{_PREFIX}bridge.trusted_host_interfaces"
+_OF_BRIDGES = {
+    *(NAME, MTU, MASQUERADE, ICC, HOST_BINDING, INHIBIT_IPV4, INTERFACE_PREFIX, _TRUSTED),
+    *(_ENABLE_IPV4, _ENABLE_IPV6),
+    *_GATEWAY_MODE.values(),
+    *_HOST_ADDRESS.values(),
+}
+_MODES = ("nat", "nat-unprotected", "routed", "isolated")
+
+_DRIVERS = ("bridge", "macvlan", "ipvlan")
+_INTERFACE_NAME_AT_MOST = 15
+_MTU_AT_LEAST, _MTU_AT_MOST = 68, 65535
+
+
+def check(asked: NetworkCreate) -> None:
+    """Also settles what versions of IP the network has, which an option may say as well.
+
+    Raises InvalidParameter, NotFound for a driver that is not there, NotSupported for what needs a swarm."""
+    driver = asked.driver or "bridge"
+    if asked.scope not in ("", "local") or asked.ingress or driver == "overlay":
+        raise NotSupported("networks that span hosts need swarm mode, which this engine does not have")
+    if asked.config_only or asked.config_from:
+        raise NotSupported("config-only networks are for swarm mode, which this engine does not have")
+    if driver in ("host", "null"):
+        raise InvalidParameter(f'only one instance of "{driver}" network is allowed')
+    if driver not in _DRIVERS:
+        raise NotFound(f"could not find plugin {driver} in v1 plugin registry: plugin not found")
+    if asked.ipam.driver not in ("", "default", "null"):
+        raise NotFound(f'error looking up IPAM plugin {asked.ipam.driver}: plugin "{asked.ipam.driver}" not found')
+    if asked.enable_ipv4 is None:
+        asked.enable_ipv4 = truth(asked.options, _ENABLE_IPV4, default=True)
+    if asked.enable_ipv6 is None:
+        asked.enable_ipv6 = truth(asked.options, _ENABLE_IPV6, default=False)
+    if not asked.enable_ipv4 and not asked.enable_ipv6:
+        raise InvalidParameter("IPv4 or IPv6 must be enabled")
+    _check_options(driver, asked.options, internal=asked.internal)
+    _check_subnets(asked)
+
+
+def of_the_default_bridge(*, icc: bool) -> dict[str, str]:
+    return {
+        f"{_PREFIX}bridge.default_bridge": "true",
+        ICC: "true" if icc else "false",
+        MASQUERADE: "true",
+        HOST_BINDING: "0.0.0.0",
+    }
+
+
+def _check_options(driver: str, options: Mapping[str, str], *, internal: bool) -> None:
+    unknown = {name for name in options if name.startswith(_PREFIX)} - _OF_BRIDGES
+    if unknown:
+        raise InvalidParameter(f"invalid network option {min(unknown)}: this engine does not know it")
+    for name in (MASQUERADE, ICC, INHIBIT_IPV4):
+        if name in options:
+            truth(options, name, default=False)
+    mtu = options.get(MTU) or options.get("mtu")
+    if mtu is not None and (not mtu.isdigit() or not _MTU_AT_LEAST <= int(mtu) <= _MTU_AT_MOST):
+        raise InvalidParameter(f"invalid MTU {mtu!r}: it is a number from {_MTU_AT_LEAST} to {_MTU_AT_MOST}")
+    name = options.get(NAME, "")
+    if len(name) > _INTERFACE_NAME_AT_MOST or "/" in name or any(char.isspace() for char in name):
+        raise InvalidParameter(
+            f"invalid bridge name {name!r}: at most {_INTERFACE_NAME_AT_MOST} characters, no / or space"
+        )
+    for name, version in ((HOST_BINDING, 4), (_HOST_ADDRESS[4], 4), (_HOST_ADDRESS[6], 6)):
+        try:
+            if name in options and address_of(options[name]).version != version:
+                raise AddressError(f"invalid {name}: {options[name]} is no IPv{version} address")
+        except AddressError as error:
+            raise InvalidParameter(str(error)) from None
+    for name in _GATEWAY_MODE.values():
+        mode = options.get(name, "nat")
+        if mode not in _MODES:
+            raise InvalidParameter(f"unknown gateway mode {mode}: it is one of {', '.join(_MODES)}")
+        if mode == "isolated" and not internal:
+            raise InvalidParameter("gateway mode 'isolated' can only be used for an internal network")
+    if driver == "macvlan" and macvlan_mode(options) not in MACVLAN_MODES:
+        raise InvalidParameter(
+            f'requested macvlan mode "{macvlan_mode(options)}" is not valid, "bridge" mode is the default'
+        )
+    if driver == "ipvlan" and ipvlan_mode(options) not in IPVLAN_MODES:
+        raise InvalidParameter(f'requested ipvlan mode "{ipvlan_mode(options)}" is not valid, "l2" mode is the default')
+
+
+def _check_subnets(asked: NetworkCreate) -> None:
+    seen: list[IpNetwork] = []
+    for pool in asked.ipam.config:
+        if not pool.subnet:
+            if pool.ip_range or pool.gateway or pool.auxiliary_addresses:
+                raise InvalidParameter("invalid network config:\ninvalid subnet : no subnet specified")
+            continue
+        try:
+            subnet = network_of(pool.subnet)
+            if pool.gateway:
+                pool.gateway = pool.gateway.partition("/")[0]
+                if address_of(pool.gateway) not in subnet:
+                    raise AddressError(f"invalid gateway {pool.gateway}: parent subnet {subnet} doesn't contain it")
+            if pool.ip_range and not overlap(network_of(pool.ip_range), subnet):
+                raise AddressError(f"invalid ip-range {pool.ip_range}: it should be in the subnet {subnet}")
+            for name, address in pool.auxiliary_addresses.items():
+                if address_of(address) not in subnet:
+                    raise AddressError(f"invalid auxiliary address {name}={address}: it should be in {subnet}")
+        except AddressError as error:
+            raise InvalidParameter(f"invalid network config:\n{error}") from None
+        if subnet.version == 6 and not asked.enable_ipv6:
+            raise InvalidParameter(
+                f"invalid network config:\ninvalid subnet {subnet}: IPv6 has not been enabled for this network"
+            )
+        if any(overlap(subnet, other) for other in seen):
+            raise InvalidParameter(f"invalid network config:\nsubnet {subnet} overlaps with another of this network")
+        seen.append(subnet)
+
+
+def truth(options: Mapping[str, str], name: str, *, default: bool) -> bool:
+    """Raises InvalidParameter for what is no truth value of Go's."""
+    value = options.get(name)
+    if value is None:
+        return default
+    truths = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
+    if value.lower() not in truths:
+        raise InvalidParameter(f"failed to parse {name} value: {value} (strconv.ParseBool: invalid syntax)")
+    return truths[value.lower()]
+
+
+def mtu(network: Network) -> int:
+    """0 is as the host's."""
+    return int(network.options.get(MTU) or network.options.get("mtu") or 0)
+
+
+def gateway_mode(network: Network, version: int) -> str:
+    """How IPv4 or 6 of a bridge is reached: see ``ruleset.Subnet``. "isolated": the host has no address there."""
+    return network.options.get(_GATEWAY_MODE[version], "nat")
+
+
+def is_strange(network: Network, version: int) -> bool:
+    """Whether this host is to have no address on the bridge."""
+    inhibited = version == 4 and truth(network.options, INHIBIT_IPV4, default=False)
+    return inhibited or gateway_mode(network, version) == "isolated"
+
+
+def is_routed(network: Network, version: int) -> bool:
+    """Whether a port published for IPv4 or 6 is reached at the container's own address, and none of the host's. A
+    network without IPv6 has what is published for it led to IPv4."""
+    has_it = network.enable_ipv6 if version == 6 else network.enable_ipv4
+    return gateway_mode(network, version if has_it else 10 - version) == "routed"
+
+
+def subnet(network: Network, subnet: IpNetwork) -> Subnet:
+    """What the firewall is to know of it."""
+    mode = gateway_mode(network, subnet.version)
+    return Subnet(
+        str(subnet),
+        masquerade=mode != "routed" and truth(network.options, MASQUERADE, default=True),
+        source=network.options.get(_HOST_ADDRESS[subnet.version], ""),
+        routed=mode == "routed",
+        unprotected=mode == "nat-unprotected",
+        strange=is_strange(network, subnet.version),
+    )
+
+
+def trusted(network: Network) -> tuple[str, ...]:
+    """The host's interfaces from which all of the network is reached: separated by colons."""
+    return tuple(filter(None, network.options.get(_TRUSTED, "").split(":")))
+
+
+def macvlan_mode(options: Mapping[str, str]) -> str:
+    return options.get("macvlan_mode", "") or "bridge"
+
+
+def ipvlan_mode(options: Mapping[str, str]) -> str:
+    return options.get("ipvlan_mode", "") or "l2"

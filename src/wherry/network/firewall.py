@@ -1,0 +1,330 @@
+"""The firewall's rules in the kernel: one transaction a change. What they are is in ``ruleset``."""
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import logging
+import shlex
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterable, Sequence
+
+from wherry.linux import nftables
+from wherry.linux.netlink import Conntrack, Request
+from wherry.linux.nft_expressions import ACCEPT, DROP, comes_by, counter, leaves_by, verdict
+from wherry.linux.nftables import BRIDGE, FORWARD, NEWGEN, Nftables, Table, table_name
+from wherry.linux.rtnetlink import Route
+from wherry.linux.syscalls import SyscallError
+from wherry.network.ruleset import BridgeRules, Link, Published, Ruleset, interfaces, link_element, published_elements
+
+# Datagrams under way when a port is published or withdrawn: their senders are not to go on as if it were not.
+
+_VERSIONS = {4: socket.AF_INET, 6: socket.AF_INET6}
+_ANY = ("0.0.0.0", "::")
+
+
+def forget_flows(ports: Iterable[Published]) -> None:
+    """Has the kernel look at the rules again for what is sent to these ports by UDP, soon: it has to look through all
+    that it remembers. Elsewhere a connection that leads nowhere ends, and the next one finds its way."""
+    wanted = {(each.host_address, each.host_port) for each in ports if each.protocol == "udp" and each.host_port}
+    if wanted:
+        asyncio.get_running_loop().run_in_executor(None, _forget, wanted)
+
+
+def _forget(ports: set[tuple[str, int]]) -> None:
+    with contextlib.suppress(OSError), Conntrack() as tracking, Route() as route:  # a kernel may have none
+        own = {address.partition("/")[0] for _, address in route.addresses()}
+        for version in {ipaddress.ip_address(address).version for address, _ in ports}:
+            any_address = _ANY[version == 6]
+            tracking.forget(
+                flow
+                for flow in tracking.flows(_VERSIONS[version], socket.IPPROTO_UDP)
+                if (flow.destination, flow.port) in ports
+                or ((any_address, flow.port) in ports and flow.destination in own)
+            )
+
+
+class Rules:
+    """The tables of one engine, both of the name ``table``."""
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+        self._ruleset = Ruleset(table)
+        self._firewall = Nftables()
+        self._made = False
+
+    @classmethod
+    def open(cls, table: str) -> "Rules | None":
+        """None where the kernel has not all that is needed: tried in a transaction that is taken back."""
+        with contextlib.suppress(OSError):
+            rules = cls(table)
+            try:
+                rules._firewall.commit(*rules._ruleset.everything(), *rules._ruleset.nothing())
+            except SyscallError:
+                rules.close()
+                raise
+            return rules
+        return None
+
+    @property
+    def port(self) -> int:
+        """The address of the socket by which changes are made."""
+        return self._firewall.port
+
+    @property
+    def bridges(self) -> list[str]:
+        return list(self._ruleset.bridges)
+
+    def close(self) -> None:
+        self._firewall.close()
+
+    def keep_apart(self, version: int, interfaces: Iterable[str]) -> None:
+        """Nothing is forwarded between these interfaces: they were not connected before this host became a router."""
+        self._ruleset.apart[version] = tuple(interfaces)
+
+    def add_bridge(self, bridge: BridgeRules) -> None:
+        self._ruleset.bridges[bridge.interface] = bridge
+        self.write()
+
+    def remove_bridge(self, interface: str) -> None:
+        """With the last one the tables go, too."""
+        if self._ruleset.bridges.pop(interface, None) is not None:
+            if self._ruleset.bridges:
+                self.write()
+            elif self._made:
+                self._firewall.commit(*self._ruleset.nothing())
+                self._made = False
+
+    def publish(self, ports: Iterable[Published]) -> None:
+        new = dict.fromkeys(ports)
+        self._ruleset.published |= new
+        self._change(*published_elements(new, self._ruleset.inet.add))
+        forget_flows(new)
+
+    def withdraw(self, ports: Iterable[Published]) -> None:
+        old = [port for port in ports if port in self._ruleset.published]
+        for port in old:
+            del self._ruleset.published[port]
+        self._change(*published_elements(old, self._ruleset.inet.remove))
+        forget_flows(old)
+
+    def isolate(self, interface: str) -> None:
+        """The port ``interface`` of a bridge without communication between its containers."""
+        self._ruleset.isolated[interface] = None
+        self._change(*self._ruleset.bridge.add("isolated", interfaces([interface])))
+
+    def forget_port(self, interface: str) -> None:
+        if interface in self._ruleset.isolated:
+            del self._ruleset.isolated[interface]
+            self._change(*self._ruleset.bridge.remove("isolated", interfaces([interface])))
+
+    def link(self, links: Iterable[Link]) -> None:
+        """Each is counted: two containers may be linked twice."""
+        new = [each for each in links if not self._ruleset.links.get(each)]
+        for each in links:
+            self._ruleset.links[each] = self._ruleset.links.get(each, 0) + 1
+        self._change(
+            *self._ruleset.inet.add("links", map(link_element, new)),
+            *self._ruleset.bridge.add("links", map(link_element, new)),
+        )
+
+    def unlink(self, links: Iterable[Link]) -> None:
+        old = []
+        for each in links:
+            count = self._ruleset.links.get(each, 0) - 1
+            if count > 0:
+                self._ruleset.links[each] = count
+            elif each in self._ruleset.links:
+                del self._ruleset.links[each]
+                old.append(link_element(each))
+        self._change(*self._ruleset.inet.remove("links", old), *self._ruleset.bridge.remove("links", old))
+
+    def write(self) -> None:
+        """Everything anew, in one transaction: there is no moment without rules. Raises SyscallError."""
+        if self._ruleset.bridges:
+            self._firewall.commit(*self._ruleset.everything())
+            self._made = True
+
+    def _change(self, *requests: Request) -> None:
+        if not requests or not self._made:
+            return
+        try:
+            self._firewall.commit(*requests)
+        except SyscallError as error:
+            if error.errno not in (errno.ENOENT, errno.EEXIST):
+                raise
+            self.write()  # somebody has changed our table, and is overruled
+
+
+# Other firewalls on this host: those that drop what is forwarded are told to let containers through.
+#
+# A packet has to be accepted by every chain that sees it, so wherry's own rules are not enough beside a forward policy
+# of drop (Docker's, ufw's, an administrator's). What wherry would not have it has dropped before they are asked, so for
+# its bridges they may accept everything. In Docker's firewall there is a chain for such rules; elsewhere they go to the
+# top.
+
+_DOCKER_USER = "DOCKER-USER"
+_LEGACY = (("iptables-legacy", "/proc/net/ip_tables_names"), ("ip6tables-legacy", "/proc/net/ip6_tables_names"))
+_SECONDS = 5
+
+
+class Neighbours:
+    """What is inserted bears the comment ``mark``, by which it is found again."""
+
+    def __init__(self, mark: str) -> None:
+        self._mark = mark
+        self._firewall = Nftables()
+
+    @property
+    def port(self) -> int:
+        """The address of the socket by which changes are made."""
+        return self._firewall.port
+
+    def close(self) -> None:
+        self._firewall.close()
+
+    def let_through(self, bridges: Sequence[str]) -> None:
+        """Brings the other firewalls' rules for ``bridges`` up to date; none takes back everything."""
+        try:
+            self._update(bridges)
+        except SyscallError:
+            self._update(bridges)  # they were being changed at the same time
+        for program, tables in _LEGACY:
+            _update_legacy(program, tables, self._mark, bridges)
+
+    def _update(self, bridges: Sequence[str]) -> None:
+        requests = []
+        wanted = {f"{self._mark}:{bridge}": bridge for bridge in bridges}
+        for table, chain in self._places():
+            missing = dict(wanted)
+            for rule in self._firewall.rules(table):
+                if rule.comment.startswith(f"{self._mark}:"):
+                    if rule.chain == chain and rule.comment in wanted:
+                        missing.pop(rule.comment, None)
+                    else:
+                        requests.append(table.delete_rule(rule.chain, rule.handle))
+            for comment, bridge in missing.items():
+                for match in (comes_by(bridge), leaves_by(bridge)):
+                    expressions = (match, counter(), verdict(ACCEPT))
+                    requests.append(table.rule(chain, *expressions, comment=comment, at_the_top=True))
+        if requests:
+            self._firewall.commit(*requests)
+
+    def _places(self) -> list[tuple[Table, str]]:
+        """Where to insert, the table and the chain: those that would drop, or have our rules already."""
+        found = []
+        for base in self._firewall.base_chains():
+            if base.hook != FORWARD or base.table.family == BRIDGE:
+                continue
+            ours = any(rule.comment.startswith(f"{self._mark}:") for rule in self._firewall.rules(base.table))
+            if base.policy != DROP and not ours:
+                continue
+            chains = self._firewall.chains(base.table)
+            found.append((base.table, _DOCKER_USER if _DOCKER_USER in chains else base.name))
+        return found
+
+
+def _update_legacy(program: str, tables: str, mark: str, bridges: Sequence[str]) -> None:
+    """The iptables of before nftables cannot be reached by netlink. Only where somebody uses it, and drops."""
+    try:
+        with open(tables, encoding="ascii") as file:
+            in_use = "filter" in file.read().split()
+    except OSError:
+        return
+    if not in_use or shutil.which(program) is None:
+        return
+    lines = [shlex.split(line) for line in _run(program, "-S").splitlines()]
+    chain = _DOCKER_USER if ["-N", _DOCKER_USER] in lines else "FORWARD"
+    ours = [words for words in lines if any(word.startswith(f"{mark}:") for word in words)]
+    if ["-P", "FORWARD", "DROP"] not in lines and not ours:
+        return
+    wanted = [
+        [chain, direction, bridge, "-m", "comment", "--comment", f"{mark}:{bridge}", "-j", "ACCEPT"]
+        for bridge in bridges
+        for direction in ("-i", "-o")
+    ]
+    there = [words[1:] for words in ours]
+    for rule in there:
+        if rule not in wanted:
+            _run(program, "-D", *rule)
+    for rule in wanted:
+        if rule not in there:
+            _run(program, "-I", *rule)
+
+
+def _run(program: str, *arguments: str) -> str:
+    command = [program, "-w", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False).stdout
+
+
+# Rules that stay: what others do to the firewall is heard of, and put right.
+
+log = logging.getLogger("wherry.network")
+
+_CALM = 0.05  # seconds that others have to finish their changes
+_OURS = "wherry"  # what the tables' names of all engines begin with
+
+
+class Keeper:
+    """Has ``rules``. From the first ``update`` on they are put back when somebody flushes them, and other firewalls are
+    told when somebody sets them up anew."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self._neighbours = Neighbours(rules.table)
+        self._watch: Nftables | None = None
+        self._calm: asyncio.TimerHandle | None = None
+        self._flushed = False
+
+    def update(self) -> None:
+        """Tells other firewalls which bridges there are."""
+        try:
+            self._neighbours.let_through(self.rules.bridges)
+        except OSError as error:
+            log.warning("another firewall on this host could not be told to let containers through: %s", error)
+        if self._watch is None:
+            self._watch = Nftables(groups=[nftables.GROUP])
+            asyncio.get_running_loop().add_reader(self._watch, self._hear, self._watch)
+
+    def close(self) -> None:
+        if self._watch is not None:
+            asyncio.get_running_loop().remove_reader(self._watch)
+            self._watch.close()
+        if self._calm is not None:
+            self._calm.cancel()
+        self._neighbours.close()
+        self.rules.close()
+
+    def _hear(self, watch: Nftables) -> None:
+        try:
+            told = watch.notifications()
+        except OSError:  # too much at once: some of it is lost
+            self._flushed = True
+            self._look_soon()
+            return
+        for message in told:
+            if message.kind == NEWGEN or message.port in (self.rules.port, self._neighbours.port):
+                continue
+            table = table_name(message)
+            if table == self.rules.table:
+                self._flushed = True
+            if table == self.rules.table or not table.startswith(_OURS):  # those of other engines are their business
+                self._look_soon()
+
+    def _look_soon(self) -> None:
+        if self._calm is None:
+            self._calm = asyncio.get_running_loop().call_later(_CALM, self._put_right)
+
+    def _put_right(self) -> None:
+        self._calm = None
+        if not self.rules.bridges:
+            return
+        try:
+            if self._flushed:
+                self.rules.write()
+                self._flushed = False
+        except SyscallError as error:
+            log.warning("the firewall's rules could not be put back: %s", error)
+        self.update()

@@ -1,0 +1,1 @@
+"""Container logs: written, read, shipped."""

@@ -1,0 +1,290 @@
+"""Drafts: the layers that a build is making, each a directory that the next step stands on before it is a layer.
+
+The life of one:
+
+1. ``Workspace.begin`` makes an empty directory in the build's staging area.
+2. ``mounts`` says how to make a root of it: an overlay upon all drafts before it and upon the image's layers. A step
+   runs in that root, or a worker copies files into it. Places that a step needs something mounted at, and that the
+   image lacks, come from a directory at the very bottom, so that nothing of them is left behind.
+3. ``seal``: nothing writes to it any more. A worker begins to pack it into a blob, which is what its digest comes from,
+   while the next step already runs on top of the directory.
+4. ``keep`` waits for the digests, and renames each upper directory into a layer. Nothing is unpacked or copied.
+
+A ``Tree`` is what a step begins with and ends with: the layers of an image and the drafts upon them. Leaving the
+workspace takes away what was not kept, whatever happens.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import stat
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from wherry.linux.mounts import Mount
+from wherry.storage.layers import Layers, StagedLayer
+from wherry.storage.snapshots import LayerInfo, find_merged, join, overlay_options
+from wherry.storage.staging import Staging
+from wherry.storage.worker import client
+
+# The digest of a tar of nothing: a step that changed no file makes no layer.
+EMPTY_DIFF = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+
+
+class Draft:
+    """One layer in the making. ``layer`` is what became of it: None until it was kept, or when there was nothing."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self.sealed: asyncio.Task[StagedLayer] | None = None
+        self.layer: LayerInfo | None = None
+
+    @property
+    def upper(self) -> str:
+        return f"{self.directory}/layer/diff"
+
+    @property
+    def is_empty(self) -> bool:
+        return not os.listdir(self.upper)
+
+
+class Tree(msgspec.Struct, frozen=True):
+    """Files: those of the layers up to ``chain_id`` ("" for none), and of the drafts upon them, the lowest first."""
+
+    chain_id: str = ""
+    drafts: tuple[Draft, ...] = ()
+
+    def on(self, draft: Draft) -> "Tree":
+        return Tree(self.chain_id, (*self.drafts, draft))
+
+    @property
+    def known(self) -> str | None:
+        """The chain id of all of it, when it has no drafts."""
+        return None if self.drafts else self.chain_id
+
+
+class Workspace:
+    """The files of one build. Made by ``Drafts.workspace``."""
+
+    def __init__(self, path: str, layers: Layers, options: tuple[str, ...], in_use: Counter[str]) -> None:
+        self.path = path
+        self._layers = layers
+        self._options = options
+        self._in_use = in_use
+        self._held: list[str] = []
+        self._count = 0
+        self._drafts: list[Draft] = []
+        self._kept: set[str] = set()
+        self._workers = contextlib.AsyncExitStack()
+        self._idle: list[client.Worker] = []
+        for name in ("none/a", "none/b"):
+            os.makedirs(f"{path}/{name}", 0o755)
+
+    def directory(self, name: str) -> str:
+        """A new, empty directory."""
+        self._count += 1
+        path = f"{self.path}/{name}-{self._count}"
+        os.mkdir(path, 0o755)
+        return path
+
+    def hold(self, chain_id: str) -> None:
+        """Keeps a layer and those below it from being collected while this build goes on."""
+        if chain_id:
+            self._held.append(chain_id)
+            self._in_use[chain_id] += 1
+
+    def begin(self, tree: Tree) -> Draft:
+        """A new draft upon a tree. Its root directory is like the tree's."""
+        draft = Draft(self.directory("draft"))
+        os.mkdir(f"{draft.directory}/layer", 0o700)
+        os.mkdir(draft.upper, 0o755)
+        below = self._folders(tree)
+        if below:
+            facts = os.stat(below[0])
+            os.chown(draft.upper, facts.st_uid, facts.st_gid)
+            os.chmod(draft.upper, stat.S_IMODE(facts.st_mode))
+        self._drafts.append(draft)
+        return draft
+
+    def mounts(self, tree: Tree, draft: Draft, places: Iterable[tuple[str, str]] = ()) -> tuple[Mount, ...]:
+        """What to mount to have the root of a draft upon a tree.
+
+        ``places`` are paths and their kinds ("dir", "file") that are there though the tree lacks them, and that leave
+        no trace in the draft; but for "kept" directories, which come to be in it.
+
+        To be mounted once: "volatile" saves waiting for the disk at the unmounting (layers are synced later), and marks
+        its work directory so that no second mount can take it.
+        """
+        lower = self._folders(tree)
+        wanted = []
+        for path, kind in places:
+            if kind != "kept":
+                wanted.append((path, kind))
+            elif not find_merged(lower, path):
+                os.mkdir(draft.upper + path, 0o755)
+        if wanted:
+            lower.append(self._make_places(wanted))
+        options = (
+            f"lowerdir={join(lower or [f'{self.path}/none/a'])}",
+            f"upperdir={draft.upper}",
+            f"workdir={self.directory('work')}",
+            "volatile",
+            *self._options,
+        )
+        return (Mount("overlay", "overlay", "", options),)
+
+    def view(self, tree: Tree, path: str = "/", target: str = "") -> Mount | None:
+        """A read-only mount upon ``target`` of what lies at ``path`` of a tree; None when there is nothing."""
+        found = find_merged(self._folders(tree), path)
+        if isinstance(found, str):
+            return Mount("bind", found, target, ("bind", "ro", "rprivate"), create="file")
+        if not found and path.strip("/"):
+            return None
+        # An overlay without upper wants two directories at least, and not the same one twice.
+        lower = [*found, f"{self.path}/none/a", f"{self.path}/none/b"]
+        return Mount("overlay", "overlay", target, (f"lowerdir={join(lower)}", "ro", *self._options))
+
+    async def shaded(self, directory: str, path: str, ignored: Sequence[tuple[bool, str, str]], target: str) -> Mount:
+        """A read-only mount of a context's directory, which is ``path`` there, without what is ``ignored``."""
+        if ignored:
+            shade = self.directory("shade")
+            job = {"kind": "shade", "directory": directory, "path": path, "ignored": ignored, "place": shade}
+            if await self.ask(job):
+                options = (f"lowerdir={join([shade, directory])}", "ro", *self._options)
+                return Mount("overlay", "overlay", target, options)
+        return Mount("bind", directory, target, ("bind", "ro", "rprivate"), create="dir")
+
+    def is_directory(self, tree: Tree, path: str) -> bool:
+        """Whether a tree has a directory at ``path``."""
+        found = find_merged(self._folders(tree), path)
+        return path == "/" or (bool(found) and not isinstance(found, str))
+
+    def scratch(self, mount: Mount) -> Mount:
+        """A mount that can be written to; what is written is nobody's afterwards."""
+        lower = mount.source if mount.type == "bind" else ""
+        place = self.directory("scratch")
+        if mount.create == "file":
+            own = shutil.copy2(mount.source, f"{place}/file", follow_symlinks=False)
+            facts = os.lstat(mount.source)
+            os.chown(own, facts.st_uid, facts.st_gid)
+            return Mount("bind", own, mount.target, ("bind", "rw", "rprivate"), create="file")
+        for name in ("upper", "work"):
+            os.mkdir(f"{place}/{name}", 0o755)
+        kept = [option for option in mount.options if option not in ("ro", "bind", "rbind", "rprivate")]
+        if lower:
+            kept = [f"lowerdir={join([lower])}", *self._options]
+        options = (*kept, f"upperdir={place}/upper", f"workdir={place}/work", "volatile")
+        return Mount("overlay", "overlay", mount.target, options)
+
+    async def ask(self, job: dict[str, Any]) -> Any:
+        """What a job answers that can be followed by others: its worker waits for the next one."""
+        if self._idle:
+            worker = self._idle.pop()
+            answer = await worker.ask(job)
+        else:
+            worker = await self._workers.enter_async_context(client.working(job))
+            answer = await worker.finish()
+        self._idle.append(worker)
+        return answer
+
+    async def set_latest(self, draft: Draft, latest: int) -> None:
+        """Sets back to ``latest`` (ns since the epoch) every time in the draft that is later."""
+        await client.run({"kind": "clamp", "directory": draft.upper, "latest": latest})
+
+    def seal(self, draft: Draft) -> None:
+        """Begins to pack it; nothing may write to it from now on."""
+        job = {"kind": "seal", "upper": draft.upper, "blob": f"{draft.directory}/blob"}
+        draft.sealed = asyncio.create_task(_pack(job, draft))
+
+    async def keep(self, tree: Tree) -> list[LayerInfo | None]:
+        """Makes layers of a tree's drafts; for each what it became, None for one that changed nothing."""
+        parent = tree.chain_id
+        for draft in tree.drafts:
+            assert draft.sealed is not None, "a draft was not sealed"
+            staged = await draft.sealed
+            if draft.layer is None and staged.diff_id != EMPTY_DIFF:
+                layer = self._layers.add(staged, parent)
+                self._kept.add(layer.chain_id)
+                draft.layer = LayerInfo(layer.diff_id, layer.chain_id, layer.size)
+            parent = draft.layer.chain_id if draft.layer else parent
+        return [draft.layer for draft in tree.drafts]
+
+    async def flatten(self, tree: Tree, above: str) -> Tree:
+        """A tree of the same files whose layers above the layer ``above`` are one draft. Its drafts must be kept."""
+        chain = self._layers.chain(top_of(tree))
+        base = [layer.chain_id for layer in self._layers.chain(above)]
+        folders = [self._layers.path(layer.chain_id) for layer in reversed(chain[len(base) :])]
+        flat = Tree(above)
+        draft = self.begin(flat)
+        await client.run({"kind": "flatten", "folders": folders, "directory": draft.upper})
+        self.seal(draft)
+        return flat.on(draft)
+
+    async def close(self) -> None:
+        """Ends what is being packed, and lets go of the layers that were kept: an image or the cache has them now."""
+        sealing = [draft.sealed for draft in self._drafts if draft.sealed is not None]
+        for task in sealing:
+            task.cancel()
+        await asyncio.gather(*sealing, return_exceptions=True)
+        await self._workers.aclose()
+        self._layers.release(self._kept)
+        for chain_id in self._held:
+            self._in_use[chain_id] -= 1
+
+    def _folders(self, tree: Tree) -> list[str]:
+        """The highest first."""
+        drafts = [
+            self._layers.path(draft.layer.chain_id) if draft.layer else draft.upper for draft in reversed(tree.drafts)
+        ]
+        return [*drafts, *self._layers.folders(tree.chain_id)]
+
+    def _make_places(self, places: Sequence[tuple[str, str]]) -> str:
+        """A directory with these in it, for the bottom of an overlay. The paths are clean and absolute."""
+        bottom = self.directory("places")
+        for path, kind in places:
+            with contextlib.suppress(FileExistsError, NotADirectoryError):
+                if kind == "dir":
+                    os.makedirs(bottom + path, 0o755)
+                else:
+                    os.makedirs(os.path.dirname(bottom + path), 0o755, exist_ok=True)
+                    os.close(os.open(bottom + path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+        return bottom
+
+
+class Drafts:
+    """Makes workspaces, and holds the layers that builds under way stand on."""
+
+    def __init__(self, layers: Layers, staging: Staging) -> None:
+        self._layers = layers
+        self._staging = staging
+        self._options = overlay_options()
+        self._in_use: Counter[str] = Counter()
+        layers.keepers.append(lambda: frozenset(+self._in_use))
+
+    @contextlib.asynccontextmanager
+    async def workspace(self) -> AsyncIterator[Workspace]:
+        """A place for one build; what was not kept goes at the end."""
+        async with self._staging.area() as area:
+            os.chmod(area, 0o711)  # a user in a container opens files that are bound from here
+            workspace = Workspace(area, self._layers, self._options, self._in_use)
+            try:
+                yield workspace
+            finally:
+                await asyncio.shield(workspace.close())
+        self._staging.sync_later()
+
+
+def top_of(tree: Tree) -> str:
+    """The chain id of a tree whose drafts are all kept."""
+    kept = [draft.layer.chain_id for draft in tree.drafts if draft.layer is not None]
+    return kept[-1] if kept else tree.chain_id
+
+
+async def _pack(job: dict[str, Any], draft: Draft) -> StagedLayer:
+    staged = msgspec.convert(await client.run(job), StagedLayer)
+    staged.layer = f"{draft.directory}/layer"
+    return staged

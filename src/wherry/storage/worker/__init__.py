@@ -1,0 +1,1 @@
+"""Processes that touch untrusted files on the engine's behalf."""

@@ -1,0 +1,359 @@
+"""Inside the worker: what a build wants done with files.
+
+Contexts are received, sources found and digested, files copied into a step's root, and drafts packed, set back in time
+or made one. What the root holds is its builder's business; nothing in it is run, and no link leads out of it.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from wherry.linux.files import make_directories
+from wherry.linux.mounts import Mount
+from wherry.storage.tar import compression
+from wherry.storage.tar.reader import BLOCK, looks_like_tar
+from wherry.storage.tar.sources import StreamSource
+from wherry.storage.tar.unpack import OVERLAY_OPAQUE, Limits, Unpacker
+from wherry.storage.tar.writer import Packer
+from wherry.storage.worker.copy import Copier, Owner, parse_mode
+from wherry.storage.worker.layer import Buffered, Report, Reported, lock_in
+from wherry.storage.worker.rootfs import enter, look_up_owner, make_mount
+from wherry.storage.worker.select import Exclusions, Patterns, Tree
+
+# Inside the worker: a context is mounted without what .dockerignore leaves out.
+#
+# Its files stay where they are. A shade is a directory of whiteouts that lies above the context in an overlay, with
+# those directories that hold a whiteout, which look like the context's own.
+
+_shade_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+# Of a directory: the names that are hidden wholly (None), and the directories that are so in part.
+Hidden = dict[str, "Hidden | None"]
+
+
+def shade(report: Report, *, directory: str, path: str, ignored: Patterns, place: str) -> bool:
+    """Makes the shade of a context's ``directory`` in the empty directory ``place``; False when nothing is hidden.
+
+    ``path`` is the directory's own path in the context, which the rules are about.
+    """
+    root = os.open(directory, _shade_DIRECTORY)
+    try:
+        hidden, _ = _find_hidden(root, path, Exclusions(ignored))
+        if hidden:
+            _make(root, os.open(place, _shade_DIRECTORY), hidden)
+    finally:
+        os.close(root)
+    return bool(hidden)
+
+
+def _find_hidden(directory: int, path: str, rules: Exclusions) -> tuple[Hidden, bool]:
+    """What of a directory is left out, and whether anything else is in it."""
+    hidden: Hidden = {}
+    keeps = False
+    with os.scandir(directory) as scanned:
+        entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in scanned]
+    for name, is_directory in entries:
+        whole = f"{path}/{name}" if path else name
+        left_out = rules.leave_out(whole)
+        if not is_directory or (left_out and rules.leave_out_all(whole)):
+            if left_out:
+                hidden[name] = None
+            keeps = keeps or not left_out
+            continue
+        child = os.open(name, _shade_DIRECTORY, dir_fd=directory)
+        try:
+            below, keeps_below = _find_hidden(child, whole, rules)
+        finally:
+            os.close(child)
+        if left_out and not keeps_below:
+            hidden[name] = None
+            continue
+        keeps = True
+        if below:
+            hidden[name] = below
+    return hidden, keeps
+
+
+def _make(source: int, target: int, hidden: Hidden) -> None:
+    """Fills ``target``, which it closes, and makes it look like ``source``."""
+    for name, below in hidden.items():
+        if below is None:
+            os.mknod(name, stat.S_IFCHR, 0, dir_fd=target)
+            continue
+        os.mkdir(name, 0o700, dir_fd=target)
+        child = os.open(name, _shade_DIRECTORY, dir_fd=source)
+        try:
+            _make(child, os.open(name, _shade_DIRECTORY, dir_fd=target), below)
+        finally:
+            os.close(child)
+    facts = os.fstat(source)
+    os.fchown(target, facts.st_uid, facts.st_gid)
+    os.fchmod(target, stat.S_IMODE(facts.st_mode))
+    os.utime(target, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    os.close(target)
+
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PEEK = 1 << 10
+
+Mounts = list[dict[str, Any]]
+
+
+def receive_context(report: Report, *, directory: str) -> dict[str, Any]:
+    """Unpacks the tar on standard input, compressed or not. What is no tar is kept as the file "Dockerfile"."""
+    start = _read_some(_PEEK)
+    kind = compression.detect(start)
+    compression.prepare(kind)
+    root = os.open(directory, _DIRECTORY)
+    os.fchdir(root)
+    lock_in()
+    plain = compression.decompressor(kind, compression.resume(start, lambda size: os.read(0, size)))
+    head = b""
+    while len(head) < BLOCK and (data := plain(BLOCK - len(head))):
+        head += data
+    read = compression.resume(head, plain)
+    if not looks_like_tar(head):
+        _keep_text(read)
+        return {"tar": False}
+    source = StreamSource(_ended(read))
+    # Owners do not count in a context, and files are the engine's own to read.
+    Unpacker(root, owner=(os.geteuid(), os.getegid()), limits=Limits.of_file_system(root)).unpack(source)
+    source.drain()
+    return {"tar": True}
+
+
+def _ended(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """A ``read`` of a tar with an end: the docker CLI sends none when it has put the Dockerfile in by itself."""
+    length = 0
+    at_end = False
+
+    def read_on(size: int) -> bytes:
+        nonlocal length, at_end
+        data = b"" if at_end else read(size)
+        length += len(data)
+        if data or at_end:
+            return data
+        at_end = True
+        return bytes(-length % BLOCK + 2 * BLOCK)
+
+    return read_on
+
+
+def _keep_text(read: Callable[[int], bytes]) -> None:
+    with open("Dockerfile", "xb") as file:
+        while data := read(1 << 16):
+            file.write(data)
+            if file.tell() > 8 << 20:
+                raise Reported("the context is neither a tar archive nor a Dockerfile", "invalid")
+
+
+def digest(
+    report: Report,
+    *,
+    source: dict[str, Any],
+    patterns: list[str],
+    ignored: Patterns,
+    excluded: Patterns,
+    parents: bool,
+    owners: bool,
+) -> str:
+    """A digest of what COPY's sources stand for: see ``selection.Tree.digest``."""
+    root = _open_source(source)
+    try:
+        tree = Tree(root, Exclusions(ignored), Exclusions(excluded), parents=parents)
+        return tree.digest(patterns, owners=owners)
+    finally:
+        os.close(root)
+
+
+def copy(
+    report: Report,
+    *,
+    root: Mounts,
+    destination: str,
+    chown: str,
+    chmod: str,
+    parents: bool,
+    excluded: Patterns,
+    source: dict[str, Any] | None = None,
+    patterns: Iterable[str] = (),
+    ignored: Patterns = (),
+    keep_owners: bool = False,
+    unpack: bool = False,
+    files: Collection[tuple[str, str]] = (),
+) -> None:
+    """Copies what ``patterns`` mean in a source, or ``files`` (name, content), into a root."""
+    for kind in ("gzip", "zstd") if unpack else ():
+        compression.prepare(kind)
+    tree = Tree(_open_source(source), Exclusions(ignored), Exclusions(excluded), parents=parents) if source else None
+    found = [each for pattern in patterns for each in tree.find(pattern)] if tree else []
+    inside = enter(root)
+    os.umask(0)
+    owner: Owner | None = look_up_owner(inside, chown) if chown else None if keep_owners else (0, 0)
+    if len(found) + len(files) > 1 and not parents and not destination.endswith("/") and not os.path.isdir(destination):
+        reason = "the destination must be a directory and end with a /"
+        raise Reported(f"with more than one source file, {reason}: {len(found) + len(files)} are meant", "invalid")
+    if tree:
+        copier = Copier(tree, owner=owner, mode=parse_mode(chmod), parents=parents, unpack=unpack)
+        for each in found:
+            copier.copy(each, destination)
+    if files:
+        # Their owner is root, not the owner that unpacking keeps: they come from no archive.
+        writer = Copier(tree or Tree(inside, Exclusions(), Exclusions()), owner=owner or (0, 0), mode=parse_mode(chmod))
+        for name, content in files:
+            writer.write(name, content.encode("utf-8", "surrogateescape"), destination)
+
+
+def make_directory(report: Report, *, root: Mounts, path: str, user: str) -> None:
+    """WORKDIR's: made with its parents when it is not there, and given to ``user``."""
+    inside = enter(root)
+    os.umask(0)
+    owner = look_up_owner(inside, user) if user else None
+    os.close(make_directories(inside, path, 0o755, owner))
+
+
+def seal(report: Report, *, upper: str, blob: str) -> dict[str, Any]:
+    """Packs an upper directory into a blob; the facts of the layer that it makes."""
+    root = os.open(upper, _DIRECTORY)
+    os.fchdir(root)
+    file = os.open(blob, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    total = hashlib.sha256()
+    lock_in()
+
+    def write(data: bytes | memoryview) -> None:
+        total.update(data)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(file, view) :]
+
+    output = Buffered(write)
+    packer = Packer(output.write, layer=True, placeholders=True)
+    packer.pack_tree(root)
+    packer.close()
+    output.flush()
+    found = f"sha256:{total.hexdigest()}"
+    return {"digest": found, "diff_id": found, "size": packer.size, "blob": blob}
+
+
+def clamp(report: Report, *, directory: str, latest: int) -> None:
+    """Sets back to ``latest`` every time below a directory that is later."""
+    root = os.open(directory, _DIRECTORY)
+    os.fchdir(root)
+    lock_in()
+    _clamp(root, latest)
+
+
+def _clamp(fd: int, latest: int) -> None:
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            facts = entry.stat(follow_symlinks=False)
+            if stat.S_ISDIR(facts.st_mode):
+                child = os.open(entry.name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+                try:
+                    _clamp(child, latest)
+                finally:
+                    os.close(child)
+            if facts.st_mtime_ns > latest:
+                os.utime(entry.name, ns=(latest, latest), dir_fd=fd, follow_symlinks=False)
+
+
+def flatten(report: Report, *, folders: list[str], directory: str) -> None:
+    """Makes one layer of several, the highest first: files become links to the same files."""
+    target = os.open(directory, _DIRECTORY)
+    _flatten([os.open(folder, _DIRECTORY) for folder in folders], target)
+
+
+def _flatten(folders: list[int], target: int) -> None:
+    done: set[str] = set()
+    for number, folder in enumerate(folders):
+        for name in os.listdir(folder):
+            if name in done:
+                continue
+            done.add(name)
+            facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if not stat.S_ISDIR(facts.st_mode):
+                os.link(name, name, src_dir_fd=folder, dst_dir_fd=target, follow_symlinks=False)
+                continue
+            os.mkdir(name, 0o700, dir_fd=target)
+            below = _merged(name, folders[number:])
+            made = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=target)
+            _flatten(below, made)
+            os.fchown(made, facts.st_uid, facts.st_gid)
+            os.fchmod(made, stat.S_IMODE(facts.st_mode))
+            if any(_is_opaque(each) for each in below) or _hides(name, folders[number:], len(below)):
+                os.setxattr(made, OVERLAY_OPAQUE, b"y")
+            os.utime(made, ns=(facts.st_mtime_ns, facts.st_mtime_ns))
+            for each in (*below, made):
+                os.close(each)
+
+
+def _merged(name: str, folders: list[int]) -> list[int]:
+    """The directories of this name that shine through one another."""
+    found = []
+    for folder in folders:
+        try:
+            fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+        except FileNotFoundError:
+            continue
+        except NotADirectoryError:
+            break
+        except OSError:
+            break  # a link
+        found.append(fd)
+        if _is_opaque(fd):
+            break
+    return found
+
+
+def _hides(name: str, folders: list[int], merged: int) -> bool:
+    """Whether something else, which lies below the last of the merged directories, is hidden for good."""
+    seen = 0
+    for folder in folders:
+        try:
+            facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISDIR(facts.st_mode):
+            return seen == merged
+        seen += 1
+    return False
+
+
+def _is_opaque(fd: int) -> bool:
+    try:
+        return os.getxattr(fd, OVERLAY_OPAQUE) == b"y"
+    except OSError:
+        return False
+
+
+def _open_source(source: dict[str, Any]) -> int:
+    """A descriptor of the tree that files come from: a directory of the host, or a mount."""
+    if "directory" in source:
+        return os.open(source["directory"], _DIRECTORY)
+    mount = source["mount"]
+    return make_mount(Mount(**{**mount, "options": tuple(mount["options"])}))
+
+
+def _read_some(size: int) -> bytes:
+    """That many bytes of standard input, or all there are."""
+    start = b""
+    while len(start) < size and (data := os.read(0, size - len(start))):
+        start += data
+    return start
+
+
+# Those that leave the worker as it was. A build with many COPYs would otherwise start a process for each.
+FOLLOWED = frozenset(("digest", "shade"))
+
+JOBS: dict[str, Callable[..., Any]] = {
+    "receive context": receive_context,
+    "digest": digest,
+    "copy files": copy,
+    "make directory": make_directory,
+    "seal": seal,
+    "clamp": clamp,
+    "flatten": flatten,
+    "shade": shade,
+}

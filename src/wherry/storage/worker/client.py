@@ -1,0 +1,398 @@
+"""Starts workers and talks to them: the engine's side of ``worker``.
+
+    async with working({"kind": "commit", …}) as worker:
+        done = await worker.finish()
+
+Leaving the block, by an error or by the task's cancellation too, kills a worker that is not done yet; the kernel kills
+it when the engine itself goes.
+"""
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from wherry.linux.mounts import Mount
+from wherry.model.errors import Conflict, EngineError, InvalidParameter, NotFound
+
+# A warm process that workers are forked from: to start an interpreter with all that a job needs takes 80 ms and more,
+# to fork one that has it already about 2.
+#
+# It is started for the first job, and again when it has gone. It knows nothing of the engine, holds no file of
+# anybody's, and dies with the engine; a worker that it has forked dies with it.
+
+# The interpreter starts isolated (-I: no environment, no user's site, no current directory) and without site (-S),
+# whose .pth files it would otherwise run; where wherry and its libraries are is what this process knows.
+_BOOT = (
+    "import sys; sys.path[:] = sys.argv[2:]; from wherry.storage.worker.server import serve; serve(int(sys.argv[1]))"
+)
+
+
+class Child:
+    """A forked worker, by its pidfd: the process id may be another's once it has ended."""
+
+    def __init__(self, pidfd: int) -> None:
+        self._pidfd = pidfd
+
+    @property
+    def ended(self) -> bool:
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    async def wait(self) -> None:
+        await _readable(self._pidfd)
+
+    def close(self) -> None:
+        os.close(self._pidfd)
+
+
+class Nursery:
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._pidfd = -1
+
+    async def fork(self, control: socket.socket, given: tuple[int, int, int]) -> Child:
+        """A new worker with ``given``: the other end of ``control``, its standard input and its standard output.
+
+        Raises EngineError when there can be none.
+        """
+        for _ in range(2):  # it may never have been there, have gone, or go with the request in its hands
+            try:
+                self._ask(given)
+            except OSError:
+                self._start()
+                self._ask(given)
+            pidfd = os.dup(self._pidfd)  # a descriptor can be waited for by one only
+            try:
+                # For its end, too: the other end of ``control`` is ours as well, so that it would never close.
+                await _readable(control.fileno(), pidfd)
+                _, fds, _, _ = socket.recv_fds(control, 1, 1, socket.MSG_DONTWAIT)
+                if fds:
+                    return Child(fds[0])
+            except BlockingIOError:
+                self._discard()
+            finally:
+                os.close(pidfd)
+        raise EngineError("a storage worker could not be started: the engine's log has the reason")
+
+    def _ask(self, given: tuple[int, int, int]) -> None:
+        if self._socket is None:
+            raise ConnectionError
+        socket.send_fds(self._socket, [b"f"], given)
+
+    def _start(self) -> None:
+        self._discard()
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _BOOT, str(theirs.fileno()), *_module_paths()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # a Ctrl-C at the engine's terminal is the engine's to handle
+            )
+        self._pidfd = os.pidfd_open(self._process.pid)
+
+    def _discard(self) -> None:
+        if self._socket is not None and self._process is not None:
+            self._socket.close()
+            self._process.kill()
+            self._process.wait()
+            os.close(self._pidfd)
+        self._socket = self._process = None
+
+
+def _module_paths() -> list[str]:
+    """Where modules are, without the current directory, which ``python -m`` has put first."""
+    return [path for path in sys.path if os.path.isabs(path)]
+
+
+async def _readable(*descriptors: int) -> None:
+    """Waits until one of them is."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    for descriptor in descriptors:
+        loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        for descriptor in descriptors:
+            loop.remove_reader(descriptor)
+
+
+_nursery = Nursery()
+_CHUNK = 256 << 10
+_LONGEST_EVENT = 64 << 20
+
+
+class Full(EngineError):
+    """The disk has no room."""
+
+
+class Worker:
+    """One running worker. ``events`` are what it reports; ``output`` is its bulk data."""
+
+    def __init__(
+        self,
+        process: Child,
+        control: socket.socket,
+        data_in: socket.socket | None,
+        data_out: socket.socket | None,
+    ) -> None:
+        self._process = process
+        self._control = control
+        self._in = data_in
+        self._out = data_out
+        self._sending: asyncio.Task[None] | None = None
+        self._pending = b""
+
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        """Everything that the worker reports; the last one has "done". Raises an EngineError for its error."""
+        loop = asyncio.get_running_loop()
+        while True:
+            while b"\n" not in self._pending:
+                try:
+                    data = await loop.sock_recv(self._control, _CHUNK)
+                except ConnectionResetError:
+                    data = b""
+                if not data:
+                    raise EngineError(await self._died())
+                self._pending += data
+                if len(self._pending) > _LONGEST_EVENT:
+                    raise EngineError("the storage worker talks too much")
+            line, _, self._pending = self._pending.partition(b"\n")
+            event: dict[str, Any] = msgspec.json.decode(line)
+            if "error" in event:
+                raise _error(event)
+            yield event
+            if "done" in event:
+                await self._sent()
+                return
+
+    async def ask(self, job: dict[str, Any]) -> Any:
+        """One more job, after one that can be followed by others; what it answered."""
+        await asyncio.get_running_loop().sock_sendall(self._control, msgspec.json.encode(job) + b"\n")
+        return await self.finish()
+
+    async def finish(self, progress: Callable[[int], None] | None = None) -> Any:
+        """Waits for the job's end; what it answered."""
+        async for event in self.events():
+            if "progress" in event and progress is not None:
+                progress(event["progress"])
+            if "done" in event:
+                return event["done"]
+        raise AssertionError("events end with the answer or an error")
+
+    async def output(self) -> AsyncIterator[bytes]:
+        """The worker's standard output. Raises its error at the end, if it had one."""
+        assert self._out is not None
+        loop = asyncio.get_running_loop()
+        while data := await loop.sock_recv(self._out, _CHUNK):
+            yield data
+        await self.finish()
+
+    def send(self, stream: AsyncIterable[bytes]) -> None:
+        """Feeds ``stream`` to the worker's standard input, from now on."""
+        self._sending = asyncio.create_task(self._send(stream))
+
+    async def _send(self, stream: AsyncIterable[bytes]) -> None:
+        assert self._in is not None
+        loop = asyncio.get_running_loop()
+        try:
+            async for chunk in stream:
+                try:
+                    await loop.sock_sendall(self._in, chunk)
+                except (BrokenPipeError, ConnectionResetError):
+                    return  # the worker listens no more, and says why on its other line
+            with contextlib.suppress(OSError):
+                self._in.shutdown(socket.SHUT_WR)
+        except BaseException:
+            # The stream itself broke: what there is of it must not pass for the whole.
+            self._process.kill()
+            raise
+
+    async def _sent(self) -> None:
+        """What the sender met, if it has ended."""
+        if self._sending is not None and self._sending.done():
+            await self._sending
+
+    async def _died(self) -> str:
+        if self._sending is not None and self._sending.done():
+            await self._sending
+        return "the storage worker died before it was done"
+
+    async def close(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):  # raised where it mattered
+                await self._sending
+        for sock in (self._control, self._in, self._out):
+            if sock is not None:
+                sock.close()
+        self._process.kill()
+        await self._process.wait()
+        self._process.close()
+
+
+@contextlib.asynccontextmanager
+async def working(
+    job: dict[str, Any], *, input: AsyncIterable[bytes] | None = None, output: bool = False
+) -> AsyncIterator[Worker]:
+    """Starts a worker for ``job``. ``input`` becomes its standard input; ``output`` asks for its standard output."""
+    worker = await _start(job, takes=input is not None, gives=output)
+    try:
+        if input is not None:
+            worker.send(input)
+        yield worker
+    finally:
+        # Shielded: a cancelled task still has to end its worker before what it was working on is taken away.
+        await asyncio.shield(worker.close())
+
+
+async def run(job: dict[str, Any], *, input: AsyncIterable[bytes] | None = None) -> Any:
+    """Does one job; what it answered."""
+    async with working(job, input=input) as worker:
+        return await worker.finish()
+
+
+async def _start(job: dict[str, Any], *, takes: bool, gives: bool) -> Worker:
+    control, theirs = socket.socketpair()
+    data_in, stdin = _stream(takes)
+    data_out, stdout = _stream(gives)
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    ours = [sock for sock in (control, data_in, data_out) if sock is not None]
+    try:
+        for sock in ours:
+            sock.setblocking(False)
+        given = (theirs.fileno(), stdin.fileno() if stdin else nothing, stdout.fileno() if stdout else nothing)
+        process = await _nursery.fork(control, given)
+    except BaseException:
+        for sock in ours:
+            sock.close()
+        raise
+    finally:
+        os.close(nothing)
+        for far in (theirs, stdin, stdout):
+            if far is not None:
+                far.close()
+    worker = Worker(process, control, data_in, data_out)
+    try:
+        await asyncio.get_running_loop().sock_sendall(control, msgspec.json.encode(job) + b"\n")
+    except BaseException:
+        await worker.close()
+        raise
+    return worker
+
+
+def _stream(wanted: bool) -> tuple[socket.socket, socket.socket] | tuple[None, None]:
+    """Both ends of a stream for bulk data."""
+    if not wanted:
+        return None, None
+    near, far = socket.socketpair()
+    _enlarge(near, far)
+    return near, far
+
+
+def _enlarge(*sockets: socket.socket) -> None:
+    for sock in sockets:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+
+
+def _error(event: dict[str, Any]) -> EngineError:
+    kinds: dict[str, type[EngineError]] = {
+        "invalid": InvalidParameter,
+        "missing": NotFound,
+        "full": Full,
+        "conflict": Conflict,
+    }
+    return kinds.get(event["kind"], EngineError)(event["error"])
+
+
+# The files of containers, read and written from inside their roots by a worker.
+#
+# A root is the process id of a running container's init, or the mounts of one that does not run.
+
+Root = int | tuple[Mount, ...]
+
+
+class PathStat(msgspec.Struct, rename={"link_target": "linkTarget"}):
+    """What the archive API says about a path. ``mode`` is Go's os.FileMode, ``mtime`` nanoseconds since the epoch.
+
+    ``link_target`` is where a symbolic link leads in the end, as a path of the container.
+    """
+
+    name: str
+    size: int
+    mode: int
+    mtime: int
+    link_target: str = ""
+
+
+class Files:
+    """Raises NotFound, with the path as its message, for what is not there."""
+
+    async def stat(self, root: Root, path: str) -> PathStat:
+        return msgspec.convert(await run(_job("stat", root, path=path)), PathStat)
+
+    async def exists(self, root: Root, path: str) -> bool:
+        try:
+            await self.stat(root, path)
+        except NotFound:
+            return False
+        return True
+
+    @contextlib.asynccontextmanager
+    async def get(self, root: Root, path: str) -> AsyncIterator[tuple[PathStat, AsyncIterator[bytes]]]:
+        """A path's stat, and a tar of it: ``async with files.get(…) as (stat, chunks)``."""
+        async with working(_job("get", root, path=path), output=True) as worker:
+            event = await anext(worker.events())
+            yield msgspec.convert(event["stat"], PathStat), worker.output()
+
+    async def put(
+        self,
+        root: Root,
+        path: str,
+        stream: AsyncIterable[bytes],
+        *,
+        keep_kinds: bool = False,
+        user: str = "",
+        writable: Mapping[str, bool] = MappingProxyType({}),
+    ) -> None:
+        """Unpacks a tar, compressed or not, into the directory ``path``.
+
+        ``keep_kinds`` refuses to put a directory in place of something else and the reverse; ``user`` (a name of the
+        root's own, or a number) is given everything. ``writable`` says of the root ("/") and of what is mounted in it
+        whether it may be written to. Raises InvalidParameter when the path is no directory, or read-only, or the stream
+        no tar.
+        """
+        job = _job("put", root, path=path, keep_kinds=keep_kinds, user=user, writable=dict(writable))
+        await run(job, input=stream)
+
+    async def export(self, root: Root) -> AsyncIterator[bytes]:
+        """A tar of the whole root, without what is mounted in it."""
+        async with working(_job("export", root), output=True) as worker:
+            async for chunk in worker.output():
+                yield chunk
+
+    async def copy_out(self, root: Root, path: str, target: str) -> None:
+        """Copies what is in the directory ``path`` of a root, if it is there, into the host's directory ``target``."""
+        await run(_job("copy out", root, path=path, target=target))
+
+
+def _job(kind: str, root: Root, **arguments: Any) -> dict[str, Any]:
+    return {"kind": kind, "root": root if isinstance(root, int) else msgspec.to_builtins(root), **arguments}

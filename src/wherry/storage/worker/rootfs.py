@@ -1,0 +1,343 @@
+"""Inside the worker: a container's root is entered, and its files are read and written from within.
+
+A root is the process id of a running container, whose mount namespace is joined, or the mounts of one that does not
+run, which are made in a mount namespace of the worker's own. Either way "/" is the container's then, so a link resolves
+as it does for the container, and leads nowhere else (CVE-2018-15664). Before that, everything is loaded, importing is
+switched off, and the process is made undumpable (CVE-2019-14271, CVE-2019-5736).
+"""
+
+import errno
+import os
+import posixpath
+import signal
+import stat
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from wherry.linux import files, mounts, namespaces, process
+from wherry.linux.mounts import Mount
+from wherry.linux.syscalls import SyscallError
+from wherry.storage.tar import compression
+from wherry.storage.tar.sources import StreamSource
+from wherry.storage.tar.unpack import Unpacker
+from wherry.storage.tar.writer import Packer
+from wherry.storage.worker.layer import Buffered, Report, Reported
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+_PASSWD_AT_MOST = 16 << 20  # bytes that are read of /etc/passwd, which the container may have written
+_TYPES_IN_GO = {
+    stat.S_IFDIR: 1 << 31,
+    stat.S_IFLNK: 1 << 27,
+    stat.S_IFBLK: 1 << 26,
+    stat.S_IFCHR: 1 << 26 | 1 << 21,
+    stat.S_IFIFO: 1 << 25,
+    stat.S_IFSOCK: 1 << 24,
+}
+
+
+def _join(pid: int) -> None:
+    """Raises Reported when the process has just ended."""
+    try:
+        pidfd = os.pidfd_open(pid)
+        try:
+            namespaces.join(pidfd, namespaces.CLONE_NEWNS)
+        finally:
+            os.close(pidfd)
+    except OSError as error:
+        if error.errno != errno.ESRCH:
+            raise
+        raise Reported("the container has ended meanwhile: try again", "conflict") from None
+
+
+def enter(root: int | list[dict[str, Any]], *, without_submounts: bool = False) -> int:
+    """Makes ``root`` this process's "/"; a descriptor of it. Mounts are in the shape of ``linux.mounts.Mount``."""
+    process.set_dumpable(False)
+    sys.meta_path.clear()  # nothing can be imported any more, least of all from in there
+    if isinstance(root, int):
+        _join(root)
+    else:
+        _mount([Mount(**{**mount, "options": tuple(mount.get("options", ()))}) for mount in root])
+    if without_submounts:
+        # A copy of the root's mount alone: neither /proc nor volumes hide what is below them.
+        alone = mounts.clone("/")
+        os.fchdir(alone)
+        os.chroot(".")
+        os.close(alone)
+    os.chdir("/")
+    return os.open("/", _DIRECTORY | os.O_CLOEXEC)
+
+
+def _mount(wanted: list[Mount]) -> None:
+    namespaces.unshare(namespaces.CLONE_NEWNS)
+    mounts.make_private()
+    made = [make_mount(mount) for mount in wanted]  # all of them now: sources are paths of the host
+    root = made[0]
+    # Some place is needed for the root to be attached to, and this namespace's own "/" is as good as any.
+    place = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mounts.attach(root, place, "/")
+    os.close(place)
+    os.fchdir(root)
+    os.chroot(".")
+    for mount, source in zip(wanted[1:], made[1:], strict=True):
+        if not mount.create:
+            target = files.open_in(root, mount.target)
+        elif stat.S_ISDIR(os.fstat(source).st_mode):
+            target = files.make_directories(root, mount.target)
+        else:
+            target = files.make_file(root, mount.target)
+        mounts.attach(source, target, mount.target)
+        os.close(target)
+    for fd in made:
+        os.close(fd)
+
+
+def make_mount(mount: Mount) -> int:
+    """A mount that is attached nowhere yet, as a descriptor of its root."""
+    if mount.type != "bind":
+        made = mounts.make(mount.type, mount.source, mount.options)
+        return mounts.part(made, mount) if mount.subpath else made
+    options = mounts.parse_options(mount.options)
+    made = mounts.pick_up(mount)
+    mounts.apply(made, options)
+    return made
+
+
+# What can be asked for
+
+
+def stat_path(report: Report, *, root: int | list[dict[str, Any]], path: str) -> dict[str, Any]:
+    """Docker's path stat: the last component of ``path`` is not followed, the others are."""
+    inside = enter(root)
+    return _stat(inside, path)
+
+
+def get_archive(report: Report, *, root: int | list[dict[str, Any]], path: str) -> None:
+    """Reports {"stat": …}, then writes a tar of ``path`` to standard output, its names below the last component."""
+    inside = enter(root)
+    report({"stat": _stat(inside, path)})
+    directory, name, facts = _find(inside, path)
+    base = os.fsencode(_base(path))
+    output = Buffered(_writer(1))
+    packer = Packer(output.write)
+    if stat.S_ISDIR(facts.st_mode):
+        packer.pack_tree(files.open_in(directory, name, _DIRECTORY | os.O_NOFOLLOW, files.RESOLVE_BENEATH), base)
+    else:
+        packer.pack_file(directory, os.fsencode(name), base)
+    packer.close()
+    output.flush()
+
+
+def put_archive(
+    report: Report,
+    *,
+    root: int | list[dict[str, Any]],
+    path: str,
+    keep_kinds: bool = False,
+    user: str = "",
+    writable: dict[str, bool] | None = None,
+) -> None:
+    """Unpacks the tar on standard input, compressed or not, into the directory at ``path``: see ``Files.put``."""
+    start = _read_input(1 << 16)
+    kind = compression.detect(start)
+    compression.prepare(kind)
+    inside = enter(root)
+    target = _open(inside, path, os.O_PATH)
+    if not stat.S_ISDIR(os.fstat(target).st_mode):
+        raise Reported("extraction point is not a directory", "invalid")
+    _check_writable(_resolve(inside, path), writable or {})
+    # The archive's names resolve in the container's root, as they would for a process in there.
+    directory = _open(inside, path, _DIRECTORY)
+    source = StreamSource(compression.decompressor(kind, compression.resume(start, _read_input)))
+    Unpacker(directory, keep_kinds=keep_kinds, owner=_look_up(inside, user) if user else None).unpack(source)
+    source.drain()
+
+
+def export(report: Report, *, root: int | list[dict[str, Any]]) -> None:
+    """Writes a tar of the whole root to standard output, without what is mounted in it."""
+    inside = enter(root, without_submounts=True)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    _pack_into(1, inside, b"")
+
+
+def copy_out(report: Report, *, root: int | list[dict[str, Any]], path: str, target: str) -> None:
+    """Copies what is in the directory ``path`` of a root into the host's directory ``target``, with its metadata.
+
+    Does nothing when there is no such directory. It is how an empty volume gets what the image has in its place.
+    """
+    outside = os.open(target, _DIRECTORY | os.O_CLOEXEC)
+    inside = enter(root)
+    try:
+        directory = files.open_in(inside, path, _DIRECTORY)
+    except SyscallError as error:
+        if error.errno == errno.ENOTDIR:
+            raise Reported(f"cannot mount volume over existing file, file exists {path}", "invalid") from None
+        return
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            process.die_with_parent()
+            os.close(reader)
+            os.close(outside)
+            _pack_into(writer, directory, b".")
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    source = StreamSource(lambda size: os.read(reader, size))
+    Unpacker(outside).unpack(source)
+    source.drain()
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise RuntimeError(f"reading {path} failed with status {status}")
+
+
+JOBS: dict[str, Callable[..., Any]] = {
+    "stat": stat_path,
+    "get": get_archive,
+    "put": put_archive,
+    "export": export,
+    "copy out": copy_out,
+}
+
+
+def _check_writable(path: str, writable: dict[str, bool]) -> None:
+    """Refuses in time what a running container's own mounts would refuse half-way."""
+    over = [place for place in writable if path == place or path.startswith(place.rstrip("/") + "/")]
+    place = max(over, key=len, default="/")
+    if not writable.get(place, True):
+        what = "container rootfs" if place == "/" else "mounted volume"
+        raise Reported(f"{what} is marked read-only", "invalid")
+
+
+def _look_up(inside: int, user: str) -> tuple[int, int]:
+    """The uid and gid of a user, by the root's own /etc/passwd; a number that is not there is its own uid, gid 0."""
+    name = user.partition(":")[0]
+    for line in _lines(inside, "/etc/passwd"):
+        known, _, uid, gid, *_ = [*line.split(":"), "", "", ""]
+        if name in (known, uid) and uid.isdigit() and gid.isdigit():
+            return int(uid), int(gid)
+    if not name.isdigit():
+        raise Reported(f"unable to find user {name}: no matching entries in passwd file", "invalid")
+    return int(name), 0
+
+
+def look_up_owner(inside: int, text: str) -> tuple[int, int]:
+    """The uid and gid of "user", "user:group" or numbers, by the root's own files. A lone number is both."""
+    user, colon, group = text.partition(":")
+    if user.isdigit():
+        uid = gid = int(user)
+    else:
+        uid, gid = _look_up(inside, user) if user else (0, 0)
+    if colon and group:
+        gid = int(group) if group.isdigit() else _look_up_group(inside, group)
+    return uid, gid
+
+
+def _look_up_group(inside: int, group: str) -> int:
+    for line in _lines(inside, "/etc/group"):
+        name, _, gid, *_ = [*line.split(":"), "", ""]
+        if name == group and gid.isdigit():
+            return int(gid)
+    raise Reported(f"unable to find group {group}: no matching entries in group file", "invalid")
+
+
+def _lines(inside: int, path: str) -> list[str]:
+    try:
+        with open(files.open_in(inside, path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            return file.read(_PASSWD_AT_MOST).decode(errors="replace").splitlines()
+    except SyscallError:
+        return []
+
+
+# Paths
+
+
+def _stat(inside: int, path: str) -> dict[str, Any]:
+    _, _, facts = _find(inside, path)
+    target = ""
+    if stat.S_ISLNK(facts.st_mode):
+        target = _resolve(inside, path)
+    return {
+        "name": _base(path),
+        "size": facts.st_size,
+        "mode": go_mode(facts.st_mode),
+        "mtime": facts.st_mtime_ns,
+        "linkTarget": target,
+    }
+
+
+def _find(inside: int, path: str) -> tuple[int, str, os.stat_result]:
+    """The directory that holds the last component, that component's name, and what is known of it.
+
+    A trailing "/" or "/." follows a last link, as everywhere.
+    """
+    clean = posixpath.normpath("/" + path.lstrip("/"))
+    if clean == "/" or path.endswith(("/", "/.")):
+        directory = _open(inside, clean, _DIRECTORY, path)
+        return directory, ".", os.fstat(directory)
+    parent, name = posixpath.split(clean)
+    directory = _open(inside, parent, _DIRECTORY, path)
+    try:
+        return directory, name, os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        raise Reported(path, "missing") from None
+
+
+def _open(inside: int, path: str, flags: int, shown: str = "") -> int:
+    try:
+        return files.open_in(inside, path, flags)
+    except SyscallError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            raise Reported(shown or path, "missing") from None
+        raise
+
+
+def _resolve(inside: int, path: str) -> str:
+    """Where a link leads in the end, as a path of the container; "" when it leads nowhere."""
+    clean = posixpath.normpath("/" + path.lstrip("/"))
+    try:
+        return posixpath.realpath(clean, strict=True)
+    except OSError:
+        return posixpath.realpath(clean)
+
+
+def _base(path: str) -> str:
+    """The last component as Go's filepath.Base has it: "." stays, and the root is "/"."""
+    trimmed = path.rstrip("/")
+    return posixpath.basename(trimmed) if trimmed else "/"
+
+
+def go_mode(mode: int) -> int:
+    """A mode as Go's os.FileMode, which the API shows."""
+    found = stat.S_IMODE(mode) & 0o777 | _TYPES_IN_GO.get(stat.S_IFMT(mode), 0)
+    if mode & stat.S_ISUID:
+        found |= 1 << 23
+    if mode & stat.S_ISGID:
+        found |= 1 << 22
+    if mode & stat.S_ISVTX:
+        found |= 1 << 20
+    return found
+
+
+def _read_input(size: int) -> bytes:
+    return os.read(0, size)
+
+
+def _pack_into(fd: int, directory: int, prefix: bytes) -> None:
+    output = Buffered(_writer(fd))
+    packer = Packer(output.write)
+    packer.pack_tree(directory, prefix)
+    packer.close()
+    output.flush()
+
+
+def _writer(fd: int) -> Callable[[bytes | memoryview], None]:
+    def write(data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+
+    return write
