@@ -50,8 +50,8 @@ _TOO_NEW = "is too new"
 class Client:
     """A way to one engine. Not for several threads at once; each may have its own.
 
-    `host` is an address as in `wherry.client.endpoint`; `headers` go with every request; `version` pins the API's version
-    (otherwise the newest that both sides speak is used, at no cost when the engine is as new as this).
+    `host` is an address as in `wherry.client.endpoint`; `headers` go with every request; `version` pins the API's
+    version (otherwise the newest that both sides speak is used, at no cost when the engine is as new as this).
     `unreachable` is called once when nothing listens at the address, and may start an engine: True means try again.
     """
 

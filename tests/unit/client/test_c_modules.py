@@ -41,9 +41,9 @@ def test_other_pythons_get_the_wrappers() -> None:
     code = (
         "import sys\n"
         "for name in ('_json', '_signal'): sys.modules[name] = None\n"
-        "from wherry.client import c_modules as lean\n"
-        "assert lean.loads(lean.dumps({'a': [1, None]})) == {'a': [1, None]}\n"
-        "assert lean.signals.SIGINT == 2\n"
+        "from wherry.client import c_modules\n"
+        "assert c_modules.loads(c_modules.dumps({'a': [1, None]})) == {'a': [1, None]}\n"
+        "assert c_modules.signals.SIGINT == 2\n"
     )
     # The signal and json packages themselves stand on the C modules, so those are loaded first.
     subprocess.run([sys.executable, "-c", "import signal, json, socket\n" + code], check=True)
@@ -69,6 +69,8 @@ def test_a_run_loads_none_of_the_slow_modules() -> None:
 
 def test_what_is_not_json_without_the_json_module() -> None:
     """The scanner's own error is made by a module that the client does not load."""
-    code = "from wherry.client import c_modules as lean\ntry: lean.loads('{broken')\nexcept ValueError as error: print(error)"
+    code = (
+        "from wherry.client import c_modules\ntry: c_modules.loads('{broken')\nexcept ValueError as error: print(error)"
+    )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.startswith("Expecting property name")
