@@ -83,7 +83,7 @@ fi
 
 tar=$folder/debian-$suite.tar
 [[ $(id -u) == 0 ]] || fail "making the base image needs root, once"
-scripts/packages.sh install mmdebstrap
+scripts/packages.sh install '(makes the base image)' mmdebstrap
 mkdir -p "$folder"
 say "making the Debian $suite base image${1+ for $1} (about a minute, once)"
 

@@ -9,20 +9,22 @@ fail() {
     exit 1
 }
 
-command -v python3 >/dev/null || scripts/packages.sh install python3
+command -v python3 >/dev/null || scripts/packages.sh install '(wherry is written in it)' python3
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "wherry needs Python 3.11 or newer; python3 is $(python3 --version 2>&1)"
 # Debian's own Python comes without ensurepip; others (pyenv, uv, python.org) have it.
-python3 -c 'import ensurepip' 2>/dev/null || scripts/packages.sh install python3-venv
-ldconfig -p 2>/dev/null | grep -q libseccomp.so.2 || scripts/packages.sh install libseccomp2
+python3 -c 'import ensurepip' 2>/dev/null || scripts/packages.sh install '(makes .venv, where wherry is installed)' python3-venv
+ldconfig -p 2>/dev/null | grep -q libseccomp.so.2 || scripts/packages.sh install '(compiles the filters of system calls)' libseccomp2
 
 if ! .venv/bin/python -c '' 2>/dev/null; then
     rm -rf .venv
     python3 -m venv .venv
 fi
 # pip before 25.1 writes commands that import re before anything else: 5 ms, a third of the CLI's start.
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+printf 'installing wherry and its tools into .venv\n' >&2
+pip=(.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check)
+"${pip[@]}" --upgrade 'pip>=25.1'
+"${pip[@]}" --editable '.[dev]'
 
 # The CLI starts in about 10 ms from bytecode, and in ten times that without; PYTHONDONTWRITEBYTECODE may be set.
 .venv/bin/python -m compileall -q src "$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \

@@ -9,7 +9,7 @@ mkdir -p .cache
 exec 9>.cache/lock
 flock 9 # two at once would write the same files
 
-scripts/packages.sh install openssl iproute2 e2fsprogs git nftables iptables ||
+scripts/packages.sh install '(the tests use them)' openssl mount iproute2 e2fsprogs git nftables iptables ||
     echo "going on without them: the tests that need them are skipped" >&2
 
 if [[ ! -e .cache/busybox.image.tar ]]; then
@@ -52,6 +52,6 @@ for architecture in i386 arm64; do
 done
 
 if ! command -v docker-compose >/dev/null; then
-    scripts/packages.sh install docker-compose ||
+    scripts/packages.sh install '(a client that is tested)' docker-compose ||
         echo "going on without docker-compose: the tests that need it are skipped" >&2
 fi

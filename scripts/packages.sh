@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Brings what wherry needs from Debian, and asks for nothing that is there already.
 #
-#   packages.sh install PACKAGE…               installs those that are missing (root only; otherwise says what to install)
+#   packages.sh install WHY PACKAGE…           installs those that are missing (root only; otherwise says what to install)
 #   packages.sh extract PACKAGE MEMBER FILE    copies one file out of a package, without installing the package
 #
 # "extract" is how the tests get the docker CLI and a static busybox: installing those packages would start a Docker
@@ -17,8 +17,11 @@ installed() {
     [[ $(dpkg-query --show --showformat '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
 }
 
+# A name that some package only suggests is none that can be had: "apt-cache show" exits with 0 for it too
 known() {
-    apt-cache show --no-all-versions "$1" >/dev/null 2>&1
+    local policy
+    policy=$(LC_ALL=C apt-cache policy "$1" 2>/dev/null)
+    [[ $policy == *"Candidate: "[^\(]* ]]
 }
 
 # A fresh machine's package lists are empty. A third-party list that cannot be fetched is no reason to give up:
@@ -28,23 +31,26 @@ refresh_lists_unless_known() {
     for package; do
         known "$package" && continue
         [[ $(id -u) == 0 ]] || fail "apt does not know $package: run 'apt-get update' as root first"
+        printf 'apt does not know %s yet: apt-get update\n' "$package" >&2
         apt-get update --quiet=2 >&2 || true
         return
     done
 }
 
 install() {
-    local missing=() package
-    for package; do
+    local why=$1 missing=() package said
+    for package in "${@:2}"; do
         installed "$package" || missing+=("$package")
     done
     ((${#missing[@]})) || return 0
-    [[ $(id -u) == 0 ]] || fail "missing: ${missing[*]}. Install them as root: apt-get install ${missing[*]}"
+    [[ $(id -u) == 0 ]] || fail "missing $why: ${missing[*]}. As root: apt-get install ${missing[*]}"
     refresh_lists_unless_known "${missing[@]}"
-    printf 'installing %s\n' "${missing[*]}" >&2
-    DEBIAN_FRONTEND=noninteractive apt-get install --option DPkg::Lock::Timeout=300 \
-        --yes --quiet=2 --no-install-recommends "${missing[@]}" >&2 ||
+    printf 'installing %s %s\n' "${missing[*]}" "$why" >&2
+    said=$(DEBIAN_FRONTEND=noninteractive apt-get install --option DPkg::Lock::Timeout=300 \
+        --yes --quiet=2 --no-install-recommends "${missing[@]}" 2>&1) || {
+        printf '%s\n' "$said" >&2
         fail "apt-get could not install ${missing[*]}"
+    }
 }
 
 extract() {
@@ -69,5 +75,5 @@ command -v apt-get >/dev/null || fail "this machine has no apt-get: install the 
 case "${1-} $#" in
 "install "*) install "${@:2}" ;;
 "extract 4") extract "${@:2}" ;;
-*) fail "usage: packages.sh install PACKAGE… | extract PACKAGE MEMBER FILE" ;;
+*) fail "usage: packages.sh install WHY PACKAGE… | extract PACKAGE MEMBER FILE" ;;
 esac

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containers need root"
 
 
 @pytest.fixture
-def bundles(tmp_path: Path) -> Iterator[Bundles]:
+def bundles(_images: None, tmp_path: Path) -> Iterator[Bundles]:
     made = Bundles(tmp_path)
     yield made
     made.clean_up()

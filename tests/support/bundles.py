@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.engine import CACHE
 from wherry.linux import capabilities, seccomp
 from wherry.linux.cgroups import DEFAULT_DEVICE_RULES, Hierarchies, Resources
 from wherry.linux.mounts import Mount
@@ -16,7 +17,7 @@ from wherry.runtime.launcher_client import Launcher
 from wherry.runtime.monitor_client import Exit, Monitor
 from wherry.runtime.spec import Log, Namespace, NamespaceKind, Process, Spec
 
-BUSYBOX = "/bin/busybox"
+BUSYBOX = CACHE / "busybox"
 COMMANDS = (
     "sh true false cat echo ls id ps sleep mount stty tty kill dd head hostname ip env mkdir mknod mkfifo readlink wc "
     "yes stat grep touch chmod ln rm nsenter unshare awk sysctl trap test umount date tr nc sort find"

@@ -140,21 +140,15 @@ def _split(address: str, rest: str, secured: bool) -> tuple[str, int]:
 def _context(tls: Tls) -> "ssl.SSLContext":
     import ssl
 
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    files = [tls.certificate, tls.key, *([tls.ca] if tls.verify else [])]
+    from wherry.tls import server_context
+
     try:
-        for path in files:
-            os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))  # OpenSSL does not say which one is not there
-        context.load_cert_chain(tls.certificate, tls.key)
-        if tls.verify:
-            context.verify_mode = ssl.CERT_REQUIRED
-            context.load_verify_locations(tls.ca)
+        return server_context(tls.certificate, tls.key, clients=tls.ca if tls.verify else None)
     except ssl.SSLError as error:
-        raise ListenError(f"cannot use the TLS files {', '.join(files)}: {error.reason or error}") from None
+        files = ", ".join((tls.certificate, tls.key, *([tls.ca] if tls.verify else [])))
+        raise ListenError(f"cannot use the TLS files {files}: {error.reason or error}") from None
     except OSError as error:
         raise ListenError(f"cannot open the TLS file {error.filename}: {error.strerror}") from None
-    return context
 
 
 # TLS with half-closed connections, which asyncio's own does not have and Docker's client needs.

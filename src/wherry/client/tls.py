@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import errno
-import os
 import ssl
 from contextlib import suppress
 
 from wherry.client.transport import ConnectionLost, HostError
+from wherry.tls import client_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,21 +20,13 @@ RECORD = 1 << 14  # the most data that one TLS record holds (RFC 8446, 5.1)
 
 def context(tls: TLS) -> ssl.SSLContext:
     """OpenSSL's settings for `tls`. Raises HostError when a file cannot be read or is not PEM."""
-    files = [path for path in (tls.ca, tls.cert, tls.key) if path]
     try:
-        for path in files:
-            os.close(os.open(path, os.O_RDONLY))  # OpenSSL does not say which one is not there
-        settings = ssl.create_default_context(cafile=tls.ca or None)
-        if not tls.verify:
-            settings.check_hostname = False
-            settings.verify_mode = ssl.CERT_NONE
-        if tls.cert:
-            settings.load_cert_chain(tls.cert, tls.key or None)
+        return client_context(tls.ca, tls.cert, tls.key, verify=tls.verify)
     except ssl.SSLError as error:
-        raise HostError(f"cannot use the TLS files {', '.join(files)}: {told(error)}") from None
+        files = ", ".join(path for path in (tls.ca, tls.cert, tls.key) if path)
+        raise HostError(f"cannot use the TLS files {files}: {told(error)}") from None
     except OSError as error:
         raise HostError(f"open {error.filename}: {(error.strerror or '').lower()}") from None
-    return settings
 
 
 def told(error: ssl.SSLError) -> str:

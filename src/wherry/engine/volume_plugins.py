@@ -8,12 +8,12 @@ answers JSON, in which ``Err`` says what went wrong.
 import contextlib
 import json
 import os
-import ssl
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from wherry.model.errors import EngineError, InvalidParameter, NotFound
+from wherry.tls import client_context
 
 if TYPE_CHECKING:
     import aiohttp  # 3 MB of memory, which only those who use a plug-in need
@@ -175,17 +175,11 @@ def _connector(address: Address) -> tuple[str, "aiohttp.BaseConnector"]:
     if address.url.startswith("unix://"):
         return "http://plugin", aiohttp.UnixConnector(address.url.removeprefix("unix://"))
     url = address.url.replace("tcp://", "https://" if address.tls else "http://")
-    return url.rstrip("/"), aiohttp.TCPConnector(ssl=_tls(address.tls) if address.tls else True)
-
-
-def _tls(config: TLSConfig) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=config.ca_file or None)
-    if config.insecure_skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if config.cert_file:
-        context.load_cert_chain(config.cert_file, config.key_file)
-    return context
+    if not url.startswith("https://"):
+        return url.rstrip("/"), aiohttp.TCPConnector()
+    tls = address.tls or TLSConfig()
+    context = client_context(tls.ca_file, tls.cert_file, tls.key_file, verify=not tls.insecure_skip_verify)
+    return url.rstrip("/"), aiohttp.TCPConnector(ssl=context)
 
 
 def _address(name: str) -> Address | None:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from wherry.model.errors import EngineError, InvalidParameter
 from wherry.model.reference import DEFAULT_DOMAIN
+from wherry.tls import client_context
 
 HUB = "https://registry-1.docker.io"
 HUB_ACCOUNT = "https://index.docker.io/v1/"
@@ -103,10 +104,7 @@ class Registries:
         return await asyncio.to_thread(self._load, host, await self.is_insecure(host))
 
     def _load(self, host: str, insecure: bool) -> ssl.SSLContext:
-        context = ssl.create_default_context()
-        if insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
+        context = client_context(verify=not insecure)
         folder = os.path.join(self._certificates, host)
         names: list[str] = []
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):

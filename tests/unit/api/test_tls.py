@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 
 from wherry.api.listen import TlsRelay
+from wherry.tls import client_context, server_context
 
 
 class Echo(asyncio.Protocol):
@@ -101,26 +102,23 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 async def port(certificate: tuple[Path, Path]) -> AsyncIterator[int]:
     """Where an Echo listens that asks for a certificate."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificate[0])
-    context.load_cert_chain(*certificate)
-    context.verify_mode = ssl.CERT_REQUIRED
+    path, key = map(str, certificate)
+    context = server_context(path, key, clients=path)
     door = await asyncio.get_running_loop().create_server(lambda: TlsRelay(context, Echo), "127.0.0.1", 0)
     yield door.sockets[0].getsockname()[1]
     door.close()
 
 
-def client_context(certificate: tuple[Path, Path], *, known: bool = True) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=certificate[0])
-    if known:
-        context.load_cert_chain(*certificate)
-    return context
+def context_of(certificate: tuple[Path, Path], *, known: bool = True) -> ssl.SSLContext:
+    path, key = map(str, certificate)
+    return client_context(path, path, key) if known else client_context(path)
 
 
 @pytest.mark.parametrize("size", [5, 3_000_000])
 async def test_an_answer_follows_the_end_of_the_clients_half(
     certificate: tuple[Path, Path], port: int, size: int
 ) -> None:
-    client = TlsClient(client_context(certificate))
+    client = TlsClient(context_of(certificate))
     await client.open(port)
     client.write(b"x" * size)
     client.end()
@@ -129,7 +127,7 @@ async def test_an_answer_follows_the_end_of_the_clients_half(
 
 
 async def test_a_client_without_a_certificate_gets_nothing(certificate: tuple[Path, Path], port: int) -> None:
-    client = TlsClient(client_context(certificate, known=False))
+    client = TlsClient(context_of(certificate, known=False))
     with pytest.raises((ssl.SSLError, EOFError, ConnectionError)):
         await client.open(port)
         client.end()

@@ -1,6 +1,5 @@
 import os
 import socket
-import ssl
 import stat
 import subprocess
 import threading
@@ -13,6 +12,7 @@ from wherry.client.client import Client
 from wherry.client.endpoint import TLS, Host
 from wherry.client.ssh import arguments
 from wherry.client.transport import ConnectionFailed, ConnectionLost, HostError
+from wherry.tls import server_context
 
 
 @pytest.mark.parametrize(
@@ -130,9 +130,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tls_engine(keys: Path) -> ScriptedEngine:
-    settings = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(keys / "ca.pem"))
-    settings.verify_mode = ssl.CERT_REQUIRED
-    settings.load_cert_chain(keys / "server.pem", keys / "server-key.pem")
+    settings = server_context(str(keys / "server.pem"), str(keys / "server-key.pem"), clients=str(keys / "ca.pem"))
     listener = settings.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True)
     return ScriptedEngine(listener)
 

@@ -22,6 +22,7 @@ from wherry.linux.syscalls import SyscallError
 from wherry.model.errors import EngineError, InvalidParameter
 from wherry.storage.build_snapshots import Workspace
 from wherry.storage.worker import client
+from wherry.tls import client_context
 
 if TYPE_CHECKING:
     import aiohttp
@@ -84,7 +85,10 @@ async def _get(url: str) -> AsyncIterator["aiohttp.ClientResponse"]:
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT, sock_read=_TIMEOUT)
     try:
         async with (
-            aiohttp.ClientSession(trust_env=True, timeout=timeout, auto_decompress=False) as session,
+            aiohttp.TCPConnector(ssl=client_context()) as connector,
+            aiohttp.ClientSession(
+                connector=connector, trust_env=True, timeout=timeout, auto_decompress=False
+            ) as session,
             session.get(url, headers={"Accept-Encoding": "identity"}) as answer,
         ):
             if answer.status >= 400:

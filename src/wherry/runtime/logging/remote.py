@@ -319,15 +319,9 @@ class _Tls:
 
 
 def _tls_context(to: Syslog) -> object:
-    import ssl
+    from wherry.tls import client_context
 
-    context = ssl.create_default_context(cafile=to.ca_cert or None)
-    if to.skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if to.cert:
-        context.load_cert_chain(to.cert, to.key or None)
-    return context
+    return client_context(to.ca_cert, to.cert, to.key, verify=not to.skip_verify)
 
 
 # Log lines as entries of systemd's journal, by its native protocol: a datagram of fields an entry.
