@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from wherry.api.listen import Listener, ListenError, Tls, listen
+from wherry.common.errors import EngineError
 from wherry.engine.config import EngineConfig
 from wherry.engine.container import logs
 from wherry.model.container import LogConfig
-from wherry.model.errors import EngineError
 
 if TYPE_CHECKING:
     from wherry.api.server import Server

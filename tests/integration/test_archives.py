@@ -25,8 +25,8 @@ import zstandard
 from tests.support.disk import Disk, docker_archive, everything, look, stream
 from tests.unit.storage import tars
 from tests.unit.storage.tars import member
-from wherry.model import reference
-from wherry.model.errors import InvalidParameter, NotFound
+from wherry.common import reference
+from wherry.common.errors import InvalidParameter, NotFound
 from wherry.model.image import History, ImageConfig
 from wherry.storage.load import Progress
 
@@ -71,9 +71,9 @@ async def three_images(disk: Disk) -> list[str]:
         history=[*parent.history, History(created_by="commit")],
     )  # fmt: skip
     child = disk.store.images.create(config, parent=base, layer=layer)
-    disk.store.images.tag(child, reference.tagged("registry.example/team/child:2"))
+    disk.store.images.tag(child, reference.parse_to_tag("registry.example/team/child:2"))
     other = await disk.image(member("other", data=b"x"), tag="other")
-    disk.store.images.tag(other, reference.tagged("other:second"))
+    disk.store.images.tag(other, reference.parse_to_tag("other:second"))
     disk.store.snapshots.remove("c1")
     return [base, child, other]
 

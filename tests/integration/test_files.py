@@ -22,7 +22,7 @@ import zstandard
 from tests.support.disk import Disk, everything, look, stream
 from tests.unit.storage import tars
 from tests.unit.storage.tars import member
-from wherry.model.errors import InvalidParameter, NotFound
+from wherry.common.errors import InvalidParameter, NotFound
 from wherry.model.image import ImageConfig
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners, devices and mounts need root")

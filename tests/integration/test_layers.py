@@ -18,7 +18,7 @@ import zstandard
 from tests.support.disk import CONFIG, Disk, everything, look, stream
 from tests.unit.storage import tars
 from tests.unit.storage.tars import member
-from wherry.model.errors import EngineError, InvalidParameter
+from wherry.common.errors import EngineError, InvalidParameter
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners, devices and mounts need root")
 D, S = tarfile.DIRTYPE, tarfile.SYMTYPE

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.disk import Disk
-from wherry.model.errors import EngineError
+from wherry.common.errors import EngineError
 from wherry.storage.worker import client
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")

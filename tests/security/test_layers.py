@@ -21,7 +21,7 @@ import zstandard
 from tests.support.disk import Disk, docker_archive, stream
 from tests.unit.storage import tars
 from tests.unit.storage.tars import member
-from wherry.model.errors import EngineError, InvalidParameter, NotFound
+from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.storage.tar import compression
 from wherry.storage.tar.reader import TarError, TarReader
 from wherry.storage.tar.sources import StreamSource

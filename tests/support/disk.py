@@ -12,8 +12,8 @@ from typing import Any
 
 from tests.unit.storage import tars
 from tests.unit.storage.tars import member
+from wherry.common import reference
 from wherry.linux import mounts
-from wherry.model import reference
 from wherry.model.image import History, ImageConfig
 from wherry.storage.database import Database
 from wherry.storage.load import Loaded
@@ -43,7 +43,7 @@ class Disk:
 
     async def image(self, *members: tuple[tarfile.TarInfo, bytes], tag: str = "app") -> str:
         image_id = await self.import_tar(tars.make(*members))
-        self.store.images.tag(image_id, reference.tagged(tag))
+        self.store.images.tag(image_id, reference.parse_to_tag(tag))
         return image_id
 
     def layer(self, name: str) -> Path:

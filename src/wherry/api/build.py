@@ -15,12 +15,12 @@ from wherry.api import response
 from wherry.api.request import Request, parse
 from wherry.api.response import as_response
 from wherry.api.system import no_buildkit
+from wherry.common.errors import EngineError, Forbidden, InvalidParameter
 from wherry.engine.builder import progress
 from wherry.engine.builder.progress import Event
 from wherry.engine.builder.request import ENTITLEMENTS, BuildRequest, Given, Limits, StepFailed
 from wherry.engine.engine import Engine
 from wherry.model.container import Ulimit
-from wherry.model.errors import EngineError, Forbidden, InvalidParameter
 from wherry.registry.auth import from_config_header
 
 # The progress of a build, as Docker's classic builder tells it, and as wherry's own client wants it.

@@ -15,11 +15,11 @@ from wherry.api import response
 from wherry.api.hijack import DetachDetector, Hijacked, hijack, parse_keys
 from wherry.api.request import Request, fit, take
 from wherry.api.versions import Version, adapt_container, adapt_container_list, adapt_create
+from wherry.common.errors import InvalidParameter, NotSupported
 from wherry.engine import clock
 from wherry.engine.container.service import Update
 from wherry.engine.engine import Engine
 from wherry.model.container import ContainerConfig, HostConfig
-from wherry.model.errors import InvalidParameter, NotSupported
 from wherry.model.network import NetworkingConfig
 from wherry.storage.worker.client import PathStat
 

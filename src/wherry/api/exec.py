@@ -10,9 +10,9 @@ from aiohttp import web
 from wherry.api import response
 from wherry.api.hijack import Hijacked, frame, hijack, parse_keys
 from wherry.api.request import Request
+from wherry.common.errors import EngineError
 from wherry.engine.engine import Engine
 from wherry.model.container import ExecConfig
-from wherry.model.errors import EngineError
 
 
 class StartRequest(msgspec.Struct, rename="pascal"):

@@ -25,7 +25,7 @@ from aiohttp import web
 from wherry.api.connection import Connection, HangUp
 from wherry.api.request import Request
 from wherry.api.response import HEADERS, RAW_STREAM
-from wherry.model.errors import InvalidParameter
+from wherry.common.errors import InvalidParameter
 
 # The near end of a relay: a socket of ours, between whose other end and a client everything is carried.
 

@@ -7,9 +7,9 @@ from aiohttp import web
 from wherry.api import response
 from wherry.api.request import Request, asked_platform, fit, read_platform
 from wherry.api.versions import Version, adapt_image, adapt_image_list
+from wherry.common.errors import InvalidParameter
 from wherry.engine.engine import Engine
 from wherry.model.container import ContainerConfig
-from wherry.model.errors import InvalidParameter
 from wherry.registry.auth import Credentials, from_header
 
 # Compose 1 asks by the newest API that there is, and ends without the ContainerConfig that went with API 1.45.

@@ -7,8 +7,8 @@ from aiohttp import web
 
 from wherry.api import response
 from wherry.api.request import Request
+from wherry.common.errors import InvalidParameter
 from wherry.engine.engine import Engine
-from wherry.model.errors import InvalidParameter
 from wherry.model.network import EndpointSettings, NetworkCreate
 
 

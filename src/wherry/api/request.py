@@ -10,8 +10,8 @@ from aiohttp import web
 from msgspec import inspect
 
 from wherry.api.versions import Version
+from wherry.common.errors import InvalidParameter
 from wherry.engine import clock
-from wherry.model.errors import InvalidParameter
 from wherry.model.manifests import Platform
 from wherry.registry import platforms
 

@@ -14,7 +14,7 @@ from aiohttp import web
 import wherry
 from wherry.api.request import Request
 from wherry.api.versions import CURRENT
-from wherry.model.errors import EngineError
+from wherry.common.errors import EngineError
 
 # What users are told of errors that are not the engine's own.
 

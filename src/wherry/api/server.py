@@ -14,8 +14,8 @@ from wherry.api.request import Request
 from wherry.api.response import as_response
 from wherry.api.routes import Match, find
 from wherry.api.versions import CURRENT, VersionRefused, parse_version
+from wherry.common.errors import EngineError
 from wherry.engine.engine import Engine
-from wherry.model.errors import EngineError
 
 log = logging.getLogger("wherry.api")
 

@@ -7,9 +7,9 @@ from aiohttp import web
 from wherry.api import response
 from wherry.api.request import Request
 from wherry.api.versions import adapt_image_list, adapt_info
+from wherry.common.errors import NotFound, NotSupported, Unavailable
 from wherry.engine.engine import Engine
 from wherry.engine.prune import KINDS
-from wherry.model.errors import NotFound, NotSupported, Unavailable
 
 _PING = response.HEADERS | {
     "Builder-Version": "1",  # the classic builder, without BuildKit's session

@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from wherry.common.errors import InvalidParameter
 from wherry.model.container import ContainerConfig, HealthConfig, HostConfig
-from wherry.model.errors import InvalidParameter
 from wherry.model.network import NetworkingConfig
 
 

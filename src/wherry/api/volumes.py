@@ -7,8 +7,8 @@ from aiohttp import web
 
 from wherry.api import response
 from wherry.api.request import Request
+from wherry.common.errors import NotSupported
 from wherry.engine.engine import Engine
-from wherry.model.errors import NotSupported
 
 
 class CreateRequest(msgspec.Struct, rename="pascal"):

@@ -74,7 +74,7 @@ def run_load(session: Session, options: Options) -> None:
     arguments=(1, None),
 )
 def run_import(session: Session, options: Options) -> None:
-    from wherry.cli.reference import parse
+    from wherry.common.reference import parse
 
     source, name, *_ = [*options.arguments, ""]
     if name:

@@ -88,12 +88,12 @@ def run_build(session: Session, options: Options) -> int:
 
 
 def _check_tags(tags: list[str]) -> None:
-    from wherry.cli.reference import parse
+    from wherry.common.reference import InvalidReference, parse
 
     for tag in tags:
         try:
             parse(tag)
-        except ValueError as error:
+        except InvalidReference as error:
             raise CommandError(f'invalid tag "{tag}": {error}') from None
 
 

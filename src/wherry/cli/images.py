@@ -8,7 +8,6 @@ import sys
 from wherry.cli import flags, terminal
 from wherry.cli.flags import Options
 from wherry.cli.platform import parse_platform
-from wherry.cli.reference import parse as parse_reference
 from wherry.cli.session import CommandError, Session, command
 from wherry.cli.table import (
     TABLE,
@@ -26,6 +25,8 @@ from wherry.cli.table import (
 from wherry.cli.values import quoted
 from wherry.client.client import image_path
 from wherry.client.transport import APIError
+from wherry.common.reference import InvalidReference
+from wherry.common.reference import parse as parse_reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,11 +104,9 @@ def _by_repository(names: list[str] | None) -> dict[str, list[str]]:
     for name in names or ():
         try:
             reference = parse_reference(name)
-        except ValueError:
+        except InvalidReference:
             continue
-        if reference is not None:
-            what, reference.tag, reference.digest = reference.digest or reference.tag, "", ""
-            found.setdefault(reference.familiar, []).append(what)
+        found.setdefault(reference.familiar_name, []).append(reference.digest or reference.tag)
     return found
 
 
@@ -185,18 +184,19 @@ def run_rmi(session: Session, options: Options) -> None:
 
 @command(interspersed=False)
 def run_tag(session: Session, options: Options) -> None:
-    from wherry.cli.reference import BadName, Reference, parse, to_tag
+    from wherry.common.reference import is_image_id, parse_to_tag
 
     source, target = options.arguments
     text = source
     try:
-        parse(source)
+        if not is_image_id(source):
+            parse_reference(source)
         text = target
-        name = to_tag(target)
-    except BadName as error:
+        parse_reference(target)
+    except InvalidReference as error:
         raise CommandError(f"Error parsing reference: {quoted(text)} is not a valid repository/tag: {error}") from None
-    repository = Reference(name.domain, name.path, "", "").familiar
-    session.client.post(image_path(source, "tag"), repo=repository, tag=name.tag)
+    name = parse_to_tag(target)
+    session.client.post(image_path(source, "tag"), repo=name.familiar_name, tag=name.tag)
 
 
 @command(
@@ -208,15 +208,15 @@ def run_tag(session: Session, options: Options) -> None:
 )
 def run_commit(session: Session, options: Options) -> None:
     from wherry.cli.build_progress import Working
-    from wherry.cli.reference import to_tag
+    from wherry.common.reference import parse_to_tag
 
     container, *names = options.arguments
-    name = to_tag(names[0]) if names and names[0] else None
+    name = parse_to_tag(names[0]) if names and names[0] else None
     with Working("Committing"):
         made = session.client.post(
             "/commit",
             container=container,
-            repo=name.repository if name else "",
+            repo=name.name if name else "",
             tag=name.tag if name else "",
             comment=options["message"],
             author=options["author"],

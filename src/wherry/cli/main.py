@@ -10,6 +10,7 @@ from wherry.cli.commands import TOP, Entry, Group
 from wherry.cli.flags import FlagError, HelpRequested
 from wherry.cli.session import CommandError, Session, complaint
 from wherry.client.transport import ClientError
+from wherry.common.errors import InvalidParameter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def run(words: Sequence[str]) -> int:
         if error.text:
             print(error.text, file=sys.stderr)
         return error.code
-    except ClientError as error:
+    except (ClientError, InvalidParameter) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -66,16 +66,13 @@ def _platform(row: Row) -> str | None:
 
 
 def _without_digest(image: str) -> str:
-    from wherry.cli.reference import parse
+    from wherry.common.reference import InvalidReference, Reference, parse
 
     try:
         found = parse(image)
-    except ValueError:
+    except InvalidReference:
         return image
-    if found is None:
-        return image
-    found.digest = ""
-    return found.familiar
+    return Reference(found.domain, found.path, found.tag).familiar
 
 
 CONTAINERS = Listing(

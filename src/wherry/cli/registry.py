@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, TextIO
 
-DEFAULT_TAG = "latest"
-
 
 @command(
     flags.switch("all-tags", "a", "Download all tagged images in the repository"),
@@ -30,25 +28,25 @@ DEFAULT_TAG = "latest"
 )
 def run_pull(session: Session, options: Options) -> None:
     from wherry.cli.auth import header
-    from wherry.cli.reference import named
+    from wherry.common.reference import parse
 
     refuse_content_trust(options)
-    reference = named(options.arguments[0])
+    reference = parse(options.arguments[0])
     every, quiet = options["all-tags"], options["quiet"]
     if every and (reference.tag or reference.digest):
         raise CommandError("tag can't be used with --all-tags/-a")
     if not every and not reference.tag and not reference.digest:
-        reference.tag = DEFAULT_TAG
+        reference = reference.with_default_tag()
         if not quiet:
-            print(f"Using default tag: {DEFAULT_TAG}", flush=True)
+            print(f"Using default tag: {reference.tag}", flush=True)
     messages = session.client.images.pull(
-        reference.repository,
+        reference.name,
         reference.digest or reference.tag,
         platform=options["platform"] or os.environ.get("DOCKER_DEFAULT_PLATFORM", ""),
         auth=header(session.config, reference.domain),
     )
     _show(messages, quiet)
-    print(reference.whole)
+    print(reference)
 
 
 @command(
@@ -66,29 +64,29 @@ def run_pull(session: Session, options: Options) -> None:
 def run_push(session: Session, options: Options) -> None:
     from wherry.cli.auth import header
     from wherry.cli.platform import parse_platform
-    from wherry.cli.reference import named
+    from wherry.common.reference import parse
 
     refuse_content_trust(options)
     platform = parse_platform(options["platform"])
-    reference = named(options.arguments[0])
+    reference = parse(options.arguments[0])
     every, quiet = options["all-tags"], options["quiet"]
     if every and reference.tag:
         raise CommandError("tag can't be used with --all-tags/-a")
     if reference.digest:
         raise CommandError("cannot push a digest reference")
     if not every and not reference.tag:
-        reference.tag = DEFAULT_TAG
+        reference = reference.with_default_tag()
         if not quiet:
-            print(f"Using default tag: {DEFAULT_TAG}", flush=True)
+            print(f"Using default tag: {reference.tag}", flush=True)
     messages = session.client.images.push(
-        reference.repository,
+        reference.name,
         "" if every else reference.tag,
         platform=platform,
         auth=header(session.config, reference.domain),
     )
     _show(messages, quiet)
     if quiet:
-        print(reference.whole)
+        print(reference)
 
 
 def _show(messages: Iterable[dict[str, Any]], quiet: bool) -> None:
@@ -153,20 +151,17 @@ _DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 )
 def run_inspect(session: Session, options: Options) -> None:
     from wherry.cli.auth import header
-    from wherry.cli.reference import parse, tagged
     from wherry.client.client import quote
+    from wherry.common.reference import InvalidReference, parse
 
     if len(options.arguments) > 1:
         raise CommandError("wherry keeps no manifest lists of its own: name the manifest alone")
     text = options.arguments[0]
     try:
-        reference = parse(text)
-    except ValueError as error:
+        name = parse(text).with_default_tag()
+    except InvalidReference as error:
         raise CommandError(f"Error parsing name for manifest list {text}: {error}") from None
-    if reference is None:
-        raise CommandError(f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")
-    name = tagged(reference)
-    path = name.repository + (f"@{name.digest}" if name.digest else f":{name.tag}")
+    path = name.name + (f"@{name.digest}" if name.digest else f":{name.tag}")
     auth = header(session.config, name.domain)
     try:
         found: dict[str, Any] = session.client.request(

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from wherry.cli.reference import Reference
+    from wherry.common.reference import Reference
 
     Body = dict[str, Any]
     from collections.abc import Callable
@@ -124,14 +124,13 @@ def create_container(session: Session, options: Options, body: Body) -> str:
 
     Raises ClientError.
     """
-    from wherry.cli.reference import BadName, parse, tagged
+    from wherry.common.reference import InvalidReference, is_image_id, parse
 
     with _IdFile(options["cidfile"]) as id_file:
         try:
-            reference = parse(body["Image"])
-        except BadName as error:
-            raise CreateError(str(error)) from None
-        reference = tagged(reference) if reference else None
+            reference = None if is_image_id(body["Image"]) else parse(body["Image"]).with_default_tag()
+        except InvalidReference as error:
+            raise CreateError(error.message) from None
         if options["platform"]:
             from wherry.cli.platform import parse_platform
 
@@ -167,7 +166,7 @@ def pull(session: Session, options: Options, reference: Reference) -> None:
     from wherry.cli.registry import show_progress
 
     messages = session.client.images.pull(
-        reference.repository,
+        reference.name,
         reference.digest or reference.tag,
         platform=options["platform"],
         auth=header(session.config, reference.domain),

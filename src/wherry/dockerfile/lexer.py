@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from wherry.model.errors import InvalidParameter
+from wherry.common.errors import InvalidParameter
 
 # Where something stands in a Dockerfile, and what is wrong with it.
 

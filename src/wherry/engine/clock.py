@@ -4,7 +4,7 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 
-from wherry.model.errors import InvalidParameter
+from wherry.common.errors import InvalidParameter
 
 NEVER = "0001-01-01T00:00:00Z"  # Go's zero time, which clients test for
 _SECOND = 1_000_000_000

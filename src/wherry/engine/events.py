@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
+from wherry.common.errors import InvalidParameter
 from wherry.engine import clock
 from wherry.model.container import Container
-from wherry.model.errors import InvalidParameter
 from wherry.storage.database import Database
 
 # What list filters have in common.

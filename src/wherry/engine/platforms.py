@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from wherry.common.errors import NotFound
 from wherry.linux import binfmt
-from wherry.model.errors import NotFound
 from wherry.model.manifests import Platform
 from wherry.registry import platforms
 from wherry.storage.images import Image

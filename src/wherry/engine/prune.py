@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from wherry.common.errors import Conflict, InvalidParameter, NotFound
 from wherry.engine import clock
 from wherry.engine.builder.builder import Builder
 from wherry.engine.container.inspect import summary
@@ -15,7 +16,6 @@ from wherry.engine.events import Events, boolean, check_known, labels_pass
 from wherry.engine.image.images import Images
 from wherry.engine.volumes import Volumes
 from wherry.model.container import Status
-from wherry.model.errors import Conflict, InvalidParameter, NotFound
 from wherry.storage.images import Summary
 from wherry.storage.store import Store
 

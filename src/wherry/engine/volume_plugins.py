@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from wherry.model.errors import EngineError, InvalidParameter, NotFound
+from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.tls import client_context
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
+from wherry.common.errors import Conflict, EngineError, InvalidParameter
 from wherry.engine import clock
 from wherry.engine.container.store import Roster
 from wherry.engine.events import Events, boolean, check_known, label_matches, labels_pass, pattern
@@ -19,7 +20,6 @@ from wherry.linux import host_mounts
 from wherry.linux.mounts import Mount
 from wherry.linux.syscalls import SyscallError
 from wherry.model.container import MountPoint, Volume
-from wherry.model.errors import Conflict, EngineError, InvalidParameter
 from wherry.storage.store import Store
 from wherry.storage.volumes import Volumes as StoredVolumes
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from wherry.model.errors import InvalidParameter
+from wherry.common.errors import InvalidParameter
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"

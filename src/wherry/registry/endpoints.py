@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from wherry.model.errors import EngineError, InvalidParameter
-from wherry.model.reference import DEFAULT_DOMAIN
+from wherry.common.errors import EngineError, InvalidParameter
+from wherry.common.reference import DEFAULT_DOMAIN
 from wherry.tls import client_context
 
 HUB = "https://registry-1.docker.io"

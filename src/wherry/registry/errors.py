@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from wherry.model.errors import EngineError
+from wherry.common.errors import EngineError
 
 NOT_JSON = (msgspec.MsgspecError, RecursionError, UnicodeError)
 """What decoding raises for bytes that are no JSON, nested without end, or text in no known code."""

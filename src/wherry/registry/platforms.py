@@ -3,7 +3,7 @@
 import platform as machine
 from collections.abc import Sequence
 
-from wherry.model.errors import InvalidParameter, NotFound
+from wherry.common.errors import InvalidParameter, NotFound
 from wherry.model.manifests import Descriptor, Platform
 
 _SAME_ARCHITECTURE = {

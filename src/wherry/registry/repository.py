@@ -13,8 +13,8 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from wherry.common.errors import InvalidParameter, NotSupported
 from wherry.model import manifests
-from wherry.model.errors import InvalidParameter, NotSupported
 from wherry.model.manifests import Descriptor, Index, Manifest
 from wherry.registry import errors
 from wherry.registry.auth import scope

@@ -7,7 +7,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from wherry.model.reference import DEFAULT_DOMAIN
+from wherry.common.reference import DEFAULT_DOMAIN
 from wherry.registry.endpoints import HUB_ACCOUNT, HUB_SEARCH, Endpoint
 from wherry.registry.errors import NOT_JSON, RegistryError, printable
 from wherry.registry.repository import list_pages

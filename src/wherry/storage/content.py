@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import BinaryIO
 
-from wherry.model.errors import InvalidParameter, NotFound
+from wherry.common.errors import InvalidParameter, NotFound
 from wherry.storage.staging import Staging
 
 # Digests: "sha256:" and 64 hexadecimal digits, the names of content.

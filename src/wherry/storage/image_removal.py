@@ -3,9 +3,9 @@
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
-from wherry.model import reference
-from wherry.model.errors import Conflict
-from wherry.model.reference import Reference
+from wherry.common import reference
+from wherry.common.errors import Conflict
+from wherry.common.reference import Reference
 from wherry.storage.images import Image, Images
 
 # Which containers use an image: (id, whether it runs).

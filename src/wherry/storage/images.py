@@ -13,11 +13,12 @@ from typing import Any
 
 import msgspec
 
-from wherry.model import manifests, reference
-from wherry.model.errors import InvalidParameter, NotFound
+from wherry.common import reference
+from wherry.common.errors import InvalidParameter, NotFound
+from wherry.common.reference import Reference
+from wherry.model import manifests
 from wherry.model.image import ImageConfig
 from wherry.model.manifests import Manifest
-from wherry.model.reference import Reference
 from wherry.storage.content import Blobs, chain_ids_of, digest_of
 from wherry.storage.database import Database
 from wherry.storage.layers import Layer, Layers, boot_id

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
-from wherry.model.errors import EngineError, InvalidParameter
+from wherry.common.errors import EngineError, InvalidParameter
 from wherry.storage.content import check_digest
 from wherry.storage.layers import StagedLayer
 from wherry.storage.tar import compression

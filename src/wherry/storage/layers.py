@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from wherry.model.errors import NotFound
+from wherry.common.errors import NotFound
 from wherry.model.manifests import Descriptor
 from wherry.storage.content import Blobs, chain_id_of, check_digest, hexadecimal
 from wherry.storage.database import Database

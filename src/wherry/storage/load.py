@@ -12,11 +12,12 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from wherry.model import manifests, reference
-from wherry.model.errors import InvalidParameter
+from wherry.common import reference
+from wherry.common.errors import InvalidParameter
+from wherry.common.reference import InvalidReference, Reference
+from wherry.model import manifests
 from wherry.model.image import ImageConfig, RootFS
 from wherry.model.manifests import ArchiveItem, Descriptor, Index, Manifest, Platform
-from wherry.model.reference import InvalidReference, Reference
 from wherry.storage.content import Blobs, chain_id_of, check_digest, digest_of, hexadecimal
 from wherry.storage.images import Images
 from wherry.storage.layers import Layers, StagedLayer

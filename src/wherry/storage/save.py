@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from wherry.model import manifests, reference
-from wherry.model.errors import NotFound
+from wherry.common import reference
+from wherry.common.errors import NotFound
+from wherry.common.reference import Reference
+from wherry.model import manifests
 from wherry.model.manifests import ArchiveItem, Descriptor, Index, Manifest, Platform
-from wherry.model.reference import Reference
 from wherry.storage.content import Blobs, digest_of, hexadecimal
 from wherry.storage.images import Image, Images
 from wherry.storage.layers import Layer

@@ -26,9 +26,9 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.linux.files import spread_children
 from wherry.linux.mounts import Mount
-from wherry.model.errors import EngineError, InvalidParameter, NotFound
 from wherry.storage.database import Database
 from wherry.storage.layers import Layers, StagedLayer
 from wherry.storage.staging import Staging, remove_tree_quietly

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from wherry.common.errors import InvalidParameter, NotFound
 from wherry.linux import host_mounts
 from wherry.model.container import Volume
-from wherry.model.errors import InvalidParameter, NotFound
 from wherry.storage.database import Database
 from wherry.storage.staging import Staging, remove_tree, remove_tree_quietly
 

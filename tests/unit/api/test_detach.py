@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.api.hijack import DEFAULT, DetachDetector, parse_keys
-from wherry.model.errors import InvalidParameter
+from wherry.common.errors import InvalidParameter
 
 
 @pytest.mark.parametrize(

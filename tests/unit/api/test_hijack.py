@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from wherry.model.errors import InvalidParameter, NotFound
+from wherry.common.errors import InvalidParameter, NotFound
 
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
 ALL = "stream=1&stdin=1&stdout=1&stderr=1"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from wherry.api.routes import ROUTES, find
-from wherry.model.errors import Conflict, NotFound, NotModified
+from wherry.common.errors import Conflict, NotFound, NotModified
 
 
 def raising(error: Exception) -> Any:

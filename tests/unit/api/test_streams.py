@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from wherry.model.errors import InvalidParameter, NotFound
+from wherry.common.errors import InvalidParameter, NotFound
 
 
 async def test_events_send_their_head_before_anything_happens(client: Any, engine: SimpleNamespace) -> None:

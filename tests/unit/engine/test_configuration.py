@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
+from wherry.common.errors import InvalidParameter
 from wherry.engine.config import EngineConfig
 from wherry.engine.container import config
 from wherry.model.container import ContainerConfig, DeviceRequest, HealthConfig, HostConfig, RestartPolicy
-from wherry.model.errors import InvalidParameter
 
 IMAGE = ContainerConfig(
     user="app",

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from wherry.common.errors import InvalidParameter
 from wherry.engine.container import logs
 from wherry.model.container import Container, ContainerConfig, LogConfig
-from wherry.model.errors import InvalidParameter
 from wherry.runtime.spec import Journald, Syslog
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from wherry.common.errors import InvalidParameter
 from wherry.engine.container import mounts
 from wherry.model.container import (
     BindOptions,
@@ -15,7 +16,6 @@ from wherry.model.container import (
     TmpfsOptions,
     VolumeOptions,
 )
-from wherry.model.errors import InvalidParameter
 
 
 @pytest.mark.parametrize(

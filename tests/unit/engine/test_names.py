@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from wherry.common.errors import InvalidParameter
 from wherry.engine.container.store import check_name, suggest_name
-from wherry.model.errors import InvalidParameter
 
 
 def test_random_names_are_two_words() -> None:

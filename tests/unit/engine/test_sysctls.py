@@ -2,9 +2,9 @@
 
 import pytest
 
+from wherry.common.errors import InvalidParameter
 from wherry.engine.container.config import check_sysctls, complete_sysctls
 from wherry.model.container import HostConfig
-from wherry.model.errors import InvalidParameter
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.engine import volume_plugins
 from wherry.engine.volume_plugins import VolumePlugins
-from wherry.model.errors import EngineError, InvalidParameter, NotFound
 
 
 @pytest.fixture

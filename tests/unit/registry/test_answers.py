@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from wherry.model.errors import EngineError
+from wherry.common.errors import EngineError
 from wherry.model.manifests import Descriptor
 from wherry.registry import http, search
 from wherry.registry.auth import Credentials

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from wherry.model.errors import EngineError, InvalidParameter, NotFound
+from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.model.manifests import Descriptor, Platform
 from wherry.registry import http, platforms
 from wherry.registry.endpoints import HUB, Endpoint, Registries

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wherry.model.errors import InvalidParameter, NotFound
+from wherry.common.errors import InvalidParameter, NotFound
 from wherry.storage.content import Blobs, chain_id_of, chain_ids_of
 from wherry.storage.staging import Staging
 

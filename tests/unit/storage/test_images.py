@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from wherry.model import reference
-from wherry.model.errors import Conflict, InvalidParameter, NotFound
+from wherry.common import reference
+from wherry.common.errors import Conflict, InvalidParameter, NotFound
 from wherry.model.image import History, ImageConfig, RootFS
 from wherry.model.manifests import Descriptor
 from wherry.storage import image_removal
@@ -60,7 +60,7 @@ class Disk:
         image_id = self.store.images.create(config, parent=parent)
         self.store.layers.release([chain])
         if tag:
-            self.store.images.tag(image_id, reference.tagged(tag))
+            self.store.images.tag(image_id, reference.parse_to_tag(tag))
         return image_id
 
     def remove(self, name: str, *, users: dict[str, bool] | None = None, **options: bool) -> list[dict[str, str]]:
@@ -139,13 +139,13 @@ def test_an_image_needs_its_layers(disk: Disk) -> None:
 def test_tagging_moves_a_name(disk: Disk) -> None:
     images = disk.store.images
     first, second = disk.image("a", tag="app"), disk.image("b")
-    assert images.tag(second, reference.tagged("app")) == first
-    assert images.tag(second, reference.tagged("app")) is None
+    assert images.tag(second, reference.parse_to_tag("app")) == first
+    assert images.tag(second, reference.parse_to_tag("app")) is None
     assert images.get("app").id == second
     assert images.get("app").tagged > 0
     assert images.names(first) == []
     with pytest.raises(NotFound):
-        images.tag("sha256:" + "0" * 64, reference.tagged("x"))
+        images.tag("sha256:" + "0" * 64, reference.parse_to_tag("x"))
 
 
 def test_summaries(disk: Disk) -> None:
@@ -194,7 +194,7 @@ class TestRemoving:
 
     def test_another_name_keeps_it(self, disk: Disk) -> None:
         image_id = disk.image("a", tag="app:1")
-        disk.store.images.tag(image_id, reference.tagged("other"))
+        disk.store.images.tag(image_id, reference.parse_to_tag("other"))
         assert disk.remove("app:1") == [{"Untagged": "app:1"}]
         assert disk.store.images.get("other").id == image_id
 
@@ -204,7 +204,7 @@ class TestRemoving:
 
     def test_by_id_with_several_names(self, disk: Disk) -> None:
         image_id = disk.image("a", tag="app:1")
-        disk.store.images.tag(image_id, reference.tagged("other"))
+        disk.store.images.tag(image_id, reference.parse_to_tag("other"))
         short = image_id[7:19]
         with pytest.raises(Conflict) as found:
             disk.remove(image_id)
@@ -260,7 +260,7 @@ class TestRemoving:
         disk.image("a", "b", parent=base, tag="child")
         with pytest.raises(Conflict, match=r"\(cannot be forced\) - image has dependent child images$"):
             disk.remove(base, force=True)
-        disk.store.images.tag(base, reference.tagged("base"))
+        disk.store.images.tag(base, reference.parse_to_tag("base"))
         assert disk.remove("base") == [{"Untagged": "base:latest"}]
 
     def test_unnamed_parents_go_too(self, disk: Disk) -> None:

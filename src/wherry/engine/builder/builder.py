@@ -8,6 +8,8 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from typing import Any
 
+from wherry.common import reference
+from wherry.common.errors import InvalidParameter, NotFound
 from wherry.dockerfile.stages import Platform
 from wherry.engine import clock
 from wherry.engine.builder import context as contexts
@@ -19,8 +21,6 @@ from wherry.engine.builder.request import BuildRequest, Given
 from wherry.engine.builder.run import Containers
 from wherry.engine.builder.solver import Solver, native_platform
 from wherry.engine.image.images import Images
-from wherry.model import reference
-from wherry.model.errors import InvalidParameter, NotFound
 from wherry.registry.auth import NOBODY, Credentials
 from wherry.storage.build_cache import Record
 from wherry.storage.build_snapshots import Workspace
@@ -96,7 +96,7 @@ class Builder:
             yield event
 
     async def _build(self, request: BuildRequest, find: Callable[[Workspace], Any]) -> AsyncIterator[Event]:
-        names = [reference.tagged(name) for name in request.tags]
+        names = [reference.parse_to_tag(name) for name in request.tags]
         if request.platform:
             _check_platform(request.platform)
         heard = Progress()

@@ -14,12 +14,12 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from wherry.common.errors import EngineError, InvalidParameter
 from wherry.dockerfile.ignore import IgnoreRules, Rule
 from wherry.dockerfile.lexer import DockerfileError
 from wherry.engine.builder import git
 from wherry.linux import files
 from wherry.linux.syscalls import SyscallError
-from wherry.model.errors import EngineError, InvalidParameter
 from wherry.storage.build_snapshots import Workspace
 from wherry.storage.worker import client
 from wherry.tls import client_context

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from wherry.model.errors import EngineError, InvalidParameter, NotSupported
+from wherry.common.errors import EngineError, InvalidParameter, NotSupported
 
 _ADDRESS = re.compile(r"(?:git://|git@|ssh://|(?:https?://)?github\.com/|https?://[^#?]+\.git(?:[#?]|$))")
 _COMMIT = re.compile(r"[0-9a-f]{4,64}")

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 import msgspec
 
+from wherry.common.errors import InvalidParameter
 from wherry.dockerfile.instructions import Mount as DockerfileMount
 from wherry.dockerfile.instructions import Mount as Wanted
 from wherry.dockerfile.lexer import DockerfileError, clean_path
@@ -17,7 +18,6 @@ from wherry.engine.builder import context
 from wherry.engine.builder.copy import Origin
 from wherry.engine.builder.request import Given
 from wherry.linux.mounts import Mount
-from wherry.model.errors import InvalidParameter
 from wherry.storage.build_cache import BuildCache
 from wherry.storage.build_snapshots import Workspace
 from wherry.storage.worker.client import Files

@@ -2,9 +2,9 @@
 
 import msgspec
 
+from wherry.common.errors import EngineError
 from wherry.dockerfile.lexer import NOWHERE, DockerfileError, Position
 from wherry.model.container import Ulimit
-from wherry.model.errors import EngineError
 from wherry.registry.auth import Credentials
 
 # What a RUN can only have when it is allowed with --allow.

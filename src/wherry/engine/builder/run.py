@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from wherry.common.errors import Conflict, EngineError, Forbidden
 from wherry.dockerfile import instructions as ins
 from wherry.dockerfile.config import Script, command_words, run_command
 from wherry.dockerfile.instructions import Mount as WantedMount
@@ -26,7 +27,6 @@ from wherry.engine.container.store import Live
 from wherry.engine.network.attach import Connections
 from wherry.linux.mounts import Mount
 from wherry.model.container import Container, ContainerConfig, HostConfig, LogConfig
-from wherry.model.errors import Conflict, EngineError, Forbidden
 from wherry.model.network import NetworkingConfig
 from wherry.runtime.ipc import OF_USERS
 from wherry.runtime.launcher_client import Launcher

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from wherry.common.errors import EngineError, NotFound
 from wherry.dockerfile import instructions as ins
 from wherry.dockerfile.lexer import DockerfileError
 from wherry.dockerfile.parser import Dockerfile, parse
@@ -30,7 +31,6 @@ from wherry.engine.builder.stage import Outcome, Plan, Result, Step, Walker, ste
 from wherry.engine.container import spec
 from wherry.engine.system import ARCHITECTURES
 from wherry.model.container import ContainerConfig
-from wherry.model.errors import EngineError, NotFound
 from wherry.model.image import History, ImageConfig, RootFS
 from wherry.storage.build_cache import BuildCache, Record
 from wherry.storage.build_snapshots import Tree, Workspace, top_of

@@ -8,13 +8,13 @@ as no two overlays may write to one upper directory.
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 
+from wherry.common.errors import Conflict, InvalidParameter, NotFound
 from wherry.engine.container.mounts import root_of, with_host_files, write_mounts
 from wherry.engine.container.service import Containers
 from wherry.engine.container.store import Live, Roster
 from wherry.engine.events import Events
 from wherry.engine.volumes import Volumes
 from wherry.linux.mounts import Mount
-from wherry.model.errors import Conflict, InvalidParameter, NotFound
 from wherry.storage.store import Store
 from wherry.storage.worker.client import PathStat, Root
 

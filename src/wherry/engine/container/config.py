@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import msgspec
 
+from wherry.common.errors import Conflict, Forbidden, InvalidParameter
 from wherry.engine.config import EngineConfig
 from wherry.model.container import Container, ContainerConfig, HealthConfig, HostConfig, LogConfig, RestartPolicy
-from wherry.model.errors import Conflict, Forbidden, InvalidParameter
 from wherry.model.network import Network, NetworkingConfig
 
 MASKED_PATHS = (

@@ -6,9 +6,9 @@ import re
 import stat
 from collections.abc import Iterable, Sequence
 
+from wherry.common.errors import InvalidParameter
 from wherry.linux.cgroups import DEFAULT_DEVICE_RULES, DeviceRule
 from wherry.model.container import DeviceMapping, HostConfig
-from wherry.model.errors import InvalidParameter
 from wherry.runtime.spec import Device
 
 _RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})")

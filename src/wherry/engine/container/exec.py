@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 
+from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound
 from wherry.engine.container import spec
 from wherry.engine.container.service import Containers
 from wherry.engine.container.store import ExecRecord, Live, Roster
 from wherry.engine.events import Events
 from wherry.engine.network import links
 from wherry.model.container import ExecConfig, Status
-from wherry.model.errors import Conflict, EngineError, InvalidParameter, NotFound
 from wherry.runtime.ipc import NOT_EXECUTABLE, NOT_FOUND, OF_USERS
 from wherry.runtime.monitor_client import StartError
 

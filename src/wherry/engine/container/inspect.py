@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from wherry.common.errors import Conflict, InvalidParameter, NotFound, NotSupported
 from wherry.engine import clock
 from wherry.engine.container import logs, mounts, stats
 from wherry.engine.container.exec import Execs
@@ -16,7 +17,6 @@ from wherry.engine.events import Events, boolean, label_matches, pattern
 from wherry.engine.network import links
 from wherry.engine.network.ports import parse_port
 from wherry.model.container import Container, Health, HealthStatus, Status
-from wherry.model.errors import Conflict, InvalidParameter, NotFound, NotSupported
 from wherry.model.network import EndpointSettings
 from wherry.storage.store import Store
 from wherry.storage.worker.client import Root

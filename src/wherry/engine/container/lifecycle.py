@@ -14,6 +14,7 @@ import signal
 from collections.abc import Coroutine
 from typing import Any
 
+from wherry.common.errors import Conflict, EngineError, InvalidParameter
 from wherry.engine import clock, platforms
 from wherry.engine.config import EngineConfig
 from wherry.engine.container import health
@@ -25,7 +26,6 @@ from wherry.engine.network.attach import Connections, Wiring
 from wherry.engine.volumes import Volumes
 from wherry.linux.cgroups import Cgroup, CgroupError, Hierarchies
 from wherry.model.container import Container, HealthStatus, RestartPolicy, State, Status
-from wherry.model.errors import Conflict, EngineError, InvalidParameter
 from wherry.runtime.ipc import CANNOT_START, OF_USERS
 from wherry.runtime.launcher_client import Launcher
 from wherry.runtime.monitor_client import MONITOR_DIED, Exit, Monitor, StartError, connect

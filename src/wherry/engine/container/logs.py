@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Literal
 from urllib.parse import urlsplit
 
+from wherry.common.errors import InvalidParameter
 from wherry.engine import clock
 from wherry.engine.container.store import Live
 from wherry.linux.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_TO, Inotify
 from wherry.model.container import Container, LogConfig
-from wherry.model.errors import InvalidParameter
 from wherry.runtime.logging.reader import Reader
 from wherry.runtime.spec import Journald, Log, Syslog
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from wherry.common.errors import EngineError, InvalidParameter
 from wherry.linux import files, host_mounts
 from wherry.linux.mounts import Mount
 from wherry.model.container import Container, ContainerConfig, HostConfig, MountPoint, MountRequest, TmpfsOptions
-from wherry.model.errors import EngineError, InvalidParameter
 from wherry.storage.store import Store
 
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified
 from wherry.engine import clock, platforms
 from wherry.engine.config import EngineConfig
 from wherry.engine.container import devices, logs, mounts, spec
@@ -31,7 +32,6 @@ from wherry.engine.network.attach import Connections
 from wherry.engine.volumes import Volumes
 from wherry.linux.cgroups import Cgroup, CgroupError
 from wherry.model.container import Container, ContainerConfig, HostConfig, MountPoint, Resources, RestartPolicy, Status
-from wherry.model.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified
 from wherry.model.network import NetworkingConfig
 from wherry.runtime.monitor_client import Monitor
 from wherry.storage.store import Store

@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 
+from wherry.common.errors import Conflict, InvalidParameter, NotSupported
 from wherry.engine.config import EngineConfig
 from wherry.engine.container.config import complete_sysctls
 from wherry.engine.container.devices import block_device, cgroup_rules, device_nodes, privileged_nodes
@@ -16,7 +17,6 @@ from wherry.linux.cgroups import DeviceRule, Resources, ThrottleDevice
 from wherry.linux.mounts import Mount
 from wherry.model.container import Container, ContainerConfig, ExecConfig, HostConfig
 from wherry.model.container import ThrottleDevice as ThrottleRequest
-from wherry.model.errors import Conflict, InvalidParameter, NotSupported
 from wherry.runtime.spec import Namespace, NamespaceKind, Process, Rlimit, Spec
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # Docker's default

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+from wherry.common.errors import EngineError, InvalidParameter, NotSupported
 from wherry.engine import clock
 from wherry.engine.container.service import Containers
 from wherry.engine.container.store import Live
 from wherry.linux.cgroups import BlkioEntry, BlkioStats, CpuStats, MemoryStats, Stats, host_cpu_time
-from wherry.model.errors import EngineError, InvalidParameter, NotSupported
 
 _PERIOD = 1.0  # seconds between two samples, as Docker's
 _NETWORK_FIELDS = (

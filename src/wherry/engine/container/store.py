@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from wherry.common.errors import Conflict, InvalidParameter, NotFound
 from wherry.model.container import Container, ExecConfig
-from wherry.model.errors import Conflict, InvalidParameter, NotFound
 from wherry.runtime.monitor_client import Monitor
 from wherry.storage.database import Database
 

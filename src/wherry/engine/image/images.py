@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from wherry.common import reference
+from wherry.common.errors import Conflict, InvalidParameter
 from wherry.dockerfile.config import apply_changes
 from wherry.engine import clock, platforms
 from wherry.engine.builder.context import stream_url
@@ -14,9 +16,8 @@ from wherry.engine.container.store import Roster
 from wherry.engine.events import Events, boolean, label_matches
 from wherry.engine.image.progress import Message, progress
 from wherry.engine.image.pull import Pulls
-from wherry.model import manifests, reference
+from wherry.model import manifests
 from wherry.model.container import Container, ContainerConfig, Status
-from wherry.model.errors import Conflict, InvalidParameter
 from wherry.model.image import History, ImageConfig, RootFS
 from wherry.model.manifests import Descriptor, Index, Manifest, Platform
 from wherry.registry.auth import NOBODY, Credentials
@@ -104,7 +105,7 @@ async def commit(
     config: ContainerConfig | None,
 ) -> str:
     """Makes an image of a container and gives its id. A running container is paused meanwhile, unless told not to."""
-    target = reference.tagged(repo, tag) if repo else None
+    target = reference.parse_to_tag(repo, tag) if repo else None
     live = containers.find(name)
     record = live.record
     if record.state.status in (Status.REMOVING, Status.DEAD):
@@ -286,7 +287,7 @@ class Images:
 
     def tag(self, name: str, repo: str, tag: str = "") -> None:
         image = self._store.images.get(name)
-        target = reference.tagged(repo, tag)
+        target = reference.parse_to_tag(repo, tag)
         self._store.images.tag(image.id, target)
         self._tell(image, "tag", target.familiar)
 
@@ -385,7 +386,7 @@ class Images:
         platform: str = "",
     ) -> AsyncIterator[Message]:
         """Makes an image of one layer of a tar, or of a tar behind a URL; one without a scheme is of http."""
-        target = reference.tagged(repo, tag) if repo else None
+        target = reference.parse_to_tag(repo, tag) if repo else None
         config = apply_changes(ContainerConfig(), changes)
         if isinstance(source, str):
             url = source if "://" in source else f"http://{source}"

@@ -9,17 +9,18 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from wherry.common import reference
+from wherry.common.errors import InvalidParameter, NotFound
+from wherry.common.reference import Reference
 from wherry.engine.events import Events
 from wherry.engine.image import progress
 from wherry.engine.image.progress import Message, Tell, status, step
 from wherry.engine.image.transfers import Transfer, Transfers, short, unpack_again
-from wherry.model import manifests, reference
-from wherry.model.errors import InvalidParameter, NotFound
+from wherry.model import manifests
 from wherry.model.image import ImageConfig
 from wherry.model.manifests import Descriptor, Manifest, Platform
-from wherry.model.reference import Reference
 from wherry.registry import platforms
 from wherry.registry.auth import NOBODY, Credentials
 from wherry.registry.endpoints import Registries
@@ -84,7 +85,7 @@ class Pulls:
                 self._store.staging.sync_later()
 
     async def _all_tags(self, repository: Repository, wanted: Reference) -> list[Reference]:
-        found = [replace(wanted, tag=tag) for tag in await repository.tags() if reference.is_tag(tag)]
+        found = [wanted.with_tag(tag) for tag in await repository.tags() if reference.is_tag(tag)]
         if not found:
             raise NotFound(f"repository {wanted.familiar_name} not found: it has no tags")
         return found
@@ -217,9 +218,9 @@ class Pulls:
         for kept in {named.digest: named, document.digest: document}.values():
             images.keep_document(image_id, kept.raw, kept.media_type)
         changed = False
-        wanted = [replace(name, tag="", digest=named.digest)]
+        wanted = [Reference(name.domain, name.path, "", named.digest)]
         if name.tag and not name.digest:
-            wanted.append(replace(name, digest=""))
+            wanted.append(Reference(name.domain, name.path, name.tag))
         for each in wanted:
             if images.resolve(each) != image_id:
                 images.tag(image_id, each)
@@ -234,7 +235,7 @@ def parse(name: str, tag: str) -> Reference:
         return wanted
     if ":" in tag:
         return reference.parse(f"{wanted.name}@{tag}")
-    return reference.tagged(wanted.name, tag)
+    return reference.parse_to_tag(wanted.name, tag)
 
 
 async def _unless_another_fails(transfer: Transfer, transfers: dict[str, Transfer]) -> None:

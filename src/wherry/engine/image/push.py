@@ -16,15 +16,16 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from wherry.common import reference
+from wherry.common.errors import InvalidParameter, NotFound
+from wherry.common.reference import Reference
 from wherry.engine import platforms
 from wherry.engine.events import Events
 from wherry.engine.image import progress
 from wherry.engine.image.progress import Message, Meter, Tell, status, step
 from wherry.engine.image.transfers import short
-from wherry.model import manifests, reference
-from wherry.model.errors import InvalidParameter, NotFound
+from wherry.model import manifests
 from wherry.model.manifests import Descriptor, Manifest
-from wherry.model.reference import Reference
 from wherry.registry.auth import NOBODY, Credentials
 from wherry.registry.endpoints import Registries
 from wherry.registry.repository import Repository
@@ -80,7 +81,7 @@ class Pushes:
         if wanted.digest:
             raise InvalidParameter("cannot push a digest reference")
         if tag:
-            wanted = reference.tagged(wanted.name, tag)
+            wanted = reference.parse_to_tag(wanted.name, tag)
         return progress.stream(lambda tell: self._push(wanted, platform, credentials, tell))
 
     def _meant(self, wanted: Reference) -> list[tuple[Reference, str]]:

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
+from wherry.common import reference
+from wherry.common.errors import InvalidParameter, NotSupported
+from wherry.common.reference import DEFAULT_DOMAIN
 from wherry.engine.events import boolean
 from wherry.engine.image.pull import translated
-from wherry.model import reference
-from wherry.model.errors import InvalidParameter, NotSupported
 from wherry.model.manifests import Platform
-from wherry.model.reference import DEFAULT_DOMAIN
 from wherry.registry import search
 from wherry.registry.auth import NOBODY, Credentials, complete
 from wherry.registry.endpoints import Registries

@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import msgspec
 
+from wherry.common.errors import InvalidParameter
 from wherry.engine.image.progress import Message, Meter, Tell, step
-from wherry.model.errors import InvalidParameter
 from wherry.model.manifests import Descriptor
 from wherry.storage.content import chain_id_of, check_digest
 from wherry.storage.ingest import IncomingLayer

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from wherry.common.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound
 from wherry.engine.container.config import check_connect
 from wherry.engine.container.store import Live, Roster
 from wherry.engine.events import Events
@@ -18,7 +19,6 @@ from wherry.engine.network.names import Naming
 from wherry.engine.network.networks import Networks
 from wherry.engine.network.ports import Publishing, check_bindings
 from wherry.model.container import Container, ContainerConfig, HostConfig
-from wherry.model.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound
 from wherry.model.network import Attachment, EndpointSettings, Network, NetworkingConfig
 from wherry.network.ruleset import Link
 from wherry.runtime.monitor_client import Monitor, StartError

@@ -9,9 +9,9 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 
+from wherry.common.errors import EngineError, Forbidden, InvalidParameter
 from wherry.engine.config import EngineConfig
 from wherry.engine.network import options
-from wherry.model.errors import EngineError, Forbidden, InvalidParameter
 from wherry.model.network import IpamPool, Network
 from wherry.network import bridge, ipam
 from wherry.network.bridge import Announcer, BridgeError, Device

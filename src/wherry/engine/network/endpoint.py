@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from wherry.common.errors import EngineError, InvalidParameter
 from wherry.engine.network import options
 from wherry.engine.network.drivers import Fabric
 from wherry.linux.rtnetlink import mac_bytes
 from wherry.model.container import Container
-from wherry.model.errors import EngineError, InvalidParameter
 from wherry.model.network import Attachment, EndpointSettings, Network
 from wherry.network.ipam import AddressError, PoolExhausted, mac_for, pick
 from wherry.runtime.spec import Interface

@@ -5,10 +5,10 @@ On user-defined networks a link is an alias that one container has for another, 
 
 from typing import NamedTuple
 
+from wherry.common.errors import InvalidParameter, NotFound
 from wherry.engine.container.store import Live, Roster, parse_link
 from wherry.engine.network.ports import parse_port
 from wherry.model.container import Container
-from wherry.model.errors import InvalidParameter, NotFound
 from wherry.network.ruleset import Link
 
 _DEFAULT = ("bridge", "default")

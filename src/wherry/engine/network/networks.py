@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
+from wherry.common.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from wherry.engine import clock
 from wherry.engine.container.store import Roster
 from wherry.engine.events import Events, boolean, check_known, labels_pass, pattern
 from wherry.engine.network import options
 from wherry.engine.network.drivers import Fabric
-from wherry.model.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from wherry.model.network import EndpointSettings, Network, NetworkCreate
 from wherry.storage.database import Database
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from wherry.common.errors import InvalidParameter, NotFound, NotSupported
 from wherry.linux.rtnetlink import IPVLAN_MODES, MACVLAN_MODES
-from wherry.model.errors import InvalidParameter, NotFound, NotSupported
 from wherry.model.network import Network, NetworkCreate
 from wherry.network.ipam import AddressError, IpNetwork, address_of, network_of, overlap
 from wherry.network.ruleset import Subnet

@@ -5,10 +5,10 @@ import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from wherry.common.errors import EngineError, InvalidParameter
 from wherry.engine.network import options
 from wherry.engine.network.drivers import Fabric
 from wherry.model.container import Container, PortBinding
-from wherry.model.errors import EngineError, InvalidParameter
 from wherry.model.network import EndpointSettings, Network
 from wherry.network import bridge
 from wherry.network.ports import PROTOCOLS, Forwarder, Held, Ports, PortTaken, Wanted

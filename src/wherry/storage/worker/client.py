@@ -21,8 +21,8 @@ from typing import Any
 
 import msgspec
 
+from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound
 from wherry.linux.mounts import Mount
-from wherry.model.errors import Conflict, EngineError, InvalidParameter, NotFound
 
 # A warm process that workers are forked from: to start an interpreter with all that a job needs takes 80 ms and more,
 # to fork one that has it already about 2.

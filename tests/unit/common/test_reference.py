@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.model import reference
-from wherry.model.reference import InvalidReference
+from wherry.common import reference
+from wherry.common.reference import InvalidReference
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
@@ -48,7 +48,7 @@ def test_parses_and_shortens(text: str, whole: str, familiar: str) -> None:
     "text",
     ["", ":justtag", "a//b", "-app", "app-", "a___b", "app:", "app:-tag", "app:" + "t" * 129, "[fd00::1]/", "a b",
      "https://example.org/app", "app@sha256", "app@sha256:12", "example..org/app", "_app", "app/", "/app", "app:a:b",
-     "ünï", "app\n", "app:tag\n", "[fd00::1/app"],
+     "ünï", "a_.b", "a..b", "-a.b/c", "[]/a", "localhost:x/x", "app\n", "app:tag\n", "[fd00::1/app"],
 )  # fmt: skip
 def test_refuses_what_is_no_name(text: str) -> None:
     with pytest.raises(InvalidReference, match="invalid reference format"):
@@ -59,6 +59,16 @@ def test_refuses_what_is_no_name(text: str) -> None:
 def test_names_must_be_lower_case(text: str) -> None:
     with pytest.raises(InvalidReference, match=r"invalid reference format: repository name \(.*\) must be lowercase"):
         reference.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("Foo@bar", "library/Foo@bar"), (f"Foo@{DIGEST}", "library/Foo@sha256"), ("a/Foo:1", "a/Foo")],
+)
+def test_the_name_with_capitals_is_shown_as_docker_shows_it(text: str, shown: str) -> None:
+    with pytest.raises(InvalidReference) as refused:
+        reference.parse(text)
+    assert str(refused.value) == f"invalid reference format: repository name ({shown}) must be lowercase"
 
 
 def test_names_have_a_length() -> None:
@@ -78,6 +88,10 @@ def test_an_id_is_no_name() -> None:
     [
         ("md5:" + "0" * 32, "unsupported digest algorithm"),
         ("sha256:" + "0" * 63, "invalid checksum digest length"),
+        ("sha512:" + "0" * 64, "invalid checksum digest length"),
+        ("sha1024+b64:" + "0" * 64, "unsupported digest algorithm"),
+        ("sha256:" + "0" * 63 + "G", "invalid reference format"),
+        ("sha256:aa", "invalid reference format"),
         ("sha256:" + "A" * 64, "invalid checksum digest format"),
     ],
 )
@@ -93,13 +107,13 @@ def test_default_tag() -> None:
 
 
 def test_tagged() -> None:
-    assert reference.tagged("app").familiar == "app:latest"
-    assert reference.tagged("app:1").familiar == "app:1"
-    assert reference.tagged("app:1", "2").familiar == "app:2"
+    assert reference.parse_to_tag("app").familiar == "app:latest"
+    assert reference.parse_to_tag("app:1").familiar == "app:1"
+    assert reference.parse_to_tag("app:1", "2").familiar == "app:2"
     with pytest.raises(InvalidReference, match="digest reference"):
-        reference.tagged(f"app@{DIGEST}")
+        reference.parse_to_tag(f"app@{DIGEST}")
     with pytest.raises(InvalidReference, match="invalid tag format"):
-        reference.tagged("app", "a/b")
+        reference.parse_to_tag("app", "a/b")
 
 
 @pytest.mark.parametrize(
