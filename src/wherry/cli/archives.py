@@ -8,10 +8,10 @@ import sys
 from wherry.cli import flags, terminal
 from wherry.cli.build_progress import Working
 from wherry.cli.flags import Options
-from wherry.cli.platform import parse_platform
 from wherry.cli.session import CommandError, OutputFile, Session, command, reason
 from wherry.client.client import container_path
 from wherry.client.streams import pass_on, read_pieces
+from wherry.common import platforms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _OUTPUT = flags.string("output", "o", "Write to a file, instead of STDOUT")
 
 @command(_OUTPUT, flags.platform("Save only the given platform variant."))
 def run_save(session: Session, options: Options) -> None:
-    platform = parse_platform(options["platform"], "invalid platform: ")
+    platform = platforms.parse_json(options["platform"], "invalid platform: ")
     if "" in options.arguments:
         raise CommandError("Error response from daemon: invalid reference format")
     write(session, "/images/get", options["output"], "save image", names=options.arguments, platform=platform)
@@ -60,7 +60,7 @@ def write(session: Session, path: str, output: str, what: str, **query: Any) -> 
     flags.switch("quiet", "q", "Suppress the load output"),
 )
 def run_load(session: Session, options: Options) -> None:
-    path, platform = options["input"], parse_platform(options["platform"], "invalid platform: ")
+    path, platform = options["input"], platforms.parse_json(options["platform"], "invalid platform: ")
     if not path and terminal.is_terminal(terminal.STDIN):
         raise CommandError("requested load from stdin, but stdin is empty")
     quiet = options["quiet"] or not terminal.is_terminal(terminal.STDOUT)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 
-from wherry.cli import values
 from wherry.cli.container_config import RESOURCES, restart_policy, taken
 from wherry.cli.flags import (
     Flag,
@@ -26,6 +25,7 @@ from wherry.cli.flags import (
 )
 from wherry.cli.session import CommandError, Session, command, for_each
 from wherry.client.client import container_path
+from wherry.common import values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

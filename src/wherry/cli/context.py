@@ -16,8 +16,8 @@ from wherry.cli.flags import Options
 from wherry.cli.session import CommandError, Session, command, current_context, for_each, reason
 from wherry.cli.table import TABLE, Listing, Row, chosen_format, ellipsis
 from wherry.cli.terminal import is_terminal
-from wherry.cli.values import quoted
 from wherry.client.local import default_address
+from wherry.common.values import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -200,9 +200,9 @@ def _copied(session: Session, store: Store, name: str) -> tuple[dict[str, Any], 
 
 def _configured(asked: dict[str, str]) -> tuple[dict[str, Any], dict[str, bytes]]:
     """--docker host=…,ca=…; Raises CommandError."""
-    from wherry.cli.values import parse_bool
     from wherry.client.endpoint import Host
     from wherry.client.transport import HostError
+    from wherry.common.values import parse_bool
 
     failure = "unable to create docker endpoint config: invalid docker endpoint options: "
     unknown = sorted(set(asked) - set(KEYS_OF_ENDPOINT))

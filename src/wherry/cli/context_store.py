@@ -10,9 +10,9 @@ import os
 from hashlib import sha256
 
 from wherry.cli.session import CommandError, change_config, reason, write_config
-from wherry.cli.values import quoted
 from wherry.client.c_modules import loads
 from wherry.client.endpoint import TLS
+from wherry.common.values import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import posixpath
 import stat
 
 from wherry.cli.session import CommandError, reason
-from wherry.cli.values import quoted
+from wherry.common.values import quoted
 
 _LINKS_AT_MOST = 10
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 
-from wherry.cli import values
+from wherry.common import values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

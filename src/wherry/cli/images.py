@@ -7,7 +7,6 @@ import sys
 
 from wherry.cli import flags, terminal
 from wherry.cli.flags import Options
-from wherry.cli.platform import parse_platform
 from wherry.cli.session import CommandError, Session, command
 from wherry.cli.table import (
     TABLE,
@@ -22,11 +21,12 @@ from wherry.cli.table import (
     since,
     table,
 )
-from wherry.cli.values import quoted
 from wherry.client.client import image_path
 from wherry.client.transport import APIError
+from wherry.common import platforms
 from wherry.common.reference import InvalidReference
 from wherry.common.reference import parse as parse_reference
+from wherry.common.values import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def run_images(session: Session, options: Options) -> None:
         'Remove only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")',
         "strings",
         [],
-        lambda text, so_far: [*so_far, *(parse_platform(part) for part in text.split(","))],
+        lambda text, so_far: [*so_far, *(platforms.parse_json(part) for part in text.split(","))],
     ),
 )
 def run_rmi(session: Session, options: Options) -> None:
@@ -264,7 +264,7 @@ STEPS = Listing(
     flags.switch("quiet", "q", "Only show image IDs"),
 )
 def run_history(session: Session, options: Options) -> None:
-    platform = parse_platform(options["platform"], "invalid platform: ")
+    platform = platforms.parse_json(options["platform"], "invalid platform: ")
     steps = session.client.get(image_path(options.arguments[0], "history"), platform=platform)
     human = options["human"]
     rows = [Row(STEPS, {**step, "human": human}, not options["no-trunc"]) for step in steps]

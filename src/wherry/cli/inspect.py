@@ -8,9 +8,9 @@ from wherry.cli import flags
 from wherry.cli.flags import Options
 from wherry.cli.session import Command, CommandError, Session, command
 from wherry.cli.table import template_of
-from wherry.cli.values import quoted
 from wherry.client.client import quote
 from wherry.client.transport import APIError, ClientError
+from wherry.common.values import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,9 +187,9 @@ def _of_kind(session: Session, options: Options) -> None:
     ),
 )
 def run_image(session: Session, options: Options) -> None:
-    from wherry.cli.platform import parse_platform
+    from wherry.common import platforms
 
-    platform = parse_platform(options["platform"])
+    platform = platforms.parse_json(options["platform"])
     show(options.arguments, options["format"], lambda name: find_one(session, "image", name, False, platform=platform))
 
 

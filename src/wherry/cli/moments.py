@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from wherry.cli import values
+from wherry.common import values
 
 _FORMS = (
     "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H", "%Y-%m-%d",

@@ -8,7 +8,7 @@ from wherry.cli import flags
 from wherry.cli.flags import Options
 from wherry.cli.session import CommandError, Session, command
 from wherry.cli.table import RAW, Listing, Row, ellipsis, human_size, local_time, short_id, since
-from wherry.cli.values import quoted
+from wherry.common.values import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

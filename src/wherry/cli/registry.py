@@ -63,11 +63,11 @@ def run_pull(session: Session, options: Options) -> None:
 )
 def run_push(session: Session, options: Options) -> None:
     from wherry.cli.auth import header
-    from wherry.cli.platform import parse_platform
+    from wherry.common import platforms
     from wherry.common.reference import parse
 
     refuse_content_trust(options)
-    platform = parse_platform(options["platform"])
+    platform = platforms.parse_json(options["platform"])
     reference = parse(options.arguments[0])
     every, quiet = options["all-tags"], options["quiet"]
     if every and reference.tag:

@@ -132,12 +132,13 @@ def create_container(session: Session, options: Options, body: Body) -> str:
         except InvalidReference as error:
             raise CreateError(error.message) from None
         if options["platform"]:
-            from wherry.cli.platform import parse_platform
+            from wherry.common import platforms
+            from wherry.common.errors import InvalidParameter
 
             try:
-                parse_platform(options["platform"], "error parsing specified platform: ")
-            except CommandError as error:
-                raise CreateError(error.text) from None
+                platforms.parse(options["platform"])
+            except InvalidParameter as error:
+                raise CreateError(f"error parsing specified platform: {error}") from None
         inject = mount_socket(session, body) if options["use-api-socket"] else None
         if options["pull"] == "always" and reference:
             pull(session, options, reference)

@@ -12,12 +12,12 @@ from wherry.cli.session import CommandError, Session, command, current_context
 from wherry.cli.table import executed, table, template_of
 from wherry.client.client import API_VERSION
 from wherry.client.transport import ClientError
+from wherry.common.platforms import host_architecture
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}  # Go's names
 # The details of an engine that have lines of their own, in this order; there may be some more.
 ENGINE_LINES = (
     ("Python version", "PythonVersion"),
@@ -41,7 +41,7 @@ def client_info(session: Session) -> dict[str, Any]:
         "DefaultAPIVersion": API_VERSION,
         "GoVersion": f"none (Python {python_version()})",
         "Os": system.sysname.lower(),
-        "Arch": ARCHITECTURES.get(system.machine, system.machine),
+        "Arch": host_architecture(),
         "Context": current_context(session),
     }
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
+from wherry.common import platforms
+from wherry.common.errors import InvalidParameter
 from wherry.dockerfile.expansion import expand
 from wherry.dockerfile.instructions import Arg, Copy, From, Instruction, OnBuild, Run
 from wherry.dockerfile.lexer import DockerfileError, DockerfileSyntaxError, Position, suggestion
@@ -44,47 +46,19 @@ class Platform(Struct, frozen=True):
     os_version: str = ""
 
     @classmethod
-    def parse(cls, text: str, default: "Platform | None" = None) -> "Platform":
-        """Reads ``linux/arm64/v8``, ``arm64`` or ``linux``; what it does not say is ``default``'s.
+    def parse(cls, text: str, own: str = "") -> "Platform":
+        """Reads ``linux/arm64/v8``, ``arm64`` or ``linux``; a lone system is of the architecture ``own``, or of this machine's.
 
         Raises DockerfileError.
         """
-        default = default or cls()
-        parts = text.split("/")
-        if not all(part and part.isascii() and part.replace("_", "").replace("-", "").isalnum() for part in parts):
-            raise DockerfileError(f'invalid platform "{text}": expected one like linux/amd64 or linux/arm/v7')
-        if len(parts) > 3:
-            raise DockerfileError(f'invalid platform "{text}": expected at most an OS, an architecture and a variant')
-        words = [part.lower() for part in parts]
-        if len(words) == 1:
-            words = [words[0], default.architecture] if words[0] in _SYSTEMS else [default.os, words[0]]
-        return cls(*_normal(*words))
+        try:
+            system, architecture, variant = platforms.parse(text, own)
+        except InvalidParameter as error:
+            raise DockerfileError(f"failed to parse platform: {error}") from None
+        return cls(system, *platforms.normalize(architecture, variant))
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
-
-
-_SYSTEMS = frozenset({"linux", "windows", "darwin", "freebsd"})
-_ARCHITECTURES = {
-    "x86_64": ("amd64", ""),
-    "x86-64": ("amd64", ""),
-    "aarch64": ("arm64", ""),
-    "armhf": ("arm", "v7"),
-    "armel": ("arm", "v6"),
-    "i386": ("386", ""),
-}
-
-
-def _normal(os: str, architecture: str, variant: str = "") -> tuple[str, str, str]:
-    """One name for each architecture; the variants that every machine of a kind has go without saying."""
-    architecture, implied = _ARCHITECTURES.get(architecture, (architecture, ""))
-    variant = variant or implied
-    if architecture == "arm":
-        variant = variant if variant.startswith("v") or not variant else f"v{variant}"
-        return os, architecture, variant or "v7"
-    if (architecture, variant) in (("arm64", "v8"), ("arm64", "8"), ("amd64", "v1")):
-        variant = ""
-    return os, architecture, variant
 
 
 def platform_arguments(target: Platform, build: Platform, stage: str) -> dict[str, str]:
@@ -420,7 +394,7 @@ def _platform(head: From, shared: Mapping[str, str], escape: str) -> Platform | 
     text = expand(head.platform, shared, escape=escape)
     if not text:
         raise DockerfileError(f"empty platform value from expression {head.platform}")
-    return Platform.parse(text, Platform.parse(shared["BUILDPLATFORM"]))
+    return Platform.parse(text, Platform.parse(shared["BUILDPLATFORM"]).architecture)
 
 
 def _triggers(base: Stage, position: Position) -> list[Instruction]:

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from wherry import __version__
+from wherry.common.platforms import host_architecture
 from wherry.engine import clock
 from wherry.engine.config import EngineConfig
 from wherry.engine.container import logs
@@ -19,9 +20,6 @@ from wherry.storage.store import Store
 
 API_VERSION = "1.51"
 MIN_API_VERSION = "1.24"
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}  # Go's names
-
-
 _NO_FIREWALL = (
     "WARNING: No firewall rules are made: published ports are forwarded by the engine itself, and containers reach "
     "nothing outside unless this host routes and masquerades for them"
@@ -52,7 +50,7 @@ class System:
 
     def version(self) -> dict[str, Any]:
         kernel = platform.release()
-        architecture = ARCHITECTURES.get(platform.machine(), platform.machine())
+        architecture = host_architecture()
         python = platform.python_version()
         return {
             "Platform": {"Name": "wherry"},

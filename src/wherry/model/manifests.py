@@ -3,7 +3,6 @@
 What is not declared is dropped from the structs, never from the bytes: these are kept and passed on as they came.
 """
 
-import platform
 from typing import Any, TypeVar
 
 import msgspec
@@ -22,16 +21,6 @@ INDEXES = frozenset((INDEX, DOCKER_INDEX))
 # Who wrote the archive says by these what the image is called; the first is a whole name.
 NAME_ANNOTATION = "io.containerd.image.name"
 REF_ANNOTATION = "org.opencontainers.image.ref.name"
-
-# Go's names of processors, as images use them.
-_ARCHITECTURES = {
-    "x86_64": "amd64",
-    "aarch64": "arm64",
-    "armv7l": "arm",
-    "armv6l": "arm",
-    "i686": "386",
-    "loongarch64": "loong64",
-}
 
 Document = TypeVar("Document")
 
@@ -88,9 +77,3 @@ def without_nulls(value: Any) -> Any:
     if isinstance(value, list):
         return [without_nulls(member) for member in value]
     return value
-
-
-def architecture() -> str:
-    """This machine's, by Go's name."""
-    machine = platform.machine()
-    return _ARCHITECTURES.get(machine, machine)

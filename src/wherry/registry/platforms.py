@@ -1,62 +1,29 @@
 """Platforms: what "linux/arm64/v8" means, which machine runs what, and which image of an index that leads to."""
 
-import platform as machine
+import os
 from collections.abc import Sequence
 
-from wherry.common.errors import InvalidParameter, NotFound
+from wherry.common import platforms
+from wherry.common.errors import NotFound
 from wherry.model.manifests import Descriptor, Platform
-
-_SAME_ARCHITECTURE = {
-    "x86_64": "amd64", "x86-64": "amd64", "i386": "386", "i486": "386", "i586": "386", "i686": "386",
-    "aarch64": "arm64", "armhf": "arm", "armel": "arm", "armv7l": "arm", "armv6l": "arm", "loongarch64": "loong64",
-    "mips64el": "mips64le",
-}  # fmt: skip
-_IMPLIED_VARIANT = {"armel": "v6", "armv6l": "v6", "armhf": "v7", "armv7l": "v7"}
-_SYSTEMS = frozenset(("linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "solaris", "plan9"))
-_ARCHITECTURES = frozenset((
-    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64",
-    "s390x", "wasm",
-))  # fmt: skip
 
 
 def host() -> Platform:
     """This machine's."""
-    return normal(Platform(machine.machine(), "linux"))
+    return normal(Platform(os.uname().machine, "linux"))
 
 
 def parse(text: str) -> Platform:
     """Of what a user writes: "linux/arm64/v8", "arm64", "linux"; this machine's when empty. Raises InvalidParameter."""
     if not text:
         return host()
-    parts = text.strip().lower().split("/")
-    if not 1 <= len(parts) <= 3 or not all(
-        part and part.replace("_", "a").replace("-", "a").isalnum() for part in parts
-    ):
-        raise InvalidParameter(
-            f'"{text}" is an invalid component of "{text}": platform specifier component must match '
-            '"^[A-Za-z0-9_.-]+$": specifier formatted as <os>[/<arch>[/<variant>]]'
-        )
-    if len(parts) == 1:
-        if parts[0] in _SYSTEMS:
-            return Platform(host().architecture, parts[0])
-        found = normal(Platform(parts[0], "linux"))
-        if found.architecture not in _ARCHITECTURES:
-            raise InvalidParameter(f'"{text}": unknown operating system or architecture: invalid argument')
-        return found
-    return normal(Platform(parts[1], parts[0], parts[2] if len(parts) == 3 else ""))
+    system, architecture, variant = platforms.parse(text)
+    return normal(Platform(architecture, system, variant))
 
 
 def normal(found: Platform) -> Platform:
-    """The same in the usual words, with the variant left out where it is the usual one."""
-    architecture = found.architecture.lower()
-    variant = found.variant.lower() or _IMPLIED_VARIANT.get(architecture, "")
-    architecture = _SAME_ARCHITECTURE.get(architecture, architecture)
-    if variant and variant.isdigit():
-        variant = f"v{variant}"
-    if (architecture, variant) in (("arm64", "v8"), ("amd64", "v1")):
-        variant = ""
-    if architecture == "arm" and not variant:
-        variant = "v7"
+    """The same in Go's words, with the variant left out where it is the usual one."""
+    architecture, variant = platforms.normalize(found.architecture, found.variant)
     return Platform(architecture, found.os.lower(), variant)
 
 

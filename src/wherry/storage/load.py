@@ -14,6 +14,7 @@ import msgspec
 
 from wherry.common import reference
 from wherry.common.errors import InvalidParameter
+from wherry.common.platforms import host_architecture
 from wherry.common.reference import InvalidReference, Reference
 from wherry.model import manifests
 from wherry.model.image import ImageConfig, RootFS
@@ -344,11 +345,11 @@ def _fitting(found: list[Descriptor], wanted: Wanted | None) -> list[Descriptor]
 
 
 def _is_this_machine(platform: Platform) -> bool:
-    return (platform.os, platform.architecture) == ("linux", manifests.architecture())
+    return (platform.os, platform.architecture) == ("linux", host_architecture())
 
 
 def _refuse(wanted: Wanted | None) -> NoReturn:
-    what = "the platform that was asked for" if wanted else f"linux/{manifests.architecture()}"
+    what = "the platform that was asked for" if wanted else f"linux/{host_architecture()}"
     raise InvalidParameter(f"the archive has no image for {what}")
 
 

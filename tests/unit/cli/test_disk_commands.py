@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.answering_engine import AnsweringEngine
 from tests.unit.cli.conftest import Cli
-from wherry.cli.values import natural_key
+from wherry.common.values import natural_key
 
 
 def test_volumes_are_sorted_as_people_do() -> None:

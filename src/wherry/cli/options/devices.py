@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import posixpath
 
-from wherry.cli import values
 from wherry.cli.options import key_values
+from wherry.common import values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wherry.cli import values
+from wherry.common import values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

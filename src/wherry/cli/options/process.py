@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from wherry.cli import values
+from wherry.common import values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from wherry.cli.table import Row
 from wherry.cli.templates.functions import FUNCTIONS, display
 from wherry.cli.templates.parse import CallError, Parser, TemplateError
 from wherry.cli.templates.values import ABSENT, Map, find, truth, type_name
-from wherry.cli.values import quoted
+from wherry.common.values import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from _json import encode_basestring
 from wherry.cli.table import Row
 from wherry.cli.templates.parse import CallError
 from wherry.cli.templates.values import ABSENT, Duration, Map, NullList, NullMap, Time, truth, type_name
-from wherry.cli.values import quoted
+from wherry.common.values import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

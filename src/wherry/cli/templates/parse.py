@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wherry.cli.values import quoted
+from wherry.common.values import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from wherry.engine.builder.mounts import CacheMounts
 from wherry.engine.builder.progress import Event, Progress
 from wherry.engine.builder.request import BuildRequest, Given
 from wherry.engine.builder.run import Containers
-from wherry.engine.builder.solver import Solver, native_platform
+from wherry.engine.builder.solver import Solver
 from wherry.engine.image.images import Images
 from wherry.registry.auth import NOBODY, Credentials
 from wherry.storage.build_cache import Record
@@ -229,7 +229,7 @@ class Builder:
 
 
 def _check_platform(text: str) -> None:
-    wanted = Platform.parse(text, native_platform())
+    wanted = Platform.parse(text)
     if wanted.os not in ("linux", "windows", "darwin", "freebsd"):
         raise InvalidParameter(f'invalid platform "{text}": unknown operating system or architecture')
 

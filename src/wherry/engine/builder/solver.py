@@ -6,7 +6,6 @@ where it comes to copy from it; so what does not depend on one another runs side
 
 import asyncio
 import contextlib
-import platform as machine
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from wherry.common.errors import EngineError, NotFound
+from wherry.common.platforms import host_architecture
 from wherry.dockerfile import instructions as ins
 from wherry.dockerfile.lexer import DockerfileError
 from wherry.dockerfile.parser import Dockerfile, parse
@@ -29,7 +29,6 @@ from wherry.engine.builder.request import BuildRequest, at
 from wherry.engine.builder.run import Containers, Runs
 from wherry.engine.builder.stage import Outcome, Plan, Result, Step, Walker, step_key
 from wherry.engine.container import spec
-from wherry.engine.system import ARCHITECTURES
 from wherry.model.container import ContainerConfig
 from wherry.model.image import History, ImageConfig, RootFS
 from wherry.storage.build_cache import BuildCache, Record
@@ -152,7 +151,7 @@ class Solver:
     def _plan(self) -> Graph:
         file: Dockerfile = parse(self._context.dockerfile, self._context.name)
         own = native_platform()
-        wanted = Platform.parse(self._request.platform, own) if self._request.platform else own
+        wanted = Platform.parse(self._request.platform) if self._request.platform else own
         graph = build_graph(
             file, target=self._request.target, given=self._request.arguments, platform=wanted, build_platform=own
         )
@@ -407,8 +406,7 @@ class Solver:
 
 
 def native_platform() -> Platform:
-    name = machine.machine()
-    return Platform.parse(f"linux/{ARCHITECTURES.get(name, name)}")
+    return Platform.parse(f"linux/{host_architecture()}")
 
 
 def _child(config: ContainerConfig) -> ContainerConfig:

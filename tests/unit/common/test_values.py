@@ -1,6 +1,6 @@
 import pytest
 
-from wherry.cli import values
+from wherry.common import values
 
 SECOND = 10**9
 
