@@ -31,6 +31,7 @@ check: $(READY)
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy -p wherry -p bench -p tests.support
 	.venv/bin/lint-imports --no-cache
+	$(PYTHON) scripts/import_circles.py
 
 unit: $(READY)
 	$(PYTHON) -m pytest tests/unit $(PYTEST_ARGUMENTS)

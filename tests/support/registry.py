@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import programs
-from wherry.tls import client_context
+from wherry.common.tls import client_context
 
 USER, PASSWORD = "captain", "s3cret:of the sea"
 _BCRYPT = "$2b$04$cSoKGGVEfv9rJhp6ftISauyO2FwoRlacRdsgzW8Xdz2F0N1YU5Jhy"  # of PASSWORD

@@ -140,7 +140,7 @@ def _split(address: str, rest: str, secured: bool) -> tuple[str, int]:
 def _context(tls: Tls) -> "ssl.SSLContext":
     import ssl
 
-    from wherry.tls import server_context
+    from wherry.common.tls import server_context
 
     try:
         return server_context(tls.certificate, tls.key, clients=tls.ca if tls.verify else None)

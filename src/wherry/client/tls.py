@@ -8,7 +8,7 @@ import ssl
 from contextlib import suppress
 
 from wherry.client.transport import ConnectionLost, HostError
-from wherry.tls import client_context
+from wherry.common.tls import client_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ class Platform(Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str, own: str = "") -> "Platform":
-        """Reads ``linux/arm64/v8``, ``arm64`` or ``linux``; a lone system is of the architecture ``own``, or of this machine's.
+        """Reads ``linux/arm64/v8``, ``arm64`` or ``linux``; a lone system is of the architecture ``own`` or this one's.
 
         Raises DockerfileError.
         """

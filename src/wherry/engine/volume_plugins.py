@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from wherry.common.errors import EngineError, InvalidParameter, NotFound
-from wherry.tls import client_context
+from wherry.common.tls import client_context
 
 if TYPE_CHECKING:
     import aiohttp  # 3 MB of memory, which only those who use a plug-in need

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from wherry.common.errors import EngineError, InvalidParameter
 from wherry.common.reference import DEFAULT_DOMAIN
-from wherry.tls import client_context
+from wherry.common.tls import client_context
 
 HUB = "https://registry-1.docker.io"
 HUB_ACCOUNT = "https://index.docker.io/v1/"

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from wherry.api.listen import TlsRelay
-from wherry.tls import client_context, server_context
+from wherry.common.tls import client_context, server_context
 
 
 class Echo(asyncio.Protocol):

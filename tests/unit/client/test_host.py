@@ -12,7 +12,7 @@ from wherry.client.client import Client
 from wherry.client.endpoint import TLS, Host
 from wherry.client.ssh import arguments
 from wherry.client.transport import ConnectionFailed, ConnectionLost, HostError
-from wherry.tls import server_context
+from wherry.common.tls import server_context
 
 
 @pytest.mark.parametrize(

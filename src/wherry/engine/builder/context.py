@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from wherry.common.errors import EngineError, InvalidParameter
+from wherry.common.tls import client_context
 from wherry.dockerfile.ignore import IgnoreRules, Rule
 from wherry.dockerfile.lexer import DockerfileError
 from wherry.engine.builder import git
@@ -22,7 +23,6 @@ from wherry.linux import files
 from wherry.linux.syscalls import SyscallError
 from wherry.storage.build_snapshots import Workspace
 from wherry.storage.worker import client
-from wherry.tls import client_context
 
 if TYPE_CHECKING:
     import aiohttp

@@ -319,7 +319,7 @@ class _Tls:
 
 
 def _tls_context(to: Syslog) -> object:
-    from wherry.tls import client_context
+    from wherry.common.tls import client_context
 
     return client_context(to.ca_cert, to.cert, to.key, verify=not to.skip_verify)
 

@@ -12,11 +12,11 @@ import pytest
 from wherry.api import listen
 from wherry.client import endpoint
 from wherry.client import tls as client_tls
+from wherry.common.tls import client_context, server_context
 from wherry.engine import volume_plugins
 from wherry.registry.endpoints import Registries
 from wherry.runtime.logging.remote import _tls_context
 from wherry.runtime.spec import Syslog
-from wherry.tls import client_context, server_context
 
 _SERVER = "subjectAltName = DNS:localhost,IP:127.0.0.1\nextendedKeyUsage = serverAuth\n"
 _CLIENT = "extendedKeyUsage = clientAuth\n"
