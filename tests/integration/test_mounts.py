@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 PREAMBLE = """
 import os, sys
 from wherry.linux import mounts, namespaces
-from wherry.linux.errors import SyscallError
+from wherry.linux.syscalls import SyscallError
 namespaces.unshare(namespaces.CLONE_NEWNS)
 mounts.make_private()
 """

@@ -378,8 +378,8 @@ def test_a_worker_that_has_entered_loads_nothing_and_cannot_be_traced(disk: Disk
     mount = disk.store.snapshots.view("", "")
     program = """
 import sys
-from wherry.storage import entering
-entering.enter([{"type": "overlay", "source": "overlay", "options": sys.argv[1].split(",")}])
+from wherry.storage.worker import rootfs
+rootfs.enter([{"type": "overlay", "source": "overlay", "options": sys.argv[1].split(",")}])
 import ctypes
 print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
 try:

@@ -105,6 +105,7 @@ class Bundles:
             "mounts": (*KERNEL_MOUNTS, *mounts),
             "masked_paths": MASKED,
             "readonly_paths": READ_ONLY,
+            "readonly_proc": True,
             "cgroup": f"{self.cgroup_parent}/{name}",
             "resources": Resources(devices=DEFAULT_DEVICE_RULES),
             "log": Log("local", str(where / "log")),

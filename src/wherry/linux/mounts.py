@@ -92,6 +92,8 @@ class _MountAttr(Structure):
     _fields_ = (("set", c_uint64), ("clear", c_uint64), ("propagation", c_uint64), ("userns", c_uint64))
 
 
+_READ_ONLY = _MountAttr(ATTR_RDONLY, 0, 0, 0)
+
 _open_tree = system_call("open_tree", c_int, c_char_p, c_uint)
 _move_mount = system_call("move_mount", c_int, c_char_p, c_int, c_char_p, c_uint)
 _fsopen = system_call("fsopen", c_char_p, c_uint)
@@ -245,6 +247,17 @@ def change(
     attr = _MountAttr(set, clear, propagation, 0)
     flags = (AT_RECURSIVE if recursive else 0) | (0 if path else AT_EMPTY_PATH)
     check(_mount_setattr(mount, os.fsencode(path), flags, byref(attr), sizeof(attr)), "change mount", path)
+
+
+def make_read_only(directory: int, name: str) -> None:
+    """Binds ``name`` in a directory upon itself, read-only."""
+    path = os.fsencode(name)
+    detached = check(_open_tree(directory, path, _OPEN_TREE_CLONE | os.O_CLOEXEC), "bind", name)
+    try:
+        check(_mount_setattr(detached, b"", AT_EMPTY_PATH, byref(_READ_ONLY), sizeof(_READ_ONLY)), "change mount", name)
+        check(_move_mount(detached, b"", directory, path, _MOVE_MOUNT_F_EMPTY_PATH), "mount on", name)
+    finally:
+        os.close(detached)
 
 
 def apply(mount: int, options: Options) -> None:

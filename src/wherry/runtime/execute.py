@@ -230,14 +230,18 @@ def execute_process(
 
 
 def open_null() -> None:
-    """Standard input from the container's /dev/null, if it is one; otherwise it stays the host's."""
+    """Standard input from the container's /dev/null. Where that is something else, from a pipe that is at its end: the
+    host's device would be the container's to change, through /proc/self/fd/0."""
     try:
         fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+        status = os.fstat(fd)
+        is_null = stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL
     except OSError:
-        return
-    status = os.fstat(fd)
-    if stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL:
-        os.dup2(fd, 0)
+        is_null = False
+    if not is_null:
+        fd, writer = os.pipe()
+        os.close(writer)
+    os.dup2(fd, 0)
     os.close(fd)
 
 

@@ -16,6 +16,7 @@ from wherry.linux.cgroups import Cgroup, Hierarchies
 from wherry.linux.mounts import Mount
 from wherry.linux.syscalls import AT_FDCWD, SyscallError
 from wherry.runtime.ipc import StartError, reason
+from wherry.runtime.protection import MASKS, fill_masks, make_read_only, mask, protect_proc
 from wherry.runtime.spec import Device, Spec
 
 # The file systems that nearly every container has, made before it is known which container that will be.
@@ -25,20 +26,15 @@ from wherry.runtime.spec import Device, Spec
 # A spec's mount takes the one that is exactly what it asks for, and otherwise makes its own.
 
 _CLOSED = ("nosuid", "noexec", "nodev")
-COVER = Mount("tmpfs", "tmpfs", "", (*_CLOSED, "ro", "size=0", "nr_inodes=1"))
-"""What hides a directory: an empty one that stays so."""
-
 _USUAL = (
-    Mount("proc", "proc", "/proc", _CLOSED),
     Mount("tmpfs", "tmpfs", "/dev", ("nosuid", "strictatime", "mode=755", "size=65536k")),
     Mount("devpts", "devpts", "/dev/pts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
     Mount("sysfs", "sysfs", "/sys", (*_CLOSED, "ro")),
     Mount("mqueue", "mqueue", "/dev/mqueue", _CLOSED),
     Mount("tmpfs", "shm", "/dev/shm", (*_CLOSED, "mode=1777", "size=67108864")),
-    COVER,
-    COVER,
-    COVER,
+    MASKS,
 )
+_PROC = Mount("proc", "proc", "/proc", _CLOSED)
 
 DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 _LINKS = (
@@ -55,23 +51,34 @@ class FileSystems:
     """Detached mounts, by what they are."""
 
     def __init__(self) -> None:
-        self._ready: dict[Mount, list[int]] = {}
+        self._ready: dict[Mount, int] = {}
+        self._protected: dict[Mount, int] = {}
 
     def prepare(self) -> None:
         """Makes the usual ones. This process must be in the namespaces that they are to be of."""
-        for mount in _USUAL:
-            self._ready.setdefault(mount, []).append(make(mount))
+        self._ready = {mount: make(mount) for mount in _USUAL}
+        proc = make(_PROC)
+        try:
+            protect_proc(proc)
+            self._protected[_PROC] = proc
+        except SyscallError:  # before Linux 6.15 it has to be mounted first
+            os.close(proc)
 
     def take(self, mount: Mount) -> int:
         """The detached mount that is asked for, ready or made now."""
-        ready = self._ready.get(mount)
-        return ready.pop() if ready else make(mount)
+        ready = self._ready.pop(mount, -1)
+        return ready if ready >= 0 else make(mount)
+
+    def take_protected(self, mount: Mount) -> int | None:
+        """A /proc that is asked for, if one is ready and protected."""
+        return self._protected.pop(mount, None)
 
     def discard(self) -> None:
         """Closes those that nobody asked for."""
-        for fd in (fd for ready in self._ready.values() for fd in ready):
+        for fd in (*self._ready.values(), *self._protected.values()):
             os.close(fd)
         self._ready.clear()
+        self._protected.clear()
 
 
 def make(mount: Mount) -> int:
@@ -80,6 +87,8 @@ def make(mount: Mount) -> int:
     options = mounts.parse_options(mount.options)
     if options.propagation:
         mounts.change(detached, propagation=options.propagation)
+    if mount == MASKS:
+        fill_masks(detached)
     if is_device_directory(mount):
         for name, target in _LINKS:
             os.symlink(target, name, dir_fd=detached)
@@ -151,7 +160,6 @@ def _bind(source: str, target: int, attributes: int, path: str) -> None:
     os.close(detached)
 
 
-_NULL = os.makedev(1, 3)
 _IN_CONTAINER = re.compile(r"/proc/(\d+)/root(/.*)")  # how a spec names a path in another container
 
 # What may be mounted over in a /proc: files of plain numbers, which lxcfs and the like provide for containers. A mount
@@ -187,6 +195,10 @@ class Root:
         # a volume with the propagation "rslave" is to see what is mounted on the host later.
         self._binds = [_clone_source(mount) for mount in spec.mounts if mount.type == "bind"]
         mounts.make_private()
+        self._masks = -1
+        if spec.masked_paths:  # only of what is mounted can a part be bound: the root then lies upon them
+            self._masks = file_systems.take(MASKS)
+            self._attach_to_exec_dir(self._masks)
         self.fd = self._mount()
 
     @property
@@ -203,6 +215,8 @@ class Root:
                 if hierarchies is not None:
                     own = any(each.kind == "cgroup" and each.pid is None for each in self._spec.namespaces)
                     mount_cgroups(self.fd, mount, hierarchies, cgroup, own_namespace=own)
+            elif mount.type == "proc" and self._spec.readonly_proc:
+                _attach_protected_proc(self.fd, mount, self._file_systems)
             else:
                 _attach_file_system(self.fd, mount, self._file_systems.take(mount))
         _write_sysctls(self._spec.sysctls)
@@ -213,13 +227,11 @@ class Root:
 
     def protect(self) -> None:
         """The last changes, after everything is in its place: hidden and read-only paths."""
-        null = _open_null()
-        for path in self._spec.masked_paths:
-            _mask(self.fd, path, null, self._file_systems)
         self._file_systems.discard()
-        os.close(null)
-        for path in self._spec.readonly_paths:
-            _make_read_only(self.fd, path)
+        if self._masks >= 0:
+            mask(self.fd, self._spec.masked_paths, self._masks)
+            os.close(self._masks)
+        make_read_only(self.fd, self._spec.readonly_paths)
 
     def enter(self) -> None:
         """Makes it this process's "/"; the host's tree is gone from this namespace."""
@@ -245,18 +257,21 @@ class Root:
             else:
                 detached = mounts.make_in_private_namespace(mount.type, mount.source, mount.options)
             if root < 0:
-                target = os.open(self._spec.exec_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            else:
-                target = files.make_directories(root, mount.target)
+                self._attach_to_exec_dir(detached)
+                root = detached
+                continue
+            target = files.make_directories(root, mount.target)
             mounts.attach(detached, target, mount.target or "/")
             os.close(target)
-            if root < 0:
-                root = detached
-            else:
-                os.close(detached)
+            os.close(detached)
         if root < 0:
             raise StartError("the container has no root file system")
         return root
+
+    def _attach_to_exec_dir(self, detached: int) -> None:
+        target = os.open(self._spec.exec_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        mounts.attach(detached, target, self._spec.exec_dir)
+        os.close(target)
 
 
 def _clone_source(mount: Mount) -> int:
@@ -304,6 +319,18 @@ def _attach_file_system(root: int, mount: Mount, detached: int) -> None:
     if mount.subpath:
         detached = mounts.part(detached, mount)
     _attach(detached, _open_target(root, mount, detached), mount)
+
+
+def _attach_protected_proc(root: int, mount: Mount, file_systems: FileSystems) -> None:
+    detached = file_systems.take_protected(mount)
+    if detached is not None:
+        _attach_file_system(root, mount, detached)
+        return
+    detached = make(mount)
+    kept = os.dup(detached)
+    _attach_file_system(root, mount, detached)
+    protect_proc(kept)
+    os.close(kept)
 
 
 def _attach(detached: int, target: int, mount: Mount) -> None:
@@ -406,48 +433,6 @@ def _write_sysctls(sysctls: dict[str, str]) -> None:
         except OSError as error:
             raise StartError(f"sysctl {name!r} cannot be set to {value!r}: {reason(error)}") from None
     os.close(proc)
-
-
-def _open_null() -> int:
-    """The host's /dev/null, by its numbers and not by its name (CVE-2025-31133)."""
-    null = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
-    status = os.fstat(null)
-    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _NULL:
-        os.close(null)
-        raise StartError("the host's /dev/null is not the null device; refusing to hide paths with it")
-    return null
-
-
-def _mask(root: int, path: str, null: int, file_systems: FileSystems) -> None:
-    """Hides a file behind /dev/null, a directory behind an empty read-only file system."""
-    target = _open_if_there(root, path)
-    if target is None:
-        return
-    is_directory = stat.S_ISDIR(os.fstat(target).st_mode)
-    cover = file_systems.take(COVER) if is_directory else mounts.clone("", directory=null)
-    mounts.attach(cover, target, path)
-    os.close(cover)
-    os.close(target)
-
-
-def _make_read_only(root: int, path: str) -> None:
-    target = _open_if_there(root, path)
-    if target is None:
-        return
-    cover = mounts.clone("", recursive=True, directory=target)
-    mounts.change(cover, set=mounts.ATTR_RDONLY)
-    mounts.attach(cover, target, path)
-    os.close(cover)
-    os.close(target)
-
-
-def _open_if_there(root: int, path: str) -> int | None:
-    try:
-        return files.open_in(root, path)
-    except SyscallError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
-            return None
-        raise
 
 
 # A process's terminal: made on the container's own devpts, by the process that is already inside.

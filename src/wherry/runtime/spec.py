@@ -171,6 +171,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     mounts: tuple[Mount, ...] = ()
     masked_paths: tuple[str, ...] = ()
     readonly_paths: tuple[str, ...] = ()
+    readonly_proc: bool = False  # what lies at the top of /proc and is not of a process, and so is the host's, too
     devices: tuple[Device, ...] = ()
     sysctls: dict[str, str] = {}
     interfaces: tuple[Interface, ...] = ()

@@ -100,11 +100,11 @@ class Archives:
 
         Unmounting does not wait for the disk, no more than writing into a container that runs does.
         """
-        record = live.record
+        record, directory = live.record, self._containers.directory(live.record.id)
         mounted = [mount for mount in write_mounts(record, self._store) if mount.type != "tmpfs"]
         return (
             *self._store.snapshots.mounts(record.id, volatile=True),
-            *with_host_files(mounted, self._containers.directory(record.id)),
+            *with_host_files(mounted, directory, read_only=record.host_config.readonly_rootfs),
         )
 
 

@@ -249,14 +249,15 @@ def write_mounts(container: Container, store: Store) -> list[Mount]:
     return sorted(mounts, key=_depth)
 
 
-def with_host_files(mounts: Sequence[Mount], directory: str) -> list[Mount]:
+def with_host_files(mounts: Sequence[Mount], directory: str, *, read_only: bool) -> list[Mount]:
     """These mounts and, where none is in its place, each of the files that the engine writes in a container's folder.
 
-    They lie upon what the user has mounted at /etc.
+    They lie upon what the user has mounted at /etc, and are read-only where the root is.
     """
+    options = ("bind", "rprivate", *(("ro",) if read_only else ()))
     taken = {mount.target for mount in mounts}
     own = [
-        Mount("bind", f"{directory}/{name}", f"/etc/{name}", ("bind", "rprivate"), create="file")
+        Mount("bind", f"{directory}/{name}", f"/etc/{name}", options, create="file")
         for name in _HOST_FILES
         if f"/etc/{name}" not in taken and os.path.exists(f"{directory}/{name}")  # written at the first start
     ]

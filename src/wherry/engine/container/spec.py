@@ -53,6 +53,7 @@ def write_spec(
         mounts=_mounts(host, pid_of, directory, volumes),
         masked_paths=tuple(host.masked_paths or ()),
         readonly_paths=tuple(host.readonly_paths or ()),
+        readonly_proc=bool(host.readonly_paths),
         devices=privileged_nodes() if host.privileged else device_nodes(host.devices),
         sysctls=complete_sysctls(host),
         interfaces=wiring.interfaces,
@@ -210,7 +211,7 @@ def _mounts(host: HostConfig, pid_of: PidOf, directory: str, volumes: Sequence[M
     """What every container has mounted, but where the user mounts something else in its place, and the user's own."""
     taken = {mount.target for mount in volumes}
     kernel = (mount for mount in _kernel_mounts(host, pid_of) if mount.target not in taken)
-    return (*kernel, *with_host_files(volumes, directory))
+    return (*kernel, *with_host_files(volumes, directory, read_only=host.readonly_rootfs))
 
 
 def _kernel_mounts(host: HostConfig, pid_of: PidOf) -> list[Mount]:
