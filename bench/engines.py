@@ -228,12 +228,12 @@ def installed(names: Sequence[str]) -> Iterator[type[Engine]]:
 
 
 def docker_cli() -> str:
-    return find_program("docker", "docker-cli")
+    return find_program("docker")
 
 
-def find_program(name: str, folder: str = "") -> str:
+def find_program(name: str) -> str:
     """The machine's own, or the one that scripts/fixtures.sh took out of Debian's package."""
-    path = shutil.which(name) or shutil.which(name, path=str(CACHE / (folder or name)))
+    path = shutil.which(name) or shutil.which(name, path=str(CACHE / name))
     if path is None:
         raise RuntimeError(f"no {name}: scripts/fixtures.sh fetches one")
     return path

@@ -17,6 +17,11 @@ distribution_sources_updated() {
     distribution_sources
 }
 
+# The address of Debian's main archive, out of the sources
+archive_of_debian() {
+    awk -F'|' '$1 == "Debian" && $5 == "main" && $2 !~ /-/ { print $3; exit }'
+}
+
 # source_line ORIGIN URL RELEASE COMPONENT [OPTION]: one line of sources.list, signed by the distribution's own key
 source_line() {
     local keyring=/usr/share/keyrings/${1,,}-archive-keyring.gpg options=${5-}

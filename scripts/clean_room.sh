@@ -26,7 +26,7 @@ sources_of() {
     local suite=$1 lines mirror option=''
     lines=$(source_lines "$suite")
     if [[ -z $lines ]]; then
-        mirror=$(distribution_sources_updated | awk -F'|' '$1 == "Debian" && $5 == "main" && $2 !~ /-/ { print $3; exit }')
+        mirror=$(distribution_sources_updated | archive_of_debian)
         [[ -n $mirror ]] || fail "apt on this machine has no Debian source"
         [[ $suite != sid ]] || option=check-valid-until=no # some mirrors are snapshots, whose date has passed
         lines=$(source_line Debian "$mirror" "$suite" main "$option")

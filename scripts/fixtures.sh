@@ -9,7 +9,7 @@ mkdir -p .cache
 exec 9>.cache/lock
 flock 9 # two at once would write the same files
 
-scripts/packages.sh install '(the tests use them)' openssl mount iproute2 e2fsprogs git nftables iptables ||
+scripts/packages.sh install '(the tests use them)' openssl mount procps iproute2 e2fsprogs git nftables iptables ||
     echo "going on without them: the tests that need them are skipped" >&2
 
 if [[ ! -e .cache/busybox.image.tar ]]; then
@@ -26,12 +26,10 @@ else
     echo "going on without a Debian image: the tests that need it are skipped" >&2
 fi
 
-if ! command -v docker >/dev/null; then
-    # docker.io holds the CLI up to bookworm, docker-cli from trixie on
-    scripts/packages.sh extract docker-cli /usr/bin/docker .cache/docker-cli/docker 2>/dev/null ||
-        scripts/packages.sh extract docker.io /usr/bin/docker .cache/docker-cli/docker ||
-        echo "going on without a docker CLI: the tests that need it are skipped" >&2
-fi
+# The tests know what today's docker CLI says. Debian's releases have older ones; Ubuntu's docker.io is of today.
+scripts/packages.sh extract docker-cli/sid /usr/bin/docker .cache/docker/docker 2>/dev/null ||
+    scripts/packages.sh extract docker.io /usr/bin/docker .cache/docker/docker ||
+    echo "going on without a docker CLI: the tests that need it are skipped" >&2
 
 if ! command -v docker-registry >/dev/null; then
     scripts/packages.sh extract docker-registry /usr/bin/docker-registry .cache/docker-registry/docker-registry ||

@@ -2,11 +2,13 @@
 # Brings what wherry needs from Debian, and asks for nothing that is there already.
 #
 #   packages.sh install WHY PACKAGE…           installs those that are missing (root only; otherwise says what to install)
-#   packages.sh extract PACKAGE MEMBER FILE    copies one file out of a package, without installing the package
+#   packages.sh extract PACKAGE MEMBER FILE    copies one file out of a package, without installing the package;
+#                                              PACKAGE/sid is Debian unstable's, from the mirror that the machine uses
 #
 # "extract" is how the tests get the docker CLI and a static busybox: installing those packages would start a Docker
 # daemon, or replace the machine's own busybox.
 set -euo pipefail
+source "${BASH_SOURCE%/*}/apt_sources.sh"
 
 fail() {
     printf '%s: %s\n' "${0##*/}" "$1" >&2
@@ -53,15 +55,31 @@ install() {
     }
 }
 
+# Debian unstable's package lists, in a folder of their own: apt is told of it in $apt
+lists_of_unstable() {
+    local mirror said
+    mirror=$(distribution_sources_updated | archive_of_debian)
+    [[ -n $mirror ]] || fail "apt on this machine has no Debian source"
+    mkdir -p "$1"/{lists/partial,cache/archives/partial}
+    source_line Debian "$mirror" sid main check-valid-until=no >"$1/sources.list" # a mirror may be a snapshot
+    apt+=(--option "Dir::Etc::SourceList=$1/sources.list" --option Dir::Etc::SourceParts=/dev/null
+        --option "Dir::State::Lists=$1/lists" --option "Dir::Cache=$1/cache")
+    said=$("${apt[@]}" update 2>&1) || fail "apt-get could not update the lists of Debian unstable: $said"
+}
+
 extract() {
-    local package=$1 member=$2 file=$3 work
+    local package=${1%/sid} member=$2 file=$3 work said apt=(apt-get --quiet=2 --option APT::Sandbox::User=root)
     [[ -e $file ]] && return
-    refresh_lists_unless_known "$package"
     work=$(mktemp -d)
     # shellcheck disable=SC2064 # the directory of now, not of later
     trap "rm -rf '$work'" EXIT
+    if [[ $1 == */sid ]]; then
+        lists_of_unstable "$work/apt"
+    else
+        refresh_lists_unless_known "$package"
+    fi
     # apt's own user cannot write here, and apt checks what it downloads either way
-    (cd "$work" && apt-get --quiet=2 --option APT::Sandbox::User=root download "$package" >&2) || fail "apt-get could not download $package"
+    said=$(cd "$work" && "${apt[@]}" download "$package" 2>&1) || fail "apt-get could not download $package: $said"
     dpkg-deb --extract "$work"/*.deb "$work"
     [[ -e $work$member ]] || member=/usr$member # Debian moved /bin to /usr/bin in trixie
     [[ -e $work$member ]] || fail "$package has no ${member#/usr}"

@@ -4,7 +4,6 @@ Those that need an engine start one, of their own and apart from any other on th
 """
 
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,8 +20,10 @@ from tests.support.terminal import Terminal
 
 
 def pytest_configure() -> None:
-    """A shell's background jobs ignore Ctrl-C, and so would every program that the tests start."""
+    # A shell's background jobs ignore Ctrl-C, and so would every program that the tests start
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The docker CLI that scripts/fixtures.sh has fetched goes before the machine's: the tests know what it says
+    os.environ["PATH"] = f"{CACHE / 'docker'}:{os.environ['PATH']}"
 
 
 @pytest.fixture(scope="session")
@@ -118,8 +119,7 @@ def wherry(engine: Engine) -> Callable[..., subprocess.CompletedProcess[str]]:
 @pytest.fixture
 def docker(engine: Engine) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the docker CLI against wherry, likewise."""
-    if not shutil.which("docker", path=f"{os.environ['PATH']}:{CACHE / 'docker-cli'}"):
-        pytest.skip("no docker CLI")
+    docker_cli()
     return engine.docker
 
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 import time
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.engine import CACHE, WHERRY, Engine, docker_cli, run_client
+from tests.support.engine import WHERRY, Engine, docker_cli, run_client
 from tests.support.terminal import Terminal
 
 
@@ -66,15 +65,9 @@ class Cli:
         return self._open_terminal([*self.command, *arguments], env=environment, **options)
 
 
-def _has_docker() -> bool:
-    return bool(shutil.which("docker") or shutil.which("docker", path=str(CACHE / "docker-cli")))
-
-
 @pytest.fixture(params=["docker", "wherry"])
 def cli(request: pytest.FixtureRequest, engine: Engine, busybox: str, terminal: Callable[..., Terminal]) -> Cli:
     """Both command lines, one after the other: a test that takes this says that they do the same."""
-    if request.param == "docker" and not _has_docker():
-        pytest.skip("no docker CLI")
     return Cli(request.param, engine.host, terminal)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support import registry as registries
-from tests.support.engine import WHERRY, Engine
+from tests.support.engine import WHERRY, Engine, docker_cli
 from tests.support.faults import HARMLESS, Fault, FaultyProxy
 from tests.support.pulls import assert_nothing_left, engine_on_a_disk, pull
 from tests.support.registry import OCI_LAYER, Registry, tar_of
@@ -235,7 +235,7 @@ class TestSharing:
     ) -> None:
         proxy = through(lambda _, path, count: Fault(drip=0.05) if is_blob(path) else HARMLESS)
         leaving = subprocess.Popen(
-            ["docker", "pull", f"{proxy.host}/noise:1"], env={**os.environ, "DOCKER_HOST": clean.host},
+            [docker_cli(), "pull", f"{proxy.host}/noise:1"], env={**os.environ, "DOCKER_HOST": clean.host},
             stdout=subprocess.PIPE,
         )  # fmt: skip
         assert leaving.stdout is not None
@@ -252,7 +252,7 @@ class TestSharing:
     def test_a_pull_that_is_left_ends(self, clean: Engine, through: Callable[[Choose], FaultyProxy]) -> None:
         proxy = through(lambda _, path, count: Fault(drip=0.2) if is_blob(path) else HARMLESS)
         with subprocess.Popen(
-            ["docker", "pull", f"{proxy.host}/noise:1"], env={**os.environ, "DOCKER_HOST": clean.host},
+            [docker_cli(), "pull", f"{proxy.host}/noise:1"], env={**os.environ, "DOCKER_HOST": clean.host},
             stdout=subprocess.PIPE,
         ) as leaving:  # fmt: skip
             assert leaving.stdout is not None

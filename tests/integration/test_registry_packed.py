@@ -18,7 +18,7 @@ import pytest
 import zstandard
 
 from tests.support import registry as registries
-from tests.support.engine import Engine
+from tests.support.engine import Engine, docker_cli
 from tests.support.faults import HARMLESS, Fault, FaultyProxy
 from tests.support.registry import Registry, digest_of, tar_of
 
@@ -322,7 +322,8 @@ class TestFaults:
         with StuckRegistry() as stuck:
             name = f"{stuck.host}/packed/left"
             make(clean, name, tar_of({"noise": random.Random(2).randbytes(32 << 20)}))
-            with subprocess.Popen(["docker", "push", name], env={**os.environ, "DOCKER_HOST": clean.host}) as leaving:
+            environment = {**os.environ, "DOCKER_HOST": clean.host}
+            with subprocess.Popen([docker_cli(), "push", name], env=environment) as leaving:
                 assert stuck.began.wait(30)
                 leaving.kill()
             assert stuck.rest() != b"0\r\n\r\n", "the upload was not cut off"

@@ -142,8 +142,9 @@ def test_after_a_killed_launcher_the_next_run_works(own_engine: Engine) -> None:
     assert _state(own_engine, "before")["Running"]
 
 
-@pytest.mark.parametrize("program", [docker_cli(), str(WHERRY)], ids=["docker", "wherry"])
-def test_who_is_at_a_terminal_of_an_engine_that_is_killed_has_it_back(own_engine: Engine, program: str) -> None:
+@pytest.mark.parametrize("client", ["docker", "wherry"])
+def test_who_is_at_a_terminal_of_an_engine_that_is_killed_has_it_back(own_engine: Engine, client: str) -> None:
+    program = docker_cli() if client == "docker" else str(WHERRY)
     hosts = {"DOCKER_HOST": own_engine.host, "WHERRY_HOST": own_engine.host}
     for words, code in (
         (["run", "--name", "shell", "-it", "busybox", "sh"], 125),
