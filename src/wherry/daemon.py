@@ -22,11 +22,14 @@ from wherry.common.errors import EngineError
 from wherry.engine.config import EngineConfig
 from wherry.engine.container import logs
 from wherry.model.container import LogConfig
+from wherry.storage import data_root
 
 if TYPE_CHECKING:
     from wherry.api.server import Server
 
 log = logging.getLogger("wherry.daemon")
+
+_EXEC_ROOT_MODE = 0o711  # the socket in there may be a group's
 
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -122,8 +125,8 @@ def _run(options: argparse.Namespace) -> None:
     tls = Tls(options.tls, options.tlsverify, options.tlscacert, options.tlscert, options.tlskey)
     os.umask(0o022)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_locked(config.data_root))
-        stack.enter_context(_locked(config.exec_root))
+        stack.enter_context(_locked(config.data_root, data_root.MODE))
+        stack.enter_context(_locked(config.exec_root, _EXEC_ROOT_MODE))
         if options.pidfile:
             stack.enter_context(_pidfile(options.pidfile))
         listeners = [stack.enter_context(contextlib.closing(listen(host, tls, options.group))) for host in config.hosts]
@@ -163,10 +166,15 @@ def _pair(flag: str, text: str) -> str:
 
 
 @contextlib.contextmanager
-def _locked(root: str) -> Iterator[None]:
-    """Keeps a second engine away from a root. The lock goes with the process, whatever becomes of it."""
-    os.makedirs(root, mode=0o711, exist_ok=True)
-    with open(f"{root}/lock", "a+", encoding="ascii") as file:
+def _locked(root: str, mode: int) -> Iterator[None]:
+    """Keeps a second engine away from a root, which is made. The lock goes with the process, whatever becomes of it.
+
+    Nobody else may open the file: who can read it can lock it, and keep every engine away.
+    """
+    os.makedirs(root, mode=mode, exist_ok=True)
+    descriptor = os.open(f"{root}/lock", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "a+", encoding="ascii") as file:
+        os.fchmod(descriptor, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

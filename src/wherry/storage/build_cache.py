@@ -63,7 +63,7 @@ class BuildCache:
         self._layers = layers
         self._staging = staging
         database.migrate("build cache", _SCHEMA)
-        os.makedirs(self._mounts, mode=0o711, exist_ok=True)
+        os.makedirs(self._mounts, mode=0o710, exist_ok=True)
         layers.keepers.append(self.chain_ids)
 
     def chain_ids(self) -> frozenset[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from wherry.storage import data_root
 from wherry.storage.build_cache import BuildCache
 from wherry.storage.build_snapshots import Drafts
 from wherry.storage.content import Blobs
@@ -47,6 +48,7 @@ class Store:
     def open(cls, root: str, database: Database) -> "Store":
         """Opens the data root, and clears away what a process that was killed has left half-made."""
         store = cls(root, database)
+        data_root.close_to_others(root)
         store._sweep()
         return store
 

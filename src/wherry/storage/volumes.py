@@ -33,7 +33,7 @@ class Volumes:
         self._root = f"{root}/volumes"
         self._database = database
         database.migrate("volumes", ["CREATE TABLE volumes (name TEXT PRIMARY KEY, body BLOB NOT NULL)"])
-        os.makedirs(self._root, mode=0o701, exist_ok=True)
+        os.makedirs(self._root, mode=0o710, exist_ok=True)
         decoder = msgspec.json.Decoder(Volume)
         rows = database.query("SELECT body FROM volumes")
         self._volumes = {volume.name: volume for volume in (decoder.decode(body) for (body,) in rows)}
@@ -120,7 +120,7 @@ class Volumes:
         del self._volumes[name]
 
     def _make_folder(self, name: str) -> None:
-        os.makedirs(f"{self._root}/{name}", mode=0o701, exist_ok=True)
+        os.makedirs(f"{self._root}/{name}", mode=0o710, exist_ok=True)
         os.makedirs(self.path(name), mode=0o755, exist_ok=True)
 
     def size(self, name: str) -> int:

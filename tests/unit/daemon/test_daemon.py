@@ -54,13 +54,13 @@ def test_labels_and_log_options_are_pairs() -> None:
 
 def test_a_root_belongs_to_one_engine(tmp_path: Path) -> None:
     root = str(tmp_path / "root")
-    with daemon._locked(root):
+    with daemon._locked(root, 0o710):
         held = subprocess.run(
             [sys.executable, "-c", f"from wherry import daemon\nwith daemon._locked({root!r}): pass"],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert f"another engine (pid {os.getpid()}) already uses {root}" in held.stderr
-    with daemon._locked(root):
+    with daemon._locked(root, 0o710):
         pass
 
 
