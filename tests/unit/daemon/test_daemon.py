@@ -56,7 +56,7 @@ def test_a_root_belongs_to_one_engine(tmp_path: Path) -> None:
     root = str(tmp_path / "root")
     with daemon._locked(root, 0o710):
         held = subprocess.run(
-            [sys.executable, "-c", f"from wherry import daemon\nwith daemon._locked({root!r}): pass"],
+            [sys.executable, "-c", f"from wherry import daemon\nwith daemon._locked({root!r}, 0o710): pass"],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert f"another engine (pid {os.getpid()}) already uses {root}" in held.stderr
