@@ -31,6 +31,13 @@ scripts/packages.sh extract docker-cli/sid /usr/bin/docker .cache/docker/docker 
     scripts/packages.sh extract docker.io /usr/bin/docker .cache/docker/docker ||
     echo "going on without a docker CLI: the tests that need it are skipped" >&2
 
+if [[ ! -e .cache/docker-config/cli-plugins/docker-buildx ]]; then
+    # from trixie on
+    scripts/packages.sh extract docker-buildx /usr/libexec/docker/cli-plugins/docker-buildx \
+        .cache/docker-config/cli-plugins/docker-buildx 2>/dev/null ||
+        echo "going on without buildx: the tests that need it are skipped" >&2
+fi
+
 if ! command -v docker-registry >/dev/null; then
     scripts/packages.sh extract docker-registry /usr/bin/docker-registry .cache/docker-registry/docker-registry ||
         echo "going on without a registry: the tests that need one are skipped" >&2

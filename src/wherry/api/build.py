@@ -11,10 +11,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from wherry.api import response
+from wherry.api import buildkit, response
 from wherry.api.request import Request, parse
 from wherry.api.response import as_response
-from wherry.api.system import no_buildkit
 from wherry.common.errors import EngineError, Forbidden, InvalidParameter
 from wherry.engine.builder import progress
 from wherry.engine.builder.progress import Event
@@ -47,7 +46,7 @@ async def _own(events: AsyncIterator[Event]) -> AsyncIterator[Any]:
         yield event
 
 
-async def _lines(messages: AsyncIterator[Any], events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+async def _lines(messages: AsyncIterator[Any], events: AsyncIterator[Any]) -> AsyncIterator[bytes]:
     """What fails after the first line becomes the last one, as the status is gone."""
     begun = False
     try:
@@ -164,13 +163,26 @@ _PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 async def build(request: Request, engine: Engine) -> web.StreamResponse:
     """POST /build. The body is a tar, unless ``remote`` says where the context is."""
-    if request.text("version") == "2":
-        await no_buildkit(request, engine)
     asked = _read(request, engine)
+    if request.text("version") == "2":
+        return await _by_buildkit(request, engine, asked)
     events = await _events(request, engine, asked)
     if _is_own(request):
         return await response.stream(request, own_stream(events), response.JSON)
     return await response.stream(request, classic_stream(events, quiet=request.flag("q")), response.JSON)
+
+
+async def _by_buildkit(request: Request, engine: Engine, asked: BuildRequest) -> web.StreamResponse:
+    """BuildKit's progress instead of the classic builder's. The context comes by the session, where one is named."""
+    from wherry.buildkit import rest  # 15 MB that few engines need
+
+    if session := request.text("session"):
+        outputs = _json(request, "outputs", list[dict[str, Any]], [])
+        ref = request.text("buildid")
+        messages = rest.from_session(buildkit.service(engine), session, ref, asked, outputs)
+    else:
+        messages = rest.from_events(await _events(request, engine, asked))
+    return await response.stream(request, _lines(messages, messages), response.JSON)
 
 
 async def files(request: Request, engine: Engine) -> web.StreamResponse:

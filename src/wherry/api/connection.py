@@ -18,7 +18,7 @@ from wherry.api import response
 
 log = logging.getLogger("wherry.api")
 
-_STREAMS = re.compile(rb"POST (?:/v[0-9.]+)?/(?:containers/[^ ?]+/attach|exec/[^ ?]+/start)[ ?]")
+_STREAMS = re.compile(rb"POST (?:/v[0-9.]+)?/(?:containers/[^ ?]+/attach|exec/[^ ?]+/start|session|grpc)[ ?]")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 _LONGEST_HEAD = 1 << 20  # bytes, as in Docker: build arguments and log-ins for many registries go in there

@@ -6,14 +6,13 @@ A ``{name}`` may hold slashes ("/images/library/debian/json"), so paths are matc
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
-from wherry.api import build, containers, exec, images, networks, system, volumes
+from wherry.api import build, buildkit, containers, exec, images, networks, system, volumes
 from wherry.api.containers import attach_streams, attach_websocket, events, get, logs, put, stat, stats, wait
 from wherry.api.images import create, distribution, load, log_in, manifest, push, save, search
 from wherry.api.request import Request
 from wherry.api.system import (
     build_cache,
     disk_usage,
-    no_buildkit,
     no_checkpoints,
     no_plugins,
     no_such_plugin,
@@ -104,8 +103,8 @@ ROUTES: dict[str, Handler] = {
     "GET /plugins/privileges": no_plugins,
     "GET /plugins/{name}/json": no_such_plugin,
     "DELETE /plugins/{name}": no_such_plugin,
-    "POST /session": no_buildkit,
-    "POST /grpc": no_buildkit,
+    "POST /session": buildkit.session,
+    "POST /grpc": buildkit.grpc,
     "GET /containers/{name}/checkpoints": no_checkpoints,
     "POST /containers/{name}/checkpoints": no_checkpoints,
     "POST /swarm/init": no_swarm,

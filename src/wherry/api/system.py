@@ -12,7 +12,7 @@ from wherry.engine.engine import Engine
 from wherry.engine.prune import KINDS
 
 _PING = response.HEADERS | {
-    "Builder-Version": "1",  # the classic builder, without BuildKit's session
+    "Builder-Version": "2",  # BuildKit's protocol; the classic builder's is spoken as well
     "Cache-Control": "no-cache, no-store, must-revalidate",
     "Pragma": "no-cache",
     "Swarm": "inactive",
@@ -88,11 +88,6 @@ async def no_such_plugin(request: Request, engine: Engine) -> NoReturn:
 
 async def no_plugins(request: Request, engine: Engine) -> NoReturn:
     raise NotSupported("wherry does not manage plugins: a volume plugin that runs is used by the name of its socket")
-
-
-async def no_buildkit(request: Request, engine: Engine) -> NoReturn:
-    """/session and /grpc, where BuildKit's clients begin, and /build for them."""
-    raise NotSupported("BuildKit's protocol is not supported: build with DOCKER_BUILDKIT=0, or with wherry build")
 
 
 async def no_checkpoints(request: Request, engine: Engine) -> NoReturn:

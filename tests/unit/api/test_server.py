@@ -25,7 +25,7 @@ async def test_ping_says_what_clients_negotiate_with(client: Any) -> None:
         assert answer.headers["Docker-Experimental"] == "false"
         assert answer.headers["Ostype"] == "linux"
         assert answer.headers["Server"].startswith("Wherry/")
-        assert answer.headers["Builder-Version"] == "1"
+        assert answer.headers["Builder-Version"] == "2"
         assert answer.headers["Cache-Control"] == "no-cache, no-store, must-revalidate"
         assert answer.headers["Pragma"] == "no-cache"
         assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
@@ -118,9 +118,8 @@ async def test_no_swarm(client: Any, noun: str) -> None:
 @pytest.mark.parametrize(
     ("route", "status", "message"),
     [
-        ("POST /session", 501, "BuildKit's protocol is not supported"),
-        ("POST /grpc", 501, "BuildKit's protocol is not supported"),
-        ("POST /build?version=2", 501, "BuildKit's protocol is not supported"),
+        ("POST /session", 400, "this is for BuildKit's clients"),
+        ("POST /grpc", 400, "this is for BuildKit's clients"),
         ("POST /plugins/pull?remote=some/thing", 501, "wherry does not manage plugins"),
         ("GET /plugins/privileges?remote=some/thing", 501, "wherry does not manage plugins"),
         ("GET /plugins/some/thing:1/json", 404, 'plugin "some/thing:1" not found'),

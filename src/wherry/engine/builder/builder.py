@@ -5,11 +5,11 @@ import contextlib
 import functools
 import secrets
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from wherry.common import reference
-from wherry.common.errors import InvalidParameter, NotFound
+from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.dockerfile.stages import Platform
 from wherry.engine import clock
 from wherry.engine.builder import context as contexts
@@ -17,19 +17,23 @@ from wherry.engine.builder import progress
 from wherry.engine.builder.context import Context
 from wherry.engine.builder.mounts import CacheMounts
 from wherry.engine.builder.progress import Event, Progress
-from wherry.engine.builder.request import BuildRequest, Given
+from wherry.engine.builder.request import BuildRequest, Client, Given
 from wherry.engine.builder.run import Containers
 from wherry.engine.builder.solver import Solver
 from wherry.engine.image.images import Images
-from wherry.registry.auth import NOBODY, Credentials
+from wherry.registry.auth import NOBODY
 from wherry.storage.build_cache import Record
 from wherry.storage.build_snapshots import Workspace
 from wherry.storage.store import Store
+from wherry.storage.worker import client
 
 _KEPT_FOR = 60.0  # seconds that what a client has handed over waits for its build
 _PATIENCE = 10.0  # seconds that builds get to end when the engine does
 _COLLECT_EVERY = 600.0  # seconds: all files of cache mounts have to be looked at for it
 _SHARE = 10  # of the file system: the part that the cache may have before what is oldest goes
+
+
+FindContext = Callable[[Workspace], Awaitable[Context]]
 
 
 class Builder:
@@ -68,7 +72,7 @@ class Builder:
         async def find(area: Workspace) -> Context:
             return await contexts.receive(area, stream, request.dockerfile, request.outside)
 
-        async for event in self._build(request, find):
+        async for event in self.build(request, find):
             yield event
 
     async def from_remote(self, request: BuildRequest, address: str) -> AsyncIterator[Event]:
@@ -78,7 +82,7 @@ class Builder:
         async def find(area: Workspace) -> Context:
             return await contexts.fetch(area, address, request.dockerfile, keep_git=keep_git)
 
-        async for event in self._build(request, find):
+        async for event in self.build(request, find):
             yield event
 
     async def from_directory(
@@ -92,10 +96,11 @@ class Builder:
         async def find(_: Workspace) -> Context:
             return contexts.on_this_machine(directory, request.dockerfile, text, ignore)
 
-        async for event in self._build(request, find):
+        async for event in self.build(request, find):
             yield event
 
-    async def _build(self, request: BuildRequest, find: Callable[[Workspace], Any]) -> AsyncIterator[Event]:
+    async def build(self, request: BuildRequest, find: "FindContext") -> AsyncIterator[Event]:
+        """Builds from the context that ``find`` brings into the build's workspace."""
         names = [reference.parse_to_tag(name) for name in request.tags]
         if request.platform:
             _check_platform(request.platform)
@@ -108,7 +113,7 @@ class Builder:
                 store=self._store,
                 containers=self._containers,
                 cache_mounts=self._cache_mounts,
-                pull=functools.partial(self._pull, request.credentials),
+                pull=functools.partial(self._pull, request),
                 heard=heard,
             )
             work = asyncio.create_task(solver.solve())
@@ -145,16 +150,37 @@ class Builder:
         if self._underway:
             await asyncio.wait(set(self._underway), timeout=_PATIENCE)
 
-    def _pull(self, credentials: Mapping[str, Credentials], name: str, platform: str) -> AsyncIterator[dict[str, Any]]:
+    async def _pull(self, request: BuildRequest, name: str, platform: str) -> AsyncIterator[dict[str, Any]]:
         wanted = reference.parse(name).with_default_tag()
+        credentials = request.credentials.get(wanted.domain, NOBODY)
+        if not credentials and request.client is not None:
+            credentials = await request.client.credentials(wanted.domain)
         tag = wanted.digest or wanted.tag
-        return self._images.pull(wanted.familiar_name, tag, platform, credentials.get(wanted.domain, NOBODY))
+        async for message in self._images.pull(wanted.familiar_name, tag, platform, credentials):
+            yield message
 
     async def files(self, name: str) -> AsyncIterator[bytes]:
         """A tar of all files of an image. Raises NotFound."""
         image = self._store.images.get(name)
         async for chunk in self._store.files.export((self._store.snapshots.view(image.chain_id, ""),)):
             yield chunk
+
+    @contextlib.asynccontextmanager
+    async def unpacked(self, name: str) -> AsyncIterator[str]:
+        """A directory with all files of an image, which is gone after the block. Raises NotFound."""
+        async with self._store.drafts.workspace() as workspace:
+            directory = workspace.directory("files")
+            await client.run({"kind": "receive context", "directory": directory}, input=self.files(name))
+            yield directory
+
+    async def find_image(self, name: str, platform: str, asking: Client | None) -> str:
+        """The id of an image that is here, or is pulled. Raises EngineError."""
+        if (here := self._store.images.resolve(reference.parse(name).with_default_tag())) is not None:
+            return here
+        async for message in self._pull(BuildRequest(client=asking), name, platform):
+            if "error" in message:
+                raise EngineError(str(message["error"]))
+        return self._store.images.get(name).id
 
     # --- the cache
 

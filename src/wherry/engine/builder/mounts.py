@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 import msgspec
 
-from wherry.common.errors import InvalidParameter
+from wherry.common.errors import EngineError, InvalidParameter
 from wherry.dockerfile.instructions import Mount as DockerfileMount
 from wherry.dockerfile.instructions import Mount as Wanted
 from wherry.dockerfile.lexer import DockerfileError, clean_path
 from wherry.engine.builder import context
 from wherry.engine.builder.copy import Origin
-from wherry.engine.builder.request import Given
+from wherry.engine.builder.request import BuildRequest
 from wherry.linux.mounts import Mount
 from wherry.storage.build_cache import BuildCache
 from wherry.storage.build_snapshots import Workspace
@@ -125,11 +125,11 @@ class RunMounts:
     """Makes the mounts of RUNs. ``origin_of`` leads from a ``from=`` to its files."""
 
     def __init__(
-        self, workspace: Workspace, caches: CacheMounts, given: Given, files: Files, origin_of: OriginOf
+        self, workspace: Workspace, caches: CacheMounts, request: BuildRequest, files: Files, origin_of: OriginOf
     ) -> None:
         self._workspace = workspace
         self._caches = caches
-        self._given = given
+        self._request = request
         self._files = files
         self._origin_of = origin_of
 
@@ -156,7 +156,7 @@ class RunMounts:
                         options = ("nosuid", "nodev", *([f"size={each.size}"] if each.size else []))
                         result.add(Mount("tmpfs", "tmpfs", target, options))
                     case "secret":
-                        self._secret(result, each, working_directory, f"{directory}/secret-{number}")
+                        await self._secret(result, each, working_directory, f"{directory}/secret-{number}")
                     case "ssh":
                         place = target_of(each, working_directory) if each.target else f"{_AGENT}.{agents}"
                         await self._ssh(result, each, place, f"{directory}/agent-{number}", stack)
@@ -196,9 +196,11 @@ class RunMounts:
         access = "ro" if wanted.read_only else "rw"
         result.add(Mount("bind", path, target, ("bind", access, "rprivate")))
 
-    def _secret(self, result: Mounted, wanted: Wanted, working_directory: str, file: str) -> None:
+    async def _secret(self, result: Mounted, wanted: Wanted, working_directory: str, file: str) -> None:
         secret_id = wanted.cache_id or wanted.source or posixpath.basename(wanted.target)
-        content = self._given.secrets.get(secret_id)
+        content = self._request.given.secrets.get(secret_id)
+        if content is None and self._request.client is not None:
+            content = await self._request.client.secret(secret_id)
         if content is None:
             if wanted.required:
                 raise InvalidParameter(f"secret {secret_id}: not found: give it with --secret id={secret_id}")
@@ -208,18 +210,18 @@ class RunMounts:
             if not wanted.target:
                 return
         target = target_of(wanted, working_directory) if wanted.target else f"/run/secrets/{secret_id}"
-        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as opened:
-            opened.write(content)
-            os.fchown(fd, wanted.uid or 0, wanted.gid or 0)
-            os.fchmod(fd, 0o400 if wanted.mode is None else wanted.mode)
+        _write_secret(file, content, wanted)
         result.add(Mount("bind", file, target, ("bind", "ro", "rprivate"), create="file"), "file")
 
     async def _ssh(
         self, result: Mounted, wanted: Wanted, target: str, path: str, stack: contextlib.AsyncExitStack
     ) -> None:
         agent_id = wanted.cache_id or "default"
-        agent = self._given.ssh.get(agent_id)
+        agent = self._request.given.ssh.get(agent_id)
+        if agent is None and self._request.client is not None:
+            with contextlib.suppress(EngineError):
+                lent = self._request.client.agent(agent_id, posixpath.dirname(path))
+                agent = await stack.enter_async_context(lent)
         if agent is None:
             if wanted.required:
                 raise InvalidParameter(f"ssh agent {agent_id}: not found: give it with --ssh {agent_id}")
@@ -228,6 +230,14 @@ class RunMounts:
         result.add(Mount("bind", path, target, ("bind", "rw", "rprivate"), create="file"), "file")
         if not any(entry.startswith("SSH_AUTH_SOCK=") for entry in result.environment):
             result.environment.append(f"SSH_AUTH_SOCK={target}")
+
+
+def _write_secret(path: str, content: bytes, wanted: Wanted) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as file:
+        file.write(content)
+        os.fchown(fd, wanted.uid or 0, wanted.gid or 0)
+        os.fchmod(fd, 0o400 if wanted.mode is None else wanted.mode)
 
 
 @contextlib.asynccontextmanager

@@ -7,9 +7,10 @@ import msgspec
 
 
 class Planned(msgspec.Struct, tag="planned"):
-    """How many steps there are. Comes again when a base image brings more."""
+    """How many steps there are. ``stages`` are the texts of the instructions of those that are walked, by number."""
 
     total: int
+    stages: dict[int, list[str]] = {}
 
 
 class Begun(msgspec.Struct, tag="begun"):
@@ -38,10 +39,11 @@ class Printed(msgspec.Struct, tag="printed"):
 
 
 class Pulled(msgspec.Struct, tag="pulled"):
-    """A message of an image's pull."""
+    """A message of the pull of the image ``name``."""
 
     step: int
     message: dict[str, object]
+    name: str = ""
 
 
 class Done(msgspec.Struct, tag="done"):
@@ -57,6 +59,7 @@ class Done(msgspec.Struct, tag="done"):
 class Failed(msgspec.Struct, tag="failed"):
     step: int
     stage: int
+    reason: str = ""
 
 
 class Warned(msgspec.Struct, tag="warned"):

@@ -1,5 +1,8 @@
 """What a build was asked for, wherever it was asked."""
 
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
 import msgspec
 
 from wherry.common.errors import EngineError
@@ -39,6 +42,17 @@ class Given(msgspec.Struct, frozen=True):
     allow: tuple[str, ...] = ()
 
 
+class Client(Protocol):
+    """Who asks for a build and can be asked in turn, while it goes on."""
+
+    async def secret(self, secret_id: str) -> bytes | None: ...
+
+    async def credentials(self, domain: str) -> Credentials: ...
+
+    def agent(self, agent_id: str, directory: str) -> AbstractAsyncContextManager[str]:
+        """A socket in ``directory`` that the client's ssh agent answers on. Raises EngineError when there is none."""
+
+
 class BuildRequest(msgspec.Struct, frozen=True):
     """``dockerfile`` is a path in the context; ``outside`` is what it is called when it was only put there to be sent.
 
@@ -66,6 +80,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     given: Given = Given()
     credentials: dict[str, Credentials] = {}
+    client: Client | None = None
 
     @property
     def arguments(self) -> dict[str, str]:
@@ -76,18 +91,29 @@ class BuildRequest(msgspec.Struct, frozen=True):
 
 
 class StepFailed(EngineError):
-    """``code`` is the command's exit code, 1 for what was no command; ``status`` that of what went wrong."""
+    """``code`` is the exit code of the ``command``, 1 for what was none; ``status`` that of what went wrong."""
 
-    def __init__(self, reason: str, position: Position, code: int = 1, status: int = 500) -> None:
+    def __init__(self, reason: str, position: Position, code: int = 1, status: int = 500, *, command: str = "") -> None:
         super().__init__(f"{reason}\n{position.excerpt()}" if position.file else reason)
-        self.code = code
+        self.reason, self.position = reason, position
+        self.command, self.code = command, code
         self.status = status
 
+    @property
+    def headline(self) -> str:
+        """What went wrong, without the place, as BuildKit says it."""
+        if self.command:
+            return f'process "{self.command}" did not complete successfully: exit code: {self.code}'
+        return self.reason
 
-def at(error: EngineError, position: Position) -> EngineError:
+
+def at(error: EngineError, position: Position) -> StepFailed:
     """The same error with its place, unless it has one."""
     if isinstance(error, StepFailed):
         return error
     if isinstance(error, DockerfileError):
-        return StepFailed(error.at(position).message, NOWHERE, status=error.status)
+        placed = error.at(position)
+        failed = StepFailed(placed.message, NOWHERE, status=error.status)
+        failed.reason, failed.position = placed.reason, placed.position
+        return failed
     return StepFailed(error.message, position, status=error.status)

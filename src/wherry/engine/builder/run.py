@@ -311,7 +311,9 @@ class Runs:
             )
         if code:
             shown = " ".join(command.words)
-            raise StepFailed(f"The command '{shown}' returned a non-zero code: {code}", run.position, code)
+            raise StepFailed(
+                f"The command '{shown}' returned a non-zero code: {code}", run.position, code, command=shown
+            )
         return draft
 
 

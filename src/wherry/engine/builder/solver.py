@@ -211,7 +211,7 @@ class Solver:
         if self._graph.unused:
             names = " ".join(self._graph.unused)
             self._tell(progress.Warned(f"One or more build-args [{names}] were not consumed"))
-        self._tell(progress.Planned(self._count()))
+        self._tell(progress.Planned(self._count(), {stage.index: _texts(stage) for stage in self._graph.needed()}))
 
     def _count(self) -> int:
         return sum(1 + len(stage.instructions) for stage in self._graph.needed())
@@ -238,11 +238,12 @@ class Solver:
             walker.end(False)
             return await walker.walk()
         except EngineError as error:
-            self._tell(progress.Failed(walker.step, stage.index))
             position = stage.position
             if walker.step > first_step:
                 position = stage.instructions[walker.step - first_step - 1].position
-            raise at(error, position) from None
+            failed = at(error, position)
+            self._tell(progress.Failed(walker.step, stage.index, failed.headline))
+            raise failed from None
 
     async def _begin(self, stage: Stage, step: int) -> Outcome:
         """What a stage begins with."""
@@ -274,7 +275,7 @@ class Solver:
 
         if not isinstance(instruction, ins.Run):
             return await self._copies.plan(walker, instruction, origin_of)
-        mounts = RunMounts(self._workspace, self._cache_mounts, self._request.given, self._store.files, origin_of)
+        mounts = RunMounts(self._workspace, self._cache_mounts, self._request, self._store.files, origin_of)
         runs = Runs(self._request, self._workspace, self._containers, mounts, self._sources, self._heard, self._epoch)
         return await runs.plan(walker, instruction, origin_of)
 
@@ -318,7 +319,7 @@ class Solver:
                 platforms.check(image, name, platform)
                 return image
         async for message in self._pull(name, platform):
-            self._tell(progress.Pulled(step, message))
+            self._tell(progress.Pulled(step, message, name))
             if "error" in message:
                 raise EngineError(str(message["error"]))
         return self._store.images.get(name)
@@ -403,6 +404,11 @@ class Solver:
         if stage.base.image == SCRATCH:
             return ""
         return (await self._image(stage.base, stage.platform, 0)).chain_id
+
+
+def _texts(stage: Stage) -> list[str]:
+    positions = [stage.position, *(instruction.position for instruction in stage.instructions)]
+    return [position.code or position.text for position in positions]
 
 
 def native_platform() -> Platform:

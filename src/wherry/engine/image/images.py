@@ -285,6 +285,10 @@ class Images:
 
     # --- changing
 
+    def document(self, name: str) -> bytes:
+        """An image's configuration as it is stored. Raises NotFound."""
+        return self._store.images.raw(self._get(name).id)
+
     def tag(self, name: str, repo: str, tag: str = "") -> None:
         image = self._store.images.get(name)
         target = reference.parse_to_tag(repo, tag)

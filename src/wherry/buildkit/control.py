@@ -1,0 +1,168 @@
+"""moby.buildkit.v1.Control: what a client asks of the engine as a whole."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from wherry import __version__
+from wherry.buildkit import exporter, messages
+from wherry.buildkit.build import Build
+from wherry.buildkit.grpc import UNAVAILABLE, Call, Method, RpcError, Service
+from wherry.buildkit.trace import timestamp
+from wherry.common.errors import EngineError, InvalidParameter, NotSupported
+from wherry.common.platforms import host_architecture
+from wherry.engine import clock
+
+if TYPE_CHECKING:
+    from wherry.buildkit.service import BuildKit
+
+_DOCKERFILE_VERSION = "1.7.0"  # whose instructions and flags the engine's frontend has
+
+
+def service(kit: "BuildKit") -> Service:
+    control = _Control(kit)
+    methods = {
+        "Solve": Method(messages.SolveRequest, control.solve),
+        "Status": Method(messages.StatusRequest, control.status, streams=True),
+        "ListWorkers": Method(messages.ListWorkersRequest, control.list_workers),
+        "Info": Method(messages.InfoRequest, control.info),
+        "DiskUsage": Method(messages.DiskUsageRequest, control.disk_usage),
+        "Prune": Method(messages.PruneRequest, control.prune, streams=True),
+        "Session": Method(messages.Bytes, control.session, streams=True),
+        "ListenBuildHistory": Method(messages.BuildHistoryRequest, control.listen_history, streams=True),
+        "UpdateBuildHistory": Method(messages.UpdateBuildHistoryRequest, control.update_history),
+    }
+    return {f"/moby.buildkit.v1.Control/{name}": method for name, method in methods.items()}
+
+
+class _Control:
+    def __init__(self, kit: "BuildKit") -> None:
+        self._kit = kit
+
+    async def solve(self, request: Any, metadata: Any) -> Any:
+        """Carries a build out: by a frontend at once, or, without one, by what the client then asks of the gateway."""
+        kit = self._kit
+        session = await kit.sessions.get(request.session) if request.session else None
+        build = Build(request.ref, session, tuple(request.entitlements))
+        kit.begin(build)
+        kit.history.started(build)
+        try:
+            exports = exporter.read(request)
+            if request.cache.exports:
+                raise NotSupported(f"cache export of type {request.cache.exports[0].type} is not supported yet")
+            if request.frontend:
+                options = {**request.frontend_attrs, **_cache_options(request)}
+                image = await build.solve(kit.engine.builder, kit.sources, request.frontend, options)
+            elif request.HasField("definition") and request.definition.def_:
+                raise NotSupported("a build that comes as a graph is not supported yet: expected a Dockerfile")
+            else:
+                image = await build.returned
+            build.response = await exporter.export(kit.engine, build, image, exports)
+        except EngineError as error:
+            build.error = error
+            raise
+        finally:
+            build.completed = time.time_ns()
+            kit.end(build)
+        return messages.SolveResponse(exporter_response=build.response)
+
+    async def status(self, call: Call) -> None:
+        request = await call.receive(messages.StatusRequest)
+        build = await self._kit.build(request.ref if request is not None else "")
+        async for answer in build.trace.follow():
+            await call.send(answer)
+
+    async def list_workers(self, request: Any, metadata: Any) -> Any:
+        return messages.ListWorkersResponse(record=[worker(self._kit)])
+
+    async def info(self, request: Any, metadata: Any) -> Any:
+        return messages.InfoResponse(version=_version())
+
+    async def disk_usage(self, request: Any, metadata: Any) -> Any:
+        return messages.DiskUsageResponse(record=[_usage(each) for each in self._kit.engine.builder.usage()])
+
+    async def prune(self, call: Call) -> None:
+        request = await call.receive(messages.PruneRequest)
+        if request is None:
+            raise InvalidParameter("what is to be pruned was not said")
+        builder = self._kit.engine.builder
+        before = {each["ID"]: each for each in builder.usage()}
+        filters: dict[str, list[str]] = {}
+        for text in request.filter:
+            name, _, value = text.partition("==" if "==" in text else "=")
+            filters.setdefault(name, []).append(value)
+        if request.keep_duration:
+            filters.setdefault("until", []).append(f"{request.keep_duration // 10**9}s")
+        gone = builder.prune(
+            everything=request.all,
+            keep_bytes=request.max_used_space or request.reserved_space,
+            filters=filters,
+            min_free=request.min_free_space,
+        )
+        for name in gone["CachesDeleted"] or ():
+            if name in before:
+                await call.send(_usage(before[name]))
+        freed = self._kit.sources.prune()
+        if freed:
+            await call.send(messages.UsageRecord(id="local", size=freed, record_type="source.local"))
+
+    async def session(self, call: Call) -> None:
+        """The session as a stream of this connection, since API 1.53."""
+        from wherry.buildkit.tunnel import carry
+
+        headers: dict[str, list[str]] = {}
+        for name, value in call.metadata:
+            headers.setdefault(name, []).append(value)
+        prefix = "x-docker-expose-session-"
+        session = self._kit.open_session(
+            next(iter(headers.get(f"{prefix}uuid", [])), ""),
+            next(iter(headers.get(f"{prefix}sharedkey", [])), ""),
+            headers.get(f"{prefix}grpc-method", []),
+        )
+        await carry(call, session.connection)
+
+    async def listen_history(self, call: Call) -> None:
+        request = await call.receive(messages.BuildHistoryRequest)
+        if request is None:
+            raise RpcError(UNAVAILABLE, "what is to be listened to was not said")
+        async for event in self._kit.history.listen(request, list(self._kit.builds.values())):
+            await call.send(event)
+
+    async def update_history(self, request: Any, metadata: Any) -> Any:
+        self._kit.history.update(request.ref, pinned=request.pinned, delete=request.delete)
+        return messages.UpdateBuildHistoryResponse()
+
+
+def worker(kit: "BuildKit") -> Any:
+    """The engine as a worker of BuildKit's. Without the label of a snapshotter clients take it for Docker's own."""
+    return messages.WorkerRecord(
+        id=kit.engine.system.info()["ID"],
+        labels={"org.mobyproject.buildkit.worker.moby.host-gateway-ip": "172.17.0.1"},
+        platforms=[messages.Platform(os="linux", architecture=host_architecture())],
+        version=_version(),
+    )
+
+
+def _version() -> Any:
+    return messages.BuildkitVersion(package="wherry", version=f"v{__version__}", dockerfile_version=_DOCKERFILE_VERSION)
+
+
+def _cache_options(request: Any) -> dict[str, str]:
+    import json
+
+    entries = [{"Type": each.type, "Attrs": dict(each.attrs)} for each in request.cache.imports]
+    return {"cache-imports": json.dumps(entries)} if entries else {}
+
+
+def _usage(record: dict[str, Any]) -> Any:
+    return messages.UsageRecord(
+        id=record["ID"],
+        mutable=record["Type"] == "exec.cachemount",
+        in_use=record["InUse"],
+        size=record["Size"],
+        created_at=timestamp(clock.parse_rfc3339(record["CreatedAt"])),
+        last_used_at=timestamp(clock.parse_rfc3339(record["LastUsedAt"])),
+        usage_count=record["UsageCount"],
+        description=record["Description"],
+        record_type=record["Type"],
+        shared=record["Shared"],
+    )

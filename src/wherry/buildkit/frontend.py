@@ -1,0 +1,147 @@
+"""The frontend ``dockerfile.v0``: its options become a request to the engine's builder, its sources a context."""
+
+import contextlib
+import csv
+import json
+import posixpath
+from collections.abc import Mapping
+
+from wherry.buildkit.filesync import Sources, read_files
+from wherry.buildkit.session import Session
+from wherry.common.errors import InvalidParameter, NotSupported
+from wherry.dockerfile.ignore import IgnoreRules
+from wherry.dockerfile.parser import parse
+from wherry.engine.builder.context import IGNORE_FILE, Context
+from wherry.engine.builder.request import ENTITLEMENTS, BuildRequest, Given, Limits
+from wherry.model.container import Ulimit
+
+# "# syntax=docker/dockerfile:1" and its like are answered by the engine's own frontend.
+OWN_SYNTAX = ("docker/dockerfile", "docker.io/docker/dockerfile", "docker/dockerfile-upstream")
+_DEFAULT = "Dockerfile"
+_LOCAL = "local:"
+
+
+def read_options(options: Mapping[str, str], entitlements: tuple[str, ...], client: Session | None) -> BuildRequest:
+    """The request that the frontend's options are. Raises InvalidParameter, NotSupported."""
+    for name in entitlements:
+        if name not in ENTITLEMENTS:
+            raise InvalidParameter(f"unknown entitlement {name}: expected {' or '.join(ENTITLEMENTS)}")
+    platforms = [text for text in options.get("platform", "").split(",") if text]
+    if len(platforms) > 1:
+        raise NotSupported("multi-platform build is not supported by this engine yet: build one platform at a time")
+    if options.get("no-cache", "0") not in ("", "0"):
+        raise NotSupported("--no-cache-filter is not supported by this engine yet: use --no-cache")
+    given = {name[6:]: value for name, value in options.items() if name.startswith("label:")}
+    arguments: dict[str, str | None] = {
+        name[10:]: value for name, value in options.items() if name.startswith("build-arg:")
+    }
+    return BuildRequest(
+        dockerfile=options.get("filename", ""),
+        target=options.get("target", ""),
+        platform=platforms[0] if platforms else "",
+        network=options.get("force-network-mode", "").replace("sandbox", ""),
+        build_args=arguments,
+        labels=given,
+        extra_hosts=tuple(entry.replace("=", ":", 1) for entry in _csv(options.get("add-hosts", ""))),
+        cache_from=_cache_imports(options),
+        no_cache=options.get("no-cache") == "",
+        pull=options.get("image-resolve-mode") == "pull",
+        limits=Limits(
+            shm_size=_number(options, "shm-size"),
+            ulimits=tuple(map(_ulimit, _csv(options.get("ulimit", "")))),
+            cgroup_parent=options.get("cgroup-parent", ""),
+        ),
+        given=Given(allow=entitlements),
+        client=client,
+    )
+
+
+class Local:
+    """The context of a client's directory, or one behind an address; and the Dockerfile, which may be elsewhere."""
+
+    def __init__(self, options: Mapping[str, str], session: Session, sources: Sources) -> None:
+        self._options = options
+        self._session = session
+        self._sources = sources
+        self.filename = options.get("filename", "") or _DEFAULT
+
+    @property
+    def remote(self) -> str:
+        """The address of the context; "" for one that the client has."""
+        address = self._options.get("context", "")
+        return "" if address.startswith(_LOCAL) else address
+
+    async def dockerfile(self) -> tuple[bytes, bytes]:
+        """Its text, and that of the .dockerignore that goes with it. Raises InvalidParameter when there is none."""
+        name = self._options.get("dockerfilekey", "dockerfile")
+        own_ignore = f"{self.filename}{IGNORE_FILE}"
+        wanted = [self.filename, own_ignore, posixpath.join(posixpath.dirname(self.filename), _DEFAULT.lower())]
+        found = await read_files(self._session, name, wanted)
+        text = found.get(self.filename)
+        if text is None and posixpath.basename(self.filename) == _DEFAULT:
+            text = found.get(wanted[2])
+        if text is None:
+            raise InvalidParameter(f"failed to read dockerfile: open {self.filename}: no such file or directory")
+        if own_ignore in found:
+            return text, found[own_ignore]
+        beside = await read_files(self._session, self._options.get("contextkey", "context"), [IGNORE_FILE])
+        return text, beside.get(IGNORE_FILE, b"")
+
+    def files(self, ignore: bytes) -> "contextlib.AbstractAsyncContextManager[str]":
+        """The client's files, without those that ``ignore`` names."""
+        IgnoreRules.parse(ignore)
+        lines = [line.strip() for line in ignore.decode("utf-8", "replace").removeprefix("\ufeff").split("\n")]
+        exclude = [line for line in lines if line and not line.startswith("#")]
+        return self._sources.receive(self._session, self._options.get("contextkey", "context"), exclude=exclude)
+
+
+def context_of(directory: str, text: bytes, name: str) -> Context:
+    """What the builder is given, of a directory from which what is ignored was left out already."""
+    check_syntax(text, name)
+    return Context(directory, [], text, name)
+
+
+def check_syntax(text: bytes, name: str) -> None:
+    """Raises NotSupported for a Dockerfile that wants another frontend."""
+    syntax = dict(parse(text, name).directives).get("syntax", "")
+    image = syntax.partition("@")[0].split(" ")[0]
+    image = image[: image.index(":", image.rfind("/") + 1)] if ":" in image[image.rfind("/") + 1 :] else image
+    if image and image not in OWN_SYNTAX:
+        raise NotSupported(
+            f"syntax {syntax} is not supported: the engine reads Dockerfiles itself, as docker/dockerfile:1 does, "
+            "and runs no other frontend"
+        )
+
+
+def _csv(text: str) -> list[str]:
+    return next(csv.reader([text]), []) if text else []
+
+
+def _number(options: Mapping[str, str], key: str) -> int:
+    text = options.get(key, "")
+    if text and not (text.isascii() and text.isdigit()):
+        raise InvalidParameter(f"invalid {key}: {text}")
+    return int(text or 0)
+
+
+def _ulimit(text: str) -> Ulimit:
+    name, _, values = text.partition("=")
+    soft, _, hard = values.partition(":")
+    try:
+        return Ulimit(name=name, soft=int(soft), hard=int(hard or soft))
+    except ValueError:
+        raise InvalidParameter(f"invalid ulimit: {text}") from None
+
+
+def _cache_imports(options: Mapping[str, str]) -> tuple[str, ...]:
+    """Images whose cache is wanted. Other kinds of caches are refused."""
+    found = list(filter(None, options.get("cache-from", "").split(",")))
+    try:
+        entries = json.loads(options.get("cache-imports") or "[]")
+        for entry in entries:
+            if entry["Type"] != "registry":
+                raise NotSupported(f"cache import of type {entry['Type']} is not supported: expected registry")
+            found.append(entry["Attrs"]["ref"])
+    except (ValueError, KeyError, TypeError):
+        raise InvalidParameter("cache-imports is not what it should be") from None
+    return tuple(dict.fromkeys(found))

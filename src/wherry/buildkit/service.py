@@ -1,0 +1,71 @@
+"""What all of BuildKit's clients of one engine share: sessions, builds under way, and the directories they sent."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from wherry.buildkit import messages
+from wherry.buildkit.build import Build
+from wherry.buildkit.filesync import Sources
+from wherry.buildkit.grpc import Method, Server, Service
+from wherry.buildkit.history import History
+from wherry.buildkit.session import Session, Sessions
+from wherry.common.errors import InvalidParameter, NotFound
+from wherry.engine.engine import Engine
+
+_PATIENCE = 10.0  # seconds that a question about a build waits for that build to begin
+_SERVING = 1
+
+
+class BuildKit:
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.sessions = Sessions()
+        self.sources = Sources(f"{engine.config.data_root}/build-contexts")
+        self.builds: dict[str, Build] = {}
+        self.history = History()
+        self._begun = asyncio.Event()
+
+    def server(self) -> Server:
+        """For one connection."""
+        from wherry.buildkit import control, gateway
+
+        return Server(control.service(self), gateway.service(self), _HEALTH)
+
+    def open_session(self, session_id: str, shared_key: str, methods: Sequence[str]) -> Session:
+        """Raises InvalidParameter, Conflict."""
+        if not session_id:
+            raise InvalidParameter("a session needs an id")
+        session = Session(session_id, shared_key, methods)
+        self.sessions.add(session)
+        return session
+
+    def begin(self, build: Build) -> None:
+        """Raises InvalidParameter for a build whose name another one has."""
+        if not build.ref or build.ref in self.builds:
+            raise InvalidParameter(f"invalid or used ref {build.ref!r}")
+        self.builds[build.ref] = build
+        self._begun.set()
+        self._begun = asyncio.Event()
+
+    def end(self, build: Build) -> None:
+        build.trace.close()
+        del self.builds[build.ref]
+        self.history.add(build)
+
+    async def build(self, ref: str) -> Build:
+        """One under way, or just ended. Clients ask for its progress before they ask for it. Raises NotFound."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                while (found := self.builds.get(ref) or self.history.find(ref)) is None:
+                    await self._begun.wait()
+        except TimeoutError:
+            raise NotFound(f"no such job {ref}") from None
+        return found
+
+
+async def _check_health(request: Any, metadata: Any) -> Any:
+    return messages.HealthCheckResponse(status=_SERVING)
+
+
+_HEALTH: Service = {"/grpc.health.v1.Health/Check": Method(messages.HealthCheckRequest, _check_health)}

@@ -1,0 +1,258 @@
+"""BuildKit's protocol, by a client of the tests' own: what travels, what is built, and what hostile clients get."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.buildkit import DATA, DIRECTORY, FIN, LINK, REQ, STAT, Client, client
+from tests.support.engine import Engine
+from wherry.buildkit import messages
+from wherry.buildkit.grpc import Call, RpcError
+from wherry.buildkit.http2 import PREFACE, StreamReset
+
+DOCKERFILE = b"FROM busybox\nCOPY a b /files/\nRUN cat /files/a /files/b\nLABEL made=yes\n"
+
+
+@pytest.fixture
+def inspect(engine: Engine) -> Callable[[str], Any]:
+    return lambda name: engine.request("GET", f"/images/{name}/json").body
+
+
+async def test_an_image_is_built_of_the_clients_files(engine: Engine, busybox: str, inspect: Any) -> None:
+    async with client(engine.socket, {"Dockerfile": DOCKERFILE, "a": b"one\n", "b": b"two\n"}) as asking:
+        response = await asking.build("built:kit")
+    assert response["image.name"] == "docker.io/library/built:kit"
+    image = inspect("built:kit")
+    assert image["Id"] == response["containerimage.config.digest"]
+    assert image["Config"]["Labels"] == {"made": "yes"}
+    assert engine.wherry("run", "--rm", "built:kit", "cat", "/files/a", "/files/b").stdout == "one\ntwo\n"
+    engine.wherry("rmi", "built:kit")
+
+
+async def test_only_what_changed_travels_again(engine: Engine, busybox: str) -> None:
+    files = {"Dockerfile": DOCKERFILE, "a": b"one", "b": b"two", "dir": messages.Stat(mode=DIRECTORY | 0o755)}
+    async with client(engine.socket, {**files, "dir/c": b"three"}) as asking:
+        await asking.build()
+        assert sorted(set(asking.asked_for)) == ["Dockerfile", "a", "b", "dir/c"]
+        asking.asked_for.clear()
+        await asking.build()
+        assert asking.asked_for == ["Dockerfile"]  # to read it, and of the context nothing
+        asking.asked_for.clear()
+        asking.files["b"] = b"2222"
+        del asking.files["dir/c"]
+        await asking.build()
+        assert sorted(asking.asked_for) == ["Dockerfile", "b"]
+
+
+async def test_a_file_becomes_a_directory_and_a_link(engine: Engine, busybox: str) -> None:
+    dockerfile = b"FROM busybox\nCOPY . /all/\n"
+    async with client(engine.socket, {"Dockerfile": dockerfile, "x": b"file"}) as asking:
+        await asking.build()
+        asking.files = {"Dockerfile": dockerfile, "x": messages.Stat(mode=DIRECTORY | 0o700), "x/y": b"inner"}
+        await asking.build()
+        asking.files = {"Dockerfile": dockerfile, "x": messages.Stat(mode=LINK | 0o777, linkname="Dockerfile")}
+        await asking.build("built:kit")
+    assert engine.wherry("run", "--rm", "built:kit", "readlink", "/all/x").stdout == "Dockerfile\n"
+    engine.wherry("rmi", "built:kit")
+
+
+async def test_the_progress_names_every_step(engine: Engine, busybox: str) -> None:
+    async with client(engine.socket, {"Dockerfile": DOCKERFILE, "a": b"1", "b": b"2"}) as asking:
+        told, _ = await asyncio.gather(asking.progress("seen"), asking.build(ref="seen"))
+        again = await asking.progress("seen")
+    names = {vertex.name for message in told for vertex in message.vertexes}
+    assert {"[1/3] FROM busybox", "[2/3] COPY a b /files/", "[3/3] RUN cat /files/a /files/b"} <= names
+    assert "exporting to image" in names
+    assert all(vertex.HasField("completed") for vertex in {v.digest: v for m in told for v in m.vertexes}.values())
+    assert {v.name for m in again for v in m.vertexes} == names
+
+
+async def test_a_step_that_fails_says_where(engine: Engine, busybox: str) -> None:
+    text = b"FROM busybox\nRUN echo said; exit 7\n"
+    async with client(engine.socket, {"Dockerfile": text}) as asking:
+        told, failure = await asyncio.gather(
+            asking.progress("bad"), asking.build(ref="bad", no_cache=""), return_exceptions=True
+        )
+    assert isinstance(failure, RpcError)
+    assert failure.message == 'process "/bin/sh -c echo said; exit 7" did not complete successfully: exit code: 7'
+    assert isinstance(told, list)
+    assert b"said\n" in [log.msg for message in told for log in message.logs]
+    errors = [vertex.error for message in told for vertex in message.vertexes if vertex.error]
+    assert errors == [failure.message]
+
+
+async def test_a_secret_is_asked_for_and_kept_nowhere(engine: Engine, busybox: str, tmp_path: Path) -> None:
+    text = b"FROM busybox\nRUN --mount=type=secret,id=key wc -c </run/secrets/key >/size\n"
+    secret = b"Xq7-a-secret-of-30-characters-"
+    async with client(engine.socket, {"Dockerfile": text}, {"key": secret}) as asking:
+        await asking.build("built:kit", no_cache="")
+    assert engine.wherry("run", "--rm", "built:kit", "cat", "/size").stdout.strip() == str(len(secret))
+    assert secret.decode() not in json.dumps(engine.request("GET", "/images/built:kit/history").body)
+    engine.wherry("save", "-o", str(tmp_path / "saved.tar"), "built:kit", check=True)
+    assert secret not in (tmp_path / "saved.tar").read_bytes()
+    assert secret.decode() not in engine.log_text()
+    engine.wherry("rmi", "built:kit")
+
+
+async def test_entitlements_are_asked_for(engine: Engine, busybox: str) -> None:
+    async with client(engine.socket, {"Dockerfile": b"FROM busybox\nRUN --network=host true\n"}) as asking:
+        with pytest.raises(RpcError, match=r"network\.host"):
+            await asking.build()
+        await asking.build(entitlements=("network.host",))
+        with pytest.raises(RpcError, match="unknown entitlement"):
+            await asking.build(entitlements=("everything",))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"platform": "linux/amd64,linux/arm64"}, "one platform at a time"),
+        ({"filename": "nosuch"}, "failed to read dockerfile: open nosuch: no such file or directory"),
+        ({"target": "nosuch"}, "nosuch"),
+        ({"ulimit": "nofile=x"}, "invalid ulimit"),
+        ({"shm_size": "x"}, "invalid shm-size"),
+        ({"cache_imports": '[{"Type":"gha","Attrs":{}}]'}, "cache import of type gha is not supported"),
+    ],
+)
+async def test_what_cannot_be_is_said(engine: Engine, busybox: str, options: dict[str, str], said: str) -> None:
+    async with client(engine.socket, {"Dockerfile": b"FROM busybox\n"}) as asking:
+        with pytest.raises(RpcError) as refused:
+            await asking.build(**options)
+    assert said in refused.value.message
+
+
+async def test_another_frontend_is_refused(engine: Engine, busybox: str) -> None:
+    async with client(engine.socket, {"Dockerfile": b"# syntax=some/frontend:1\nFROM busybox\n"}) as asking:
+        with pytest.raises(RpcError, match="syntax some/frontend:1 is not supported"):
+            await asking.build()
+
+
+# --- clients that break off, and clients that lie
+
+
+async def test_a_client_that_goes_ends_its_build(engine: Engine, busybox: str) -> None:
+    async with client(engine.socket, {"Dockerfile": b"FROM busybox\nRUN echo begun; sleep 1000\n"}) as asking:
+        build = asyncio.create_task(asking.build(no_cache=""))
+        await _until(lambda: b"sleep 1000" in _command_lines(engine))
+        asking.close()
+        with pytest.raises((RpcError, StreamReset)):
+            await build
+    await _until(lambda: b"sleep 1000" not in _command_lines(engine))
+
+
+def _command_lines(engine: Engine) -> bytes:
+    found = b""
+    for pid in engine.processes():
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                found += file.read().replace(b"\0", b" ") + b"\n"
+        except OSError:
+            continue
+    return found
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+def _lying(stats: list[Any], contents: dict[int, bytes]) -> Callable[[Client], Callable[[Call], Any]]:
+    """A session that serves the Dockerfile as it is, and tells these paths and contents of the context."""
+
+    def make(asking: Client) -> Callable[[Call], Any]:
+        async def serve(call: Call) -> None:
+            if "dockerfile" in [value for name, value in call.metadata if name == "dir-name"]:
+                await asking.serve_files(call)
+                return
+            for each in stats:
+                await call.send(messages.Packet(type=STAT, stat=each))
+            await call.send(messages.Packet(type=STAT))
+            async for packet in call.messages(messages.Packet):
+                if packet.type == REQ:
+                    await call.send(messages.Packet(type=DATA, id=packet.id, data=contents.get(packet.id, b"")))
+                    await call.send(messages.Packet(type=DATA, id=packet.id))
+                elif packet.type == FIN:
+                    await call.send(messages.Packet(type=FIN))
+                    return
+
+        return serve
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("stats", "contents", "said"),
+    [
+        ([messages.Stat(path="../out", mode=0o644, size=1)], {}, "invalid path"),
+        ([messages.Stat(path="/etc/out", mode=0o644, size=1)], {}, "invalid path"),
+        ([messages.Stat(path="a/../../out", mode=0o644, size=1)], {}, "invalid path"),
+        (
+            [messages.Stat(path="l", mode=LINK, linkname="/"), messages.Stat(path="l/out", mode=0o644, size=1)],
+            {1: b"x"},
+            "was not sent as a directory",
+        ),
+        ([messages.Stat(path="a", mode=0o644, size=1)], {0: b"xx"}, "more content than was announced"),
+        ([messages.Stat(path="a", mode=0o644), messages.Stat(path="a", mode=0o644)], {}, "sent twice"),
+        ([messages.Stat(path="h", mode=0o644, linkname="/etc/passwd")], {}, "invalid path"),
+    ],
+    ids=["dots", "absolute", "dots inside", "through a link", "more than said", "twice", "hard link out"],
+)
+async def test_a_session_that_lies(
+    engine: Engine, busybox: str, stats: list[Any], contents: dict[int, bytes], said: str
+) -> None:
+    """A hole would be a file outside the context's directory, or a disk filled with what nobody announced."""
+    async with client(engine.socket, {"Dockerfile": b"FROM busybox\nCOPY . /\n"}) as asking:
+        asking.diff_copy = _lying(stats, contents)(asking)
+        with pytest.raises(RpcError) as refused:
+            await asking.build()
+    assert said in refused.value.message
+    assert "Traceback" not in engine.log_text()
+
+
+async def test_devices_are_passed_over(engine: Engine, busybox: str) -> None:
+    stats = [messages.Stat(path="disk", mode=1 << 26 | 0o666, devmajor=8), messages.Stat(path="f", mode=0o644, size=1)]
+    async with client(engine.socket, {"Dockerfile": b"FROM busybox\nCOPY . /all/\n"}) as asking:
+        asking.diff_copy = _lying(stats, {1: b"x"})(asking)
+        await asking.build("built:kit")
+    assert engine.wherry("run", "--rm", "built:kit", "ls", "/all").stdout == "f\n"
+    engine.wherry("rmi", "built:kit")
+
+
+_CONTINUATION = b"\x00\x40\x00\x09\x00\x00\x00\x00\x01" + b"\x82" * 16384
+
+
+@pytest.mark.parametrize("path", ["/grpc", "/session"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\n\r\n" * 100,
+        PREFACE + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01",  # a frame of 16 MB
+        PREFACE + b"\x00\x00\x08\x06\x00\x00\x00\x00\x00........" * 5000,  # pings
+        PREFACE + b"\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x08" * 5000,  # resets
+        PREFACE + b"\x00\x00\x01\x01\x00\x00\x00\x00\x01\x82" + _CONTINUATION * 8,
+        PREFACE + bytes(range(256)) * 50,
+    ],
+    ids=["http", "large frame", "pings", "resets", "headers without end", "noise"],
+)
+def test_what_is_no_http2_ends_the_connection(engine: Engine, path: str, sent: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(engine.socket))
+        head = "Host: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nX-Docker-Expose-Session-Uuid: garbage\r\n\r\n"
+        connection.sendall(f"POST {path} HTTP/1.1\r\n{head}".encode())
+        try:
+            connection.sendall(sent)
+            while connection.recv(65536):
+                pass
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+    assert engine.request("GET", "/_ping").status == 200
+    assert "Traceback" not in engine.log_text()

@@ -1,0 +1,162 @@
+"""A small client of BuildKit's protocol: a session that serves files, and calls to the engine over /grpc."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from wherry.buildkit import messages
+from wherry.buildkit.grpc import NOT_FOUND, Call, Channel, Method, RpcError, Server
+from wherry.buildkit.http2 import Connection, texts
+
+STAT, REQ, DATA, FIN = range(4)
+DIRECTORY = 1 << 31
+LINK = 1 << 27
+
+Files = dict[str, Any]
+"""Paths to contents, or to STAT messages for what is no ordinary file."""
+
+
+class _Upgrade(asyncio.Protocol):
+    """Asks for the connection to become HTTP/2, and hands it over once that is answered."""
+
+    def __init__(self, request: str, protocol: Connection) -> None:
+        self._request, self._protocol, self._head = request, protocol, b""
+        self.answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(self._request.encode())
+
+    def data_received(self, data: bytes) -> None:
+        self._head += data
+        head, end, rest = self._head.partition(b"\r\n\r\n")
+        if end:
+            if head.startswith(b"HTTP/1.1 101"):
+                self._transport.set_protocol(self._protocol)
+                self._protocol.connection_made(self._transport)
+                if rest:
+                    self._protocol.data_received(rest)
+            self.answered.set_result(head)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.answered.done():
+            self.answered.set_exception(ConnectionError("closed before the answer"))
+
+
+async def upgrade(socket: Path, path: str, protocol: Connection, headers: Mapping[str, str] | None = None) -> None:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+    request = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n{lines}\r\n"
+    waiting = _Upgrade(request, protocol)
+    await asyncio.get_running_loop().create_unix_connection(lambda: waiting, str(socket))
+    head = await waiting.answered
+    assert head.startswith(b"HTTP/1.1 101"), head
+
+
+class Client:
+    """``files`` are what the client's directory holds; ``asked_for`` the paths whose contents the engine wanted."""
+
+    def __init__(self, socket: Path, files: Files, secrets_: Mapping[str, bytes] | None = None) -> None:
+        self.socket = socket
+        self.files = files
+        self.secrets = dict(secrets_ or {})
+        self.asked_for: list[str] = []
+        self.shared_key = "a directory"
+        self.session_id = secrets.token_hex(8)
+        self.channel: Channel | None = None
+        self.session: Connection | None = None
+        self.diff_copy: Callable[[Call], Any] = self.serve_files
+
+    async def connect(self) -> None:
+        connection = Connection()
+        await upgrade(self.socket, "/grpc", connection)
+        self.channel = Channel(connection)
+        server = Server(
+            {
+                "/moby.filesync.v1.FileSync/DiffCopy": Method(messages.Packet, self._diff_copy, streams=True),
+                "/moby.buildkit.secrets.v1.Secrets/GetSecret": Method(messages.GetSecretRequest, self._secret),
+            }
+        )
+        self.session = server.connection()
+        await upgrade(
+            self.socket,
+            "/session",
+            self.session,
+            {
+                "X-Docker-Expose-Session-Uuid": self.session_id,
+                "X-Docker-Expose-Session-Sharedkey": self.shared_key,
+                "X-Docker-Expose-Session-Grpc-Method": "/moby.buildkit.secrets.v1.Secrets/GetSecret",
+            },
+        )
+
+    def close(self) -> None:
+        for connection in (self.session, self.channel.connection if self.channel else None):
+            if connection is not None:
+                connection.close()
+
+    async def _secret(self, request: Any, metadata: Any) -> Any:
+        if request.id not in self.secrets:
+            raise RpcError(NOT_FOUND, f"secret {request.id} not found")
+        return messages.GetSecretResponse(data=self.secrets[request.id])
+
+    async def _diff_copy(self, call: Call) -> None:
+        await self.diff_copy(call)
+
+    async def serve_files(self, call: Call) -> None:
+        """As fsutil's sender does."""
+        follow = texts(call.metadata, "followpaths")
+        found = {path: self.files[path] for path in sorted(self.files) if not follow or path in follow}
+        for path, content in found.items():
+            given = content if not isinstance(content, bytes) else messages.Stat(mode=0o644, size=len(content), mtime=1)
+            given.path = path
+            await call.send(messages.Packet(type=STAT, stat=given))
+        await call.send(messages.Packet(type=STAT))
+        paths = list(found)
+        async for packet in call.messages(messages.Packet):
+            if packet.type == REQ:
+                self.asked_for.append(paths[packet.id])
+                content = found[paths[packet.id]]
+                for at in range(0, len(content), 32768):
+                    await call.send(messages.Packet(type=DATA, id=packet.id, data=content[at : at + 32768]))
+                await call.send(messages.Packet(type=DATA, id=packet.id))
+            elif packet.type == FIN:
+                await call.send(messages.Packet(type=FIN))
+                return
+
+    async def control(self, method: str, request: Any, answer: Any) -> Any:
+        assert self.channel is not None
+        return await self.channel.ask(f"/moby.buildkit.v1.Control/{method}", request, answer)
+
+    async def build(self, *names: str, ref: str = "", entitlements: tuple[str, ...] = (), **options: str) -> Any:
+        """Solves by the frontend at once; the exporter's response. Raises RpcError."""
+        request = messages.SolveRequest(
+            ref=ref or secrets.token_hex(8),
+            session=self.session_id,
+            frontend="dockerfile.v0",
+            frontend_attrs={name.replace("__", ":").replace("_", "-"): value for name, value in options.items()},
+            entitlements=entitlements,
+            exporter="moby",
+            exporter_attrs={"name": ",".join(names)} if names else {},
+        )
+        return (await self.control("Solve", request, messages.SolveResponse)).exporter_response
+
+    async def progress(self, ref: str) -> list[Any]:
+        """All that is told of a build until it ends."""
+        assert self.channel is not None
+        async with self.channel.call("/moby.buildkit.v1.Control/Status") as call:
+            await call.send(messages.StatusRequest(ref=ref), end=True)
+            return [message async for message in call.messages(messages.StatusResponse)]
+
+
+@contextlib.asynccontextmanager
+async def client(socket: Path, files: Files, secrets_: Mapping[str, bytes] | None = None) -> AsyncIterator[Client]:
+    made = Client(socket, files, secrets_)
+    made.shared_key = os.urandom(8).hex()
+    await made.connect()
+    try:
+        yield made
+    finally:
+        made.close()
