@@ -46,7 +46,13 @@ class Response(NamedTuple):
 class Engine:
     """A wherry daemon that belongs to the tests. ``host`` is what DOCKER_HOST would hold."""
 
-    def __init__(self, arguments: Sequence[str] = (), environment: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """``prefix`` is a command that becomes the daemon's: ``unshare -m`` say."""
         # /var/tmp, since an overlay's upper directory cannot be on every tmpfs, and a short path, since a unix socket's
         # path is at most 107 bytes.
         self.root = Path(tempfile.mkdtemp(prefix="wherry-", dir="/var/tmp"))
@@ -57,6 +63,7 @@ class Engine:
         self.host = f"unix://{self.socket}"
         self.log = self.root / "daemon.log"
         self._arguments = list(arguments)
+        self._prefix = list(prefix)
         self._environment = dict(environment)
         self._daemon: subprocess.Popen[bytes] | None = None
 
@@ -74,10 +81,12 @@ class Engine:
         """Start the daemon, and return when it serves requests."""
         ready, ready_by_daemon = os.pipe()
         with self.log.open("ab") as log, open(ready, "rb", buffering=0) as ready_file:
+            daemon = [
+                sys.executable, "-m", "wherry.daemon", "-H", self.host, "--data-root", str(self.data_root),
+                "--exec-root", str(self.exec_root), "--ready-fd", str(ready_by_daemon), *self._arguments,
+            ]  # fmt: skip
             self._daemon = subprocess.Popen(
-                [sys.executable, "-m", "wherry.daemon", "-H", self.host, "--data-root", str(self.data_root),
-                 "--exec-root", str(self.exec_root), "--ready-fd", str(ready_by_daemon), *self._arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[ready_by_daemon],
+                [*self._prefix, *daemon], stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[ready_by_daemon],
                 env={**os.environ, **self._environment, MARK: self.mark}, start_new_session=True,
             )  # fmt: skip
             os.close(ready_by_daemon)

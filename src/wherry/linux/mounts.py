@@ -23,7 +23,7 @@ from ctypes import (
 
 import msgspec
 
-from wherry.linux import files
+from wherry.linux import files, namespaces
 from wherry.linux.syscalls import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -280,7 +280,14 @@ def unmount(path: str, flags: int = MNT_DETACH) -> None:
 
 
 def pivot(root: int) -> None:
-    """Makes the mount ``root`` the root directory and takes the old one away. Leaves the caller in "/"."""
+    """Makes the mount ``root`` the root of this mount namespace and takes the old one away. Leaves the caller in "/".
+
+    Joining the own namespace again leads out of a chroot: within one, pivot_root would change what is below it alone,
+    and whoever joins the namespace later would find the host's root there.
+    """
+    own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    namespaces.join(own, namespaces.CLONE_NEWNS)
+    os.close(own)
     os.fchdir(root)
     # With both arguments ".", the old root ends up stacked upon the new one: no directory to put it in is needed.
     check(_pivot_root(b".", b"."), "pivot_root")

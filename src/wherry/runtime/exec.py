@@ -1,4 +1,4 @@
-"""One more process in a container that runs, forked from its monitor, whose children are in its pid namespace."""
+"""One more process in a container that runs, forked from its monitor, and moved into its pid namespace at the end."""
 
 import os
 from typing import NoReturn
@@ -9,7 +9,7 @@ from wherry.linux import namespaces, process
 from wherry.linux.cgroups import Cgroup
 from wherry.runtime import execute, identity
 from wherry.runtime.ipc import Channel
-from wherry.runtime.rootfs import adopt_terminal, open_terminal
+from wherry.runtime.rootfs import open_terminal, take_streams
 from wherry.runtime.spec import Process
 
 # Those that are the host's for this container are joined as well, to no effect.
@@ -25,12 +25,16 @@ _JOINED = (
 _decode_process = msgspec.msgpack.Decoder(Process).decode
 
 
-def run(channel: int, cgroup: Cgroup | None) -> NoReturn:
-    """Becomes the program that the channel tells of, in the namespaces of the container's first process."""
-    execute.run_child(lambda line: _start(line, cgroup), channel)
+def run(channel: int, cgroup: Cgroup | None, pid: process.Shared) -> NoReturn:
+    """Becomes the program that the channel tells of, in the namespaces of the container's first process.
+
+    ``pid``: the id of the process that it then is.
+    """
+    execute.run_child(lambda line: _start(line, cgroup, pid), channel)
 
 
-def _start(channel: Channel, cgroup: Cgroup | None) -> None:
+def _start(channel: Channel, cgroup: Cgroup | None, pid: process.Shared) -> None:
+    title = process.Title()
     content, first = channel.wait_to_begin()
     wanted = _decode_process(content)
     if cgroup is not None:
@@ -41,14 +45,13 @@ def _start(channel: Channel, cgroup: Cgroup | None) -> None:
 
     # All at once, so that there is no moment at which it is half in and half out. It leaves us in the new "/".
     namespaces.join(first, _JOINED)
-    os.close(first)
     if wanted.tty:
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         terminal = open_terminal(root, wanted.console_size)
         os.close(root)
         channel.console(terminal.master)
         os.close(terminal.master)
-        adopt_terminal(terminal.slave)
+        take_streams(terminal.slave)  # whose session it becomes is for who executes the program
     elif not wanted.stdin:
         execute.open_null()
-    execute.execute_process(wanted, channel, label)
+    execute.execute_process(wanted, channel, label, joins=execute.Joined(first, pid, title))

@@ -2,6 +2,10 @@
 
 It begins as a copy of the monitor, with all of the engine's privileges, and must give the container no hold on it:
 
+* where the container's pid namespace has others in it already (exec, ``--pid container:``), it stays outside of that
+  until there is nothing of the engine's on it, and only then forks who executes the program: CAP_SYS_PTRACE in there
+  reaches whatever can be seen, undumpable or not, and a root that was still the host's was a way out
+  (/proc/<pid>/root). See ``_move``;
 * it is undumpable, so that nobody in there can trace it or reach its /proc/<pid>/fd and /proc/<pid>/exe;
 * it holds no descriptor but its streams and the line to the monitor, and everything is close-on-exec;
 * it loads nothing: every module was imported by the launcher, and importing is off (CVE-2019-14271 was a library loaded
@@ -14,11 +18,11 @@ import signal
 import stat
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import msgspec
 
-from wherry.linux import files, process
+from wherry.linux import files, namespaces, process, terminal
 from wherry.linux.syscalls import SyscallError
 from wherry.runtime.identity import (
     SecurityLabel,
@@ -200,8 +204,9 @@ def execute_process(
     label: SecurityLabel,
     *,
     with_reaper: bool = False,
+    joins: "Joined | None" = None,
 ) -> None:
-    """Who it is, where it is, what it may, and then the program itself."""
+    """Who it is, where it is, what it may, and then the program itself, in the pid namespace that it ``joins``."""
     if not wanted.args:
         raise StartError("no command specified")
     environment = dict(entry.partition("=")[::2] for entry in wanted.env)
@@ -214,19 +219,58 @@ def execute_process(
     enter_directory(wanted.cwd)
     give_streams(identity.uid)
     os.umask(_UMASK)
+    if joins is not None:
+        namespaces.join(joins.namespace, namespaces.CLONE_NEWPID)
+        os.close(joins.namespace)
+        joins.pid.keep_from_children()
+        joins.title.erase()
+        channel.leave_pipe()
     become(wanted, identity)
     if not channel.is_open:
         raise StartError("the monitor is gone")
     program = find_program(wanted.args[0], environment.get("PATH", ""))
-    if with_reaper:
+    if joins is not None:
+        label.set()
+        confine(wanted)
+        _move(joins.pid, has_terminal=wanted.tty)
+    elif with_reaper:
         confine(wanted)  # the reaper, too
+    if with_reaper:
         stand_before_child(channel)
-    label.set()
+    if joins is None:
+        label.set()
     process.reset_signals()
     process.close_on_exec_from(_CHANNEL)
-    if not with_reaper:
+    if joins is None and not with_reaper:
         confine(wanted)
     execute_file(program, wanted.args, environment)
+
+
+class Joined(NamedTuple):
+    """A pid namespace that others are in: a descriptor of it or of one of them, and where the new process's id goes."""
+
+    namespace: int
+    pid: process.Shared
+    title: process.Title
+
+
+def _move(pid: process.Shared, *, has_terminal: bool) -> None:
+    """Forks into the pid namespace, and returns in the child: a child of the monitor like this process, which ends.
+
+    What is seen in there is a process with the container's root, user, capabilities, filter and streams, and one
+    descriptor more: a pipe's end, to say why the program could not be executed.
+    """
+    try:
+        forked = process.fork_sibling(pid)
+    except SyscallError as error:
+        refused = error.errno in (errno.EPERM, errno.ENOSYS)
+        detail = ": the container's seccomp profile does not allow clone" if refused else ""
+        raise StartError(f"cannot fork into the container: {reason(error)}{detail}") from None
+    if not forked:
+        os._exit(0)
+    os.setsid()
+    if has_terminal:
+        terminal.make_controlling(0)
 
 
 def open_null() -> None:

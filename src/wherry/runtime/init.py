@@ -1,6 +1,6 @@
 """The container's first process, from its fork to the user's program, in the order in which things happen.
 
-Read ``_start`` from top to bottom. What it shares with exec, and what guards both, is in ``starting``.
+Read ``_start`` from top to bottom. What it shares with exec, and what guards both, is in ``execute``.
 """
 
 import contextlib
@@ -18,7 +18,15 @@ from wherry.runtime import execute, identity
 from wherry.runtime.execute import find_program
 from wherry.runtime.identity import look_up_user
 from wherry.runtime.ipc import Channel, StartError
-from wherry.runtime.rootfs import FileSystems, Root, adopt_terminal, mount_console, open_terminal
+from wherry.runtime.rootfs import (
+    FileSystems,
+    Root,
+    adopt_terminal,
+    mount_console,
+    open_terminal,
+    proc_of,
+    take_streams,
+)
 from wherry.runtime.spec import DeviceRule, Mount, Namespace, NamespaceKind, Process, Resources, Rlimit, Spec
 
 _JOIN_ORDER: tuple[NamespaceKind, ...] = ("ipc", "uts", "net", "cgroup")
@@ -47,12 +55,15 @@ class Ahead(NamedTuple):
     learns: bool
 
 
-def run(channel: int, hierarchies: Hierarchies | None, ahead: Ahead | None = None) -> NoReturn:
+def run(
+    channel: int, hierarchies: Hierarchies | None, ahead: Ahead | None = None, pid: process.Shared | None = None
+) -> NoReturn:
     """Becomes the first program of the container that the channel tells of. Whatever goes wrong is told there.
 
-    ``ahead``: before it is known which container that is.
+    ``ahead``: before it is known which container that is. ``pid`` is for a container that joins another's processes:
+    the id of the one that it then is.
     """
-    execute.run_child(lambda line: _start(line, hierarchies, ahead), channel)
+    execute.run_child(lambda line: _start(line, hierarchies, ahead, pid), channel)
 
 
 def fits(spec: Spec) -> bool:
@@ -60,7 +71,7 @@ def fits(spec: Spec) -> bool:
     return {namespace.kind for namespace in spec.namespaces if namespace.pid is None} >= _USUAL
 
 
-def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | None) -> None:
+def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | None, pid: process.Shared | None) -> None:
     process.join_new_keyring()
     file_systems = FileSystems()
     written = None
@@ -76,6 +87,7 @@ def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | Non
     wanted = spec.process
     identity.set_oom_score(wanted.oom_score_adj or 0, channel)
     label = identity.SecurityLabel(wanted)
+    joins = _join_processes(spec, file_systems, pid) if pid is not None else None
     _separate(spec, done=_AHEAD if ahead else 0)
     if _is_new(spec, "net"):
         channel.separated()
@@ -101,7 +113,7 @@ def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | Non
 
     # From here on "/" is the container's.
     if terminal is not None:
-        adopt_terminal(terminal.slave)
+        (take_streams if joins is not None else adopt_terminal)(terminal.slave)
     elif not wanted.stdin:
         execute.open_null()
     if _is_new(spec, "uts"):
@@ -112,7 +124,17 @@ def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | Non
         channel.wait_to_be_connected()
     if written is not None:
         channel.written(written.end())
-    execute.execute_process(wanted, channel, label, with_reaper=spec.init)
+    execute.execute_process(wanted, channel, label, with_reaper=spec.init, joins=joins)
+
+
+def _join_processes(spec: Spec, file_systems: FileSystems, pid: process.Shared) -> execute.Joined:
+    """The pid namespace of another container, to be entered last; and its /proc."""
+    other = next(each.pid for each in spec.namespaces if each.kind == "pid" and each.pid)
+    for mount in spec.mounts:
+        if mount.type == "proc":
+            file_systems.offer(mount, proc_of(other))
+    namespace = os.open(f"/proc/{other}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    return execute.Joined(namespace, pid, process.Title())
 
 
 def _rehearse() -> None:

@@ -191,6 +191,11 @@ class Console(msgspec.Struct, frozen=True, tag=True):
     """The master of the process's terminal is beside it."""
 
 
+class Sibling(msgspec.Struct, frozen=True, tag=True):
+    """The program will be executed by another process, a sibling of this one, in the container's pid namespace: the
+    rest is said over the pipe beside it, a byte of an exit code and a message, and nothing when the program runs."""
+
+
 class Written(msgspec.Struct, frozen=True, tag=True):
     """The memory that it has written to since it was told to begin, as ``linux.memory`` has it."""
 
@@ -208,7 +213,7 @@ class Footprint(msgspec.Struct, frozen=True):
 Request = Attach | Exec | Resize | Connect | Disconnect | Status
 Answer = Reply | Failed | Started | ExecStarted | ExecExited | OutOfMemory | Exited
 Order = Begin | Go | Connected
-Word = Separated | Notice | Console | Written | Failed
+Word = Separated | Notice | Console | Sibling | Written | Failed
 
 encode = msgspec.json.Encoder().encode
 decode_start = msgspec.json.Decoder(Start).decode
@@ -273,6 +278,8 @@ def from_memfd(fd: int) -> bytes:
 
 # Why a process could not be started, in Docker's words.
 
+FAILURE_AT_MOST = 4000  # bytes of a message: with its code it fits a pipe at once
+
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 CANNOT_START = 125
@@ -303,7 +310,8 @@ class Channel:
     """The starting process's end."""
 
     def __init__(self, fd: int) -> None:
-        self._socket = socket.socket(fileno=fd)
+        self._socket: socket.socket | None = socket.socket(fileno=fd)
+        self._pipe = -1
 
     def wait_to_begin(self) -> tuple[bytes, int]:
         """Waits for what it is to become: an encoded Spec or Process, and the pidfd of whom it joins, or -1.
@@ -324,11 +332,19 @@ class Channel:
         order, _ = self._wait()
         assert isinstance(order, Go)
 
+    def leave_pipe(self) -> None:
+        """Puts a pipe in the line's place: what this process forks must not be able to speak for it any more."""
+        ours, theirs = os.pipe()
+        self._pipe = theirs
+        self._say(Sibling(), (ours,))
+        os.close(ours)
+        self.close_line()
+
     def separated(self) -> None:
         """Tells the monitor which network namespace is to get the interfaces."""
         namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            send(self._socket, Separated(), (namespace,))
+            self._say(Separated(), (namespace,))
         finally:
             os.close(namespace)
 
@@ -339,28 +355,44 @@ class Channel:
 
     def notice(self, text: str) -> None:
         """Something was refused that can be done without."""
-        send(self._socket, Notice(text))
+        self._say(Notice(text))
 
     def console(self, master: int) -> None:
         """Hands over the master of the process's terminal."""
-        send(self._socket, Console(), (master,))
+        self._say(Console(), (master,))
 
     def written(self, pages: bytes) -> None:
         """The memory that the start has written to."""
-        send(self._socket, Written(pages))
+        self._say(Written(pages))
 
     def failed(self, message: str, code: int) -> None:
-        send(self._socket, Failed(message, code))
+        if self._pipe >= 0:
+            os.write(self._pipe, bytes((code,)) + message.encode(errors="replace")[:FAILURE_AT_MOST])
+        else:
+            self._say(Failed(message, code))
 
     @property
     def is_open(self) -> bool:
         """Whether the monitor is still there."""
-        return is_open(self._socket)
+        return self._socket is None or is_open(self._socket)
 
     def close(self) -> None:
-        self._socket.close()
+        self.close_line()
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+
+    def close_line(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _say(self, word: Word, descriptors: tuple[int, ...] = ()) -> None:
+        assert self._socket is not None
+        send(self._socket, word, descriptors)
 
     def _wait(self) -> tuple[Order, list[int]]:
+        assert self._socket is not None
         packet, descriptors = receive(self._socket)
         if not packet:
             raise StartError("the monitor is gone")

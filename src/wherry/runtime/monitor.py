@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from wherry.linux import namespaces
+from wherry.linux import namespaces, process
 from wherry.linux.cgroups import Cgroup, Hierarchies
 from wherry.linux.syscalls import SyscallError
 from wherry.runtime import exec, init
@@ -112,6 +112,7 @@ class Monitor:
             if hierarchies is not None and self._cgroup is None and has_cgroup:
                 self._cgroup = hierarchies.create(spec.cgroup, spec.resources)
             first.go()
+            namespaces.join_of(os.getpid(), "pid")  # what is forked from now on is not to be seen in the container
             if spec.cgroup and not has_cgroup:
                 self._warnings.append("this machine has no cgroups: the container runs without limits")
             first.stdio.log = self._log = open_log(spec.log, self._loop, self._warnings.append)
@@ -134,12 +135,13 @@ class Monitor:
                 return ready
             ready.discard()
             namespaces.join_of(os.getpid(), "pid")  # back to ours, from where alone a new one can be made
-        for namespace in self._spec.namespaces:
-            if namespace.kind == "pid":
-                if namespace.pid is None:
-                    namespaces.unshare(namespaces.CLONE_NEWPID)
-                elif namespace.pid:
-                    namespaces.join_of(namespace.pid, "pid")
+        wanted = next((each for each in self._spec.namespaces if each.kind == "pid"), None)
+        if wanted is not None and wanted.pid:
+            moved = process.Shared()
+            become = lambda channel: init.run(channel, self._hierarchies, pid=moved)  # noqa: E731
+            return fork(become, self._cgroup)._replace(moved=moved)
+        if wanted is not None and wanted.pid is None:
+            namespaces.unshare(namespaces.CLONE_NEWPID)
         return fork(lambda channel: init.run(channel, self._hierarchies), self._cgroup)
 
     def serve(self) -> None:
@@ -404,7 +406,8 @@ class Monitor:
         self._execs[request.exec_id] = running
         self._lingering = [old for old in self._lingering if old.stdio.reading or old.stdio.delivering]
         try:
-            child = fork(lambda channel: exec.run(channel, self._cgroup), self._cgroup)
+            moved = process.Shared()
+            child = fork(lambda channel: exec.run(channel, self._cgroup, moved), self._cgroup)._replace(moved=moved)
             try:
                 running.begin(child, content, started, exited, joined=first.pidfd)
             except OSError:

@@ -26,6 +26,7 @@ from wherry.runtime.spec import Device, Spec
 # A spec's mount takes the one that is exactly what it asks for, and otherwise makes its own.
 
 _CLOSED = ("nosuid", "noexec", "nodev")
+_PROC_ROOT_INODE = 1
 _USUAL = (
     Mount("tmpfs", "tmpfs", "/dev", ("nosuid", "strictatime", "mode=755", "size=65536k")),
     Mount("devpts", "devpts", "/dev/pts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
@@ -63,6 +64,10 @@ class FileSystems:
             self._protected[_PROC] = proc
         except SyscallError:  # before Linux 6.15 it has to be mounted first
             os.close(proc)
+
+    def offer(self, mount: Mount, detached: int) -> None:
+        """One that was made elsewhere."""
+        self._ready[mount] = detached
 
     def take(self, mount: Mount) -> int:
         """The detached mount that is asked for, ready or made now."""
@@ -289,16 +294,35 @@ def _clone_source(mount: Mount) -> int:
         raise
 
 
+def proc_of(pid: int) -> int:
+    """The /proc of the pid namespace that ``pid`` is in, of which it has one mounted; detached, without what is mounted
+    on it. One can only be made by a process in there, which must not see any of ours. Raises StartError."""
+    detached = _clone_from_container(pid, "/proc", recursive=False)
+    try:
+        own = os.stat(f"/proc/{pid}/ns/pid").st_ino
+        is_root = mounts.file_system(detached) == mounts.PROC_MAGIC and os.fstat(detached).st_ino == _PROC_ROOT_INODE
+        if is_root and os.stat("1/ns/pid", dir_fd=detached).st_ino == own:
+            return detached
+    except OSError:
+        pass
+    os.close(detached)
+    raise StartError("the container whose processes are to be joined has no /proc of its own")
+
+
 def _clone_from_container(pid: int, path: str, *, recursive: bool) -> int:
     """What another container has mounted at ``path``, such as its /dev/shm: only from inside can it be picked up."""
     own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         namespaces.join_of(pid, "mnt")
         try:
             return mounts.clone(path, recursive=recursive)
         finally:
             namespaces.join(own, namespaces.CLONE_NEWNS)
+            os.fchdir(root)  # where the engine is in a chroot, its paths are those in there
+            os.chroot(".")
     finally:
+        os.close(root)
         os.close(own)
 
 
@@ -326,7 +350,7 @@ def _attach_protected_proc(root: int, mount: Mount, file_systems: FileSystems) -
     if detached is not None:
         _attach_file_system(root, mount, detached)
         return
-    detached = make(mount)
+    detached = file_systems.take(mount)
     kept = os.dup(detached)
     _attach_file_system(root, mount, detached)
     protect_proc(kept)
@@ -497,6 +521,11 @@ def mount_console(root: int, slave: int) -> None:
 def adopt_terminal(slave: int) -> None:
     """Makes the terminal this session's own, and its standard streams."""
     terminal.make_controlling(slave)
+    take_streams(slave)
+
+
+def take_streams(slave: int) -> None:
+    """Makes the terminal the standard streams."""
     for fd in (0, 1, 2):
         os.dup2(slave, fd)
     os.close(slave)

@@ -10,6 +10,7 @@ from typing import NamedTuple, NoReturn
 from wherry.linux import process, terminal
 from wherry.linux.cgroups import Cgroup
 from wherry.runtime.ipc import (
+    FAILURE_AT_MOST,
     READ,
     Begin,
     Connected,
@@ -20,6 +21,7 @@ from wherry.runtime.ipc import (
     Notice,
     Order,
     Separated,
+    Sibling,
     Streams,
     Written,
     decode_word,
@@ -36,6 +38,7 @@ class Child(NamedTuple):
     pid: int
     pidfd: int
     channel: socket.socket
+    moved: process.Shared | None = None  # the id of the sibling that takes its place, where it is to have one
 
     def is_alive(self) -> bool:
         return os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
@@ -79,6 +82,8 @@ class Running:
         self._master = -1
         self._size = wanted.console_size
         self._channel: socket.socket | None = None
+        self._moved: process.Shared | None = None
+        self._pipe = -1
         self._on_started: Callable[[Running], None] = lambda running: None
         self._on_exited: Callable[[Running], None] = lambda running: None
         self._on_separated: Callable[[int], None] = os.close
@@ -100,7 +105,7 @@ class Running:
         ``on_separated``, with a descriptor of the network namespace that was made for it.
         """
         self._on_started, self._on_exited, self._on_separated = on_started, on_exited, on_separated
-        self.pid, self.pidfd, self._channel = child
+        self.pid, self.pidfd, self._channel, self._moved = child
         inner: dict[int, int] = {}
         if not self._wanted.tty:
             inner = self._open_pipes()
@@ -170,19 +175,49 @@ class Running:
                 self._loop.forget(self._channel.fileno())
                 self._channel.close()
                 self._channel = None
-                self._on_started(self)
+                if self._pipe < 0:
+                    self._on_started(self)
                 return
             word = decode_word.decode(packet)
             if isinstance(word, Console):
                 self._open_terminal(descriptors[0])
             elif isinstance(word, Separated):
                 self._on_separated(descriptors[0])
+            elif isinstance(word, Sibling):
+                self._pipe = descriptors[0]
+                os.set_blocking(self._pipe, False)
             elif isinstance(word, Notice):
                 self.warnings.append(word.text)
             elif isinstance(word, Written):
                 self.written = word.pages
             else:
                 self.failure = word
+
+    def _hear_pipe(self) -> None:
+        """What the sibling, or who was to fork it, says: nothing, when the program is executed."""
+        while self._pipe >= 0:
+            try:
+                said = os.read(self._pipe, FAILURE_AT_MOST + 1)
+            except BlockingIOError:
+                return
+            if said:  # of a process that the container can reach: it can lie, about this alone
+                self.failure = Failed(said[1:].decode(errors="replace"), said[0])
+                continue
+            self._loop.forget(self._pipe)
+            os.close(self._pipe)
+            self._pipe = -1
+            self._on_started(self)
+
+    def _take_sibling(self) -> bool:
+        """Whether another process has taken the place of the one that has just ended."""
+        pid = self._moved.value if self._moved is not None else 0
+        self._moved = None
+        if not pid:
+            return False
+        self.pid, self.pidfd = pid, os.pidfd_open(pid)  # our own child, so the id is still its
+        self._loop.watch(self.pidfd, READ, lambda events: self._reap())
+        self._loop.watch(self._pipe, READ, lambda events: self._hear_pipe())
+        return True
 
     def _open_terminal(self, master: int) -> None:
         self._master = master
@@ -203,6 +238,9 @@ class Running:
         self._loop.forget(self.pidfd)
         os.close(self.pidfd)
         self.pidfd = -1
+        if self._take_sibling():
+            return
+        self._hear_pipe()
         if self._channel is not None:  # it was killed before it became the program
             self._loop.forget(self._channel.fileno())
             self._channel.close()
