@@ -1,14 +1,20 @@
 """Log drivers, by the docker CLI: what they write, and what ``logs`` reads back of it."""
 
+import contextlib
 import gzip
 import json
+import os
 import re
+import shutil
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
+
+from tests.support.engine import Engine, docker_cli
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -22,6 +28,17 @@ def inspect(docker: Run, template: str) -> str:
 
 def logs(docker: Run, *options: str) -> str:
     return docker("logs", *options, "talker", check=True).stdout
+
+
+@contextlib.contextmanager
+def following(engine: Engine) -> Iterator[TextIO]:
+    """What ``logs -f`` shows."""
+    command = [docker_cli(), "logs", "-f", "talker"]
+    with subprocess.Popen(
+        command, env={**os.environ, "DOCKER_HOST": engine.host}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield process.stdout
 
 
 def options_of(driver: str, *options: str) -> list[str]:
@@ -66,6 +83,40 @@ def test_rotated_and_compressed(docker: Run, busybox: str, engine: object, drive
     found = [int(line) for line in logs(docker).splitlines()]
     assert found == list(range(found[0], 20001))
     assert logs(docker, "--tail", str(len(found) - 5)) == "".join(f"{number}\n" for number in found[5:])
+
+
+@pytest.mark.parametrize("driver", ["json-file", "local"])
+@pytest.mark.parametrize(("size", "files"), [("2k", "1"), ("2k", "2"), ("200k", "3")])
+def test_following_across_rotations(
+    docker: Run, busybox: str, engine: Engine, driver: str, size: str, files: str
+) -> None:
+    line = "echo 0; until [ -e /go ]; do sleep 0.01; done; seq 20000"
+    options = options_of(driver, f"max-size={size}", f"max-file={files}")
+    docker("run", "-d", "--name", "talker", *options, busybox, "sh", "-c", line, check=True)
+    with following(engine) as output:
+        assert output.readline() == "0\n"
+        docker("exec", "talker", "touch", "/go", check=True)
+        assert [int(number) for number in output] == list(range(1, 20001))
+
+
+@pytest.mark.parametrize("driver", ["json-file", "local"])
+@pytest.mark.parametrize("way", ["truncate", "copytruncate", "rename"])
+def test_a_log_that_others_cut(docker: Run, busybox: str, engine: Engine, driver: str, way: str) -> None:
+    line = "seq 1000; until [ -e /go ]; do sleep 0.01; done; seq 1001 3000"
+    docker("run", "-d", "--name", "talker", *options_of(driver), busybox, "sh", "-c", line, check=True)
+    directory = Path(inspect(docker, "{{.HostsPath}}")).parent
+    path = inspect(docker, "{{.LogPath}}") or f"{directory}/container.log"
+    with following(engine) as output:
+        assert [int(output.readline()) for _ in range(1000)] == list(range(1, 1001))
+        if way == "rename":
+            os.rename(path, f"{path}-old")
+        else:
+            if way == "copytruncate":
+                shutil.copy(path, f"{path}-old")
+            os.truncate(path, 0)
+        docker("exec", "talker", "touch", "/go", check=True)
+        assert [int(number) for number in output] == list(range(1001, 3001))
+    assert [int(number) for number in logs(docker).splitlines()] == list(range(1001, 3001))
 
 
 @pytest.mark.parametrize("driver", ["json-file", "local"])

@@ -335,7 +335,7 @@ async def read_logs(
     A container that does not run is not followed, as in Docker.
     """
     log = log_of(live.record)
-    if not follow:
+    if not follow or tail is not None:
         await _settled(live)
     reader = Reader(
         log,
@@ -387,8 +387,19 @@ async def _more(changes: "_Changes", live: Live, until: int | None) -> bool:
 
 
 async def _in_thread(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """The chunks, each made in a thread: looking at lines takes time that others would have to wait."""
-    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+    """The chunks, each made in a thread: looking at lines takes time that others would have to wait.
+
+    Whoever is cancelled waits for the thread, since the reader that it uses is closed next.
+    """
+    while True:
+        making = asyncio.ensure_future(asyncio.to_thread(next, chunks, None))
+        try:
+            chunk = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            await asyncio.wait((making,))
+            raise
+        if chunk is None:
+            return
         yield chunk
 
 

@@ -140,6 +140,26 @@ def _join(block: bytes, ending: bytes) -> Record | None:
     return decode(b"".join((_START, *[line[start:end] for line in lines], ending)))
 
 
+def backwards(read: Callable[[int, int], bytes], end: int) -> Iterator[tuple[int, Record]]:
+    """The objects before an offset, the last one first, each with the offset where its line begins."""
+    rest, want = b"", _NEAR
+    while end > 0:
+        start, want = max(0, end - want), min(want * 4, _CHUNK)
+        chunk = read(start, end - start) + rest
+        whole = chunk.find(b"\n") + 1 if start else 0
+        if start and whole == 0:  # not even one whole line
+            rest, end = chunk, start
+            continue
+        position = start + len(chunk)
+        for line in reversed(chunk[whole:].split(b"\n")):
+            position -= len(line)
+            record = decode(line) if line else None
+            if record is not None:
+                yield position, record
+            position -= 1
+        rest, end = chunk[:whole], start
+
+
 class _Line(msgspec.Struct):
     log: str = ""
     stream: str = "stdout"

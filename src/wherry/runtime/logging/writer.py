@@ -1,39 +1,27 @@
 """Writing what a container prints to its log.
 
-Two formats. ``local`` is wherry's own: a record a chunk as it was read from the container, so that the hot path neither
-looks for lines nor converts anything:
+Two formats: ``local_file`` is wherry's own, and costs the least. ``json_file`` is Docker's: a JSON object a line, or a
+piece of a line of 16 KiB; log shippers read it.
 
-    stream u8 (1 stdout, 2 stderr), 3 zero bytes, length u32, time u64 (ns since the epoch), data, record length u32
+Times never go backwards nor repeat within a log: a reader that follows it across files relies on that.
 
-all big-endian. The length at the end is that of the whole record, so that the file can be read backwards. ``json-file``
-is Docker's: a JSON object a line, or a piece of a line of 16 KiB; log shippers read it.
-
-Times never go backwards nor repeat within a log: a reader that follows it across rotations relies on that.
-
-Rotation renames path to path.1, path.1 to path.2 and so on. With compression, path.1 becomes path.1.gz a step at a time
-(``Writer.work``), between the reads of the container's output.
+The file may be cut or renamed by others at any time: the writer looks at it before each write, and goes on in a new one
+when it is no longer there.
 """
 
 import contextlib
 import os
-import struct
 import time
-import zlib
 from collections.abc import Callable
 from typing import Protocol
 
 from wherry.runtime.ipc import Loop, StartError
-from wherry.runtime.logging import json_file
+from wherry.runtime.logging import json_file, local_file
 from wherry.runtime.logging.json_file import LINE_AT_MOST
+from wherry.runtime.logging.local_file import HEADER, OVERHEAD, TRAILER
 from wherry.runtime.logging.remote import Dialer, Outlet, connect_journald, journald_composer, syslog_composer
+from wherry.runtime.logging.rotation import Rotation
 from wherry.runtime.spec import Log, Syslog
-
-HEADER = struct.Struct(">B3xIQ")
-TRAILER = struct.Struct(">I")
-OVERHEAD = HEADER.size + TRAILER.size
-
-_COMPRESS_AT_ONCE = 256 * 1024
-_GZIP_WINDOW = 31  # zlib's way to say: with gzip's header and trailer
 
 
 class Sink(Protocol):
@@ -55,38 +43,73 @@ class Writer:
         self._warn = warn
         self._failed = False
         self._time = 0
-        self._compression: _Compression | None = None
         self._fd = self._open()
         self._size = os.fstat(self._fd).st_size
+        self._mend()
+        self._rotation = Rotation(log) if log.max_size else None
 
     def write(self, stream: int, data: memoryview) -> None:
         """Appends what was read from ``stream``: 1 is stdout, 2 is stderr."""
-        raise NotImplementedError
+        self._look()
+        self._write(stream, data)
 
     def end(self, stream: int) -> None:
         """Nothing more comes from ``stream``: what is held back is written."""
 
     @property
     def has_work(self) -> bool:
-        return self._compression is not None
+        return self._rotation is not None and self._rotation.has_work
 
     def work(self) -> None:
         """Does a little of what there is to do: compresses a piece."""
-        if self._compression is not None and self._compression.step():
-            self._compression = None
+        if self._rotation is not None:
+            self._rotation.work()
 
     def close(self) -> None:
         """Writes what is held back and finishes what was begun."""
         self.end(1)
         self.end(2)
-        while self.has_work:
-            self.work()
+        if self._rotation is not None:
+            self._rotation.close()
         os.close(self._fd)
 
-    def _append(self, parts: list[bytes | memoryview], length: int) -> None:
-        """Writes one record whole, or not at all."""
-        if self._log.max_size and self._size and self._size + length > self._log.max_size:
-            self._rotate()
+    def _write(self, stream: int, data: memoryview) -> None:
+        raise NotImplementedError
+
+    def _mend(self) -> None:
+        """Takes away what was cut off at the end of the file: the machine stopped, or somebody has cut it."""
+        raise NotImplementedError
+
+    def _look(self) -> None:
+        """Finds the log as others have left it."""
+        try:
+            found = os.stat(self._log.path)
+            if os.path.samestat(found, os.fstat(self._fd)):
+                if found.st_size < self._size:
+                    self._size = found.st_size
+                    self._mend()
+                return
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._fail(error)
+            return
+        self._reopen()
+
+    def _reopen(self) -> None:
+        try:
+            fd = self._open()
+        except OSError as error:
+            self._fail(error)
+            return
+        os.close(self._fd)
+        self._fd = fd
+        self._size = os.fstat(fd).st_size
+
+    def _append(self, parts: list[bytes | memoryview], length: int, at: int) -> None:
+        """Writes one record whole, or not at all. ``at`` is its time."""
+        if self._rotation is not None and self._size and self._size + length > self._log.max_size:
+            self._rotate(self._rotation)
         try:
             written = os.writev(self._fd, parts)
             while written < length:
@@ -94,91 +117,61 @@ class Writer:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self._size)
-            if not self._failed:
-                self._failed = True
-                self._warn(f"output is not logged to {self._log.path}: {error.strerror}")
+            self._fail(error)
             return
         self._failed = False
         self._size += length
+        self._time = at
+
+    def _fail(self, error: OSError) -> None:
+        if not self._failed:
+            self._failed = True
+            self._warn(f"output is not logged to {self._log.path}: {error.strerror}")
 
     def _now(self) -> int:
-        self._time = max(time.time_ns(), self._time + 1)
-        return self._time
+        """A time for the next record."""
+        return max(time.time_ns(), self._time + 1)
 
     def _open(self) -> int:
         return os.open(self._log.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
 
-    def _rotate(self) -> None:
-        while self.has_work:  # the file that is being compressed is about to get another name
-            self.work()
-        path, keep = self._log.path, max(1, self._log.max_files)
+    def _read(self, offset: int, count: int) -> bytes:
+        return os.pread(self._fd, count, offset)
+
+    def _rotate(self, rotation: Rotation) -> None:
         try:
-            for number in range(keep - 1, 0, -1):
-                older = path if number == 1 else f"{path}.{number - 1}"
-                for suffix in ("", ".gz"):
-                    with contextlib.suppress(FileNotFoundError):
-                        os.rename(older + suffix, f"{path}.{number}{suffix}")
-                        other = f"{path}.{number}{'' if suffix else '.gz'}"
-                        with contextlib.suppress(FileNotFoundError):
-                            os.unlink(other)
-            if keep == 1:
-                os.ftruncate(self._fd, 0)
-            else:
-                os.close(self._fd)
-                self._fd = self._open()
-                if self._log.compress:
-                    self._compression = _Compression(f"{path}.1")
+            if rotation.rotate(self._time):
+                self._reopen()
         except OSError as error:
-            self._warn(f"the log {path} cannot be rotated: {error.strerror}")
-        self._size = os.fstat(self._fd).st_size
+            self._warn(f"the log {self._log.path} cannot be rotated: {error.strerror}")
 
 
 class LocalWriter(Writer):
-    """wherry's own format. A record that was cut off (the machine stopped) is taken away at the next opening."""
+    """wherry's own format."""
 
-    def __init__(self, log: Log, warn: Callable[[str], None] = lambda text: None) -> None:
-        super().__init__(log, warn)
-        if self._size and not self._ends_whole():
-            self._size = self._whole_length()
+    def _write(self, stream: int, data: memoryview) -> None:
+        length, at = OVERHEAD + len(data), self._now()
+        self._append([HEADER.pack(stream, len(data), at), data, TRAILER.pack(length)], length, at)
+
+    def _mend(self) -> None:
+        if not self._size:
+            return
+        last = local_file.ends_whole(self._read, self._size)
+        if last is None:
+            self._size, last = local_file.whole_length(self._read, self._size)
             os.ftruncate(self._fd, self._size)
-
-    def write(self, stream: int, data: memoryview) -> None:
-        length = OVERHEAD + len(data)
-        self._append([HEADER.pack(stream, len(data), self._now()), data, TRAILER.pack(length)], length)
-
-    def _ends_whole(self) -> bool:
-        trailer = os.pread(self._fd, TRAILER.size, max(0, self._size - TRAILER.size))
-        if len(trailer) < TRAILER.size:
-            return False
-        (length,) = TRAILER.unpack(trailer)
-        start = self._size - length
-        if length < OVERHEAD or start < 0:
-            return False
-        stream, data_length, at = HEADER.unpack(os.pread(self._fd, HEADER.size, start))
-        self._time = at
-        return stream in (1, 2) and data_length == length - OVERHEAD
-
-    def _whole_length(self) -> int:
-        position = 0
-        while len(header := os.pread(self._fd, HEADER.size, position)) == HEADER.size:
-            stream, length, at = HEADER.unpack(header)
-            end = position + OVERHEAD + length
-            if stream not in (1, 2) or end > self._size:
-                break
-            position, self._time = end, at
-        return position
+        self._time = max(self._time, last)
 
 
 class JsonFileWriter(Writer):
-    """Docker's format. A line that was cut off is taken away at the next opening, too."""
+    """Docker's format."""
 
     def __init__(self, log: Log, warn: Callable[[str], None] = lambda text: None) -> None:
         super().__init__(log, warn)
-        self._drop_torn_line()
         self._held: dict[int, bytes] = {1: b"", 2: b""}
         self._middle = {1: json_file.middle_of("stdout", log.attrs), 2: json_file.middle_of("stderr", log.attrs)}
 
-    def write(self, stream: int, data: memoryview) -> None:
+    def _write(self, stream: int, data: memoryview) -> None:
         block = self._held[stream] + data
         begun = len(block) - block.rfind(b"\n") - 1  # of the last line; what can be an object of its own is not held
         whole = len(block) - begun % LINE_AT_MOST
@@ -188,31 +181,36 @@ class JsonFileWriter(Writer):
 
     def end(self, stream: int) -> None:
         if self._held[stream]:
+            self._look()
             self._write_part(stream, self._held[stream])
             self._held[stream] = b""
 
-    def _drop_torn_line(self) -> None:
+    def _mend(self) -> None:
         end = self._size
         while end > 0:
             start = max(0, end - LINE_AT_MOST)
-            newline = os.pread(self._fd, end - start, start).rfind(b"\n")
+            newline = self._read(start, end - start).rfind(b"\n")
             end = start + newline + 1 if newline >= 0 else start
             if newline >= 0:
                 break
         if end < self._size:
             os.ftruncate(self._fd, end)
             self._size = end
+        _, last = next(json_file.backwards(self._read, end), (0, None))
+        if last is not None:
+            self._time = max(self._time, last.at)
 
     def _write_part(self, stream: int, part: bytes) -> None:
         """In one write, unless the log has to be rotated in between; then in as many as it takes."""
-        record = json_file.encode(part, self._middle[stream], self._now())
+        at = self._now()
+        record = json_file.encode(part, self._middle[stream], at)
         if self._log.max_size and self._size + len(record) > self._log.max_size:
             half = part.find(b"\n", len(part) // 2, len(part) - 1) + 1 or part.find(b"\n", 0, len(part) - 1) + 1
             if half:
                 self._write_part(stream, part[:half])
                 self._write_part(stream, part[half:])
                 return
-        self._append([record], len(record))
+        self._append([record], len(record), at)
 
 
 def open_writer(log: Log, warn: Callable[[str], None] = lambda text: None) -> Writer | None:
@@ -220,34 +218,6 @@ def open_writer(log: Log, warn: Callable[[str], None] = lambda text: None) -> Wr
     if log.driver == "none":
         return None
     return LocalWriter(log, warn) if log.driver == "local" else JsonFileWriter(log, warn)
-
-
-class _Compression:
-    """Turns a file that is no longer written into a .gz beside it, a piece a step."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._target = os.open(f"{path}.gz.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-        self._compressor = zlib.compressobj(level=1, wbits=_GZIP_WINDOW)
-
-    def step(self) -> bool:
-        """Whether it is done: compressed, or given up because the disk is full."""
-        try:
-            chunk = os.read(self._source, _COMPRESS_AT_ONCE)
-            compressed = memoryview(self._compressor.compress(chunk) if chunk else self._compressor.flush())
-            while compressed:
-                compressed = compressed[os.write(self._target, compressed) :]
-            if chunk:
-                return False
-            os.rename(f"{self._path}.gz.part", f"{self._path}.gz")
-            os.unlink(self._path)
-        except OSError:  # the plain file is still there, and as good
-            with contextlib.suppress(OSError):
-                os.unlink(f"{self._path}.gz.part")
-        os.close(self._source)
-        os.close(self._target)
-        return True
 
 
 # A container's log as a whole: the file that is read by ``logs``, and where its lines are forwarded to.

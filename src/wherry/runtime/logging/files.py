@@ -1,0 +1,209 @@
+"""The files of a log: the one that is written, ``path``, and the older ones, ``path.1`` (the newest), ``path.2`` …
+
+Whoever reads a log keeps a place in it, so that no file is removed before it was read: a lock on the log's directory,
+whose offset is the time of the last record that was read. The kernel drops it with the process that has it. A file that
+somebody has still to read, and that rotation has no number for, stays as ``path.<large number>`` until then.
+"""
+
+import contextlib
+import fcntl
+import gzip
+import os
+import re
+import struct
+from collections.abc import Iterator
+
+_ROTATED = re.compile(r"\.(\d+)(\.gz)?")
+_OVERLAP = 64
+_BEGINNING = 1 << 19  # what is read at once from a container is at most half of that
+_GZIP = b"\x1f\x8b"
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock of the 64-bit architectures
+KEPT_BELOW = 1_000_000_000
+"""The numbers of files that only somebody's place keeps count down from here, so that the oldest has the highest."""
+_KEPT_ABOVE = KEPT_BELOW // 2
+
+
+class Cut(Exception):
+    """What was read before is no longer there: somebody has cut the file."""
+
+
+class LogFile:
+    """One file, plain or compressed, to be read at any offset."""
+
+    def __init__(self, fd: int, content: bytes | None = None) -> None:
+        self._fd = fd
+        self._content = content
+        self._seen_at = 0  # the chunk that was read last, and the bytes before it
+        self._seen = b""
+        self._before = b""
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size if self._content is None else len(self._content)
+
+    @property
+    def is_compressed(self) -> bool:
+        return self._content is not None
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Up to ``count`` bytes; fewer only at the end. Raises Cut.
+
+        That it was cut shows in what stood before: each line and record has a time, so that no other can equal it. It
+        is looked at after the reading, so that the answer was there before any cut.
+        """
+        if self._content is not None:
+            return self._content[offset : offset + count]
+        data = self._pread(offset, count)
+        before = self._known_before(offset)
+        if before and self._pread(offset - len(before), len(before)) != before:
+            raise Cut
+        self._seen_at, self._seen, self._before = offset, data, before
+        return data
+
+    def _known_before(self, offset: int) -> bytes:
+        if offset == self._seen_at:
+            return self._before
+        end = offset - self._seen_at
+        return self._seen[max(0, end - _OVERLAP) : end] if 0 < end <= len(self._seen) else b""
+
+    def _pread(self, offset: int, count: int) -> bytes:
+        data = os.pread(self._fd, count, offset)
+        while data and len(data) < count and (more := os.pread(self._fd, count - len(data), offset + len(data))):
+            data += more
+        return data
+
+    def is_at(self, path: str) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.stat(path))
+        except FileNotFoundError:
+            return False
+
+    def is_same(self, other: "LogFile") -> bool:
+        return os.path.samestat(os.fstat(self._fd), os.fstat(other._fd))
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def open_file(path: str) -> LogFile | None:
+    """None when it is gone."""
+    if (fd := _open(path)) < 0:
+        return None
+    if not _is_compressed(fd):
+        return LogFile(fd)
+    with open(fd, "rb", closefd=False) as compressed:
+        return LogFile(fd, gzip.decompress(compressed.read()))
+
+
+def read_beginning(path: str) -> bytes:
+    """Enough of a file to hold its first line or record; nothing when it is gone."""
+    if (fd := _open(path)) < 0:
+        return b""
+    with open(fd, "rb") as file:
+        return gzip.open(file).read(_BEGINNING) if _is_compressed(fd) else file.read(_BEGINNING)
+
+
+def _open(path: str) -> int:
+    """Also one that was compressed meanwhile. -1 when it is gone."""
+    for name in (path, path if path.endswith(".gz") else f"{path}.gz"):
+        try:
+            return os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+    return -1
+
+
+def _is_compressed(fd: int) -> bool:
+    return os.pread(fd, len(_GZIP), 0) == _GZIP
+
+
+def list_files(path: str) -> list[str]:
+    """The log's files, oldest first. One that is just being compressed is there once."""
+    directory, name = os.path.split(path)
+    try:
+        entries = os.listdir(directory or ".")
+    except FileNotFoundError:
+        return []
+    found: dict[int, str] = {}
+    for entry in sorted(entry for entry in entries if entry.startswith(name)):
+        if match := _ROTATED.fullmatch(entry, len(name)):
+            found.setdefault(int(match[1]), f"{path}.{match[1]}{match[2] or ''}")
+    rotated = [found[number] for number in sorted(found, reverse=True)]
+    return [*rotated, path] if name in entries else rotated
+
+
+def list_kept(path: str) -> list[str]:
+    """Those of them that only somebody's place keeps, oldest first."""
+    return [found for found in list_files(path) if (number := _number(path, found)) and number > _KEPT_ABOVE]
+
+
+def kept_name(path: str) -> str:
+    """The name for the next one of those."""
+    kept = list_kept(path)
+    return f"{path}.{(_number(path, kept[-1]) if kept else KEPT_BELOW) - 1}"
+
+
+def _number(path: str, file: str) -> int:
+    match = _ROTATED.fullmatch(file, len(path))
+    return int(match[1]) if match else 0
+
+
+class Places:
+    """The readers' places in a log, as a reader or the writer sees them."""
+
+    def __init__(self, path: str) -> None:
+        """Raises FileNotFoundError when the log's directory is not there."""
+        self._path = path
+        self._fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._place: int | None = None
+
+    def take(self, at: int) -> None:
+        """All that is later than ``at`` is wanted."""
+        if at != self._place:
+            self._lock(fcntl.F_RDLCK, at)
+            if self._place is not None:
+                self._lock(fcntl.F_UNLCK, self._place)
+            self._place = at
+
+    def is_awaited(self, last: int) -> bool:
+        """Whether somebody has still to read a file whose last record is of that time."""
+        found = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, last, 0))
+        return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
+
+    @contextlib.contextmanager
+    def steady(self) -> Iterator[None]:
+        """No file is renamed or removed meanwhile."""
+        fcntl.flock(self._fd, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    @contextlib.contextmanager
+    def renaming(self) -> Iterator[bool]:
+        """Whether files may be renamed now: nobody is looking for one. Never waits, since a container would."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def leave(self) -> None:
+        """Gives the place up, and removes what nobody has a place before any more."""
+        if self._place is not None:
+            self._lock(fcntl.F_UNLCK, self._place)
+            if not self.is_awaited(0):  # 0 is up to the end of all time
+                for name in list_kept(self._path):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(name)
+        self.close()
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _lock(self, kind: int, at: int) -> None:
+        fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, at, 1, 0))
