@@ -219,13 +219,23 @@ class TestMountTargets:
         assert Path("/proc/self/mountinfo").read_text() == before  # noqa: ASYNC240
         assert not os.path.exists("/etc/mark")  # noqa: ASYNC240
 
-    @pytest.mark.parametrize("target", ["/proc", "/sys"])
-    async def test_a_kernel_file_system_behind_a_link(self, launcher: Launcher, bundles: Bundles, target: str) -> None:
-        """CVE-2019-19921: mounted elsewhere, what is masked below /proc would be open."""
+    @pytest.mark.parametrize("target", ["/proc", "/sys", "/dev"])
+    @pytest.mark.parametrize("link", ["elsewhere", "/../../../../tmp", ""])
+    async def test_a_kernel_file_system_behind_a_link(
+        self, launcher: Launcher, bundles: Bundles, target: str, link: str
+    ) -> None:
+        """CVE-2019-19921: mounted elsewhere, what is masked below /proc would be open. A link or a file in the image
+        gives way to a directory."""
         (bundles.image / "elsewhere").mkdir()
-        (bundles.image / target[1:]).symlink_to("elsewhere")
-        with pytest.raises(StartError, match="must be mounted on an ordinary directory"):
-            await launcher.start(bundles.spec("true"))
+        place = bundles.image / target[1:]
+        if link:
+            place.symlink_to(link)
+        else:
+            place.touch()
+        output = await run(launcher, bundles.spec("sh", "-c", f"ls -ld {target}; ls /elsewhere; ls {target} | wc -l"))
+        listed, count = output.stdout.splitlines()
+        assert listed.startswith("d")
+        assert int(count) > 3
 
     @pytest.mark.parametrize("target", ["/proc/self/attr", "/proc/sys", "/link/sys"])
     async def test_a_volume_inside_proc(

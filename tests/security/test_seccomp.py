@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import json
 import os
 import platform
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.engine import Engine
 from wherry.linux import seccomp
 from wherry.linux.capabilities import DEFAULT
 from wherry.linux.syscalls import SyscallError
@@ -152,3 +154,31 @@ def test_user_namespaces_of_the_shell_are_refused(program: bytes) -> None:
         pytest.skip("no unshare program")
     result = subprocess.run([unshare, "-Ur", "true"], preexec_fn=lambda: seccomp.install(program), capture_output=True)
     assert b"Operation not permitted" in result.stderr
+
+
+def _seccomp_mode(output: str) -> str:
+    return next(line.split()[1] for line in output.splitlines() if line.startswith("Seccomp:"))
+
+
+def test_a_privileged_exec_has_the_containers_filter(engine: Engine, busybox: str) -> None:
+    """A hole: ``exec --privileged`` as a way around the filter that Docker keeps."""
+    engine.wherry("run", "-d", "--name", "filtered", busybox, "sleep", "1000", check=True)
+    shown = engine.wherry("exec", "--privileged", "filtered", "cat", "/proc/self/status", check=True).stdout
+    assert _seccomp_mode(shown) == "2"
+    engine.wherry("run", "-d", "--name", "free", "--privileged", busybox, "sleep", "1000", check=True)
+    shown = engine.wherry("exec", "free", "cat", "/proc/self/status", check=True).stdout
+    assert _seccomp_mode(shown) == "0"
+
+
+def test_a_profile_holds_for_a_privileged_container(engine: Engine, busybox: str, tmp_path: Path) -> None:
+    """A hole: --privileged that drops the profile which was asked for beside it."""
+    profile = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
+    }
+    (tmp_path / "profile.json").write_text(json.dumps(profile))
+    option = f"seccomp={tmp_path / 'profile.json'}"
+    refused = engine.wherry("run", "--rm", "--privileged", "--security-opt", option, busybox, "mkdir", "/made")
+    assert refused.returncode == 1 and "Operation not permitted" in refused.stderr
+    shown = engine.wherry("run", "--rm", "--privileged", busybox, "cat", "/proc/self/status", check=True).stdout
+    assert _seccomp_mode(shown) == "0"

@@ -339,7 +339,10 @@ def _attach_bind(root: int, mount: Mount, detached: int) -> None:
 def _attach_file_system(root: int, mount: Mount, detached: int) -> None:
     if mount.type in ("proc", "sysfs"):
         # Through a link it would end up elsewhere, and what is masked below /proc would stay open (CVE-2019-19921).
+        _replace_by_directory(root, mount.target)
         _refuse_link(root, mount)
+    elif is_device_directory(mount):
+        _replace_by_directory(root, mount.target)
     if mount.subpath:
         detached = mounts.part(detached, mount)
     _attach(detached, _open_target(root, mount, detached), mount)
@@ -393,6 +396,20 @@ def _wrong_kind(mount: Mount) -> StartError:
         f"cannot mount {mount.source!r} on {mount.target!r}: not a directory: "
         "are you trying to mount a directory onto a file (or vice-versa)?"
     )
+
+
+def _replace_by_directory(root: int, path: str) -> None:
+    """Where the image has a link or a file instead of /proc, /sys or /dev there is a directory, as in Docker."""
+    name = path.removeprefix("/")
+    if "/" in name:
+        return
+    try:
+        found = os.stat(name, dir_fd=root, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        os.unlink(name, dir_fd=root)
+        os.mkdir(name, 0o755, dir_fd=root)
 
 
 def _refuse_link(root: int, mount: Mount) -> None:

@@ -97,6 +97,7 @@ def exec_process(container: Container, asked: ExecConfig, of_links: tuple[str, .
     config, host = container.config, container.host_config
     privileged = asked.privileged or host.privileged
     names = resolve_capabilities(host, privileged=privileged)
+    of_container = resolve_capabilities(host, privileged=host.privileged)
     return Process(
         args=tuple(asked.cmd),
         env=_environment(config, asked.env or [], before=of_links, tty=asked.tty),
@@ -109,7 +110,7 @@ def exec_process(container: Container, asked: ExecConfig, of_links: tuple[str, .
         stdin_once=True,
         capabilities=names,
         no_new_privileges=_no_new_privileges(host),
-        seccomp=b"" if asked.privileged else _seccomp_program(host, names),
+        seccomp=_seccomp_program(host, of_container),  # a privileged exec has the container's filter, as in Docker
         rlimits=tuple(Rlimit(limit.name.lower(), limit.soft, limit.hard) for limit in host.ulimits),
         oom_score_adj=host.oom_score_adj or None,
         personality="linux32" if is_32_bit(container.architecture) else "",
@@ -152,17 +153,15 @@ def _no_new_privileges(host: HostConfig) -> bool:
 
 
 def _seccomp_program(host: HostConfig, names: tuple[str, ...]) -> bytes:
-    profile = seccomp.default_profile()
-    if host.privileged:
-        return b""
+    """Of the profile that was asked for; without one, a privileged container has none, and others have the default."""
+    profile = None if host.privileged else seccomp.default_profile()
     for option in host.security_opt or ():
         if option.startswith(("seccomp=", "seccomp:")):
             value = option[len("seccomp=") :]
             if value == "unconfined":
                 return b""
-            if value != "builtin":
-                profile = _load_profile(value)
-    return seccomp.compile_profile(profile, names, platform.machine())
+            profile = seccomp.default_profile() if value == "builtin" else _load_profile(value)
+    return b"" if profile is None else seccomp.compile_profile(profile, names, platform.machine())
 
 
 def _load_profile(text: str) -> seccomp.Profile:
