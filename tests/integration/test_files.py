@@ -24,6 +24,7 @@ from tests.unit.storage import tars
 from tests.unit.storage.tars import member
 from wherry.common.errors import InvalidParameter, NotFound
 from wherry.model.image import ImageConfig
+from wherry.storage.worker.client import Running
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners, devices and mounts need root")
 D, S = tarfile.DIRTYPE, tarfile.SYMTYPE
@@ -81,11 +82,12 @@ async def get(disk: Disk, root: Any, path: str) -> list[str]:
 
 async def test_get(disk: Disk) -> None:
     root = await container(disk)
-    assert await get(disk, root, "/etc") == ["etc", "etc/passwd"]
+    of_init = ["etc/hostname", "etc/hosts", "etc/mtab"]
+    assert await get(disk, root, "/etc") == ["etc", *of_init, "etc/passwd", "etc/resolv.conf"]
     assert await get(disk, root, "/etc/passwd") == ["passwd"]
-    assert await get(disk, root, "/etc/.") == [".", "./passwd"]
+    assert (await get(disk, root, "/etc/."))[:2] == [".", "./hostname"]
     assert await get(disk, root, "/out") == ["out"]
-    assert await get(disk, root, "/out/") == ["out", "out/passwd"]
+    assert (await get(disk, root, "/out/"))[:2] == ["out", "out/hostname"]
     assert await get(disk, root, "/out/passwd") == ["passwd"]
     with pytest.raises(NotFound):
         await get(disk, root, "/nothing")
@@ -150,11 +152,11 @@ sys.stdin.read()
     )
     assert process.stdout is not None and process.stdout.readline() == b"ready\n"
     try:
-        files = disk.store.files
-        assert await get(disk, process.pid, "/data") == ["data", "data/in volume"]
-        await files.put(process.pid, "/data", stream(tars.make(member("put", data=b"x"))))
+        files, running = disk.store.files, Running(process.pid)
+        assert await get(disk, running, "/data") == ["data", "data/in volume"]
+        await files.put(running, "/data", stream(tars.make(member("put", data=b"x"))))
         assert (volume / "put").read_bytes() == b"x"
-        data = b"".join([chunk async for chunk in files.export(process.pid)])
+        data = b"".join([chunk async for chunk in files.export(running)])
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             assert "data" in tar.getnames() and not [name for name in tar.getnames() if name.startswith("data/")]
     finally:

@@ -344,7 +344,8 @@ async def test_what_would_block_a_reader_is_not_opened(disk: Disk) -> None:
         bound.bind(str(upper / "socket"))
     data = await read(disk.store.files.export(root))
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        assert sorted(tar.getnames()) == ["file", "pipe", "second pipe", "zero"]
+        assert {"file", "pipe", "second pipe", "zero"} <= set(tar.getnames())
+        assert "socket" not in tar.getnames()
     async with disk.store.files.get(root, "/pipe") as (_, chunks):
         assert await read(chunks)
     layer = await disk.store.snapshots.commit("c1")

@@ -7,6 +7,7 @@ target is opened inside the root first, links and all, and the mount is then put
 
 import errno
 import os
+import posixpath
 import re
 import stat
 from typing import NamedTuple
@@ -200,6 +201,7 @@ class Root:
         # a volume with the propagation "rslave" is to see what is mounted on the host later.
         self._binds = [_clone_source(mount) for mount in spec.mounts if mount.type == "bind"]
         mounts.make_private()
+        self._has_protected_proc = False
         self._masks = -1
         if spec.masked_paths:  # only of what is mounted can a part be bound: the root then lies upon them
             self._masks = file_systems.take(MASKS)
@@ -222,6 +224,7 @@ class Root:
                     mount_cgroups(self.fd, mount, hierarchies, cgroup, own_namespace=own)
             elif mount.type == "proc" and self._spec.readonly_proc:
                 _attach_protected_proc(self.fd, mount, self._file_systems)
+                self._has_protected_proc = True
             else:
                 _attach_file_system(self.fd, mount, self._file_systems.take(mount))
         _write_sysctls(self._spec.sysctls)
@@ -236,7 +239,10 @@ class Root:
         if self._masks >= 0:
             mask(self.fd, self._spec.masked_paths, self._masks)
             os.close(self._masks)
-        make_read_only(self.fd, self._spec.readonly_paths)
+        paths = self._spec.readonly_paths
+        if self._has_protected_proc:
+            paths = tuple(path for path in paths if posixpath.dirname(path) != "/proc")
+        make_read_only(self.fd, paths)
 
     def enter(self) -> None:
         """Makes it this process's "/"; the host's tree is gone from this namespace."""

@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import stat
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
@@ -98,15 +97,10 @@ class Workspace:
             self._in_use[chain_id] += 1
 
     def begin(self, tree: Tree) -> Draft:
-        """A new draft upon a tree. Its root directory is like the tree's."""
+        """A new draft upon a tree. Its root directory is root's and everybody's to enter, as a container's is."""
         draft = Draft(self.directory("draft"))
         os.mkdir(f"{draft.directory}/layer", 0o700)
         os.mkdir(draft.upper, 0o755)
-        below = self._folders(tree)
-        if below:
-            facts = os.stat(below[0])
-            os.chown(draft.upper, facts.st_uid, facts.st_gid)
-            os.chmod(draft.upper, stat.S_IMODE(facts.st_mode))
         self._drafts.append(draft)
         return draft
 

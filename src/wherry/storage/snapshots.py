@@ -33,7 +33,7 @@ from wherry.storage.database import Database
 from wherry.storage.layers import Layers, StagedLayer
 from wherry.storage.staging import Staging, remove_tree_quietly
 from wherry.storage.tar.unpack import OVERLAY_OPAQUE
-from wherry.storage.tar.writer import PLACEHOLDER, is_placeholder, is_placeholder_directory
+from wherry.storage.tar.writer import is_placeholder, is_placeholder_directory
 from wherry.storage.worker import client
 
 # What an overlay's upper directory changes in the directories below it, in the words of ``docker diff``.
@@ -123,7 +123,7 @@ class _Comparison:
                 below = self.directory(child, old_directories, path, replaces=hides)
             finally:
                 os.close(child)
-        if old is None and is_placeholder(path[1:], new):
+        if is_placeholder(path[1:], new) and (old is None or is_placeholder(path[1:], old)):
             return []
         if old is None:
             return [(ADDED, path), *below]
@@ -243,6 +243,7 @@ class Snapshots:
     def __init__(self, root: str, database: Database, layers: Layers, staging: Staging) -> None:
         self._root = f"{root}/containers"
         self._empty = f"{root}/layers-none"
+        self._init = f"{self._empty}/init"
         self._database = database
         self._layers = layers
         self._staging = staging
@@ -252,27 +253,20 @@ class Snapshots:
         spread_children(self._root)
         for name in "ab":
             os.makedirs(f"{self._empty}/{name}", mode=0o755, exist_ok=True)
+        _make_init_layer(self._init)
 
     def create(self, id: str, chain_id: str | None) -> None:
         """A new one upon a layer, or upon nothing."""
-        mode, uid, gid = 0o755, os.geteuid(), os.getegid()
         if chain_id:
-            below = os.stat(self._layers.path(self._layers.get(chain_id).chain_id))
-            mode, uid, gid = stat.S_IMODE(below.st_mode), below.st_uid, below.st_gid
+            self._layers.get(chain_id)
         directory = f"{self._root}/{id}"
         with contextlib.suppress(FileExistsError):
             os.mkdir(directory, 0o710)
         os.mkdir(f"{directory}/work", 0o700)
+        # It is the root directory that the container sees: everybody's to enter, whatever the image's archive says.
         os.mkdir(f"{directory}/upper", 0o755)
-        # The root directory of the overlay is upper itself, so it has to look like the image's, whatever the umask.
-        os.chown(f"{directory}/upper", uid, gid)
-        os.chmod(f"{directory}/upper", mode)
+        os.chmod(f"{directory}/upper", 0o755)
         self._database.execute("INSERT INTO snapshots VALUES (?, ?)", (id, chain_id or ""))
-
-    def mark(self, id: str) -> None:
-        """Puts the file into the root by which programs know that they run in a container."""
-        path = f"{self._root}/{id}/upper/{PLACEHOLDER}"
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o755))
 
     def mounts(self, id: str, *, volatile: bool = False) -> tuple[Mount, ...]:
         """What to mount, in order, to have the snapshot's root. Raises NotFound.
@@ -280,7 +274,7 @@ class Snapshots:
         ``volatile`` is for what nobody will miss after a crash of the machine, or what the kernel may write to the disk
         when it likes. Otherwise it writes out the whole file system below at the unmounting, and all wait for it.
         """
-        lower = self._lower(self._chain_id(id)) or [f"{self._empty}/a"]
+        lower = self._lower(self._chain_id(id))
         directory = f"{self._root}/{id}"
         mark = f"{directory}/work/work/incompat"  # of the kernel, which refuses to mount a second time what has it
         if os.path.exists(mark):
@@ -297,7 +291,7 @@ class Snapshots:
     def view(self, chain_id: str, target: str) -> Mount:
         """A read-only mount of a layer with all below it, upon ``target``."""
         # An overlay without upper wants two directories at least, and not the same one twice.
-        lower = [*self._lower(chain_id), f"{self._empty}/a", f"{self._empty}/b"]
+        lower = [*self._layers.folders(chain_id), f"{self._empty}/a", f"{self._empty}/b"]
         return Mount("overlay", "overlay", target, (f"lowerdir={join(lower)}", "ro", *self._options))
 
     def describe(self, id: str) -> dict[str, str]:
@@ -359,7 +353,28 @@ class Snapshots:
         return str(row[0])
 
     def _lower(self, chain_id: str) -> list[str]:
-        return self._layers.folders(chain_id)
+        return [*self._layers.folders(chain_id), self._init]
+
+
+# What every container has below its image: names for something to be mounted on, and two that programs look for.
+#
+# Docker has a layer of such between a container and its image. Here it is the lowest one of them all, and one for all
+# containers: what an image has in these places is the image's.
+
+_INIT_DIRECTORIES = ("dev", "dev/pts", "dev/shm", "etc", "proc", "sys")
+_INIT_FILES = (".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf")
+_INIT_LINKS = {"etc/mtab": "/proc/mounts"}
+
+
+def _make_init_layer(directory: str) -> None:
+    """What is there already stays as it is: containers may be running on it."""
+    for name in ("", *_INIT_DIRECTORIES):
+        os.makedirs(f"{directory}/{name}", mode=0o755, exist_ok=True)
+    for name in _INIT_FILES:
+        os.close(os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o755))
+    for name, target in _INIT_LINKS.items():
+        with contextlib.suppress(FileExistsError):
+            os.symlink(target, f"{directory}/{name}")
 
 
 def join(directories: Iterable[str]) -> str:

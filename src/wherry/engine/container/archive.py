@@ -1,22 +1,23 @@
 """A container's files, out and in as tars, whether it runs or not: what ``docker cp`` stands on.
 
-The files are those that the container sees, its volumes and binds included. While it runs they are reached through its
-own mount namespace; otherwise its root is mounted for the worker alone, and the container cannot be started meanwhile,
-as no two overlays may write to one upper directory.
+The files are those that the container sees, its volumes and binds included; where it sees the kernel's, at /dev, /proc
+and /sys, they are what lies below. While it runs they are reached through its own mount namespace; otherwise its root
+is mounted for the worker alone, and the container cannot be started meanwhile, as no two overlays may write to one
+upper directory.
 """
 
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 
 from wherry.common.errors import Conflict, InvalidParameter, NotFound
-from wherry.engine.container.mounts import root_of, with_host_files, write_mounts
+from wherry.engine.container.mounts import kernel_mount_points, root_of, with_host_files, write_mounts
 from wherry.engine.container.service import Containers
 from wherry.engine.container.store import Live, Roster
 from wherry.engine.events import Events
 from wherry.engine.volumes import Volumes
 from wherry.linux.mounts import Mount
 from wherry.storage.store import Store
-from wherry.storage.worker.client import PathStat, Root
+from wherry.storage.worker.client import PathStat, Root, Running
 
 
 class Archives:
@@ -93,7 +94,7 @@ class Archives:
                     return
         if live.monitor is None:
             raise Conflict(f"container {live.record.id} has ended meanwhile: try again")
-        yield live, live.monitor.pid
+        yield live, Running(live.monitor.pid, kernel_mount_points(live.record))
 
     def _mounts(self, live: Live) -> tuple[Mount, ...]:
         """The root of a container that does not run, with all that lasts in it.

@@ -19,7 +19,7 @@ from wherry.engine.network.ports import parse_port
 from wherry.model.container import Container, Health, HealthStatus, Status
 from wherry.model.network import EndpointSettings
 from wherry.storage.store import Store
-from wherry.storage.worker.client import Root
+from wherry.storage.worker.client import Root, Running
 
 
 def inspect(
@@ -396,7 +396,7 @@ class Views:
     def root(self, live: Live) -> Root:
         """Where a container's files are: in its mount namespace while it runs, else in its snapshot's mounts."""
         if live.monitor is not None:
-            return live.monitor.pid
+            return Running(live.monitor.pid)
         if live.lock.locked():
             raise Conflict(f"container {live.record.id} is being started or removed")
         return self._store.snapshots.mounts(live.record.id)

@@ -264,6 +264,14 @@ def with_host_files(mounts: Sequence[Mount], directory: str, *, read_only: bool)
     return sorted((*own, *mounts), key=_depth)
 
 
+def kernel_mount_points(container: Container) -> tuple[str, ...]:
+    """Where a running container sees what only the kernel keeps, and nothing of the user's."""
+    taken = [*(point.destination for point in container.mounts), *(container.host_config.tmpfs or {})]
+    return tuple(
+        place for place in ("/dev", "/proc", "/sys") if not any(f"{each}/".startswith(f"{place}/") for each in taken)
+    )
+
+
 def _depth(mount: Mount) -> int:
     return mount.target.count("/")
 

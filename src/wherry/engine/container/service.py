@@ -143,7 +143,6 @@ class Containers:
             except NotFound as error:  # which would tell clients that the image is missing, and make them pull it
                 raise InvalidParameter(error.message) from None
             self._store.snapshots.create(container_id, image.chain_id)
-            self._store.snapshots.mark(container_id)
             self._roster.add(record)
             self._volumes.made(container_id)
         except BaseException:

@@ -163,15 +163,10 @@ def _decimal(time: int) -> bytes:
     return f"{sign}{seconds}.{fraction:09d}".rstrip("0").rstrip(".").encode()
 
 
-# What a container's start leaves in its upper directory: names for something to be mounted on, with nothing in them.
-#
-# Docker keeps them in a layer of their own under the container's. Here they are told by name and emptiness, and neither
-# ``diff`` nor ``commit`` speaks of them.
+# What a container's start may leave in its upper directory: names for something to be mounted on, with nothing in them,
+# where the image hides those of the init layer. They are told by name and emptiness, and are no change of the user's.
 
-PLACEHOLDER = ".dockerenv"
-"""The empty file in the root by which programs know that they are in a container; Docker's containers have it."""
-
-_FILES = frozenset((PLACEHOLDER, "etc/hostname", "etc/hosts", "etc/resolv.conf", "dev/console"))
+_FILES = frozenset((".dockerenv", "etc/hostname", "etc/hosts", "etc/resolv.conf", "dev/console"))
 _DIRECTORIES = frozenset(("dev", "dev/mqueue", "dev/pts", "dev/shm", "proc", "sys"))
 
 

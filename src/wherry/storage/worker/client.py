@@ -325,9 +325,17 @@ def _error(event: dict[str, Any]) -> EngineError:
 
 # The files of containers, read and written from inside their roots by a worker.
 #
-# A root is the process id of a running container's init, or the mounts of one that does not run.
+# A root is that of a running container, or the mounts of one that does not run.
 
-Root = int | tuple[Mount, ...]
+
+class Running(msgspec.Struct, frozen=True):
+    """``pid`` is the container's init. What is mounted ``without`` stays out of sight: what lies below it is seen."""
+
+    pid: int
+    without: tuple[str, ...] = ()
+
+
+Root = Running | tuple[Mount, ...]
 
 
 class PathStat(msgspec.Struct, rename={"link_target": "linkTarget"}):
@@ -395,4 +403,4 @@ class Files:
 
 
 def _job(kind: str, root: Root, **arguments: Any) -> dict[str, Any]:
-    return {"kind": kind, "root": root if isinstance(root, int) else msgspec.to_builtins(root), **arguments}
+    return {"kind": kind, "root": msgspec.to_builtins(root), **arguments}

@@ -36,7 +36,11 @@ _TYPES_IN_GO = {
 }
 
 
-def _join(pid: int) -> None:
+Root = dict[str, Any] | list[dict[str, Any]]
+"""What ``client.Root`` is here."""
+
+
+def _join(pid: int, without: list[str]) -> None:
     """Raises Reported when the process has just ended."""
     try:
         pidfd = os.pidfd_open(pid)
@@ -48,14 +52,19 @@ def _join(pid: int) -> None:
         if error.errno != errno.ESRCH:
             raise
         raise Reported("the container has ended meanwhile: try again", "conflict") from None
+    if without:
+        namespaces.unshare(namespaces.CLONE_NEWNS)
+        mounts.make_private()
+        for place in without:
+            mounts.unmount(place, mounts.MNT_DETACH | mounts.UMOUNT_NOFOLLOW)
 
 
-def enter(root: int | list[dict[str, Any]], *, without_submounts: bool = False) -> int:
-    """Makes ``root`` this process's "/"; a descriptor of it. Mounts are in the shape of ``linux.mounts.Mount``."""
+def enter(root: Root, *, without_submounts: bool = False) -> int:
+    """Makes ``root`` this process's "/"; a descriptor of it."""
     process.set_dumpable(False)
     sys.meta_path.clear()  # nothing can be imported any more, least of all from in there
-    if isinstance(root, int):
-        _join(root)
+    if isinstance(root, dict):
+        _join(root["pid"], root["without"])
     else:
         _mount([Mount(**{**mount, "options": tuple(mount.get("options", ()))}) for mount in root])
     if without_submounts:
@@ -106,13 +115,13 @@ def make_mount(mount: Mount) -> int:
 # What can be asked for
 
 
-def stat_path(report: Report, *, root: int | list[dict[str, Any]], path: str) -> dict[str, Any]:
+def stat_path(report: Report, *, root: Root, path: str) -> dict[str, Any]:
     """Docker's path stat: the last component of ``path`` is not followed, the others are."""
     inside = enter(root)
     return _stat(inside, path)
 
 
-def get_archive(report: Report, *, root: int | list[dict[str, Any]], path: str) -> None:
+def get_archive(report: Report, *, root: Root, path: str) -> None:
     """Reports {"stat": …}, then writes a tar of ``path`` to standard output, its names below the last component."""
     inside = enter(root)
     report({"stat": _stat(inside, path)})
@@ -131,7 +140,7 @@ def get_archive(report: Report, *, root: int | list[dict[str, Any]], path: str) 
 def put_archive(
     report: Report,
     *,
-    root: int | list[dict[str, Any]],
+    root: Root,
     path: str,
     keep_kinds: bool = False,
     user: str = "",
@@ -153,14 +162,14 @@ def put_archive(
     source.drain()
 
 
-def export(report: Report, *, root: int | list[dict[str, Any]]) -> None:
+def export(report: Report, *, root: Root) -> None:
     """Writes a tar of the whole root to standard output, without what is mounted in it."""
     inside = enter(root, without_submounts=True)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     _pack_into(1, inside, b"")
 
 
-def copy_out(report: Report, *, root: int | list[dict[str, Any]], path: str, target: str) -> None:
+def copy_out(report: Report, *, root: Root, path: str, target: str) -> None:
     """Copies what is in the directory ``path`` of a root into the host's directory ``target``, with its metadata.
 
     Does nothing when there is no such directory. It is how an empty volume gets what the image has in its place.
