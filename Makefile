@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: help demo test check unit bench bytecode clean
+.PHONY: help demo root test check unit bench bytecode clean
 help:
 	@echo "make demo     play a first session with wherry (root)"
 	@echo "make test     run all checks and tests (root; without it, those that need no containers)"
@@ -19,8 +19,12 @@ $(READY): pyproject.toml scripts/environment.sh
 bytecode: $(READY)
 	@$(PYTHON) -m compileall -q src
 
-demo: bytecode
-	@scripts/demo.sh
+demo: BEGUN := $(shell date +%s%3N)
+demo: root bytecode
+	@BEGUN=$(BEGUN) scripts/demo.sh
+
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "containers need root: sudo make demo" >&2; exit 1; }
 
 test: check bytecode
 	@scripts/fixtures.sh

@@ -12,7 +12,7 @@ from time import perf_counter
 from bench import build, everyday, memory, pull
 from bench.engines import BUSYBOX, CACHE, Client
 
-DEBIAN_ARCHIVE = next(iter(sorted(CACHE.glob("debian-*.image.tar"))), None)
+DEBIAN_ARCHIVE = next(iter(sorted(CACHE.glob("[du]*-*.image.tar"))), None)
 
 LINES = "bench-lines"
 LINES_BYTES = 200_000_000

@@ -1,32 +1,21 @@
 #!/usr/bin/env bash
-# Makes the root file system of a Debian base image as a tar, with no registry: mmdebstrap fetches the packages from the
-# Debian mirror that this machine's apt uses. Prints the tar's path; a tar that is there already is used again.
+# Makes the root file system of a base image as a tar, with no registry: mmdebstrap fetches the packages from the mirror
+# that this machine's apt uses. Prints the tar's path; a tar that is there already is used again.
 #
-# The suite is bookworm when the machine's apt offers it, and the machine's own otherwise. The content is that of the
-# official image: the essential packages and apt, a merged /usr, and apt set up to leave nothing behind in a layer.
+# It is Debian bookworm where the machine's apt offers that, and the machine's own release of Debian or Ubuntu otherwise.
+# The content is that of the official image: the essential packages and apt, a merged /usr, and apt set up to leave nothing
+# behind in a layer.
 #
 #   base_image.sh [ARCHITECTURE]    for another than this machine's: only a shell, dpkg and coreutils, not set up
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source scripts/apt_sources.sh
 
 say() { printf '%s\n' "$1" >&2; }
 
 fail() {
     say "${0##*/}: $1"
     exit 1
-}
-
-# suite, URL, release and component of each Debian source; the machine's other sources (third parties') are left out
-# shellcheck disable=SC2016 # the names are apt's
-debian_sources() {
-    apt-get indextargets --format '$(ORIGIN)|$(CODENAME)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)' 'Created-By: Packages' |
-        sed -n 's/^Debian|//p' | sort -u
-}
-
-# mmdebstrap reads none of the machine's apt.conf: what says how to reach the mirror is handed on
-reaching_the_mirror() {
-    apt-config dump --format '%F "%v";%n' Acquire |
-        grep -E '^Acquire::(https?|ftp|Check-|Retries|Force|Queue|Proxy)' | grep -v ' "";$' || true
 }
 
 # The newest of the archive's own dates, so that the same packages give the same bytes
@@ -60,43 +49,36 @@ HOOK
 )
 
 folder=$PWD/.cache${1+/$1}
-for tar in "$folder"/debian-*.tar; do
+for tar in "$folder"/{debian,ubuntu}-*.tar; do
     [[ -e $tar && $tar != *.image.tar ]] || continue
     printf '%s\n' "$tar"
     exit
 done
 
-command -v apt-get >/dev/null || fail "this machine has no apt: put a root file system's tar at .cache/debian-bookworm.tar"
-sources=$(debian_sources)
-if [[ -z $sources ]]; then
-    [[ $(id -u) == 0 ]] || fail "apt has no package lists: run 'apt-get update' as root first"
-    apt-get update --quiet=2 >&2 || true # a third party's source may fail
-    sources=$(debian_sources)
-fi
-[[ -n $sources ]] || fail "apt on this machine has no Debian source"
+instead="put the tar of a Debian root file system at .cache/debian-bookworm.tar"
+command -v apt-get >/dev/null || fail "this machine has no apt: $instead"
+[[ $(id -u) == 0 ]] || fail "making the base image needs root, once; or $instead"
+sources=$(distribution_sources_updated) || fail "apt on this machine has neither Debian's nor Ubuntu's archive: $instead"
 
-suite=bookworm
-if ! grep -q "^$suite|" <<<"$sources"; then
-    suite=$(cut -d'|' -f1 <<<"$sources" | grep -v -- - | head -1)
-    say "apt on this machine has no Debian bookworm: the base image will be $suite"
-fi
+# shellcheck source=/dev/null # the machine's own
+own=$(. /etc/os-release 2>/dev/null && printf '%s' "${VERSION_CODENAME-}")
+for suite in bookworm "$own" "$(cut -d'|' -f2 <<<"$sources" | grep -v -- - | head -1)"; do
+    found=$(awk -F'|' -v suite="$suite" '$2 == suite' <<<"$sources")
+    [[ -z $found ]] || break
+done
+[[ -n $found ]] || fail "apt on this machine has no release of Debian or Ubuntu: $instead"
+distribution=${found%%|*}
+lines=$(source_lines "$suite")
+(($# == 0)) || lines=$(grep " $suite " <<<"$lines") # without its updates: the first release will do
 
-tar=$folder/debian-$suite.tar
-[[ $(id -u) == 0 ]] || fail "making the base image needs root, once"
+tar=$folder/${distribution,,}-$suite.tar
 scripts/packages.sh install '(makes the base image)' mmdebstrap
 mkdir -p "$folder"
-say "making the Debian $suite base image${1+ for $1} (about a minute, once)"
-
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-[[ -e $keyring ]] && signed="[signed-by=$keyring] "
-updates=$suite-
-(($# == 0)) || updates=/ # no suite's name: the first release will do
-lines=$(awk -F'|' -v suite="$suite" -v updates="$updates" -v signed="${signed-}" '
-    $1 == suite || index($1, updates) == 1 { print "deb " signed $2 " " $3 " " $4 }' <<<"$sources" | sort -u)
+say "making the $distribution $suite base image${1+ for $1} (about a minute, once)"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-reaching_the_mirror >"$work/apt.conf"
+settings_of_apt >"$work/apt.conf"
 echo 'Dir::Cache { pkgcache ""; srcpkgcache ""; };' >>"$work/apt.conf" # 70 MB in the image otherwise
 printf '%s\n' "$customize" >"$work/customize"
 if (($#)); then # what is unpacked only needs no processor that runs it

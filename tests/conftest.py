@@ -175,7 +175,8 @@ def _client_environment(host: Mapping[str, str]) -> dict[str, str]:
 
 
 def _debian_archive() -> Path | None:
-    return next(iter(sorted(CACHE.glob("debian-*.image.tar"))), None)
+    """Debian's, or Ubuntu's where the machine's apt has that alone."""
+    return next(iter(sorted(CACHE.glob("[du]*-*.image.tar"))), None)
 
 
 def _assert_nothing_left(engine: Engine) -> None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from wherry.api.listen import Listener, ListenError, Tls, listen
+from wherry.api.listen import BACKLOG, Listener, ListenError, Tls, listen
 from wherry.common.errors import EngineError
 from wherry.engine.config import EngineConfig
 from wherry.engine.container import logs
@@ -242,15 +242,16 @@ async def _serve_until_told(config: EngineConfig, listeners: Sequence[Listener],
 
 
 async def _open_door(server: "Server", listener: Listener) -> asyncio.AbstractServer:
+    """Both calls listen again, by a backlog of 100 unless they are told one."""
     loop = asyncio.get_running_loop()
     if listener.path:
-        return await loop.create_unix_server(server.protocol, sock=listener.sock)
+        return await loop.create_unix_server(server.protocol, sock=listener.sock, backlog=BACKLOG)
     if listener.context is None:
-        return await loop.create_server(server.protocol, sock=listener.sock)
+        return await loop.create_server(server.protocol, sock=listener.sock, backlog=BACKLOG)
     from wherry.api.listen import TlsRelay  # late, as few engines need it
 
     context = listener.context
-    return await loop.create_server(lambda: TlsRelay(context, server.protocol), sock=listener.sock)
+    return await loop.create_server(lambda: TlsRelay(context, server.protocol), sock=listener.sock, backlog=BACKLOG)
 
 
 def _watch_signals() -> asyncio.Event:

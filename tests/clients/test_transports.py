@@ -31,6 +31,23 @@ def free_port() -> int:
         return port
 
 
+# "openssl ca" and not "openssl x509", which takes no dates before its version 3.4, and no days before today since
+_CA = """
+[ca]
+default_ca = here
+[here]
+database = index
+serial = serial
+unique_subject = no
+new_certs_dir = .
+default_md = sha256
+default_days = 1
+policy = any
+[any]
+commonName = supplied
+"""
+
+
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """ca.pem, and cert.pem and key.pem, which serve as the engine's and the client's; other-… are of another CA, and
@@ -46,10 +63,15 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for prefix in ("", "other-"):
         run("req", "-x509", *key, "-keyout", f"{prefix}ca-key.pem", "-out", f"{prefix}ca.pem", "-subj",
             f"/CN={prefix}ca")  # fmt: skip
-    for prefix, authority, days in (("", "ca", "1"), ("other-", "other-ca", "1"), ("expired-", "ca", "-1")):
+    (directory / "ca.conf").write_text(_CA)
+    (directory / "index").touch()
+    (directory / "serial").write_text("01\n")
+    long_ago = ("-startdate", "200101000000Z", "-enddate", "200102000000Z")
+    for prefix, authority, when in (("", "ca", ()), ("other-", "other-ca", ()), ("expired-", "ca", long_ago)):
         run("req", *key, "-keyout", f"{prefix}key.pem", "-out", f"{prefix}request.pem", "-subj", "/CN=localhost")
-        run("x509", "-req", "-in", f"{prefix}request.pem", "-CA", f"{authority}.pem", "-CAkey", f"{authority}-key.pem",
-            "-CAcreateserial", "-out", f"{prefix}cert.pem", "-days", days, "-extfile", "extensions")  # fmt: skip
+        run("ca", "-batch", "-config", "ca.conf", "-notext", "-in", f"{prefix}request.pem",
+            "-cert", f"{authority}.pem", "-keyfile", f"{authority}-key.pem", "-out", f"{prefix}cert.pem",
+            "-extfile", "extensions", *when)  # fmt: skip
     return directory
 
 

@@ -37,7 +37,7 @@ SAYS: dict[str, tuple[list[str], str]] = {
     "onbuild": (["cat", "/greeting"], "hi\n"),
     "parallel-stages": (["cat", "/base", "/left", "/right"], "base\nleft\nright\n"),
     "perl": ([], "ok\n"),
-    "plain": (["cat", "/etc/debian_version"], "12."),
+    "plain": (["cat", "/etc/debian_version"], "1"),
     "postgres-client": (["--version"], "psql "),
     "python-script": ([], '{"made": true} 45\n'),
     "python-venv": (["python3", "-c", "import service; print(service.__name__)"], "service\n"),

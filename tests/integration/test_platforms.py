@@ -166,7 +166,7 @@ class TestDebian:
         """The name of an index with the images that this machine could make."""
         entries = []
         for architecture, name in (("386", "i386"), ("arm64", "arm64")):
-            for tar in sorted((CACHE / name).glob("debian-*.tar")):
+            for tar in sorted((CACHE / name).glob("[du]*-*.tar")):
                 platform = {"architecture": architecture, "os": "linux"}
                 layers = [(tar.read_bytes(), registries.OCI_LAYER)]
                 entries.append(registry.put_image("debian", name, layers, platform=platform))

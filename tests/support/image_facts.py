@@ -56,7 +56,7 @@ def facts(archive: Path, base: Path) -> dict[str, Any]:
             "config": {name: image.config["config"].get(name) or None for name in CONFIG},
             "author": image.config.get("author", ""),
             "history": [step.get("created_by", "") for step in image.config.get("history", [])[start[1] :]],
-            "files": dict(sorted(changed.items())),
+            "files": _without_busybox(dict(sorted(changed.items())), base),
             "hard links": _hard_links(after, changed),
         }
 
@@ -105,6 +105,15 @@ def _upon(base: Path, config: dict[str, Any]) -> tuple[tuple[Files, int], int]:
     if config["rootfs"]["diff_ids"][: len(layers)] != list(layers):
         return ({}, 0), 0
     return (files, lines), len(layers)
+
+
+def _without_busybox(files: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Copies of the base's own program told by its name: it is another on every distribution."""
+    program = _base(base)[0].get("bin/busybox", [])[4:5]
+    return {
+        name: [*entry[:4], "busybox", *entry[5:]] if entry and entry[4:5] == program else entry
+        for name, entry in files.items()
+    }
 
 
 @functools.cache

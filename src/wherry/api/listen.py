@@ -17,7 +17,7 @@ from wherry.api.hijack import NearEnd, Side
 if TYPE_CHECKING:
     import ssl
 
-_BACKLOG = 1024
+BACKLOG = 4096  # what Linux allows (net.core.somaxconn): clients wait while the engine is busy
 _DEFAULT_GROUP = "docker"
 _PORTS = {True: 2376, False: 2375}  # Docker's, with TLS and without
 
@@ -72,7 +72,7 @@ def _listen_unix(path: str, group: str) -> socket.socket:
     try:
         sock.bind(path)
         os.chown(path, -1, group_id)
-        sock.listen(_BACKLOG)
+        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         raise ListenError(f"cannot listen on unix://{path}: {error.strerror or error}") from None
@@ -123,7 +123,7 @@ def _listen_tcp(address: str, rest: str, tls: Tls) -> Listener:
         family, _, _, _, where = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        sock = socket.create_server(where, family=family, backlog=_BACKLOG)
+        sock = socket.create_server(where, family=family, backlog=BACKLOG)
     except OSError as error:
         raise ListenError(f"cannot listen on {address}: {error.strerror or error}") from None
     sock.setblocking(False)

@@ -15,7 +15,14 @@ import select
 
 from wherry.client.c_modules import dumps, loads
 from wherry.client.endpoint import Host
-from wherry.client.transport import APIError, ClientError, Connection, ConnectionFailed, ConnectionLost
+from wherry.client.transport import (
+    APIError,
+    ClientError,
+    Connection,
+    ConnectionFailed,
+    ConnectionLost,
+    PermissionMissing,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,6 +154,8 @@ class Client:
             connection.close()  # what can be read from an idle connection is its end
         try:
             return Connection(self.host.connect())
+        except PermissionMissing:
+            raise  # there is an engine
         except ConnectionFailed:
             start, self._unreachable = self._unreachable, None
             if not start or not start():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from wherry.client.c_modules import sockets
-from wherry.client.transport import ConnectionFailed, HostError
+from wherry.client.transport import ConnectionFailed, HostError, PermissionMissing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ class Host:
         return f"{self.name}:{self.port}" if self.scheme in ("tcp", "http", "https") else "wherry"
 
     def connect(self) -> Stream:
-        """A new stream to the engine. Raises ConnectionFailed when nothing listens, ConnectionLost when TLS fails."""
+        """A new stream to the engine. Raises ConnectionFailed when nothing listens, PermissionMissing when this user
+        may not open the socket, ConnectionLost when TLS fails."""
         try:
             if self.scheme == "unix":
                 return self._connect_unix()
@@ -97,8 +98,12 @@ class Host:
                 return connect_ssh(self)
             return self._connect_tcp()
         except OSError as error:
-            refused = isinstance(error, (ConnectionRefusedError, FileNotFoundError))
-            raise ConnectionFailed(self.address, "" if refused else error.strerror or str(error)) from error
+            if not isinstance(error, PermissionError) or self.scheme != "unix":
+                refused = isinstance(error, (ConnectionRefusedError, FileNotFoundError))
+                raise ConnectionFailed(self.address, "" if refused else error.strerror or str(error)) from error
+            from wherry.client.local import way_to_permission
+
+            raise PermissionMissing(self.address, way_to_permission(self.path)) from error
 
     def _connect_unix(self) -> Stream:
         stream = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)

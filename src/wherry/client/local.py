@@ -23,10 +23,9 @@ def exec_root() -> str:
         return SYSTEM_EXEC_ROOT
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
     own = os.path.join(runtime, "wherry")
-    # Who may use the system's engine (the socket's group says so) and has none of their own gets that.
-    if not os.path.exists(os.path.join(own, SOCKET)) and os.access(os.path.join(SYSTEM_EXEC_ROOT, SOCKET), os.W_OK):
-        return SYSTEM_EXEC_ROOT
-    return own
+    # Who has no engine of their own is meant to use the system's, or is told how they may
+    system = os.path.exists(os.path.join(SYSTEM_EXEC_ROOT, SOCKET)) and not os.path.exists(os.path.join(own, SOCKET))
+    return SYSTEM_EXEC_ROOT if system else own
 
 
 def default_socket() -> str:
@@ -44,12 +43,34 @@ def default_address() -> str:
     return named_by_environment() or default_socket()
 
 
+def way_to_permission(socket: str) -> str:
+    """How a user comes to open a socket that they may not open: by its group, where it has one."""
+    try:
+        found = os.stat(socket)
+    except PermissionError:
+        return f"you may not look into {os.path.dirname(socket)}; run this with sudo"
+    if not found.st_gid or not found.st_mode & 0o020:
+        return "it is for root alone. Run this with sudo, or have the engine give it to a group: wherry daemon --group"
+    import grp
+    import pwd
+
+    try:
+        group, user = grp.getgrgid(found.st_gid).gr_name, pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        group, user = str(found.st_gid), str(os.geteuid())
+    return f"it is for root and the group {group}. To join it: sudo usermod -aG {group} {user}, and log in again"
+
+
 def start_engine(socket: str) -> None:
     """Starts an engine that listens at `socket` and outlives this process; returns when it answers.
 
     Several that come at once start one: the first holds a lock until its engine is ready, the others find that.
     Raises StartFailed, with what the engine said last, when it does not come up.
     """
+    if os.geteuid() != 0:
+        raise StartFailed(
+            "cannot start the wherry daemon: it needs root. Start it with 'sudo wherry daemon', or run this with sudo"
+        )
     import fcntl
 
     directory = os.path.dirname(socket)

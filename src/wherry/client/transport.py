@@ -48,6 +48,16 @@ class ConnectionFailed(ClientError):
         self.reason = reason
 
 
+class PermissionMissing(ConnectionFailed):
+    """An engine's socket is there, and this user may not open it."""
+
+    def __init__(self, host: str, way: str) -> None:
+        text = f"permission denied while trying to connect to the wherry daemon socket at {host}: {way}"
+        ClientError.__init__(self, text)
+        self.host = host
+        self.reason = "permission denied"
+
+
 class ConnectionLost(ClientError):
     """The engine went away, or what it sent is not HTTP."""
 

@@ -24,7 +24,7 @@ from wherry.engine.network.networks import Networks
 from wherry.engine.prune import DiskUsage, Prune
 from wherry.engine.system import System
 from wherry.engine.volumes import Volumes
-from wherry.linux import capabilities, seccomp
+from wherry.linux import capabilities, process, seccomp
 from wherry.linux.cgroups import Hierarchies
 from wherry.registry.endpoints import Registries
 from wherry.runtime.launcher_client import Launcher
@@ -92,6 +92,7 @@ class Engine:
         database = Database(f"{config.data_root}/state.db")
         store = Store.open(config.data_root, database)
         engine = cls(config, database, store, await Launcher.spawn(config.exec_root))
+        process.raise_descriptor_limit()  # after the launcher's start: containers get what the engine was given
         # The first compilation loads libseccomp, which takes longer than a whole start of a container.
         await asyncio.to_thread(seccomp.compile_profile, seccomp.default_profile(), capabilities.DEFAULT)
         await engine._recovery.run()

@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import mmap
 import os
+import resource
 import signal
 from collections.abc import Iterable, Iterator
 from ctypes import Structure, byref, c_int, c_size_t, c_uint, c_uint64, c_ulong, c_void_p, sizeof
@@ -145,6 +146,12 @@ def close_on_exec_from(first: int) -> None:
             if int(name) >= first:
                 with contextlib.suppress(OSError):  # the listing's own descriptor is in the list
                     os.set_inheritable(int(name), False)
+
+
+def raise_descriptor_limit() -> None:
+    """This process, and those that it starts from now on, may open as many files as its hard limit allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def show_32_bits() -> None:

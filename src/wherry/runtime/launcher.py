@@ -10,12 +10,13 @@ way of a start. The spare says over a pipe when it has taken a request, and agai
 launcher forks the next one then, or earlier when another request is already there. Which memory that is the first spare
 finds out, by the pages that it and its child did write to.
 
-    python -I -S -c PROGRAM <socket> <directories to import from>
+    python -I -S -c PROGRAM <socket> <soft limit of descriptors> <directories to import from>
 """
 
 import contextlib
 import gc
 import os
+import resource
 import select
 import signal
 import socket
@@ -150,8 +151,10 @@ _QUIET = 10  # milliseconds that a container which has just started is left alon
 _FOOTPRINT_AT_MOST = 65536  # bytes: what a pipe holds
 
 
-def serve(fd: int) -> None:
-    """Starts what comes over the socket ``fd``, until the daemon at its other end is gone."""
+def serve(fd: int, descriptors: int) -> None:
+    """Starts what comes over the socket ``fd``, until the daemon at its other end is gone. ``descriptors`` is how many
+    files a container's process may open unless it is told otherwise."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     process.close_from(fd + 1)
     requests = socket.socket(fileno=fd)
     process.restore_signals()

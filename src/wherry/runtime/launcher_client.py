@@ -7,6 +7,7 @@ monitor = await launcher.start(spec)
 import asyncio
 import fcntl
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -67,9 +68,9 @@ __all__ = ["Launcher", "StartError"]
 _PROGRAM = """\
 import sys
 sys.modules["typing_extensions"] = None
-sys.path[:0] = sys.argv[2:]
+sys.path[:0] = sys.argv[3:]
 from wherry.runtime.launcher import serve
-serve(int(sys.argv[1]))
+serve(*map(int, sys.argv[1:3]))
 """
 _PATIENCE = 5  # seconds that the launcher is given to end by itself
 
@@ -85,6 +86,7 @@ class Launcher:
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
         self._sending = asyncio.Lock()
+        self._descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     @classmethod
     async def spawn(cls, exec_root: str) -> "Launcher":
@@ -168,7 +170,16 @@ class Launcher:
         try:
             # -S: what the machine's site-packages run at startup has no business in here, and would take memory.
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _PROGRAM, str(theirs.fileno()), *directories],
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    "-c",
+                    _PROGRAM,
+                    str(theirs.fileno()),
+                    str(self._descriptors),
+                    *directories,
+                ],
                 executable=f"/proc/self/fd/{interpreter}",
                 pass_fds=(interpreter, theirs.fileno()),
                 stdin=subprocess.DEVNULL,

@@ -1,8 +1,11 @@
+import grp
 import hashlib
 import json
 import os
+import socket
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,10 @@ from wherry.cli import flags
 from wherry.cli.main import global_flags
 from wherry.cli.session import CommandError, Endpoint, Session, find
 from wherry.client import local
+from wherry.client.client import Client
 from wherry.client.endpoint import Host
 from wherry.client.local import StartFailed, start_engine
+from wherry.client.transport import ClientError
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +115,72 @@ def test_the_default_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert endpoint().address == f"unix://{tmp_path}/own/wherry/wherry.sock"
 
 
+# Who may.
+
+
+def as_nobody(work: Callable[[], object]) -> str:
+    """What a ClientError says when an ordinary user does this; root becomes one in a child."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setresgid(65534, 65534, 65534)
+                os.setresuid(65534, 65534, 65534)
+            work()
+        except ClientError as error:
+            os.write(writing, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with open(reading) as said:
+        return said.read()
+
+
+@pytest.fixture
+def closed_socket() -> Iterator[Path]:
+    """A socket that somebody listens on, and that nobody but root may open; the way to it is open to all."""
+    with tempfile.TemporaryDirectory(prefix="wherry-") as directory, socket.socket(socket.AF_UNIX) as listening:
+        os.chmod(directory, 0o711)
+        path = Path(directory) / "wherry.sock"
+        listening.bind(str(path))
+        listening.listen()
+        path.chmod(0)
+        yield path
+
+
+def test_a_socket_that_is_for_others(closed_socket: Path) -> None:
+    said = as_nobody(Host(f"unix://{closed_socket}").connect)
+    assert said.startswith(
+        "PermissionMissing: permission denied while trying to connect to the wherry daemon socket at "
+        f"unix://{closed_socket}: it is for root alone. Run this with sudo, or "
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a socket to another group")
+@pytest.mark.parametrize(("group", "name"), [(grp.getgrnam("daemon").gr_gid, "daemon"), (54321, "54321")])
+def test_a_socket_that_is_for_a_group(closed_socket: Path, group: int, name: str) -> None:
+    os.chown(closed_socket, 0, group)
+    closed_socket.chmod(0o660)
+    said = as_nobody(Host(f"unix://{closed_socket}").connect)
+    assert f"it is for root and the group {name}. To join it: sudo usermod -aG {name} " in said
+
+
+def test_nothing_is_started_where_the_socket_is_for_others(closed_socket: Path) -> None:
+    def start() -> bool:
+        raise AssertionError("there is an engine")
+
+    assert "permission denied" in as_nobody(lambda: Client(f"unix://{closed_socket}", unreachable=start).get("/x"))
+
+
+def test_an_ordinary_user_is_told_at_once_that_an_engine_needs_root(tmp_path: Path) -> None:
+    said = as_nobody(lambda: start_engine(str(tmp_path / "run" / "wherry.sock")))
+    assert said.startswith("StartFailed: cannot start the wherry daemon: it needs root.")
+    assert not (tmp_path / "run").exists()
+
+
 # Starting one. The engine here is a script that listens, says so, and ends when a client says anything.
 
 DAEMON = """
@@ -130,13 +201,14 @@ while True:
 @pytest.fixture
 def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The socket of an engine that can be started."""
-    socket, script = tmp_path / "run" / "wherry.sock", tmp_path / "daemon.py"
+    path, script = tmp_path / "run" / "wherry.sock", tmp_path / "daemon.py"
     script.write_text(DAEMON)
-    command = [sys.executable, str(script), str(socket), str(tmp_path / "started")]
+    command = [sys.executable, str(script), str(path), str(tmp_path / "started")]
     monkeypatch.setattr(local, "daemon_command", lambda: command)
-    yield socket
-    if socket.exists():
-        stream = Host(f"unix://{socket}").connect()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    yield path
+    if path.exists():
+        stream = Host(f"unix://{path}").connect()
         stream.sendall(b"x")
         stream.close()
 
@@ -174,12 +246,14 @@ def test_one_that_does_not_come_up(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         local, "daemon_command", lambda: [sys.executable, "-c", "import sys; sys.exit('no overlayfs here')"]
     )
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     (tmp_path / "daemon.log").write_text("an older story\n")
     with pytest.raises(StartFailed, match=r"did not start; its log, .*daemon.log, ends with:\n  no overlayfs here$"):
         start_engine(str(tmp_path / "wherry.sock"))
 
 
-def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     (tmp_path / "file").touch()
     with pytest.raises(StartFailed, match=r"cannot start the wherry daemon: .*file"):
         start_engine(str(tmp_path / "file" / "wherry.sock"))

@@ -8,7 +8,6 @@ the worker. Everything it needs is loaded before it looks at what a container or
 import gc
 import json
 import os
-import resource
 import signal
 import socket
 import sys
@@ -27,7 +26,7 @@ def serve(nursery: int) -> None:
     os.set_inheritable(nursery, False)
     os.chdir("/")
     os.umask(0o022)  # the engine's may be tighter, and what is made here are the directories of containers
-    _raise_descriptor_limit()
+    process.raise_descriptor_limit()  # a deep tree needs a descriptor a level
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for workers: the engine has their pidfds
     gc.collect()
     gc.freeze()
@@ -117,12 +116,6 @@ def _unpack(report: Report, *, staging: str, blob: str, compression: compression
 
 def _read_input(size: int) -> bytes:
     return os.read(0, size)
-
-
-def _raise_descriptor_limit() -> None:
-    """A deep tree needs a descriptor a level."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 _JOBS: dict[str, Callable[..., Any]] = {
