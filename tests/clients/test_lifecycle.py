@@ -1,6 +1,7 @@
 """From create to rm: stop, kill, wait, restart, pause, rename, restart policies, health checks."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -162,6 +163,41 @@ def test_health(cli: Cli, busybox: str, command: str, status: str) -> None:
     assert cli.ok("ps", "--format", "{{.Status}}").endswith(f"({status})")
     assert cli.ok("ps", "-q", "--filter", f"health={status}") != ""
     assert cli.inspect("patient", "{{(index .State.Health.Log 0).Output}}").strip() == "looked"
+
+
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [
+        ("echo partial; sleep 1000", "Health check exceeded timeout (200ms): partial"),
+        ("sleep 1000", "Health check exceeded timeout (200ms)"),
+        ("yes | head -c 5000", "y\n" * 2048 + "..."),
+        ("printf 'a\\377\\376b'", "a\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}b"),
+    ],
+)
+def test_what_a_probe_said_is_kept(cli: Cli, busybox: str, command: str, output: str) -> None:
+    cli.ok("run", "-d", "--name", "patient", "--health-cmd", command, "--health-interval", "50ms",
+           "--health-timeout", "200ms", busybox, "sleep", "1000")  # fmt: skip
+    until(cli, "patient", "{{gt (len .State.Health.Log) 0}}", "true")
+    assert cli.inspect("patient", "{{(index .State.Health.Log 0).Output}}").strip() == output
+
+
+def test_a_probe_that_cannot_be_started(cli: Cli, busybox: str, docker_client: Any) -> None:
+    checks = {"Test": ["CMD", "nosuch"], "Interval": 50_000_000}
+    docker_client.containers.run(busybox, ["sleep", "1000"], name="patient", healthcheck=checks, detach=True)
+    until(cli, "patient", "{{gt (len .State.Health.Log) 0}}", "true")
+    assert cli.inspect("patient", "{{with index .State.Health.Log 0}}{{.ExitCode}} {{.Output}}{{end}}").strip() == (
+        "-1 OCI runtime exec failed: exec failed: unable to start container process: "
+        'exec: "nosuch": executable file not found in $PATH'
+    )
+
+
+def test_the_first_probe_of_a_start_period(cli: Cli, busybox: str) -> None:
+    """Docker 26, too, does not make a short interval longer."""
+    cli.ok("run", "-d", "--name", "patient", "--health-cmd", "true", "--health-interval", "50ms",
+           "--health-start-period", "1h", busybox, "sleep", "1000")  # fmt: skip
+    begun = time.monotonic()
+    until(cli, "patient", "{{.State.Health.Status}}", "healthy")
+    assert time.monotonic() - begun < 4
 
 
 def test_an_unhealthy_container_recovers(cli: Cli, busybox: str) -> None:

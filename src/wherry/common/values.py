@@ -29,6 +29,12 @@ def quoted(text: str, mark: str = '"') -> str:
     return mark + "".join(body) + mark
 
 
+def replace_undecodable(data: bytes) -> str:
+    """UTF-8 as text, as Go's JSON has it: each byte that is none becomes a replacement character of its own."""
+    text = data.decode(errors="surrogateescape")
+    return text if text.isascii() else "".join("\ufffd" if "\udc80" <= char <= "\udcff" else char for char in text)
+
+
 def parse_bool(text: str) -> bool:
     if text in _TRUE:
         return True

@@ -16,7 +16,7 @@ from wherry.engine.container.store import ExecRecord, Live, Roster
 from wherry.engine.events import Events
 from wherry.engine.network import links
 from wherry.model.container import ExecConfig, Status
-from wherry.runtime.ipc import NOT_EXECUTABLE, NOT_FOUND, OF_USERS
+from wherry.runtime.ipc import NOT_EXECUTABLE, NOT_FOUND
 from wherry.runtime.monitor_client import StartError
 
 _KEPT = 64  # execs of a container that have ended and can still be asked for
@@ -72,9 +72,7 @@ class Execs:
             if live.monitor is None or "No such process" in error.message:
                 raise Conflict(f"container {live.record.id} is not running") from None  # it ended at that moment
             record.exit_code = NOT_FOUND if error.code == NOT_FOUND else NOT_EXECUTABLE  # Docker knows no other here
-            text = error.message
-            if not text.startswith(OF_USERS):
-                text = f"OCI runtime exec failed: exec failed: unable to start container process: {text}"
+            text = spec.exec_failure(error.message)
             raise (InvalidParameter(text) if error.code in (126, 127) else EngineError(text)) from None
         record.running = True
         record.pid = started.pid

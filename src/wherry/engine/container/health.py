@@ -8,6 +8,7 @@ import contextlib
 import os
 import socket
 
+from wherry.common.values import replace_undecodable
 from wherry.engine import clock
 from wherry.engine.container import spec
 from wherry.engine.container.store import Live, Roster
@@ -23,7 +24,8 @@ _START_INTERVAL = 5_000_000_000
 _RETRIES = 3
 _LOG_ENTRIES = 5
 _OUTPUT_BYTES = 4096
-_TIMED_OUT = -1  # the exit code that stands for a probe that took too long
+_KEPT_BYTES = _OUTPUT_BYTES * 10  # with the frames' headers, even if each has a single byte
+_NO_EXIT_CODE = -1  # of a probe that took too long or could not be started
 _FRAME_HEADER = 8
 
 
@@ -50,8 +52,7 @@ async def watch(live: Live, monitor: Monitor, roster: Roster, events: Events) ->
     roster.record(live)
     while True:
         starting = state.health.status is HealthStatus.STARTING and _in_start_period(checks, state.started_at)
-        interval = (checks.start_interval or _START_INTERVAL) if starting else (checks.interval or _INTERVAL)
-        await asyncio.sleep(interval / 1e9)
+        await asyncio.sleep(_interval(checks, starting=starting) / 1e9)
         if _is_paused(live):
             continue
         result = await _probe(live, monitor, roster, events, arguments, (checks.timeout or _TIMEOUT) / 1e9)
@@ -62,6 +63,19 @@ async def watch(live: Live, monitor: Monitor, roster: Roster, events: Events) ->
         roster.record(live)
         if state.health.status is not before:
             events.container(live.record, f"health_status: {state.health.status}")
+
+
+def _interval(checks: HealthConfig, *, starting: bool) -> int:
+    interval = checks.interval or _INTERVAL
+    return (checks.start_interval or min(_START_INTERVAL, interval)) if starting else interval
+
+
+def warnings(config: ContainerConfig) -> list[str]:
+    """What was asked for and will not be had, a line each."""
+    checks = config.healthcheck
+    if isinstance(checks, HealthConfig) and checks.start_interval and not checks.start_period:
+        return ["The start interval of the health check is discarded: it has no start period"]
+    return []
 
 
 def _is_paused(live: Live) -> bool:
@@ -98,7 +112,7 @@ async def _probe(
     try:
         started, sock = await monitor.exec(exec_id, process, (False, True, True))
     except StartError as error:
-        return HealthResult(start, clock.now(), error.code, error.message)
+        return HealthResult(start, clock.now(), _NO_EXIT_CODE, spec.exec_failure(error.message))
     assert sock is not None
     output = bytearray()
     try:
@@ -107,8 +121,9 @@ async def _probe(
             code = await started.exited
         text = _text(output)
     except TimeoutError:
-        code = _TIMED_OUT
+        code = _NO_EXIT_CODE
         text = f"Health check exceeded timeout ({clock.go_duration(round(seconds * 1e9))})"
+        text = ": ".join(filter(None, (text, _text(output))))
     finally:
         sock.close()
         _end(started)
@@ -127,15 +142,16 @@ async def _collect(sock: socket.socket, output: bytearray) -> None:
     """Reads the stream to its end and keeps the beginning."""
     loop = asyncio.get_running_loop()
     while data := await loop.sock_recv(sock, 65536):
-        if len(output) < _OUTPUT_BYTES * 2:
+        if len(output) < _KEPT_BYTES:
             output += data
 
 
 def _text(framed: bytearray) -> str:
-    """What the frames hold, up to Docker's limit."""
+    """What the frames hold, up to Docker's limit; each byte that is no UTF-8 becomes a replacement character."""
     found, at = bytearray(), 0
-    while at + _FRAME_HEADER <= len(framed):
+    while at + _FRAME_HEADER <= len(framed) and len(found) <= _OUTPUT_BYTES:
         size = int.from_bytes(framed[at + 4 : at + _FRAME_HEADER], "big")
         found += framed[at + _FRAME_HEADER : at + _FRAME_HEADER + size]
         at += _FRAME_HEADER + size
-    return found[:_OUTPUT_BYTES].decode(errors="replace")
+    text = replace_undecodable(bytes(found[:_OUTPUT_BYTES]))
+    return f"{text}..." if len(found) > _OUTPUT_BYTES else text

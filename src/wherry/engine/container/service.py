@@ -12,7 +12,7 @@ import msgspec
 from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified
 from wherry.engine import clock, platforms
 from wherry.engine.config import EngineConfig
-from wherry.engine.container import devices, logs, mounts, spec
+from wherry.engine.container import devices, health, logs, mounts, spec
 from wherry.engine.container.config import (
     check_config,
     check_network_mode,
@@ -106,7 +106,12 @@ class Containers:
         spec.check_security_options(host)
         check_sysctls(host)
         spec.resolve_capabilities(host, privileged=host.privileged)
-        warnings = [*platforms.warnings(image, platform or ""), *_warnings(host), *devices.discard_weights(host)]
+        warnings = [
+            *platforms.warnings(image, platform or ""),
+            *_warnings(host),
+            *devices.discard_weights(host),
+            *health.warnings(merged),
+        ]
         log = log_config(host_config, self._config)
         logs.check_log_config(log)
         container_id = self._roster.new_id()

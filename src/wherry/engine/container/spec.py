@@ -17,6 +17,7 @@ from wherry.linux.cgroups import DeviceRule, Resources, ThrottleDevice
 from wherry.linux.mounts import Mount
 from wherry.model.container import Container, ContainerConfig, ExecConfig, HostConfig
 from wherry.model.container import ThrottleDevice as ThrottleRequest
+from wherry.runtime.ipc import OF_USERS
 from wherry.runtime.spec import Namespace, NamespaceKind, Process, Rlimit, Spec
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # Docker's default
@@ -115,6 +116,13 @@ def exec_process(container: Container, asked: ExecConfig, of_links: tuple[str, .
         oom_score_adj=host.oom_score_adj or None,
         personality="linux32" if is_32_bit(container.architecture) else "",
     )
+
+
+def exec_failure(text: str) -> str:
+    """Why a process could not be started in a container, in the words that clients know."""
+    if text.startswith(OF_USERS):
+        return text
+    return f"OCI runtime exec failed: exec failed: unable to start container process: {text}"
 
 
 def resolve_capabilities(host: HostConfig, *, privileged: bool) -> tuple[str, ...]:
