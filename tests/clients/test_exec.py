@@ -55,7 +55,7 @@ def test_privileged(cli: Cli, sleeper: str) -> None:
 @pytest.mark.parametrize(
     ("command", "code", "text"),
     [
-        (["nosuchprogram"], 127, 'exec: "nosuchprogram": executable file not found in $PATH'),
+        (["nosuchprogram"], 126, 'exec: "nosuchprogram": executable file not found in $PATH'),
         (["/etc/passwd"], 126, 'exec: "/etc/passwd": permission denied'),
     ],
 )

@@ -265,7 +265,20 @@ def test_an_exec_that_cannot_be_run(ask: Ask, running: str, open_stream: Callabl
         "Id"
     ]
     assert b"executable file not found in $PATH" in open_stream(f"/exec/{exec_id}/start", {}).read()
-    assert ask("GET", f"/exec/{exec_id}/json").body["ExitCode"] == 127
+    assert ask("GET", f"/exec/{exec_id}/json").body["ExitCode"] == 126
+
+
+def test_an_exec_belongs_to_one_run_of_its_container(ask: Ask, running: str) -> None:
+    """As in Docker 26: what was made before a restart and never started is gone; what ran can be asked for."""
+    made = ask("POST", f"/containers/{running}/exec", {"Cmd": ["true"]}, status=201).body["Id"]
+    ran = ask("POST", f"/containers/{running}/exec", {"Cmd": ["sleep", "100"]}, status=201).body["Id"]
+    ask("POST", f"/exec/{ran}/start", {"Detach": True})
+    ask("POST", f"/containers/{running}/restart?t=0", status=204)
+    ask("GET", f"/exec/{made}/json", status=404)
+    ask("POST", f"/exec/{made}/start", {"Detach": True}, status=404)
+    assert ask("GET", f"/exec/{ran}/json").body["ExitCode"] == 137
+    ask("DELETE", f"/containers/{running}?force=1", status=204)
+    ask("GET", f"/exec/{ran}/json", status=404)
 
 
 def test_changes_commit_history_tag_and_removal(ask: Ask, make: Callable[..., str], busybox: str) -> None:

@@ -50,7 +50,7 @@ def test_failed_starts_execs_and_attaches_leave_nothing(own_engine: Engine) -> N
         assert own_engine.docker("run", "--rm", "busybox", "no-such-program").returncode == 127
         assert own_engine.docker("run", "--rm", "-w", "/etc/passwd", "busybox", "true").returncode != 0
         assert own_engine.docker("exec", "host", "true").returncode == 0
-        assert own_engine.docker("exec", "host", "no-such-program").returncode == 127
+        assert own_engine.docker("exec", "host", "no-such-program").returncode == 126
         assert own_engine.docker("run", "--rm", "-i", "busybox", "cat", input="x").stdout == "x"
     assert _settled(own_engine, before) == before
 

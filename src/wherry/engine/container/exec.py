@@ -16,7 +16,7 @@ from wherry.engine.container.store import ExecRecord, Live, Roster
 from wherry.engine.events import Events
 from wherry.engine.network import links
 from wherry.model.container import ExecConfig, Status
-from wherry.runtime.ipc import NOT_EXECUTABLE, NOT_FOUND
+from wherry.runtime.ipc import NOT_EXECUTABLE
 from wherry.runtime.monitor_client import StartError
 
 _KEPT = 64  # execs of a container that have ended and can still be asked for
@@ -32,23 +32,24 @@ class Execs:
 
     def create(self, name: str, config: ExecConfig) -> str:
         live = self._running(name)
-        if not config.cmd or not config.cmd[0]:
+        if not config.cmd:
             raise InvalidParameter("No exec command specified")
-        record = ExecRecord(os.urandom(32).hex(), live, config)
+        record = ExecRecord(os.urandom(32).hex(), live, config, live.record.state.started_at)
         self._forget(live)
         self._execs[record.id] = live.execs[record.id] = record
         self._tell(record, f"exec_create: {config.cmd[0]} {' '.join(config.cmd[1:])}")
         return record.id
 
     def get(self, exec_id: str) -> ExecRecord:
+        """Raises NotFound, also for one that was made for an earlier run of its container and never started."""
         record = self._execs.get(exec_id)
-        if record is None:
+        if record is None or _is_stale(record):
             raise NotFound(f"No such exec instance: {exec_id}")
         return record
 
     def ids(self, live: Live) -> list[str]:
         """Those of a container that have not ended."""
-        return [record.id for record in live.execs.values() if record.exit_code is None]
+        return [each.id for each in live.execs.values() if each.exit_code is None and not _is_stale(each)]
 
     async def start(
         self, exec_id: str, *, tty: bool, detach: bool, console_size: tuple[int, int] | None = None
@@ -71,7 +72,7 @@ class Execs:
         except StartError as error:
             if live.monitor is None or "No such process" in error.message:
                 raise Conflict(f"container {live.record.id} is not running") from None  # it ended at that moment
-            record.exit_code = NOT_FOUND if error.code == NOT_FOUND else NOT_EXECUTABLE  # Docker knows no other here
+            record.exit_code = NOT_EXECUTABLE  # Docker knows no other here
             text = spec.exec_failure(error.message)
             raise (InvalidParameter(text) if error.code in (126, 127) else EngineError(text)) from None
         record.running = True
@@ -123,10 +124,18 @@ class Execs:
         return live
 
     def _forget(self, live: Live) -> None:
-        """Lets go of the oldest execs of a container that have ended."""
+        """Lets go of the oldest execs of a container that have ended, and of those that cannot be started any more."""
+        for exec_id in [each.id for each in live.execs.values() if _is_stale(each)]:
+            del live.execs[exec_id]
         ended = [record.id for record in live.execs.values() if record.exit_code is not None]
         for exec_id in ended[: max(0, len(ended) - _KEPT)]:
             del live.execs[exec_id]
 
     def _tell(self, record: ExecRecord, action: str, **attributes: str) -> None:
         self._events.container(record.container.record, action, execID=record.id, **attributes)
+
+
+def _is_stale(record: ExecRecord) -> bool:
+    """Whether it was never started, and the run of the container that it was made for is over."""
+    state = record.container.record.state
+    return not record.started and (not state.running or state.started_at != record.run)

@@ -87,11 +87,13 @@ class PendingAttach(msgspec.Struct):
 
 
 class ExecRecord(msgspec.Struct, weakref=True):
-    """An exec and how it is. ``exit_code`` is None until it has ended."""
+    """An exec and how it is. ``exit_code`` is None until it has ended. ``run`` is when the run of the container began
+    that it was made for."""
 
     id: str
     container: "Live"
     config: ExecConfig
+    run: int
     started: bool = False
     running: bool = False
     exit_code: int | None = None
@@ -243,6 +245,7 @@ class Roster:
     def remove(self, live: Live) -> None:
         self._database.execute("DELETE FROM containers WHERE id = ?", (live.record.id,))
         self._by_id.pop(live.record.id, None)
+        live.execs.clear()
         self.release(live.record.name)
 
     def new_id(self) -> str:
