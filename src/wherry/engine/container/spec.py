@@ -122,7 +122,7 @@ def exec_failure(text: str) -> str:
     """Why a process could not be started in a container, in the words that clients know."""
     if text.startswith(OF_USERS):
         return text
-    return f"OCI runtime exec failed: exec failed: unable to start container process: {text}"
+    return f"OCI runtime exec failed: exec failed: unable to start container process: {text}: unknown"
 
 
 def resolve_capabilities(host: HostConfig, *, privileged: bool) -> tuple[str, ...]:
