@@ -232,7 +232,7 @@ def test_running_out_of_memory_is_told_and_counted(create: Callable[..., Cgroup]
 OPEN_DEVICES = """
 import errno, os, sys
 os.close(os.open("/dev/null", os.O_RDWR))
-for kind, number in (0o060000, os.makedev(7, 200)), (0o020000, os.makedev(10, 200)):
+for kind, number in (0o060000, os.makedev(7, 200)), (0o020000, os.makedev(1, 11)):
     path = f"/tmp/wherry-device-{os.getpid()}"
     os.mknod(path, kind | 0o600, number)
     try:

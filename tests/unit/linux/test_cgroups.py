@@ -236,7 +236,7 @@ class TestV1Limits:
         assert lines[0] == ("deny", "a")
         assert ("allow", "c *:* m") in lines
         assert ("allow", "c 1:3 rwm") in lines
-        assert lines[-1] == ("allow", "c 136:* rwm")
+        assert lines[-1] == ("allow", "c 10:200 rwm")
 
 
 class TestV2Limits:

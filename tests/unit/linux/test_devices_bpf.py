@@ -49,6 +49,10 @@ def test_the_default_opens_null_zero_full_random_urandom(minor: int) -> None:
     assert allowed(DEFAULT_DEVICE_RULES, "c", 1, minor, "rw")
 
 
+def test_the_default_opens_tunnels() -> None:
+    assert allowed(DEFAULT_DEVICE_RULES, "c", 10, 200, "rw")
+
+
 def test_the_default_opens_terminals() -> None:
     assert allowed(DEFAULT_DEVICE_RULES, "c", 136, 4711, "rw")
     assert allowed(DEFAULT_DEVICE_RULES, "c", 5, 2, "rw")

@@ -114,6 +114,7 @@ DEFAULT_DEVICE_RULES = (
     DeviceRule(allow=True, kind="c", major=5, minor=1),  # console
     DeviceRule(allow=True, kind="c", major=5, minor=2),  # ptmx
     DeviceRule(allow=True, kind="c", major=136),  # pts/*
+    DeviceRule(allow=True, kind="c", major=10, minor=200),  # net/tun, whose tunnels are of the network namespace
 )
 """What a container that asked for no device may use: the nodes that every Linux program expects, as Docker has it."""
 
