@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.cli import flags, terminal
+from wherry.cli import terminal
 from wherry.cli.build_progress import Working
-from wherry.cli.flags import Options
 from wherry.cli.session import CommandError, OutputFile, Session, command, reason
 from wherry.client.client import container_path
 from wherry.client.streams import pass_on, read_pieces
-from wherry.common import platforms
+from wherry.common import flags, platforms
+from wherry.common.flags import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ import os
 import sys
 
 from wherry.cli import terminal
-from wherry.cli.flags import DETACH_KEYS, Options, string, strings, switch, syntax
+from wherry.cli.commands import syntax
 from wherry.cli.session import CommandError, Session, command
 from wherry.client.transport import ClientError, ConnectionFailed, ConnectionLost
+from wherry.common.flags import DETACH_KEYS, Options, string, strings, switch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,11 +6,13 @@ import binascii
 import os
 import sys
 
-from wherry.cli import flags, terminal
+from wherry.cli import terminal
+from wherry.cli.commands import syntax
 from wherry.cli.container_flags import ULIMIT
-from wherry.cli.flags import Options
 from wherry.cli.session import CommandError, OutputFile, Session, command, reason
 from wherry.client.streams import pass_on, read_pieces
+from wherry.common import flags
+from wherry.common.flags import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,9 +27,9 @@ _EPOCH = "SOURCE_DATE_EPOCH"
 
 
 @command(
-    flags.strings("add-host", "", "Add a custom host-to-IP mapping (\"host:ip\")", flags.syntax("networks.extra_host")),
+    flags.strings("add-host", "", "Add a custom host-to-IP mapping (\"host:ip\")", syntax("networks.extra_host")),
     flags.strings("allow", "", "Allow extra privileged entitlement (e.g., \"security.insecure\")"),
-    flags.strings("build-arg", "", "Set build-time variables", flags.syntax("process.environment")),
+    flags.strings("build-arg", "", "Set build-time variables", syntax("process.environment")),
     flags.strings("cache-from", "", "Images to consider as cache sources"),
     flags.strings("cache-to", "", "Cache export destinations (\"inline\")"),
     flags.string("cgroup-parent", "", "Set the parent cgroup for the \"RUN\" instructions during build"),
@@ -41,7 +43,7 @@ _EPOCH = "SOURCE_DATE_EPOCH"
     flags.switch("force-rm", "", "Always remove intermediate containers", hidden=True),
     flags.string("iidfile", "", "Write the image ID to a file"),
     flags.string("isolation", "", "Container isolation technology", hidden=True),
-    flags.strings("label", "", "Set metadata for an image", flags.syntax("process.label")),
+    flags.strings("label", "", "Set metadata for an image", syntax("process.label")),
     flags.size("memory", "m", "Memory limit"),
     flags.swap("Swap limit equal to memory plus swap: -1 to enable unlimited swap"),
     flags.string("network", "", "Set the networking mode for the \"RUN\" instructions during build"),

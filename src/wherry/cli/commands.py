@@ -8,6 +8,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from wherry.cli.session import Command
 
 GROUPS = {
@@ -176,6 +179,17 @@ logout | auth:logout | [SERVER]
 search | registry:search | [OPTIONS] TERM
     Search Docker Hub for images
 """
+
+
+def syntax(place: str) -> Callable[[Any], Any]:
+    """`module.function` of options/, imported when it is called: the language of one flag."""
+    module, _, name = place.partition(".")
+
+    def parse(given: Any) -> Any:
+        found = __import__(f"wherry.cli.options.{module}", fromlist=[name])
+        return getattr(found, name)(given)
+
+    return parse
 
 
 class Entry:

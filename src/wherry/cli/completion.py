@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import sys
 
-from wherry.cli import flags
 from wherry.cli.commands import TOP, Entry, Group
-from wherry.cli.flags import Flag, Options
 from wherry.cli.session import CommandError, Session, command
 from wherry.client.transport import ClientError
+from wherry.common import flags
+from wherry.common.flags import Flag, Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 
 from wherry.cli import terminal
-from wherry.cli.flags import Options, syntax
+from wherry.cli.commands import syntax
+from wherry.common.flags import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import os
 
+from wherry.cli.commands import syntax
 from wherry.cli.container_config import RESOURCES, restart_policy, taken
-from wherry.cli.flags import (
+from wherry.cli.session import CommandError, Session, command, for_each
+from wherry.client.client import container_path
+from wherry.common import values
+from wherry.common.flags import (
     Flag,
     Options,
     content_trust,
@@ -20,12 +24,9 @@ from wherry.cli.flags import (
     strings,
     swap,
     switch,
-    syntax,
+    ulimits,
     unsigned,
 )
-from wherry.cli.session import CommandError, Session, command, for_each
-from wherry.client.client import container_path
-from wherry.common import values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,16 +39,7 @@ def _items(name: str, usage: str, place: str, kind: str = "list", **more: Any) -
     return Flag(name, "", usage, kind, [], lambda text, so_far: [*so_far, parse(text)], **more)
 
 
-def _ulimits(text: str, so_far: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Adds one to those given before it."""
-    from wherry.cli.options.process import ulimit
-
-    limit = ulimit(text)
-    others = [other for other in so_far if other["Name"] != limit["Name"]]
-    return sorted([*others, limit], key=lambda one: str(one["Name"]))
-
-
-ULIMIT = Flag("ulimit", "", "Ulimit options", "ulimit", [], _ulimits, show="[]")
+ULIMIT = ulimits("ulimit", "Ulimit options")
 
 COMMON = [
     strings("add-host", "", "Add a custom host-to-IP mapping (host:ip)", syntax("networks.extra_host")),
@@ -89,7 +81,7 @@ COMMON = [
     strings("dns", "", "Set custom DNS servers", syntax("networks.ip_address")),
     strings("dns-opt", "", "Set DNS options", hidden=True, store="dns-option"),
     strings("dns-option", "", "Set DNS options"),
-    strings("dns-search", "", "Set custom DNS search domains", syntax("networks.dns_search")),
+    strings("dns-search", "", "Set custom DNS search domains", values.parse_domain),
     string("domainname", "", "Container NIS domain name"),
     string("entrypoint", "", "Overwrite the default ENTRYPOINT of the image"),
     strings("env", "e", "Set environment variables", syntax("process.environment")),

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import sys
 
-from wherry.cli.flags import Options, integer, string, switch
 from wherry.cli.session import CommandError, Session, command, for_all, for_each
 from wherry.client.client import container_path
 from wherry.client.transport import APIError, ClientError
 from wherry.common import values
+from wherry.common.flags import Options, integer, string, switch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

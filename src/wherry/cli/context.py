@@ -10,13 +10,13 @@ import tarfile
 import zipfile
 from typing import IO, Any
 
-from wherry.cli import flags
 from wherry.cli.context_store import DEFAULT, KEY_FILES, Store, check_form, check_name, save_current
-from wherry.cli.flags import Options
 from wherry.cli.session import CommandError, Session, command, current_context, for_each, reason
 from wherry.cli.table import TABLE, Listing, Row, chosen_format, ellipsis
 from wherry.cli.terminal import is_terminal
 from wherry.client.local import default_address
+from wherry.common import flags
+from wherry.common.flags import Options
 from wherry.common.values import quoted
 
 TYPE_CHECKING = False

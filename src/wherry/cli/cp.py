@@ -6,11 +6,12 @@ import posixpath
 import sys
 import time
 
-from wherry.cli import flags, terminal
-from wherry.cli.flags import Options
+from wherry.cli import terminal
 from wherry.cli.session import CommandError, Session, command
 from wherry.client.streams import pass_on, read_pieces
 from wherry.client.transport import APIError
+from wherry.common import flags
+from wherry.common.flags import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ import select
 from contextlib import suppress
 
 from wherry.cli import terminal
-from wherry.cli.flags import Options
 from wherry.cli.session import Session
 from wherry.client.c_modules import sockets
 from wherry.client.streams import write_all
+from wherry.common.flags import Options
 
 PIECE = 1 << 18
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.cli import flags, terminal
-from wherry.cli.flags import Options
+from wherry.cli import terminal
 from wherry.cli.session import Session, command
 from wherry.cli.table import ellipsis, human_size, short_id, table
 from wherry.client.client import quote
+from wherry.common import flags
+from wherry.common.flags import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.cli import flags, terminal
-from wherry.cli.flags import Options
+from wherry.cli import terminal
 from wherry.cli.session import CommandError, Session, command
 from wherry.cli.table import (
     TABLE,
@@ -23,7 +22,8 @@ from wherry.cli.table import (
 )
 from wherry.client.client import image_path
 from wherry.client.transport import APIError
-from wherry.common import platforms
+from wherry.common import flags, platforms
+from wherry.common.flags import Options
 from wherry.common.reference import InvalidReference
 from wherry.common.reference import parse as parse_reference
 from wherry.common.values import quoted

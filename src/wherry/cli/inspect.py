@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from wherry.cli import flags
-from wherry.cli.flags import Options
 from wherry.cli.session import Command, CommandError, Session, command
 from wherry.cli.table import template_of
 from wherry.client.client import quote
 from wherry.client.transport import APIError, ClientError
+from wherry.common import flags
+from wherry.common.flags import Options
 from wherry.common.values import quoted
 
 TYPE_CHECKING = False

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.cli import flags
 from wherry.cli.commands import TOP, Entry, Group
-from wherry.cli.flags import FlagError, HelpRequested
 from wherry.cli.session import CommandError, Session, complaint
 from wherry.client.transport import ClientError
+from wherry.common import flags
 from wherry.common.errors import InvalidParameter
+from wherry.common.flags import FlagError, HelpRequested
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from calendar import timegm
 
-from wherry.cli import flags
 from wherry.cli.build_progress import Working
-from wherry.cli.flags import Options
 from wherry.cli.session import CommandError, Session, command
 from wherry.cli.table import Listing, Row, human_size, since
+from wherry.common import flags
+from wherry.common.flags import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,11 +8,12 @@ import sys
 import time
 from base64 import b64decode
 
-from wherry.cli import flags, terminal
-from wherry.cli.flags import Options
+from wherry.cli import terminal
 from wherry.cli.session import CommandError, Session, command, refuse_content_trust
 from wherry.cli.table import JSON, Listing, Row, ellipsis
 from wherry.client.transport import APIError, checked
+from wherry.common import flags
+from wherry.common.flags import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import sys
 
 from wherry.cli.container_config import build
 from wherry.cli.container_flags import COMMON
-from wherry.cli.flags import DETACH_KEYS, Options, string, switch
 from wherry.cli.session import CommandError, Session, command, refuse_content_trust
 from wherry.client.transport import APIError, ClientError
+from wherry.common.flags import DETACH_KEYS, Options, string, switch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

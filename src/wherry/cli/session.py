@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from wherry.cli.flags import Flag, Options
     from wherry.client.client import Client, Pending
+    from wherry.common.flags import Flag, Options
 
     Run = Callable[["Session", Options], "int | None"]
     Request = tuple[str, str, dict[str, Any]]
     from collections.abc import Callable
 
-    from wherry.cli.flags import Options
+    from wherry.common.flags import Options
 
 
 class CommandError(Exception):

@@ -6,12 +6,12 @@ import select
 import sys
 import time
 
-from wherry.cli import flags
-from wherry.cli.flags import Options
 from wherry.cli.session import CommandError, Session, command
 from wherry.cli.table import Listing, Row, binary_size, human_size
 from wherry.client.client import container_path
 from wherry.client.transport import APIError, ClientError, ConnectionLost
+from wherry.common import flags
+from wherry.common.flags import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

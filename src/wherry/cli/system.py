@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from wherry.cli import flags
-from wherry.cli.flags import Options
 from wherry.cli.prune import CACHE_COLUMNS, CACHE_TABLE, cache_rows, cache_sizes
 from wherry.cli.session import CommandError, Session, command
 from wherry.cli.table import (
@@ -23,6 +21,8 @@ from wherry.cli.table import (
 )
 from wherry.cli.version import client_info
 from wherry.client.transport import APIError, ClientError, ConnectionFailed
+from wherry.common import flags
+from wherry.common.flags import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 
-from wherry.cli.flags import Options
 from wherry.cli.session import Session
+from wherry.common.flags import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

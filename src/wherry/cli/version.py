@@ -6,12 +6,12 @@ import os
 import sys
 import time
 
-from wherry.cli import flags
-from wherry.cli.flags import Options
 from wherry.cli.session import CommandError, Session, command, current_context
 from wherry.cli.table import executed, table, template_of
 from wherry.client.client import API_VERSION
 from wherry.client.transport import ClientError
+from wherry.common import flags
+from wherry.common.flags import Options
 from wherry.common.platforms import host_architecture
 
 TYPE_CHECKING = False

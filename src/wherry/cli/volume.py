@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from wherry.cli import flags
-from wherry.cli.flags import Options
 from wherry.cli.session import CommandError, Session, command, for_each
 from wherry.cli.table import Listing, Row, chosen_format, human_size
 from wherry.client.client import quote
-from wherry.common import values
+from wherry.common import flags, values
+from wherry.common.flags import Options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,6 +6,10 @@ both, so both are Go's here.
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 _FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
 
@@ -174,3 +178,46 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
             parts.append((1, 0, rest[:letters]))
         text = rest[letters:]
     return parts
+
+
+_LIMITS = frozenset(
+    (
+        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
+        "rttime", "sigpending", "stack",
+    )
+)  # fmt: skip
+
+
+def parse_ulimit(text: str) -> dict[str, Any]:
+    """--ulimit name=soft[:hard] as the API's Ulimit."""
+    name, equals, limits = text.partition("=")
+    if not equals:
+        raise ValueError(f"invalid ulimit argument: {text}")
+    if name not in _LIMITS:
+        raise ValueError(f"invalid ulimit type: {name}")
+    parts = limits.split(":")
+    if len(parts) > 2:
+        raise ValueError(f"too many limit value arguments - {limits}, can only have up to two, `soft[:hard]`")
+    hard = parse_int(parts[-1])
+    soft = parse_int(parts[0])
+    if hard != -1:
+        wrong = "ulimit soft limit must be less than or equal to hard limit"
+        if soft == -1:
+            raise ValueError(f"{wrong}: soft: -1 (unlimited), hard: {hard}")
+        if soft > hard:
+            raise ValueError(f"{wrong}: {soft} > {hard}")
+    return {"Name": name, "Hard": hard, "Soft": soft}
+
+
+def parse_domain(text: str) -> str:
+    """A domain, or a dot for none."""
+    import re
+
+    domain = text.strip(" ")
+    if domain == ".":
+        return domain
+    label = r":?(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9\-]*[a-zA-Z0-9])"
+    match = re.fullmatch(rf"({label}(?::?\.{label})*)\.?\s*", domain)
+    if not re.search("[a-zA-Z]", domain) or not match or len(match[1]) >= 255:
+        raise ValueError(f"{domain} is not a valid domain")
+    return match[1]

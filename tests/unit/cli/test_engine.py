@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from wherry.cli import flags
 from wherry.cli.main import global_flags
 from wherry.cli.session import CommandError, Endpoint, Session, find
 from wherry.client import local
@@ -18,6 +17,7 @@ from wherry.client.client import Client
 from wherry.client.endpoint import Host
 from wherry.client.local import StartFailed, start_engine
 from wherry.client.transport import ClientError
+from wherry.common import flags
 
 
 @pytest.fixture(autouse=True)

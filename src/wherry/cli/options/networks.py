@@ -141,20 +141,6 @@ def extra_host(text: str) -> str:
     return f"{name}:{address}"
 
 
-def dns_search(text: str) -> str:
-    """A domain, or a dot for none."""
-    import re
-
-    domain = text.strip(" ")
-    if domain == ".":
-        return domain
-    label = r":?(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9\-]*[a-zA-Z0-9])"
-    match = re.fullmatch(rf"({label}(?::?\.{label})*)\.?\s*", domain)
-    if not re.search("[a-zA-Z]", domain) or not match or len(match[1]) >= 255:
-        raise ValueError(f"{domain} is not a valid domain")
-    return match[1]
-
-
 def link(text: str) -> str:
     """--link container[:alias]"""
     if not text:

@@ -91,35 +91,6 @@ def sysctl(text: str) -> str:
     raise ValueError(f"sysctl '{text}' is not allowed")
 
 
-_LIMITS = frozenset(
-    (
-        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-        "rttime", "sigpending", "stack",
-    )
-)  # fmt: skip
-
-
-def ulimit(text: str) -> dict[str, Any]:
-    """--ulimit name=soft[:hard] as the API's Ulimit."""
-    name, equals, limits = text.partition("=")
-    if not equals:
-        raise ValueError(f"invalid ulimit argument: {text}")
-    if name not in _LIMITS:
-        raise ValueError(f"invalid ulimit type: {name}")
-    parts = limits.split(":")
-    if len(parts) > 2:
-        raise ValueError(f"too many limit value arguments - {limits}, can only have up to two, `soft[:hard]`")
-    hard = values.parse_int(parts[-1])
-    soft = values.parse_int(parts[0])
-    if hard != -1:
-        wrong = "ulimit soft limit must be less than or equal to hard limit"
-        if soft == -1:
-            raise ValueError(f"{wrong}: soft: -1 (unlimited), hard: {hard}")
-        if soft > hard:
-            raise ValueError(f"{wrong}: {soft} > {hard}")
-    return {"Name": name, "Hard": hard, "Soft": soft}
-
-
 def restart_policy(text: str) -> dict[str, Any]:
     """--restart on-failure:3 as the API's RestartPolicy."""
     name, colon, count = text.partition(":")

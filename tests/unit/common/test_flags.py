@@ -1,7 +1,7 @@
 import pytest
 
-from wherry.cli import flags
-from wherry.cli.flags import FlagError, HelpRequested, Options
+from wherry.common import flags
+from wherry.common.flags import FlagError, HelpRequested, Options
 
 KNOWN = [
     flags.switch("interactive", "i", ""),

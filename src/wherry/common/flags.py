@@ -60,17 +60,6 @@ class Flag:
         self.hidden, self.deprecated, self.store = hidden, deprecated, store or name
 
 
-def syntax(place: str) -> Callable[[Any], Any]:
-    """`module.function` of options/, imported when it is called: the language of one flag."""
-    module, _, name = place.partition(".")
-
-    def parse(given: Any) -> Any:
-        found = __import__(f"wherry.cli.options.{module}", fromlist=[name])
-        return getattr(found, name)(given)
-
-    return parse
-
-
 def switch(name: str, short: str, usage: str, default: bool = False, **more: Any) -> Flag:
     """True or false; given alone it is true."""
     return Flag(name, short, usage, "", default, _boolean, show="true" if default else "", **more)
@@ -133,6 +122,17 @@ def pairs(name: str, short: str, usage: str, check: Callable[[str], str] | None 
         return {**so_far, key: value}
 
     return Flag(name, short, usage, "map", {}, parse, show="map[]", **more)
+
+
+def ulimits(name: str, usage: str) -> Flag:
+    """A list of the API's Ulimits, one a name."""
+
+    def parse(text: str, so_far: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        limit = values.parse_ulimit(text)
+        others = [other for other in so_far if other["Name"] != limit["Name"]]
+        return sorted([*others, limit], key=lambda one: str(one["Name"]))
+
+    return Flag(name, "", usage, "ulimit", [], parse, show="[]")
 
 
 _TEMPLATE = """'TEMPLATE':         Print output using the given Go template.
