@@ -2,12 +2,14 @@
 # Runs make's targets as a newcomer does: in a fresh root file system that has git, make, python3, ca-certificates and
 # apt's sources, and nothing else.
 #
-#   clean_room.sh DISTRIBUTION [TARGET…]    debian-12, debian-13 or debian-sid; "demo demo test" unless targets are given
+#   clean_room.sh DISTRIBUTION [TARGET…]    debian-12, debian-13, debian-sid or ubuntu-24.04; "demo demo test" unless
+#                                           targets are given
 #
 # The root is made from the mirror that this machine's apt uses, kept below .cache/rooms and renewed when it is a week old.
 # Every run unpacks it anew and enters it with mount, process, host name and IPC namespaces of its own, by pivot_root: what
 # the targets start and mount ends with the run. What the machine needs to reach its registries comes along: apt's settings
-# and credentials, pip's, certificates, name servers and proxies. So does the network, which apt and pip need.
+# and credentials, pip's, certificates, name servers and proxies. So does the network, which apt and pip need. Where apt here
+# has no source of Ubuntu's, the root of Ubuntu is one of Debian that goes by that name, as does its archive.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/apt_sources.sh
@@ -48,6 +50,27 @@ make_root() {
     mv "$tar.part" "$tar"
 }
 
+# The root's own name and that of its archive, which is served here for as long as the room is there
+stand_in_for_ubuntu() {
+    local mirror address
+    say "apt on this machine has no source of Ubuntu's: a Debian goes by its name"
+    scripts/packages.sh install '(signs the archive that goes by the name of Ubuntu)' gpg
+    mirror=$(distribution_sources_updated | archive_of_debian)
+    exec 8< <(exec python3 scripts/ubuntu_archive.py "$mirror" "$suite" "$root/usr/share/keyrings/ubuntu-archive-keyring.gpg")
+    archive=$!
+    read -r address <&8 || fail "the archive that goes by the name of Ubuntu could not be made"
+    rm -f "$root"/etc/apt/sources.list.d/*
+    printf 'deb [signed-by=/usr/share/keyrings/ubuntu-archive-keyring.gpg] %s noble main\n' "$address" >"$root/etc/apt/sources.list"
+    cat >"$root/usr/lib/os-release" <<'END'
+PRETTY_NAME="Ubuntu 24.04 LTS"
+NAME="Ubuntu"
+VERSION_ID="24.04"
+VERSION_CODENAME=noble
+ID=ubuntu
+ID_LIKE=debian
+END
+}
+
 # --- what the machine lends ---
 
 # copy_to PLACE PATH: into the root, if there is such a path
@@ -65,7 +88,9 @@ copy() {
 lend_settings() {
     copy /etc/resolv.conf /etc/apt/auth.conf /etc/apt/auth.conf.d /usr/local/share/ca-certificates
     settings_of_apt >"$root/etc/apt/apt.conf.d/90machine"
-    copy /etc/pip.conf "${XDG_CONFIG_DIRS:-/etc/xdg}/pip" ${PIP_CONFIG_FILE:+"$PIP_CONFIG_FILE"}
+    local folders
+    IFS=: read -r -a folders <<<"${XDG_CONFIG_DIRS:-/etc/xdg}"
+    copy /etc/pip.conf "${folders[@]/%//pip}" ${PIP_CONFIG_FILE:+"$PIP_CONFIG_FILE"}
     copy_to /root/.config/pip "$HOME/.config/pip"
     copy_to /root/.pip "$HOME/.pip"
 }
@@ -124,10 +149,13 @@ case "${1-}" in
 debian-12) suite=bookworm ;;
 debian-13) suite=trixie ;;
 debian-sid) suite=sid ;;
-*) fail "usage: clean_room.sh debian-12 | debian-13 | debian-sid [TARGET…]" ;;
+ubuntu-24.04) suite=noble ;;
+*) fail "usage: clean_room.sh debian-12 | debian-13 | debian-sid | ubuntu-24.04 [TARGET…]" ;;
 esac
+stand_in=
+[[ $suite != noble || -n $(source_lines noble) ]] || suite=trixie stand_in=yes
 rooms=$PWD/.cache/rooms
-tar=$rooms/$1.tar root=$rooms/$1
+tar=$rooms/$suite.tar root=$rooms/$1
 shift
 (($#)) || set -- demo demo test
 
@@ -135,13 +163,15 @@ mkdir -p "$rooms"
 exec 9>"$root.lock"
 flock 9 # one run at a time in a room; a killed one's root is removed by the next
 work=$(mktemp -d)
-trap 'rm -rf "$work"; rm -rf --one-file-system "$root"' EXIT
+archive=
+trap 'rm -rf "$work"; rm -rf --one-file-system "$root"; [[ -z $archive ]] || kill "$archive"' EXIT
 rm -rf --one-file-system "$root"
 [[ -n $(find "$tar" -mtime -7 2>/dev/null) ]] || make_root "$suite" "$tar" "$work"
 
 mkdir -p "$root"
 tar --extract --file "$tar" --directory "$root" --numeric-owner --xattrs --xattrs-include='*'
 lend_settings
+[[ -z $stand_in ]] || stand_in_for_ubuntu
 git clone --quiet --no-local "file://$PWD" "$root/root/wherry"
 
 kept=(HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
@@ -151,4 +181,4 @@ while IFS= read -r -d '' variable; do
     esac
 done < <(env --null)
 env --ignore-environment "${kept[@]}" unshare --mount --pid --uts --ipc --fork --kill-child -- \
-    bash -c "$enter" clean-room "$root" "$(places_of_pip)" "$@" 9>&-
+    bash -c "$enter" clean-room "$root" "$(places_of_pip)" "$@" 8<&- 9>&-

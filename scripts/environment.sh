@@ -14,12 +14,11 @@ fail() {
 command -v python3 >/dev/null || scripts/packages.sh install '(wherry is written in it)' python3
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "wherry needs Python 3.11 or newer; python3 is $(python3 --version 2>&1)"
-packages=()
+packages=() why=
 # Debian's own Python comes without ensurepip; others (pyenv, uv, python.org) have it.
-python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
-python3 -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")' 2>/dev/null || packages+=(libseccomp2)
-((${#packages[@]} == 0)) ||
-    scripts/packages.sh install '(wherry is installed by the one, and compiles filters of system calls with the other)' "${packages[@]}"
+python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv) why+="makes .venv; "
+python3 -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")' 2>/dev/null || packages+=(libseccomp2) why+="compiles the filters of system calls; "
+((${#packages[@]} == 0)) || scripts/packages.sh install "(${why%; })" "${packages[@]}"
 
 if ! .venv/bin/python -c '' 2>/dev/null; then
     rm -rf .venv

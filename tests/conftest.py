@@ -41,8 +41,6 @@ def _images() -> None:
 
 @pytest.fixture(scope="session")
 def _session_engine() -> Iterator[Engine]:
-    if os.geteuid() != 0:
-        pytest.skip("containers need root")
     engine = Engine()
     try:
         engine.start()
@@ -68,8 +66,6 @@ def engine(_session_engine: Engine) -> Iterator[Engine]:
 @pytest.fixture
 def own_engine(_images: None) -> Iterator[Engine]:
     """An engine for one test alone, which may kill it, stop it and start it again; busybox:latest is loaded."""
-    if os.geteuid() != 0:
-        pytest.skip("containers need root")
     engine = Engine()
     try:
         engine.start()

@@ -1,6 +1,5 @@
 """A full disk: containers run and end as ever, users are told what could not be done, and they can make room."""
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +14,6 @@ FILL = "dd if=/dev/zero of=/big bs=64k"
 @pytest.fixture
 def small(_images: None) -> Iterator[Engine]:
     """An engine with 32 MB for all that it keeps."""
-    if os.geteuid() != 0:
-        pytest.skip("containers need root")
     engine = Engine()
     engine.data_root.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", engine.data_root], check=True)

@@ -26,8 +26,6 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 @contextmanager
 def own_engine(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Engine]:
     """An engine with these arguments; busybox is loaded."""
-    if os.geteuid() != 0:
-        pytest.skip("containers need root")
     engine = Engine(arguments, environment or {})
     try:
         engine.start()

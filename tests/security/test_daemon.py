@@ -43,6 +43,7 @@ def test_the_state_is_for_root_alone(engine: Engine) -> None:
     assert not stat.S_IMODE((engine.data_root / "blobs" / "sha256").stat().st_mode) & 0o077
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="the daemon needs root before anything else")
 def test_tcp_without_tls_is_refused(tmp_path: Path) -> None:
     finished = _daemon(tmp_path, "-H", f"tcp://127.0.0.1:{_free_port()}")
     assert finished.returncode != 0

@@ -3,6 +3,7 @@
 The engine is started with the module's DAEMON_FLAGS, if there are some.
 """
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,8 @@ from tests.support.outside import Outside, outside
 
 @pytest.fixture(scope="module", autouse=True)
 def host() -> Iterator[None]:
+    if os.geteuid() != 0:
+        pytest.skip("containers need root")
     with own_network():
         yield
 

@@ -53,6 +53,8 @@ class Engine:
         prefix: Sequence[str] = (),
     ) -> None:
         """``prefix`` is a command that becomes the daemon's: ``unshare -m`` say."""
+        if os.geteuid() != 0:
+            pytest.skip("containers need root")
         # /var/tmp, since an overlay's upper directory cannot be on every tmpfs, and a short path, since a unix socket's
         # path is at most 107 bytes.
         self.root = Path(tempfile.mkdtemp(prefix="wherry-", dir="/var/tmp"))

@@ -14,6 +14,8 @@ from wherry.linux.process import WrittenPages, write_ahead
 
 PAGE = mmap.PAGESIZE
 
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the kernel tells root alone which pages are whose")
+
 
 @pytest.fixture
 def area() -> Iterator[mmap.mmap]:
