@@ -28,7 +28,7 @@ sources_of() {
     local suite=$1 lines mirror option=''
     lines=$(source_lines "$suite")
     if [[ -z $lines ]]; then
-        mirror=$(distribution_sources_updated | archive_of_debian)
+        mirror=$(distribution_sources | archive_of_debian)
         [[ -n $mirror ]] || fail "apt on this machine has no Debian source"
         [[ $suite != sid ]] || option=check-valid-until=no # some mirrors are snapshots, whose date has passed
         lines=$(source_line Debian "$mirror" "$suite" main "$option")
@@ -52,15 +52,15 @@ make_root() {
 
 # The root's own name and that of its archive, which is served here for as long as the room is there
 stand_in_for_ubuntu() {
-    local mirror address
+    local mirror address keyring=/usr/share/keyrings/ubuntu-archive-keyring.gpg
     say "apt on this machine has no source of Ubuntu's: a Debian goes by its name"
     scripts/packages.sh install '(signs the archive that goes by the name of Ubuntu)' gpg
-    mirror=$(distribution_sources_updated | archive_of_debian)
-    exec 8< <(exec python3 scripts/ubuntu_archive.py "$mirror" "$suite" "$root/usr/share/keyrings/ubuntu-archive-keyring.gpg")
+    mirror=$(distribution_sources | archive_of_debian)
+    exec 8< <(exec python3 scripts/ubuntu_archive.py "$mirror" "$suite" "$root$keyring")
     archive=$!
     read -r address <&8 || fail "the archive that goes by the name of Ubuntu could not be made"
     rm -f "$root"/etc/apt/sources.list.d/*
-    printf 'deb [signed-by=/usr/share/keyrings/ubuntu-archive-keyring.gpg] %s noble main\n' "$address" >"$root/etc/apt/sources.list"
+    printf 'deb [signed-by=%s] %s noble main\n' "$keyring" "$address" >"$root/etc/apt/sources.list"
     cat >"$root/usr/lib/os-release" <<'END'
 PRETTY_NAME="Ubuntu 24.04 LTS"
 NAME="Ubuntu"
@@ -86,9 +86,9 @@ copy() {
 }
 
 lend_settings() {
+    local folders
     copy /etc/resolv.conf /etc/apt/auth.conf /etc/apt/auth.conf.d /usr/local/share/ca-certificates
     settings_of_apt >"$root/etc/apt/apt.conf.d/90machine"
-    local folders
     IFS=: read -r -a folders <<<"${XDG_CONFIG_DIRS:-/etc/xdg}"
     copy /etc/pip.conf "${folders[@]/%//pip}" ${PIP_CONFIG_FILE:+"$PIP_CONFIG_FILE"}
     copy_to /root/.config/pip "$HOME/.config/pip"
@@ -152,6 +152,7 @@ debian-sid) suite=sid ;;
 ubuntu-24.04) suite=noble ;;
 *) fail "usage: clean_room.sh debian-12 | debian-13 | debian-sid | ubuntu-24.04 [TARGET…]" ;;
 esac
+distribution_sources_updated >/dev/null || fail "apt on this machine has neither Debian's nor Ubuntu's archive"
 stand_in=
 [[ $suite != noble || -n $(source_lines noble) ]] || suite=trixie stand_in=yes
 rooms=$PWD/.cache/rooms
@@ -160,8 +161,8 @@ shift
 (($#)) || set -- demo demo test
 
 mkdir -p "$rooms"
-exec 9>"$root.lock"
-flock 9 # one run at a time in a room; a killed one's root is removed by the next
+exec 9>"$rooms/$suite.lock"
+flock 9 # one run at a time of a suite; a killed one's root is removed by the next
 work=$(mktemp -d)
 archive=
 trap 'rm -rf "$work"; rm -rf --one-file-system "$root"; [[ -z $archive ]] || kill "$archive"' EXIT
@@ -177,7 +178,7 @@ git clone --quiet --no-local "file://$PWD" "$root/root/wherry"
 kept=(HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
 while IFS= read -r -d '' variable; do
     case $variable in
-    PIP_CONFIG_FILE=* | TERM=* | CI=* | PIP_*=* | *_proxy=* | *_PROXY=* | PYTEST_ARGUMENTS=* | WHERRY_TEST_*=*) kept+=("$variable") ;;
+    TERM=* | CI=* | PIP_*=* | *_proxy=* | *_PROXY=* | PYTEST_ARGUMENTS=* | WHERRY_TEST_*=*) kept+=("$variable") ;;
     esac
 done < <(env --null)
 env --ignore-environment "${kept[@]}" unshare --mount --pid --uts --ipc --fork --kill-child -- \

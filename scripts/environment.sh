@@ -9,16 +9,17 @@ fail() {
     exit 1
 }
 
-[[ -w . && (! -e .venv || -O .venv) ]] ||
+[[ $(id -u) == 0 || (-w . && (! -e .venv || -O .venv)) ]] ||
     fail "$PWD belongs to another user: be that user, or clone the repository into a folder of your own"
 command -v python3 >/dev/null || scripts/packages.sh install '(wherry is written in it)' python3
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "wherry needs Python 3.11 or newer; python3 is $(python3 --version 2>&1)"
-packages=() why=
+packages=() why=()
 # Debian's own Python comes without ensurepip; others (pyenv, uv, python.org) have it.
-python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv) why+="makes .venv; "
-python3 -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")' 2>/dev/null || packages+=(libseccomp2) why+="compiles the filters of system calls; "
-((${#packages[@]} == 0)) || scripts/packages.sh install "(${why%; })" "${packages[@]}"
+python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv) why+=("to make .venv")
+python3 -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")' 2>/dev/null ||
+    packages+=(libseccomp2) why+=("to compile filters of system calls")
+((${#packages[@]} == 0)) || scripts/packages.sh install "(${why[*]})" "${packages[@]}"
 
 if ! .venv/bin/python -c '' 2>/dev/null; then
     rm -rf .venv

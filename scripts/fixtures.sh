@@ -6,6 +6,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
 mkdir -p .cache
+if [[ ! -w .cache ]]; then
+    echo "going on with what is in .cache, which belongs to another user" >&2
+    exit
+fi
 exec 9>.cache/lock
 flock 9 # two at once would write the same files
 
