@@ -6,7 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from wherry.buildkit import frontend
+from wherry.buildkit.definition import result_of
 from wherry.buildkit.errors import headline, located
 from wherry.buildkit.filesync import Sources
 from wherry.buildkit.session import Session
@@ -16,6 +19,7 @@ from wherry.engine.builder import progress
 from wherry.engine.builder.builder import Builder
 from wherry.engine.builder.context import Context
 from wherry.engine.builder.context import fetch as fetch_context
+from wherry.engine.builder.request import NamedContext
 from wherry.storage.build_snapshots import Workspace
 
 _DOCKERFILE = "dockerfile.v0"
@@ -38,8 +42,18 @@ class Build:
         self.response: dict[str, str] = {}
         self._dockerfile = b""
 
-    async def solve(self, builder: Builder, sources: Sources, name: str, options: Mapping[str, str]) -> str:
-        """Builds what a frontend's options say; the image's id. Raises EngineError."""
+    async def solve(
+        self,
+        builder: Builder,
+        sources: Sources,
+        name: str,
+        options: Mapping[str, str],
+        inputs: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Builds what a frontend's options say, of which some may mean graphs (``inputs``); the image's id.
+
+        Raises EngineError.
+        """
         if name != _DOCKERFILE:
             raise NotSupported(f"frontend {name} is not supported: expected {_DOCKERFILE}")
         if self.session is None:
@@ -49,6 +63,8 @@ class Build:
         local = frontend.Local(options, self.session, sources)
         try:
             async with contextlib.AsyncExitStack() as stack:
+                named = await self._named_contexts(frontend.read_contexts(options, inputs or {}), local, stack)
+                request = msgspec.structs.replace(request, contexts=named)
 
                 async def find(workspace: Workspace) -> Context:
                     return await self._context(workspace, local, stack)
@@ -65,6 +81,24 @@ class Build:
         except asyncio.CancelledError:
             self.trace.fail("context canceled")
             raise
+
+    async def _named_contexts(
+        self, named: Mapping[str, str], local: frontend.Local, stack: contextlib.AsyncExitStack
+    ) -> dict[str, NamedContext]:
+        """What the names given with --build-context mean."""
+        found = {}
+        for name, address in named.items():
+            if image := result_of(address):
+                found[name] = NamedContext(image=image)
+            elif address.startswith("docker-image://"):
+                found[name] = NamedContext(image=address.removeprefix("docker-image://"))
+            elif address.startswith("local:"):
+                with self._step(f"[context {name}] load from client"):
+                    directory = await stack.enter_async_context(local.named(address.removeprefix("local:").lstrip("/")))
+                found[name] = NamedContext(directory=directory)
+            else:
+                raise NotSupported(f"context {name}={address} is not supported: expected a folder, or docker-image://")
+        return found
 
     async def _context(self, workspace: Workspace, local: frontend.Local, stack: contextlib.AsyncExitStack) -> Context:
         if local.remote:

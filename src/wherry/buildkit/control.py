@@ -51,7 +51,8 @@ class _Control:
                 raise NotSupported(f"cache export of type {request.cache.exports[0].type} is not supported yet")
             if request.frontend:
                 options = {**request.frontend_attrs, **_cache_options(request)}
-                image = await build.solve(kit.engine.builder, kit.sources, request.frontend, options)
+                inputs = request.frontend_inputs
+                image = await build.solve(kit.engine.builder, kit.sources, request.frontend, options, inputs)
             elif request.HasField("definition") and request.definition.def_:
                 raise NotSupported("a build that comes as a graph is not supported yet: expected a Dockerfile")
             else:
@@ -87,7 +88,7 @@ class _Control:
         builder = self._kit.engine.builder
         before = {each["ID"]: each for each in builder.usage()}
         filters: dict[str, list[str]] = {}
-        for text in request.filter:
+        for text in filter(None, request.filter):
             name, _, value = text.partition("==" if "==" in text else "=")
             filters.setdefault(name, []).append(value)
         if request.keep_duration:

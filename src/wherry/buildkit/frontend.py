@@ -5,7 +5,9 @@ import csv
 import json
 import posixpath
 from collections.abc import Mapping
+from typing import Any
 
+from wherry.buildkit import definition
 from wherry.buildkit.filesync import Sources, read_files
 from wherry.buildkit.session import Session
 from wherry.common.errors import InvalidParameter, NotSupported
@@ -56,6 +58,24 @@ def read_options(options: Mapping[str, str], entitlements: tuple[str, ...], clie
     )
 
 
+def read_contexts(options: Mapping[str, str], inputs: Mapping[str, Any]) -> dict[str, str]:
+    """The contexts given with names, by those in small letters: addresses, of which an ``input:`` is one of the graphs.
+
+    Raises InvalidParameter, NotSupported.
+    """
+    found = {}
+    for option, address in options.items():
+        if option.startswith("context:"):
+            name = option.removeprefix("context:").partition("::")[0].lower()
+            if address.startswith("input:"):
+                graph = inputs.get(address.removeprefix("input:"))
+                if graph is None:
+                    raise InvalidParameter(f"context {name}: there is no input {address.removeprefix('input:')}")
+                address = definition.context_of(graph)
+            found[name] = address
+    return found
+
+
 class Local:
     """The context of a client's directory, or one behind an address; and the Dockerfile, which may be elsewhere."""
 
@@ -86,6 +106,10 @@ class Local:
             return text, found[own_ignore]
         beside = await read_files(self._session, self._options.get("contextkey", "context"), [IGNORE_FILE])
         return text, beside.get(IGNORE_FILE, b"")
+
+    def named(self, name: str) -> "contextlib.AbstractAsyncContextManager[str]":
+        """The files of another directory of the client's."""
+        return self._sources.receive(self._session, name)
 
     def files(self, ignore: bytes) -> "contextlib.AbstractAsyncContextManager[str]":
         """The client's files, without those that ``ignore`` names."""

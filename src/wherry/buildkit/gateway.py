@@ -12,6 +12,7 @@ import msgspec
 from wherry.buildkit import messages
 from wherry.buildkit.build import Build
 from wherry.buildkit.control import worker
+from wherry.buildkit.definition import of_result
 from wherry.buildkit.grpc import Method, RpcError, Service
 from wherry.buildkit.http2 import Headers, texts
 from wherry.common.errors import InvalidParameter, NotFound, NotSupported
@@ -71,12 +72,13 @@ class _Gateway:
             return messages.GatewaySolveResponse(result=messages.Result(ref=messages.Ref()))
         options: Mapping[str, str] = {**request.frontend_opt, **_imports(request)}
         kit = self._kit
-        image = await build.solve(kit.engine.builder, kit.sources, request.frontend, options)
+        inputs = request.frontend_inputs
+        image = await build.solve(kit.engine.builder, kit.sources, request.frontend, options, inputs)
         ref = secrets.token_hex(16)
         build.results[ref] = image
         result = messages.Result(metadata={"containerimage.config": kit.engine.images.document(image)})
         if request.allow_result_array_ref:
-            result.ref.CopyFrom(messages.Ref(id=ref))
+            result.ref.CopyFrom(messages.Ref(id=ref, def_=of_result(image)))
         else:
             result.ref_deprecated = ref
         return messages.GatewaySolveResponse(ref="" if request.allow_result_return else ref, result=result)

@@ -75,7 +75,7 @@ UpdateBuildHistoryResponse
 APICap id=1 enabled:bool=2 deprecated:bool=3 disabled_reason=4 disabled_reason_msg=5 disabled_alternative=6
 PingRequest
 PongResponse frontend_caps:APICap*=1 llb_caps:APICap*=2 workers:WorkerRecord*=3
-Ref id=1 def:Definition=2
+Ref id=1 def_:Definition=2
 RefMap refs:map:Ref=1
 Result ref_deprecated=1 ref:Ref=3 refs:RefMap=4 metadata:map:bytes=10
 GatewaySolveRequest definition:Definition=1 frontend=2 frontend_opt:map=3 allow_result_return:bool=5 \

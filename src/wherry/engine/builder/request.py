@@ -42,6 +42,13 @@ class Given(msgspec.Struct, frozen=True):
     allow: tuple[str, ...] = ()
 
 
+class NamedContext(msgspec.Struct, frozen=True):
+    """What a name in a Dockerfile means that the client has said: an image, or a directory of this machine."""
+
+    image: str = ""
+    directory: str = ""
+
+
 class Client(Protocol):
     """Who asks for a build and can be asked in turn, while it goes on."""
 
@@ -59,7 +66,8 @@ class BuildRequest(msgspec.Struct, frozen=True):
     ``build_args`` without a value (None) are as if not given.
 
     ``credentials`` are log-ins by the registries' domains. ``cache_from`` are images that bring their cache along;
-    with ``only_cache_from`` a step must have been a step of one of them, as in Docker's classic builder.
+    with ``only_cache_from`` a step must have been a step of one of them, as in Docker's classic builder. ``contexts``
+    go before stages and images of the same names.
     """
 
     dockerfile: str = "Dockerfile"
@@ -81,6 +89,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     given: Given = Given()
     credentials: dict[str, Credentials] = {}
     client: Client | None = None
+    contexts: dict[str, NamedContext] = {}
 
     @property
     def arguments(self) -> dict[str, str]:

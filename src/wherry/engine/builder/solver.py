@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from wherry.common.errors import EngineError, NotFound
+from wherry.common.errors import EngineError, NotFound, NotSupported
 from wherry.common.platforms import host_architecture
 from wherry.dockerfile import instructions as ins
 from wherry.dockerfile.lexer import DockerfileError
@@ -284,6 +284,11 @@ class Solver:
         if not name:
             return Origin(self._context.directory, ignored=self._context.ignored)
         source = stage.sources[name]
+        named = self._request.contexts.get(name.lower())
+        if named is not None and named.directory:
+            return Origin(named.directory)
+        if named is not None:
+            source = Source(None, name, source.position)
         if source.stage is not None:
             return Origin(tree=(await self._outcome(source.stage)).tree)
         if source.image == SCRATCH:
@@ -307,10 +312,19 @@ class Solver:
     async def _find_image(self, source: Source, platform: Platform | None, step: int) -> Image:
         wanted = str(platform or (self._target_platform if self._request.platform else ""))
         try:
-            return await self._here_or_pulled(source.image, wanted, step)
+            return await self._here_or_pulled(self._named_image(source.image), wanted, step)
         except EngineError as error:
             hint = self._graph.near(source.image)
             raise (type(error)(f"{error.message}{hint}") if hint else error) from None
+
+    def _named_image(self, name: str) -> str:
+        """The image that a name means. Raises NotSupported for a directory, which nothing can begin with."""
+        named = self._request.contexts.get(name.lower())
+        if named is None:
+            return name
+        if named.directory:
+            raise NotSupported(f"FROM {name}: a directory given with --build-context can only be copied from")
+        return named.image
 
     async def _here_or_pulled(self, name: str, platform: str, step: int) -> Image:
         if not self._request.pull:

@@ -1,0 +1,53 @@
+"""Graphs, as far as they are taken: those that lead to one source.
+
+A result is known to the client by such a graph of the engine's own, which comes back where another build uses it
+(bake's ``contexts = { base = "target:base" }``).
+"""
+
+import hashlib
+from typing import Any
+
+from wherry.buildkit import messages
+from wherry.common.errors import InvalidParameter, NotSupported
+
+_RESULT = "wherry-result://"
+
+
+def of_result(image: str) -> Any:
+    """The graph that stands for an image made here."""
+    source = messages.Op(source=messages.SourceOp(identifier=f"{_RESULT}{image}")).SerializeToString()
+    digest = _digest(source)
+    end = messages.Op(inputs=[messages.Input(digest=digest)]).SerializeToString()
+    definition = messages.Definition()
+    definition.def_.extend((source, end))
+    for each in (digest, _digest(end)):
+        definition.metadata[each].SetInParent()
+    return definition
+
+
+def context_of(definition: Any) -> str:
+    """What a graph leads to, as the frontend's option for a named context says it: ``docker-image://…``, an image's id.
+
+    Raises InvalidParameter for what is no graph, NotSupported for one that has more in it than a source.
+    """
+    ops = {_digest(data): data for data in definition.def_}
+    if not ops:
+        return ""
+    decoded = {digest: messages.Op.FromString(data) for digest, data in ops.items()}
+    last = decoded[_digest(definition.def_[-1])]
+    op = decoded.get(last.inputs[0].digest) if last.inputs else last
+    if op is None:
+        raise InvalidParameter("the graph of the build is not whole")
+    if not op.HasField("source") or op.inputs:
+        raise NotSupported("a build that comes as a graph is not supported: expected a Dockerfile, or one source")
+    identifier: str = op.source.identifier
+    return identifier
+
+
+def result_of(context: str) -> str:
+    """The image that ``of_result`` was made for; "" for any other context."""
+    return context[len(_RESULT) :] if context.startswith(_RESULT) else ""
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
