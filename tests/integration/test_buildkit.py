@@ -13,6 +13,7 @@ import pytest
 from tests.support.buildkit import DATA, DIRECTORY, FIN, LINK, REQ, STAT, Client, client
 from tests.support.engine import Engine
 from wherry.buildkit import messages
+from wherry.buildkit.definition import of_result
 from wherry.buildkit.grpc import Call, RpcError
 from wherry.buildkit.http2 import PREFACE, StreamReset
 
@@ -33,6 +34,36 @@ async def test_an_image_is_built_of_the_clients_files(engine: Engine, busybox: s
     assert image["Config"]["Labels"] == {"made": "yes"}
     assert engine.wherry("run", "--rm", "built:kit", "cat", "/files/a", "/files/b").stdout == "one\ntwo\n"
     engine.wherry("rmi", "built:kit")
+
+
+async def test_http2_from_the_first_byte(engine: Engine, busybox: str) -> None:
+    """With the session as a call on the same connection."""
+    large = bytes(range(256)) * 20_000
+    dockerfile = b"FROM busybox\nCOPY a /a\nRUN --mount=type=secret,id=key cat /run/secrets/key >/key\n"
+    async with client(engine.socket, {"Dockerfile": dockerfile, "a": large}, {"key": b"x"}, natively=True) as asking:
+        await asking.build("built:kit", no_cache="")
+    assert engine.wherry("run", "--rm", "built:kit", "wc", "-c", "/a").stdout.split()[0] == str(len(large))
+    engine.wherry("rmi", "built:kit")
+
+
+async def test_a_result_is_another_builds_context(engine: Engine, busybox: str) -> None:
+    """As bake does it: the graph of one target comes back as an input of the next."""
+    base = {"Dockerfile": b"FROM busybox\nRUN echo from base >/base\n"}
+    async with client(engine.socket, base) as asking:
+        made = (await asking.build())["containerimage.config.digest"]
+        asking.files = {"Dockerfile": b"FROM lower\nRUN cat /base\nCOPY --from=lower /base /copied\n"}
+        request = messages.SolveRequest(
+            ref="linked",
+            session=asking.session_id,
+            frontend="dockerfile.v0",
+            frontend_attrs={"context:lower": "input:0-lower"},
+            frontend_inputs={"0-lower": of_result(made)},
+        )
+        await asking.control("Solve", request, messages.SolveResponse)
+        request.frontend_inputs["0-lower"].def_[0] = b"\x12\x00"
+        request.ref = "broken"
+        with pytest.raises(RpcError):
+            await asking.control("Solve", request, messages.SolveResponse)
 
 
 async def test_only_what_changed_travels_again(engine: Engine, busybox: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, cast
 from wherry.buildkit import messages
 from wherry.buildkit.grpc import NOT_FOUND, Call, Channel, Method, RpcError, Server
 from wherry.buildkit.http2 import Connection, texts
+from wherry.buildkit.tunnel import carry
 
 STAT, REQ, DATA, FIN = range(4)
 DIRECTORY = 1 << 31
@@ -70,9 +71,14 @@ class Client:
         self.session: Connection | None = None
         self.diff_copy: Callable[[Call], Any] = self.serve_files
 
-    async def connect(self) -> None:
+    async def connect(self, *, natively: bool = False) -> None:
+        """``natively``: HTTP/2 from the first byte, and the session as a call on it, as clients do since API 1.53."""
         connection = Connection()
-        await upgrade(self.socket, "/grpc", connection)
+        loop = asyncio.get_running_loop()
+        if natively:
+            await loop.create_unix_connection(lambda: connection, str(self.socket))
+        else:
+            await upgrade(self.socket, "/grpc", connection)
         self.channel = Channel(connection)
         server = Server(
             {
@@ -81,16 +87,21 @@ class Client:
             }
         )
         self.session = server.connection()
-        await upgrade(
-            self.socket,
-            "/session",
-            self.session,
-            {
-                "X-Docker-Expose-Session-Uuid": self.session_id,
-                "X-Docker-Expose-Session-Sharedkey": self.shared_key,
-                "X-Docker-Expose-Session-Grpc-Method": "/moby.buildkit.secrets.v1.Secrets/GetSecret",
-            },
-        )
+        headers = {
+            "X-Docker-Expose-Session-Uuid": self.session_id,
+            "X-Docker-Expose-Session-Sharedkey": self.shared_key,
+            "X-Docker-Expose-Session-Grpc-Method": "/moby.buildkit.secrets.v1.Secrets/GetSecret",
+        }
+        if natively:
+            self._tunnel = asyncio.create_task(self._carry(self.session, headers))
+        else:
+            await upgrade(self.socket, "/session", self.session, headers)
+
+    async def _carry(self, session: Connection, headers: Mapping[str, str]) -> None:
+        assert self.channel is not None
+        metadata = [(name.lower(), value) for name, value in headers.items()]
+        async with self.channel.call("/moby.buildkit.v1.Control/Session", metadata) as call:
+            await carry(call, session)
 
     def close(self) -> None:
         for connection in (self.session, self.channel.connection if self.channel else None):
@@ -152,10 +163,12 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def client(socket: Path, files: Files, secrets_: Mapping[str, bytes] | None = None) -> AsyncIterator[Client]:
+async def client(
+    socket: Path, files: Files, secrets_: Mapping[str, bytes] | None = None, *, natively: bool = False
+) -> AsyncIterator[Client]:
     made = Client(socket, files, secrets_)
     made.shared_key = os.urandom(8).hex()
-    await made.connect()
+    await made.connect(natively=natively)
     try:
         yield made
     finally:

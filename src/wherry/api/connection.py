@@ -10,11 +10,14 @@ import logging
 import re
 import select
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
 from wherry.api import response
+
+if TYPE_CHECKING:
+    from wherry.buildkit.http2 import Connection as Http2Connection
 
 log = logging.getLogger("wherry.api")
 
@@ -27,15 +30,18 @@ _READ_AHEAD = 1 << 18  # bytes of a body: uploads of layers are what it is for
 
 _NO_ACCESS_LOG = logging.Logger("none", logging.WARNING)  # not even a line is formatted
 
+_HTTP2 = b"PRI * HTTP/2.0\r\n\r\n"  # how a client begins that knows the server to speak HTTP/2
+
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Connection(web.RequestHandler):
     """``held`` is what came after a request for a stream, ``held_end`` whether the client then closed its half."""
 
-    __slots__ = ("_body_left", "_head", "_idle", "_watch", "held", "held_end", "streams")
+    __slots__ = ("_body_left", "_head", "_http2", "_idle", "_watch", "held", "held_end", "streams")
 
     def __init__(self, server: "HttpServer", loop: asyncio.AbstractEventLoop) -> None:
+        self._http2 = server.http2
         super().__init__(
             server,
             loop=loop,
@@ -68,6 +74,9 @@ class Connection(web.RequestHandler):
             self._head = data
             return b""
         self._head = b""
+        if data.startswith(_HTTP2) and self.transport is not None:
+            self._hand_over(data, self.transport)
+            return b""
         self._idle = False
         if not _STREAMS.match(data) or _CHUNKED.search(data, 0, end):
             return data
@@ -75,6 +84,14 @@ class Connection(web.RequestHandler):
         self.streams = True
         self._body_left = int(length[1]) if length else 0
         return data[:end] + self._hold(data[end:])
+
+    def _hand_over(self, data: bytes, transport: asyncio.BaseTransport) -> None:
+        """The connection is HTTP/2's from here on: BuildKit's clients begin so since API 1.53."""
+        protocol = self._http2()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        protocol.closed.add_done_callback(lambda _: super(Connection, self).connection_lost(None))
+        protocol.data_received(data)
 
     def _hold(self, data: bytes) -> bytes:
         """Keeps what comes after the body; what of ``data`` belongs to the body."""
@@ -152,8 +169,9 @@ class HangUp:
 class HttpServer(web.Server):
     """Makes a connection's protocol. Handlers are cancelled when their client goes."""
 
-    def __init__(self, handler: _Handler) -> None:
+    def __init__(self, handler: _Handler, http2: "Callable[[], Http2Connection]") -> None:
         super().__init__(handler, handler_cancellation=True)
+        self.http2 = http2
 
     def __call__(self) -> web.RequestHandler:
         return Connection(self, asyncio.get_running_loop())

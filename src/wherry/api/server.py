@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from wherry.api import response
+from wherry.api import buildkit, response
 from wherry.api.connection import Connection, HttpServer
 from wherry.api.request import Request
 from wherry.api.response import as_response
@@ -34,7 +34,7 @@ class Server:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._underway: set[asyncio.Task[Any]] = set()
-        self.protocol = HttpServer(self._handle)
+        self.protocol = HttpServer(self._handle, lambda: buildkit.service(engine).server().connection())
 
     async def close(self) -> None:
         """Lets what changes state come to its end, then ends every connection."""

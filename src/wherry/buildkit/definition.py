@@ -7,6 +7,8 @@ A result is known to the client by such a graph of the engine's own, which comes
 import hashlib
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from wherry.buildkit import messages
 from wherry.common.errors import InvalidParameter, NotSupported
 
@@ -33,7 +35,10 @@ def context_of(definition: Any) -> str:
     ops = {_digest(data): data for data in definition.def_}
     if not ops:
         return ""
-    decoded = {digest: messages.Op.FromString(data) for digest, data in ops.items()}
+    try:
+        decoded = {digest: messages.Op.FromString(data) for digest, data in ops.items()}
+    except DecodeError:
+        raise InvalidParameter("the graph of the build cannot be read") from None
     last = decoded[_digest(definition.def_[-1])]
     op = decoded.get(last.inputs[0].digest) if last.inputs else last
     if op is None:

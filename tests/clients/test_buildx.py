@@ -1,0 +1,158 @@
+"""docker build, buildx and bake, unmodified, on wherry."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import CACHE, Engine, docker_cli
+
+PLUGINS = (
+    CACHE / "docker-config" / "cli-plugins",
+    Path("/usr/libexec/docker/cli-plugins"),
+    Path("/usr/lib/docker/cli-plugins"),
+    Path("/usr/local/lib/docker/cli-plugins"),
+)
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> dict[str, str]:
+    """The environment in which the docker CLI finds its buildx."""
+    found = next((path / "docker-buildx" for path in PLUGINS if (path / "docker-buildx").exists()), None)
+    if found is None:
+        pytest.skip("no buildx: the distribution has no docker-buildx")
+    plugins = tmp_path / "docker" / "cli-plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "docker-buildx").symlink_to(found)
+    return {"DOCKER_CONFIG": str(tmp_path / "docker"), "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+
+
+@pytest.fixture
+def buildx(docker: Run, configured: dict[str, str]) -> Run:
+    def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+        return docker(*arguments, env=configured, **options)
+
+    return run
+
+
+@pytest.fixture
+def context(tmp_path: Path, engine: Engine, busybox: str) -> Iterator[Path]:
+    made = tmp_path / "context"
+    made.mkdir()
+    (made / "Dockerfile").write_text("FROM busybox AS base\nRUN echo one >/one\nFROM base\nCOPY f* /files/\n")
+    (made / "file").write_text("content\n")
+    yield made
+    for name in ("built:x", "two:x"):
+        engine.wherry("rmi", "--force", name)
+
+
+def test_build_and_run(buildx: Run, context: Path, engine: Engine) -> None:
+    shown = buildx("build", "--progress", "plain", "-t", "built:x", str(context), check=True).stderr
+    assert "[base 2/2] RUN echo one >/one" in shown
+    assert "[stage-1 2/2] COPY f* /files/" in shown
+    assert "naming to docker.io/library/built:x done" in shown
+    assert engine.wherry("run", "--rm", "built:x", "cat", "/one", "/files/file").stdout == "one\ncontent\n"
+    again = buildx("build", "--progress", "plain", str(context), check=True).stderr
+    assert again.count("CACHED") == 2
+
+
+def test_the_line_that_fails_is_shown(buildx: Run, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\n\nRUN echo said && exit 3\n")
+    failed = buildx("build", "--progress", "plain", str(context))
+    assert failed.returncode == 1
+    assert "said" in failed.stderr
+    assert "   3 | >>> RUN echo said && exit 3" in failed.stderr
+    assert 'process "/bin/sh -c echo said && exit 3" did not complete successfully: exit code: 3' in failed.stderr
+    (context / "Dockerfile").write_text("FROM busybox\nFORM x\n")
+    failed = buildx("build", str(context))
+    assert "   2 | >>> FORM x" in failed.stderr
+    assert "dockerfile parse error on line 2: unknown instruction: FORM" in failed.stderr
+
+
+def test_flags(buildx: Run, context: Path, tmp_path: Path, engine: Engine) -> None:
+    (context / "Dockerfile").write_text(
+        "FROM busybox AS early\nARG WHO\nRUN --mount=type=secret,id=key cat /run/secrets/key >/key; echo $WHO >/who\n"
+        "FROM early\nCOPY --from=other f /other\nRUN exit 1\nFROM other-image\n"
+    )
+    (tmp_path / "key").write_text("k")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "f").write_text("from elsewhere")
+    buildx(
+        "build", "-t", "built:x", "--target", "early", "--build-arg", "WHO=me", "--label", "a=b",
+        "--secret", f"id=key,src={tmp_path / 'key'}", "--metadata-file", str(tmp_path / "metadata"),
+        "--iidfile", str(tmp_path / "iid"), str(context), check=True,
+    )  # fmt: skip
+    image = engine.request("GET", "/images/built:x/json").body
+    assert image["Config"]["Labels"] == {"a": "b"}
+    assert json.loads((tmp_path / "metadata").read_text())["containerimage.config.digest"] == image["Id"]
+    assert (tmp_path / "iid").read_text() == image["Id"]
+    assert engine.wherry("run", "--rm", "built:x", "cat", "/key", "/who").stdout == "kme\n"
+    (context / "Dockerfile").write_text("FROM third\nCOPY --from=other f /other\n")
+    contexts = ("--build-context", f"other={tmp_path / 'other'}", "--build-context", "third=docker-image://busybox")
+    buildx("build", *contexts, "-o", str(tmp_path / "out"), str(context), check=True)
+    assert (tmp_path / "out" / "other").read_text() == "from elsewhere"
+    assert (tmp_path / "out" / "bin" / "sh").exists()
+
+
+def test_the_context_is_filtered(buildx: Run, context: Path, tmp_path: Path) -> None:
+    (context / "left").write_text("x")
+    (context / "f-left").write_text("x")
+    (context / ".dockerignore").write_text("*left\n")
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    buildx("build", "-o", str(tmp_path / "out"), str(context), check=True)
+    assert sorted(os.listdir(tmp_path / "out")) == [".dockerignore", "Dockerfile", "file"]
+
+
+def test_bake(buildx: Run, context: Path, engine: Engine) -> None:
+    (context / "docker-bake.hcl").write_text(
+        'group "default" { targets = ["one", "two"] }\n'
+        'target "one" {\n  tags = ["built:x"]\n}\n'
+        'target "two" {\n  contexts = { lower = "target:one" }\n'
+        '  dockerfile-inline = "FROM lower\\nRUN cp /one /two"\n  tags = ["two:x"]\n}\n'
+    )
+    buildx("buildx", "bake", cwd=context, check=True)
+    assert engine.wherry("run", "--rm", "two:x", "cat", "/two").stdout == "one\n"
+
+
+def test_cache_and_history(buildx: Run, context: Path) -> None:
+    buildx("build", str(context), check=True)
+    assert "Total:" in buildx("buildx", "du", check=True).stdout
+    buildx("buildx", "prune", "--force", "--all", check=True)
+    assert "BuildKit version" in buildx("buildx", "inspect", check=True).stdout
+
+
+def test_ctrl_c_ends_the_build(configured: dict[str, str], context: Path, engine: Engine) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nRUN sleep 1234\n")
+    environment = {**os.environ, **configured, "DOCKER_HOST": engine.host}
+    building = subprocess.Popen(
+        [docker_cli(), "build", "--no-cache", str(context)], env=environment, stderr=subprocess.DEVNULL, text=True
+    )
+
+    def runs() -> bool:
+        return any(b"sleep\x001234" in _command_line(pid) for pid in engine.processes())
+
+    _until(runs, 20)
+    building.send_signal(signal.SIGINT)
+    assert building.wait(10) != 0
+    _until(lambda: not runs(), 5)
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _until(holds: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
