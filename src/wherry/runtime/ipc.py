@@ -151,6 +151,12 @@ class OutOfMemory(msgspec.Struct, frozen=True, tag=True):
     """The container has reached its limit, and the kernel ends something of it."""
 
 
+class Warned(msgspec.Struct, frozen=True, tag=True):
+    """Something that went wrong, of which the container knows nothing: its log cannot be written."""
+
+    text: str
+
+
 class Exited(msgspec.Struct, frozen=True, tag=True):
     """The end of the container. What the file ``exit`` holds, too. ``at`` in nanoseconds since the epoch."""
 
@@ -211,7 +217,7 @@ class Footprint(msgspec.Struct, frozen=True):
 
 
 Request = Attach | Exec | Resize | Connect | Disconnect | Status
-Answer = Reply | Failed | Started | ExecStarted | ExecExited | OutOfMemory | Exited
+Answer = Reply | Failed | Started | ExecStarted | ExecExited | OutOfMemory | Warned | Exited
 Order = Begin | Go | Connected
 Word = Separated | Notice | Console | Sibling | Written | Failed
 

@@ -40,6 +40,7 @@ from wherry.runtime.ipc import (
     StartError,
     Status,
     Streams,
+    Warned,
     decode_request,
     encode,
     receive,
@@ -115,7 +116,7 @@ class Monitor:
             namespaces.join_of(os.getpid(), "pid")  # what is forked from now on is not to be seen in the container
             if spec.cgroup and not has_cgroup:
                 self._warnings.append("this machine has no cgroups: the container runs without limits")
-            first.stdio.log = self._log = open_log(spec.log, self._loop, self._warnings.append)
+            first.stdio.log = self._log = open_log(spec.log, self._loop, self._warn)
             for connection, streams in order.clients:
                 first.attach(connection, streams)
             if self._cgroup is not None and spec.resources.memory:
@@ -425,7 +426,10 @@ class Monitor:
         if len(self._ended) > _ENDED_AT_MOST:
             del self._ended[next(iter(self._ended))]
 
-    def _tell_all(self, message: Exited | ExecExited | OutOfMemory) -> None:
+    def _warn(self, text: str) -> None:
+        self._tell_all(Warned(text))
+
+    def _tell_all(self, message: Exited | ExecExited | OutOfMemory | Warned) -> None:
         for connection in list(self._connections):
             self._answer(connection, message)
 

@@ -6,6 +6,7 @@ exit = await monitor.exited
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -21,6 +22,8 @@ from wherry.runtime.ipc import EXIT, SOCKET, StartError, Streams
 from wherry.runtime.spec import Interface, Process
 
 __all__ = ["Exec", "Exit", "Monitor", "StartError", "connect"]
+
+log = logging.getLogger("wherry.runtime")
 
 MONITOR_DIED = "the monitor of the container ended unexpectedly, so the container was ended too"
 _KILLED = 128 + signal.SIGKILL
@@ -263,6 +266,8 @@ class Monitor(_Target):
             if self._on_oom is not None:
                 self.oom_told = True
                 self._on_oom()
+        elif isinstance(answer, ipc.Warned):
+            log.warning("container %.12s: %s", os.path.basename(self._exec_dir), answer.text)
         elif isinstance(answer, ipc.ExecExited):
             ended = self._execs.pop(answer.exec_id, None)
             if ended is not None and not ended.done():

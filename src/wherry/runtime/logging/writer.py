@@ -35,13 +35,18 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
+_ROOM = 64 << 10  # bytes that are free again on a disk that was full
+
+
 class Writer:
-    """A log that is being written. Errors of the disk (it is full, say) cost log lines, never the container."""
+    """A log that is being written. Errors of the disk (it is full, say) cost log lines, never the container; what they
+    have cost is said in their place, as soon as something can be written again."""
 
     def __init__(self, log: Log, warn: Callable[[str], None] = lambda text: None) -> None:
         self._log = log
         self._warn = warn
-        self._failed = False
+        self._failure = ""  # why the last write failed
+        self._lost = 0  # lines since the log has last said how many
         self._time = 0
         self._fd = self._open()
         self._size = os.fstat(self._fd).st_size
@@ -51,6 +56,8 @@ class Writer:
     def write(self, stream: int, data: memoryview) -> None:
         """Appends what was read from ``stream``: 1 is stdout, 2 is stderr."""
         self._look()
+        if self._lost and self._has_room():
+            self._tell_loss()
         self._write(stream, data)
 
     def end(self, stream: int) -> None:
@@ -69,12 +76,34 @@ class Writer:
         """Writes what is held back and finishes what was begun."""
         self.end(1)
         self.end(2)
+        if self._lost:
+            self._tell_loss()
+        if self._lost:
+            self._warn(f"{self._lost} lines of output are missing in {self._log.path}")
         if self._rotation is not None:
             self._rotation.close()
         os.close(self._fd)
 
     def _write(self, stream: int, data: memoryview) -> None:
         raise NotImplementedError
+
+    def _write_part(self, stream: int, part: bytes) -> None:
+        """Writes what waits for nothing that comes after it."""
+        raise NotImplementedError
+
+    def _count_lines(self, parts: list[bytes | memoryview]) -> int:
+        """Those of a record."""
+        raise NotImplementedError
+
+    def _tell_loss(self) -> None:
+        """Says in the log how much is missing here; again later, if that cannot be written either."""
+        lost, self._lost = self._lost, 0
+        text = f"[wherry: {lost} lines of output could not be logged here: {self._failure}]"
+        self._write_part(2, f"{text}\n".encode())
+        if self._lost:
+            self._lost = lost
+        else:
+            self._warn(f"{lost} lines of output are missing in {self._log.path}, which can be written again")
 
     def _mend(self) -> None:
         """Takes away what was cut off at the end of the file: the machine stopped, or somebody has cut it."""
@@ -110,6 +139,9 @@ class Writer:
         """Writes one record whole, or not at all. ``at`` is its time."""
         if self._rotation is not None and self._size and self._size + length > self._log.max_size:
             self._rotate(self._rotation)
+        if self._lost and not self._has_room():
+            self._lost += self._count_lines(parts)
+            return
         try:
             written = os.writev(self._fd, parts)
             while written < length:
@@ -118,15 +150,21 @@ class Writer:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self._size)
             self._fail(error)
+            self._lost += self._count_lines(parts)
             return
-        self._failed = False
+        self._failure = ""
         self._size += length
         self._time = at
 
+    def _has_room(self) -> bool:
+        """Whether it is worth while to go on: at the edge of a full disk every other line would find a place."""
+        disk = os.fstatvfs(self._fd)
+        return disk.f_bavail * disk.f_frsize >= _ROOM
+
     def _fail(self, error: OSError) -> None:
-        if not self._failed:
-            self._failed = True
+        if not self._failure:
             self._warn(f"output is not logged to {self._log.path}: {error.strerror}")
+        self._failure = error.strerror or str(error)
 
     def _now(self) -> int:
         """A time for the next record."""
@@ -150,8 +188,14 @@ class LocalWriter(Writer):
     """wherry's own format."""
 
     def _write(self, stream: int, data: memoryview) -> None:
-        length, at = OVERHEAD + len(data), self._now()
-        self._append([HEADER.pack(stream, len(data), at), data, TRAILER.pack(length)], length, at)
+        self._write_part(stream, data)
+
+    def _write_part(self, stream: int, part: bytes | memoryview) -> None:
+        length, at = OVERHEAD + len(part), self._now()
+        self._append([HEADER.pack(stream, len(part), at), part, TRAILER.pack(length)], length, at)
+
+    def _count_lines(self, parts: list[bytes | memoryview]) -> int:
+        return max(1, bytes(parts[1]).count(b"\n"))
 
     def _mend(self) -> None:
         if not self._size:
@@ -178,6 +222,9 @@ class JsonFileWriter(Writer):
         self._held[stream] = block[whole:]
         for part in json_file.cut(block[:whole]):
             self._write_part(stream, part)
+
+    def _count_lines(self, parts: list[bytes | memoryview]) -> int:
+        return bytes(parts[0]).count(b"\n")
 
     def end(self, stream: int) -> None:
         if self._held[stream]:
