@@ -268,6 +268,33 @@ def test_an_exec_that_cannot_be_run(ask: Ask, running: str, open_stream: Callabl
     assert ask("GET", f"/exec/{exec_id}/json").body["ExitCode"] == 126
 
 
+@pytest.fixture
+def three_containers(ask: Ask, busybox: str) -> None:
+    """One that runs, one that has ended with 3, and one that was never started, made in this order."""
+    for name, command in (("running", "sleep 1000"), ("gone", "exit 3"), ("new", "true")):
+        body = {"Image": busybox, "Cmd": ["sh", "-c", command]}
+        ask("POST", f"/containers/create?name={name}", body, status=201)
+        if name != "new":
+            ask("POST", f"/containers/{name}/start", status=204)
+    ask("POST", "/containers/gone/wait")
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("limit=-1", 1), ("limit=0", 1), ("limit=", 1), ("limit=1", 1), ("limit=5", 3), ("all=1&limit=-1", 3),
+        ("all=0", 1),
+        ('filters={"since":["running"]}', 0), ('filters={"before":["new"]}', 1), ('filters={"exited":["3"]}', 0),
+        ('filters={"status":["exited"]}', 1), ('all=1&filters={"since":["running"]}', 2),
+    ],
+)  # fmt: skip
+def test_which_containers_are_listed(
+    ask: Ask, three_containers: None, query: str, found: int
+) -> None:  # fmt: skip
+    """As Docker 26 answers: docker-py always sends limit=-1, and only what runs is meant."""
+    assert len(ask("GET", f"/containers/json?{query}").body) == found
+
+
 def test_an_exec_belongs_to_one_run_of_its_container(ask: Ask, running: str) -> None:
     """As in Docker 26: what was made before a restart and never started is gone; what ran can be asked for."""
     made = ask("POST", f"/containers/{running}/exec", {"Cmd": ["true"]}, status=201).body["Id"]

@@ -23,6 +23,7 @@ from wherry.engine.builder.request import NamedContext
 from wherry.storage.build_snapshots import Workspace
 
 _DOCKERFILE = "dockerfile.v0"
+_INLINE_CACHE = "BUILDKIT_INLINE_CACHE"
 
 
 class Build:
@@ -33,6 +34,7 @@ class Build:
         self.session = session
         self.entitlements = entitlements
         self.trace = Trace(ref)
+        self.inline_cache = False  # what the steps were made of is to be told in the image
         self.results: dict[str, str] = {}
         self.returned: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.frontend_options: dict[str, str] = {}
@@ -59,7 +61,9 @@ class Build:
         if self.session is None:
             raise InvalidParameter("a build needs a session, by which its files come")
         self.frontend_options = dict(options)
-        request = frontend.read_options(options, self.entitlements, self.session)
+        if self.inline_cache:
+            self.frontend_options[f"build-arg:{_INLINE_CACHE}"] = "1"
+        request = frontend.read_options(self.frontend_options, self.entitlements, self.session)
         local = frontend.Local(options, self.session, sources)
         try:
             async with contextlib.AsyncExitStack() as stack:

@@ -47,8 +47,10 @@ class _Control:
         kit.history.started(build)
         try:
             exports = exporter.read(request)
-            if request.cache.exports:
-                raise NotSupported(f"cache export of type {request.cache.exports[0].type} is not supported yet")
+            for each in request.cache.exports:
+                if each.type != "inline":
+                    raise NotSupported(f"cache export of type {each.type} is not supported yet: expected inline")
+                build.inline_cache = True
             if request.frontend:
                 options = {**request.frontend_attrs, **_cache_options(request)}
                 inputs = request.frontend_inputs

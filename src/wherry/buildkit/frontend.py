@@ -31,8 +31,6 @@ def read_options(options: Mapping[str, str], entitlements: tuple[str, ...], clie
     platforms = [text for text in options.get("platform", "").split(",") if text]
     if len(platforms) > 1:
         raise NotSupported("multi-platform build is not supported by this engine yet: build one platform at a time")
-    if options.get("no-cache", "0") not in ("", "0"):
-        raise NotSupported("--no-cache-filter is not supported by this engine yet: use --no-cache")
     given = {name[6:]: value for name, value in options.items() if name.startswith("label:")}
     arguments: dict[str, str | None] = {
         name[10:]: value for name, value in options.items() if name.startswith("build-arg:")
@@ -47,6 +45,7 @@ def read_options(options: Mapping[str, str], entitlements: tuple[str, ...], clie
         extra_hosts=tuple(entry.replace("=", ":", 1) for entry in _csv(options.get("add-hosts", ""))),
         cache_from=_cache_imports(options),
         no_cache=options.get("no-cache") == "",
+        no_cache_for=tuple(options.get("no-cache", "").lower().split(",")),
         pull=options.get("image-resolve-mode") == "pull",
         limits=Limits(
             shm_size=_number(options, "shm-size"),

@@ -228,6 +228,8 @@ class Volumes:
     async def list_all(self, filters: Mapping[str, list[str]]) -> tuple[list[dict[str, Any]], list[str]]:
         """The API's Volumes, those that only plug-ins know among them; and what plug-ins failed with."""
         check_known(filters, _LIST_FILTERS)
+        if filters.get("dangling"):
+            boolean("dangling", filters["dangling"])  # refused also where there is no volume to try it on
         found: dict[str, tuple[Volume, dict[str, Any]]] = {}
         warnings = []
         drivers = self._plugins.names()

@@ -66,8 +66,8 @@ class BuildRequest(msgspec.Struct, frozen=True):
     ``build_args`` without a value (None) are as if not given.
 
     ``credentials`` are log-ins by the registries' domains. ``cache_from`` are images that bring their cache along;
-    with ``only_cache_from`` a step must have been a step of one of them, as in Docker's classic builder. ``contexts``
-    go before stages and images of the same names.
+    with ``only_cache_from`` a step must have been a step of one of them, as in Docker's classic builder. The steps of
+    the stages ``no_cache_for`` are all carried out. ``contexts`` go before stages and images of the same names.
     """
 
     dockerfile: str = "Dockerfile"
@@ -83,6 +83,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     only_cache_from: bool = False
     security: tuple[str, ...] = ()
     no_cache: bool = False
+    no_cache_for: tuple[str, ...] = ()
     pull: bool = False
     squash: bool = False
     limits: Limits = Limits()

@@ -224,7 +224,7 @@ class Solver:
             self._graph.arguments,
             escape=self._graph.escape,
             workspace=self._workspace,
-            find=self._find_step,
+            find=self._find_nothing if stage.label.lower() in self._request.no_cache_for else self._find_step,
             epoch=self._epoch,
             tell=self._tell,
             plan=self._plan_step,
@@ -348,6 +348,10 @@ class Solver:
             return found
         said = (found.description, clock.rfc3339(found.created))
         return found if key in self._imported or said in self._steps_of_images else None
+
+    @staticmethod
+    def _find_nothing(key: str) -> Record | None:
+        return None
 
     async def _import_cache(self, name: str) -> None:
         """What an image brings along for --cache-from. It is pulled when it is not here, but for the classic builder,

@@ -143,7 +143,7 @@ def list_containers(
     if unknown:
         raise InvalidParameter(f"invalid filter '{min(unknown)}'")
     passes = _compile(roster, store, filters)
-    show_all = show_all or bool(limit) or any(name in filters for name in ("status", "exited", "before", "since"))
+    show_all = show_all or (limit or 0) > 0 or "status" in filters
     found = [
         live
         for live in sorted(roster, key=lambda live: live.record.created, reverse=True)
