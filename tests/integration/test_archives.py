@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 import zstandard
 
+from tests.support import tars
 from tests.support.disk import Disk, docker_archive, everything, look, stream
-from tests.unit.storage import tars
-from tests.unit.storage.tars import member
+from tests.support.tars import member
 from wherry.common import reference
 from wherry.common.errors import InvalidParameter, NotFound
 from wherry.model.image import History, ImageConfig

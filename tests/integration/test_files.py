@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 import zstandard
 
+from tests.support import tars
 from tests.support.disk import Disk, everything, look, stream
-from tests.unit.storage import tars
-from tests.unit.storage.tars import member
+from tests.support.tars import member
 from wherry.common.errors import InvalidParameter, NotFound
 from wherry.model.image import ImageConfig
 from wherry.storage.worker.client import Running

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from tests.support import tars
 from tests.support.disk import CONFIG, Disk, everything, look, stream
-from tests.unit.storage import tars
-from tests.unit.storage.tars import member
+from tests.support.tars import member
 from wherry.common.errors import EngineError, InvalidParameter
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners, devices and mounts need root")

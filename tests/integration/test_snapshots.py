@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import tars
 from tests.support.disk import Disk, everything, look
-from tests.unit.storage import tars
-from tests.unit.storage.tars import member
+from tests.support.tars import member
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners, devices and mounts need root")
 D, S = tarfile.DIRTYPE, tarfile.SYMTYPE

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import zstandard
 
+from tests.support import tars
 from tests.support.disk import Disk, docker_archive, stream
-from tests.unit.storage import tars
-from tests.unit.storage.tars import member
+from tests.support.tars import member
 from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.storage.tar import compression
 from wherry.storage.tar.reader import TarError, TarReader

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.unit.storage import tars
-from tests.unit.storage.tars import member
+from tests.support import tars
+from tests.support.tars import member
 from wherry.common import reference
 from wherry.linux import mounts
 from wherry.model.image import History, ImageConfig

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.storage import tars
+from tests.support import tars
 from wherry.storage.tar.reader import BLOCK_DEVICE, DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry, TarReader
 from wherry.storage.tar.writer import TarWriter, directory_entry, file_entry
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.storage import tars
+from tests.support import tars
 from wherry.storage.tar.reader import DIRECTORY, REGULAR, TarError, TarReader, looks_like_tar
 from wherry.storage.tar.sources import FileSource
 

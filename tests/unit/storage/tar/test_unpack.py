@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.storage import tars
-from tests.unit.storage.tars import member
+from tests.support import tars
+from tests.support.tars import member
 from wherry.storage.tar.contents import UnpackError
 from wherry.storage.tar.reader import TarError
 from wherry.storage.tar.unpack import Limits, Unpacked, Unpacker, clean

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.runtime.test_logs import DRIVERS, frames
+from tests.unit.runtime.logging.test_files import DRIVERS, frames
 from wherry.runtime.logging import rotation
 from wherry.runtime.logging.reader import Reader
 from wherry.runtime.logging.writer import Writer, open_writer
