@@ -82,7 +82,7 @@ def test_exec_run(sleeper: Any) -> None:
     assert sleeper.exec_run("id -u", user="1234").output == b"1234\n"
     assert sleeper.exec_run("pwd", workdir="/tmp").output == b"/tmp\n"
     assert sleeper.exec_run(["sh", "-c", "echo $A"], environment={"A": "1"}).output == b"1\n"
-    assert sleeper.exec_run("nosuchprogram").exit_code == 127
+    assert sleeper.exec_run("nosuchprogram").exit_code == 126
     code, stream = sleeper.exec_run(["sh", "-c", "echo one; sleep 0.2; echo two"], stream=True)
     assert (code, list(stream)) == (None, [b"one\n", b"two\n"])
     code, pairs = sleeper.exec_run(["sh", "-c", "echo out; sleep 0.1; echo err >&2"], stream=True, demux=True)
