@@ -93,8 +93,8 @@ def test_prune_and_usage(build: Builder, engine: Engine) -> None:
     for wanted in ("type=exec.cachemount", "shared=false", "inuse=true", "id=nothing", "until=24h"):
         engine.wherry("builder", "prune", "--all", "--force", "--filter", wanted, check=True)
     assert usage == engine.request("GET", "/system/df").body["BuildCache"], "none of these means it"
-    assert engine.request("POST", "/build/prune?all=1&min-free-space=1").body["CachesDeleted"] == []
-    assert engine.request("POST", f"/build/prune?all=1&reserved-space={1 << 40}").body["CachesDeleted"] == []
+    assert engine.request("POST", "/build/prune?all=1&min-free-space=1").body["CachesDeleted"] is None
+    assert engine.request("POST", f"/build/prune?all=1&reserved-space={1 << 40}").body["CachesDeleted"] is None
     engine.wherry("rmi", "built", check=True)
     assert "Total reclaimed space" in engine.wherry("builder", "prune", "--all", "--force", check=True).stdout
     assert engine.request("GET", "/system/df").body["BuildCache"] == []

@@ -35,9 +35,14 @@ async def own_stream(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
         yield line
 
 
-async def classic_stream(events: AsyncIterator[Event], *, quiet: bool) -> AsyncIterator[bytes]:
-    """``{"stream": "Step 1/2 : FROM …\\n"}`` and so on. ``quiet`` tells the image's id alone."""
-    async for line in _lines(_Classic(quiet).messages(events), events):
+async def classic_stream(
+    events: AsyncIterator[Event], *, quiet: bool, keeps_containers: bool = False
+) -> AsyncIterator[bytes]:
+    """``{"stream": "Step 1/2 : FROM …\\n"}`` and so on. ``quiet`` tells the image's id alone.
+
+    An error is Docker's one line; the lines of the Dockerfile that others see below it come before it.
+    """
+    async for line in _lines(_Classic(quiet, keeps_containers).messages(events), events):
         yield line
 
 
@@ -70,9 +75,11 @@ async def _lines(messages: AsyncIterator[Any], events: AsyncIterator[Any]) -> As
 class _Classic:
     """Stages run side by side, and this stream has one line of events: each stage waits for its turn."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, keeps_containers: bool) -> None:
         self._quiet = quiet
+        self._keeps_containers = keeps_containers
         self._total = 0
+        self._before = 0  # steps that are no events: ARGs before the first FROM
         self._turn: int | None = None
         self._stages: dict[int, int] = {}  # a step's stage
         self._waiting: dict[int, list[Event]] = {}
@@ -84,16 +91,24 @@ class _Classic:
             async for event in events:
                 for message in self._take(event):
                     yield message
-        except EngineError:
+        except EngineError as failure:
             for message in self._rest():
                 yield message
-            raise
+            if not isinstance(failure, StepFailed):
+                raise type(failure)(failure.message.partition("\n")[0]) from None
+            if failure.position.file and self._total:
+                for message in self._say(f"{failure.position.excerpt()}\n"):
+                    yield message
+            raise failure.without_place() from None
 
     def _take(self, event: Event) -> list[dict[str, Any]]:
         match event:
             case progress.Planned():
-                self._total = event.total
-                return []
+                said = self._before
+                self._before = len(event.arguments)
+                self._total = event.total + self._before
+                arguments = enumerate(event.arguments[said:], said + 1)
+                return [each for step, text in arguments for each in self._say(f"Step {step}/{self._total} : {text}\n")]
             case progress.Warned():
                 return self._say(f"[Warning] {event.text}\n")
             case progress.Built():
@@ -121,7 +136,7 @@ class _Classic:
     def _show(self, event: Event) -> list[dict[str, Any]]:
         match event:
             case progress.Begun():
-                return self._say(f"Step {event.step}/{self._total} : {event.text}\n")
+                return self._say(f"Step {event.step + self._before}/{self._total} : {event.text}\n")
             case progress.Running():
                 self._container = event.container[:_SHORT]
                 return self._say(f" ---> Running in {self._container}\n")
@@ -133,17 +148,18 @@ class _Classic:
                 return [] if self._quiet else [dict(event.message)]
             case progress.Done():
                 used = " ---> Using cache\n" if event.cached else ""
-                removed = f"Removing intermediate container {self._container}\n" if self._container else ""
+                is_removed = self._container and not self._keeps_containers
+                removed = f" ---> Removed intermediate container {self._container}\n" if is_removed else ""
                 self._container = ""
                 # The last step's state is the image, which is named when it is made.
-                state = f" ---> {event.state}\n" if event.step < self._total else ""
+                state = f" ---> {event.state}\n" if event.step + self._before < self._total else ""
                 return [message for text in (removed, used, state) if text for message in self._say(text)]
         return []
 
     def _built(self, event: progress.Built) -> list[dict[str, Any]]:
         aux = {"aux": {"ID": event.id}}
         if self._quiet:
-            return [aux, {"stream": f"{event.id}\n"}]
+            return [{"stream": f"{event.id}\n"}]
         short = event.id.removeprefix("sha256:")[:_SHORT]
         last = self._say(f" ---> {short}\n")
         named = [{"stream": f"Successfully tagged {name}\n"} for name in event.names]
@@ -169,7 +185,10 @@ async def build(request: Request, engine: Engine) -> web.StreamResponse:
     events = await _events(request, engine, asked)
     if _is_own(request):
         return await response.stream(request, own_stream(events), response.JSON)
-    return await response.stream(request, classic_stream(events, quiet=request.flag("q")), response.JSON)
+    keeps = not request.flag("rm", default=True)
+    return await response.stream(
+        request, classic_stream(events, quiet=request.flag("q"), keeps_containers=keeps), response.JSON
+    )
 
 
 async def _by_buildkit(request: Request, engine: Engine, asked: BuildRequest) -> web.StreamResponse:

@@ -222,7 +222,7 @@ class Builder:
         if min_free:
             missing = min_free - self._store.free()
             if missing <= 0:
-                return {"CachesDeleted": [], "SpaceReclaimed": 0}
+                return {"CachesDeleted": None, "SpaceReclaimed": 0}
             keep_bytes = max(keep_bytes, total - missing)
         gone: list[str] = []
         freed = 0
@@ -236,7 +236,7 @@ class Builder:
             total -= record.size
             freed += record.size if record.chain_id not in shared else 0
         self._store.images.collect_layers()
-        return {"CachesDeleted": gone, "SpaceReclaimed": freed}
+        return {"CachesDeleted": gone or None, "SpaceReclaimed": freed}
 
     async def _collect(self) -> None:
         """Keeps the cache from filling the disk."""

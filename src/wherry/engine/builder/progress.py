@@ -7,10 +7,12 @@ import msgspec
 
 
 class Planned(msgspec.Struct, tag="planned"):
-    """How many steps there are. ``stages`` are the texts of the instructions of those that are walked, by number."""
+    """How many steps there are. ``stages`` are the texts of the instructions of those that are walked, by number, and
+    ``arguments`` those of the ARGs before the first of all."""
 
     total: int
     stages: dict[int, list[str]] = {}
+    arguments: list[str] = []
 
 
 class Begun(msgspec.Struct, tag="begun"):

@@ -109,6 +109,9 @@ class StepFailed(EngineError):
         self.command, self.code = command, code
         self.status = status
 
+    def without_place(self) -> "StepFailed":
+        return StepFailed(self.reason, NOWHERE, self.code, self.status, command=self.command)
+
     @property
     def headline(self) -> str:
         """What went wrong, without the place, as BuildKit says it."""
@@ -124,6 +127,6 @@ def at(error: EngineError, position: Position) -> StepFailed:
     if isinstance(error, DockerfileError):
         placed = error.at(position)
         failed = StepFailed(placed.message, NOWHERE, status=error.status)
-        failed.reason, failed.position = placed.reason, placed.position
+        failed.reason, failed.position = placed.message.partition("\n")[0], placed.position
         return failed
     return StepFailed(error.message, position, status=error.status)

@@ -6,6 +6,7 @@ where it comes to copy from it; so what does not depend on one another runs side
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -157,6 +158,8 @@ class Solver:
         )
         self._target_platform = wanted
         self._file_warnings = file.warnings
+        before = itertools.takewhile(lambda each: not isinstance(each, ins.From), file.instructions)
+        self._file_arguments = [each.position.code or each.position.text for each in before]
         return graph
 
     async def solve(self) -> str:
@@ -205,13 +208,29 @@ class Solver:
             for stage in waiting:
                 triggered.add(stage.index)
                 if stage.base.stage is None and stage.base.image != SCRATCH:
-                    image = await self._image(stage.base, stage.platform, step=0)
+                    image = await self._base_image(stage)
                     expressions = (image.config.config.on_build if image.config.config else None) or ()
                     self._graph = self._graph.trigger(stage.index, expressions)
         if self._graph.unused:
             names = " ".join(self._graph.unused)
             self._tell(progress.Warned(f"One or more build-args [{names}] were not consumed"))
-        self._tell(progress.Planned(self._count(), {stage.index: _texts(stage) for stage in self._graph.needed()}))
+        self._tell_plan()
+
+    async def _base_image(self, stage: Stage) -> Image:
+        try:
+            return await self._image(stage.base, stage.platform, step=0)
+        except EngineError as error:
+            # Nothing was told of any step yet: this one has failed.
+            self._tell_plan()
+            position = stage.position
+            self._tell(progress.Begun(1, stage.index, stage.label, position.code or position.text, position.line))
+            failed = at(error, position)
+            self._tell(progress.Failed(1, stage.index, failed.headline))
+            raise failed from None
+
+    def _tell_plan(self) -> None:
+        texts = {stage.index: _texts(stage) for stage in self._graph.needed()}
+        self._tell(progress.Planned(self._count(), texts, self._file_arguments))
 
     def _count(self) -> int:
         return sum(1 + len(stage.instructions) for stage in self._graph.needed())
