@@ -22,6 +22,7 @@ SECONDS = float(os.environ.get("WHERRY_TEST_ATTACK_SECONDS", "3"))
 """How long each attack goes on; a minute or more is for one's own trust."""
 
 DEFAULT_CAPABILITIES = "00000000a80425fb"
+NO_CAPABILITIES = "0000000000000000"
 
 # Looks at every process that it has not seen yet, again and again, and says what of the host's it has found.
 ATTACK = r"""
@@ -160,7 +161,7 @@ def stepped(engine: Engine) -> Iterator[Callable[[str], contextlib.AbstractConte
         ((), DEFAULT_CAPABILITIES, "0", "2"),
         (("-t",), DEFAULT_CAPABILITIES, "0", "2"),
         (("-w", "/tmp"), DEFAULT_CAPABILITIES, "0", "2"),
-        (("-u", "1000"), DEFAULT_CAPABILITIES, "1000", "2"),  # which the exec of another user's program takes away
+        (("-u", "1000"), NO_CAPABILITIES, "1000", "2"),
         (("--privileged",), None, "0", None),
     ],
     ids=["plain", "terminal", "directory", "user", "privileged"],
@@ -197,8 +198,9 @@ def _check(
     assert len(seen["capabilities"]) == 1 and len(seen["bounding"]) == 1
     assert capabilities is None or seen["capabilities"] == [capabilities]
     assert seccomp is None or seen["seccomp"] == [seccomp]
-    assert seen["environ"] == [""]
-    assert seen["cmdline"] == [""]
+    assert seen["program"] == ["/memfd:wherry-init (deleted)"]
+    assert seen["mapped"] == [["/memfd:wherry-init (deleted)"]]
+    assert seen["secrets"] == [0]
     assert max(seen["descriptors"]) <= 4  # the streams, and a pipe to say what goes wrong
     assert all(str(engine.root) not in link for links in seen["files"] for link in links)
     assert os.readlink("/proc/self/ns/net") not in seen["net"]

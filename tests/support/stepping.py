@@ -1,9 +1,9 @@
 """Stops processes that enter a container at each of their system calls, and looks at what the container sees.
 
 Run as a program, as root: ``python -m tests.support.stepping INIT PID…``. The PIDs are the engine's launcher and
-monitors; what they fork is stepped through until it executes a program. INIT is the container's first process. Prints
-one JSON object: how often it looked, and all that was seen of each new process in the container's /proc. Ends when the
-standard input does.
+monitors; what they fork is stepped through until it executes a program of the container's. INIT is the container's
+first process. Prints one JSON object: how often it looked, and all that was seen of each new process in the container's
+/proc. Ends when the standard input does.
 """
 
 import ctypes
@@ -32,8 +32,11 @@ class Looking:
     """What was seen, by the process ids in the container."""
 
     def __init__(self, init: int, engine: int) -> None:
-        own = os.stat(f"/proc/{engine}/exe")
-        self._interpreter = (own.st_dev, own.st_ino)
+        with open(f"/proc/{engine}/environ", "rb") as file:  # which names folders of the engine's
+            self._secrets = [
+                word.partition(b"=")[2] for word in file.read().split(b"\0") if word.startswith(b"WHERRY_")
+            ]
+        self._program = os.stat(f"/proc/{init}/exe").st_dev
         self._proc = f"/proc/{init}/root/proc"
         root = os.stat(f"/proc/{init}/root")
         self._root = (root.st_dev, root.st_ino)
@@ -54,8 +57,8 @@ class Looking:
                     continue
 
     def _look_at(self, pid: int, path: str) -> None:
-        program = os.stat(f"{path}/exe")
-        if (program.st_dev, program.st_ino) != self._interpreter:
+        program = os.readlink(f"{path}/exe")
+        if os.stat(f"{path}/exe").st_dev == self._program:
             return  # it is the container's own by now
         found = self.seen.setdefault(pid, {"pid": pid, "looks": 0})
         found["looks"] += 1
@@ -66,7 +69,12 @@ class Looking:
             environment = file.read().strip(b"\0")
         with open(f"{path}/cmdline", "rb") as file:
             command = file.read().strip(b"\0")
+        with open(f"{path}/maps", encoding="utf-8") as file:
+            mappings = [line.split(None, 5) for line in file.read().splitlines()]
         facts = {
+            "program": program,
+            "mapped": sorted({mapping[5] for mapping in mappings if len(mapping) > 5 and mapping[5][0] == "/"}),
+            "secrets": self._find_secrets(f"{path}/mem", [mapping[0] for mapping in mappings if mapping[1][0] == "r"]),
             "root": (root.st_dev, root.st_ino) == self._root,
             "cwd": os.readlink(f"{path}/cwd"),
             "capabilities": status["CapEff"],
@@ -83,6 +91,24 @@ class Looking:
             values = found.setdefault(name, [])
             if value not in values:
                 values.append(value)
+
+    def _find_secrets(self, path: str, mappings: list[str]) -> int:
+        """How many things of the engine's are in the memory."""
+        found = 0
+        with open(path, "rb", buffering=0) as memory:
+            for mapping in mappings:
+                start, end = (int(number, 16) for number in mapping.split("-"))
+                try:
+                    memory.seek(start)
+                    content = memory.read(end - start)
+                except (OSError, OverflowError):  # the kernel's own pages
+                    continue
+                found += sum(secret in content for secret in self._secrets)
+        return found
+
+
+def executes_its_own(pid: int) -> bool:
+    return not os.readlink(f"/proc/{pid}/exe").startswith("/memfd:wherry-init")
 
 
 def main() -> None:
@@ -116,7 +142,7 @@ def main() -> None:
                 LISTEN if event == EVENT_STOP and stop != SIGTRAP else CONT, pid, 0 if event or stop & 0x80 else stop
             )
             continue
-        if event == EVENT_EXEC:
+        if event == EVENT_EXEC and executes_its_own(pid):
             ptrace(DETACH, pid)
             continue
         looking.look()

@@ -20,8 +20,6 @@ PR_SET_NO_NEW_PRIVS = 38
 _CLOSE_RANGE_CLOEXEC = 4
 _CLOSE_RANGE_END = 0xFFFFFFFF
 _CLONE_PIDFD = 0x1000
-_CLONE_PARENT = 0x8000
-_CLONE_PARENT_SETTID = 0x100000
 _CLONE_INTO_CGROUP = 0x200000000
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _PER_LINUX32 = 8
@@ -78,41 +76,6 @@ def fork(flags: int = 0, *, cgroup: int | None = None) -> tuple[int, int]:
     if pid < 0:
         raise SyscallError(last_errno(), "clone3")
     return (pid, pidfd.value) if pid else (0, -1)
-
-
-class Shared:
-    """A number that is shared with a forked process, and not with those that it forks in turn once it says so."""
-
-    def __init__(self) -> None:
-        self._page = mmap.mmap(-1, mmap.PAGESIZE)  # shared and anonymous
-        self._number = c_int.from_buffer(self._page)
-        self.address = ctypes.addressof(self._number)
-
-    @property
-    def value(self) -> int:
-        return self._number.value
-
-    def keep_from_children(self) -> None:
-        self._page.madvise(mmap.MADV_DONTFORK)
-
-
-# PyDLL, as above. The older call, since Docker's seccomp profile has no clone3; its first arguments are alike
-# everywhere.
-_clone = ctypes.PyDLL(None, use_errno=True).syscall
-_clone.argtypes = (ctypes.c_long, c_ulong, c_void_p, c_void_p, c_void_p, c_void_p)
-_clone.restype = ctypes.c_long
-
-
-def fork_sibling(pid: Shared) -> bool:
-    """Forks a child of this process's own parent, and writes its id into ``pid``; True in that child.
-
-    Where this process has joined another pid namespace the child is born in it, and this process stays outside.
-    """
-    flags = _CLONE_PARENT | _CLONE_PARENT_SETTID | signal.SIGCHLD
-    found = _clone(NUMBERS["clone"], flags, None, pid.address, None, None)
-    if found < 0:
-        raise SyscallError(last_errno(), "clone")
-    return bool(found == 0)
 
 
 def set_dumpable(dumpable: bool) -> None:
@@ -204,20 +167,14 @@ class Title:
     def __init__(self) -> None:
         with open("/proc/self/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-        self._start = int(fields[45])  # arg_start, arg_end, env_start, env_end: fields 48 to 51, counted from the name
+        self._start = int(fields[45])  # arg_start and arg_end: fields 48 and 49, counted from after the name
         self._length = int(fields[46]) - self._start
-        self._environment, self._environment_end = int(fields[47]), int(fields[48])
 
     def set(self, title: str) -> None:
         """Cut off where the original command line ended."""
         text = title.encode()[: max(0, self._length - 1)]
         ctypes.memset(self._start, 0, self._length)
         ctypes.memmove(self._start, text, len(text))
-
-    def erase(self) -> None:
-        """Leaves nothing to be read: no title, and of the environment that the process was started with nothing."""
-        self.set("")
-        ctypes.memset(self._environment, 0, self._environment_end - self._environment)
 
 
 # Pages of this process's memory: which of them it writes to, and having them copied before it does.

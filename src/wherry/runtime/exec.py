@@ -25,16 +25,12 @@ _JOINED = (
 _decode_process = msgspec.msgpack.Decoder(Process).decode
 
 
-def run(channel: int, cgroup: Cgroup | None, pid: process.Shared) -> NoReturn:
-    """Becomes the program that the channel tells of, in the namespaces of the container's first process.
-
-    ``pid``: the id of the process that it then is.
-    """
-    execute.run_child(lambda line: _start(line, cgroup, pid), channel)
+def run(channel: int, cgroup: Cgroup | None) -> NoReturn:
+    """Becomes the program that the channel tells of, in the namespaces of the container's first process."""
+    execute.run_child(lambda line: _start(line, cgroup), channel)
 
 
-def _start(channel: Channel, cgroup: Cgroup | None, pid: process.Shared) -> None:
-    title = process.Title()
+def _start(channel: Channel, cgroup: Cgroup | None) -> None:
     content, first = channel.wait_to_begin()
     wanted = _decode_process(content)
     if cgroup is not None:
@@ -54,4 +50,4 @@ def _start(channel: Channel, cgroup: Cgroup | None, pid: process.Shared) -> None
         take_streams(terminal.slave)  # whose session it becomes is for who executes the program
     elif not wanted.stdin:
         execute.open_null()
-    execute.execute_process(wanted, channel, label, joins=execute.Joined(first, pid, title))
+    execute.execute_process(wanted, channel, label, joins=first)

@@ -3,9 +3,9 @@
 It begins as a copy of the monitor, with all of the engine's privileges, and must give the container no hold on it:
 
 * where the container's pid namespace has others in it already (exec, ``--pid container:``), it stays outside of that
-  until there is nothing of the engine's on it, and only then forks who executes the program: CAP_SYS_PTRACE in there
-  reaches whatever can be seen, undumpable or not, and a root that was still the host's was a way out
-  (/proc/<pid>/root). See ``_move``;
+  until there is nothing of the engine's left, not even its memory, and only then forks who executes the program:
+  CAP_SYS_PTRACE in there reaches whatever can be seen, undumpable or not, and a root that was still the host's was a
+  way out (/proc/<pid>/root). So it becomes wherry-init first, and that forks;
 * it is undumpable, so that nobody in there can trace it or reach its /proc/<pid>/fd and /proc/<pid>/exe;
 * it holds no descriptor but its streams and the line to the monitor, and everything is close-on-exec;
 * it loads nothing: every module was imported by the launcher, and importing is off (CVE-2019-14271 was a library loaded
@@ -13,16 +13,17 @@ It begins as a copy of the monitor, with all of the engine's privileges, and mus
 """
 
 import errno
+import mmap
 import os
-import signal
+import platform
 import stat
 import sys
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import msgspec
 
-from wherry.linux import files, namespaces, process, terminal
+from wherry.linux import files, namespaces, process
 from wherry.linux.syscalls import SyscallError
 from wherry.runtime.identity import (
     SecurityLabel,
@@ -35,75 +36,6 @@ from wherry.runtime.identity import (
 )
 from wherry.runtime.ipc import NOT_EXECUTABLE, NOT_FOUND, Channel, StartError, reason
 from wherry.runtime.spec import Process
-
-# A small PID 1 for programs that do not reap orphans or do not handle signals: --init.
-#
-# It stays what it is, a copy of this engine's process, but as the container's user, with the container's capabilities
-# and filter, undumpable and without descriptors. It passes signals on and ends as its child ends.
-
-_NAME = "wherry-init"
-# Those that say something of a process itself are not passed on.
-_OWN = frozenset(
-    (
-        signal.SIGCHLD,
-        signal.SIGFPE,
-        signal.SIGILL,
-        signal.SIGSEGV,
-        signal.SIGBUS,
-        signal.SIGABRT,
-        signal.SIGTRAP,
-        signal.SIGSYS,
-        signal.SIGTTIN,
-        signal.SIGTTOU,
-        signal.SIGKILL,
-        signal.SIGSTOP,
-    )
-)
-
-
-def stand_before_child(channel: Channel) -> None:
-    """Forks. The child returns, to become the program; the parent stays as the reaper and never returns."""
-    passed_on = signal.valid_signals() - _OWN
-    signal.pthread_sigmask(signal.SIG_BLOCK, passed_on | {signal.SIGCHLD})
-    has_terminal = os.isatty(0)
-    child = os.fork()
-    if child == 0:
-        if has_terminal:
-            _take_terminal()
-        return
-    channel.close()
-    process.set_name(_NAME)
-    process.close_from(0)
-    _reap(child, passed_on)
-
-
-def _take_terminal() -> None:
-    """The program becomes the terminal's foreground process group, so that Ctrl-C is its own."""
-    os.setpgid(0, 0)
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTTOU,))
-    os.tcsetpgrp(0, os.getpgrp())
-
-
-def _reap(child: int, passed_on: set[signal.Signals]) -> None:
-    waited = passed_on | {signal.SIGCHLD}
-    while True:
-        received = signal.sigwaitinfo(waited)
-        if received.si_signo != signal.SIGCHLD:
-            try:
-                os.kill(child, received.si_signo)
-            except ProcessLookupError:
-                continue
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                os._exit(0)
-            if pid == 0:
-                break
-            if pid == child:
-                code = os.waitstatus_to_exitcode(status)
-                os._exit(code if code >= 0 else 128 - code)
-
 
 # Finding the program to execute, by the rules and with the messages of the runtime that Docker uses.
 
@@ -137,10 +69,25 @@ def execute_file(path: str, arguments: tuple[str, ...], environment: dict[str, s
     try:
         os.execve(path, arguments, environment)
     except OSError as error:
-        code = _CODES.get(error.errno or 0, NOT_EXECUTABLE)
-        raise StartError(f"exec {path}: {reason(error)}", code) from None
+        raise cannot_execute(path, error.errno or 0) from None
     except ValueError:
-        raise StartError(f"exec: {_quoted(path)}: arguments and environment must not contain NUL bytes") from None
+        raise _nul(path) from None
+
+
+def cannot_execute(path: str, number: int) -> StartError:
+    """``number`` is the errno of execve."""
+    return StartError(f"exec {path}: {reason(OSError(number, ''))}", _CODES.get(number, NOT_EXECUTABLE))
+
+
+def cannot_fork(number: int) -> StartError:
+    """``number`` is the errno of wherry-init's fork into a pid namespace."""
+    refused = number in (errno.EPERM, errno.ENOSYS)
+    detail = ": the container's seccomp profile does not allow clone" if refused else ""
+    return StartError(f"cannot fork into the container: {reason(OSError(number, ''))}{detail}")
+
+
+def _nul(path: str) -> StartError:
+    return StartError(f"exec: {_quoted(path)}: arguments and environment must not contain NUL bytes")
 
 
 def _check_executable(path: str) -> None:
@@ -153,6 +100,62 @@ def _check_executable(path: str) -> None:
 
 def _quoted(name: str) -> str:
     return msgspec.json.encode(name).decode()
+
+
+# The program that is seen in a container before its own: see native/wherry-init.c.
+
+_NAME = "wherry-init"
+_JOIN, _TERMINAL, _REAP = 1, 2, 4  # what it does
+_FAILURES, _ID, _ITSELF = 60, 61, 62  # descriptors: of one that knows them, and of no stream
+
+
+def _read_init() -> bytes:
+    """Empty for a machine that it has not been built for."""
+    path = os.path.join(os.path.dirname(__file__), "native", f"{_NAME}.{platform.machine()}")
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+_INIT = _read_init()  # now, since later the files within reach are the container's
+
+
+class Init:
+    """wherry-init, ready to be executed in the program's stead; to be made before there is a limit of descriptors."""
+
+    def __init__(self, *, joins: bool, has_terminal: bool, reaps: bool) -> None:
+        if not _INIT:
+            raise StartError(f"{_NAME} has not been built for this machine ({platform.machine()}): scripts/native.sh")
+        self._work = _JOIN * joins + _TERMINAL * has_terminal + _REAP * reaps
+        self._failures, writer = os.pipe()
+        _place(writer, _FAILURES, inheritable=True)
+        self._id: int | None = None
+        if joins:
+            self._id = os.memfd_create("id", os.MFD_CLOEXEC)
+            os.ftruncate(self._id, mmap.PAGESIZE)
+            _place(os.dup(self._id), _ID, inheritable=True)
+        # One of its own: root in there may change its mode and its owner, through /proc/1/exe.
+        _place(files.sealed(_NAME, _INIT), _ITSELF, inheritable=False)
+
+    def execute(self, channel: Channel, program: str, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+        """Becomes it. Raises StartError."""
+        channel.left_to_init(program, self._failures, self._id)
+        try:
+            os.execve(_ITSELF, (_NAME, f"-{self._work}", *arguments, program), environment)
+        except OSError as error:
+            text = f"exec {_NAME}: {reason(error)}"
+            if error.errno == errno.EPERM:
+                text += ": the container's seccomp profile does not allow execveat"
+            raise StartError(text) from None
+        except ValueError:
+            raise _nul(program) from None
+
+
+def _place(fd: int, number: int, *, inheritable: bool) -> None:
+    os.dup2(fd, number, inheritable)
+    os.close(fd)
 
 
 _CHANNEL = 3  # its descriptor, after the three streams
@@ -204,11 +207,13 @@ def execute_process(
     label: SecurityLabel,
     *,
     with_reaper: bool = False,
-    joins: "Joined | None" = None,
+    joins: int = -1,
 ) -> None:
-    """Who it is, where it is, what it may, and then the program itself, in the pid namespace that it ``joins``."""
+    """Who it is, where it is, what it may, and then the program itself, in the pid namespace that it ``joins``: a
+    descriptor of it, or of a process in it."""
     if not wanted.args:
         raise StartError("no command specified")
+    init = Init(joins=joins >= 0, has_terminal=wanted.tty, reaps=with_reaper) if joins >= 0 or with_reaper else None
     environment = dict(entry.partition("=")[::2] for entry in wanted.env)
     identity = look_up_user(wanted.user, wanted.groups)
     if not environment.get("HOME"):
@@ -219,58 +224,20 @@ def execute_process(
     enter_directory(wanted.cwd)
     give_streams(identity.uid)
     os.umask(_UMASK)
-    if joins is not None:
-        namespaces.join(joins.namespace, namespaces.CLONE_NEWPID)
-        os.close(joins.namespace)
-        joins.pid.keep_from_children()
-        joins.title.erase()
-        channel.leave_pipe()
+    if joins >= 0:
+        namespaces.join(joins, namespaces.CLONE_NEWPID)
     become(wanted, identity)
     if not channel.is_open:
         raise StartError("the monitor is gone")
     program = find_program(wanted.args[0], environment.get("PATH", ""))
-    if joins is not None:
-        label.set()
-        confine(wanted)
-        _move(joins.pid, has_terminal=wanted.tty)
-    elif with_reaper:
-        confine(wanted)  # the reaper, too
-    if with_reaper:
-        stand_before_child(channel)
-    if joins is None:
-        label.set()
+    label.set()
     process.reset_signals()
-    process.close_on_exec_from(_CHANNEL)
-    if joins is None and not with_reaper:
+    if init is not None:
         confine(wanted)
+        init.execute(channel, program, wanted.args, environment)
+    process.close_on_exec_from(_CHANNEL)
+    confine(wanted)
     execute_file(program, wanted.args, environment)
-
-
-class Joined(NamedTuple):
-    """A pid namespace that others are in: a descriptor of it or of one of them, and where the new process's id goes."""
-
-    namespace: int
-    pid: process.Shared
-    title: process.Title
-
-
-def _move(pid: process.Shared, *, has_terminal: bool) -> None:
-    """Forks into the pid namespace, and returns in the child: a child of the monitor like this process, which ends.
-
-    What is seen in there is a process with the container's root, user, capabilities, filter and streams, and one
-    descriptor more: a pipe's end, to say why the program could not be executed.
-    """
-    try:
-        forked = process.fork_sibling(pid)
-    except SyscallError as error:
-        refused = error.errno in (errno.EPERM, errno.ENOSYS)
-        detail = ": the container's seccomp profile does not allow clone" if refused else ""
-        raise StartError(f"cannot fork into the container: {reason(error)}{detail}") from None
-    if not forked:
-        os._exit(0)
-    os.setsid()
-    if has_terminal:
-        terminal.make_controlling(0)
 
 
 def open_null() -> None:

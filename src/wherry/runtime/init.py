@@ -55,15 +55,12 @@ class Ahead(NamedTuple):
     learns: bool
 
 
-def run(
-    channel: int, hierarchies: Hierarchies | None, ahead: Ahead | None = None, pid: process.Shared | None = None
-) -> NoReturn:
+def run(channel: int, hierarchies: Hierarchies | None, ahead: Ahead | None = None) -> NoReturn:
     """Becomes the first program of the container that the channel tells of. Whatever goes wrong is told there.
 
-    ``ahead``: before it is known which container that is. ``pid`` is for a container that joins another's processes:
-    the id of the one that it then is.
+    ``ahead``: before it is known which container that is.
     """
-    execute.run_child(lambda line: _start(line, hierarchies, ahead, pid), channel)
+    execute.run_child(lambda line: _start(line, hierarchies, ahead), channel)
 
 
 def fits(spec: Spec) -> bool:
@@ -71,7 +68,7 @@ def fits(spec: Spec) -> bool:
     return {namespace.kind for namespace in spec.namespaces if namespace.pid is None} >= _USUAL
 
 
-def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | None, pid: process.Shared | None) -> None:
+def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | None) -> None:
     process.join_new_keyring()
     file_systems = FileSystems()
     written = None
@@ -87,7 +84,7 @@ def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | Non
     wanted = spec.process
     identity.set_oom_score(wanted.oom_score_adj or 0, channel)
     label = identity.SecurityLabel(wanted)
-    joins = _join_processes(spec, file_systems, pid) if pid is not None else None
+    joins = _open_joined(spec, file_systems)
     _separate(spec, done=_AHEAD if ahead else 0)
     if _is_new(spec, "net"):
         channel.separated()
@@ -113,7 +110,7 @@ def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | Non
 
     # From here on "/" is the container's.
     if terminal is not None:
-        (take_streams if joins is not None else adopt_terminal)(terminal.slave)
+        (take_streams if joins >= 0 else adopt_terminal)(terminal.slave)
     elif not wanted.stdin:
         execute.open_null()
     if _is_new(spec, "uts"):
@@ -127,14 +124,15 @@ def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | Non
     execute.execute_process(wanted, channel, label, with_reaper=spec.init, joins=joins)
 
 
-def _join_processes(spec: Spec, file_systems: FileSystems, pid: process.Shared) -> execute.Joined:
-    """The pid namespace of another container, to be entered last; and its /proc."""
-    other = next(each.pid for each in spec.namespaces if each.kind == "pid" and each.pid)
+def _open_joined(spec: Spec, file_systems: FileSystems) -> int:
+    """The pid namespace of another container, to be entered last, and its /proc; -1 when none is to be joined."""
+    other = next((each.pid for each in spec.namespaces if each.kind == "pid"), None)
+    if not other:
+        return -1
     for mount in spec.mounts:
         if mount.type == "proc":
             file_systems.offer(mount, proc_of(other))
-    namespace = os.open(f"/proc/{other}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    return execute.Joined(namespace, pid, process.Title())
+    return os.open(f"/proc/{other}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _rehearse() -> None:

@@ -14,8 +14,8 @@ monitor → daemon
 monitor → process that is being started
     Begin, with what it is to become; for the first one then Go, and Connected.
 process that is being started → monitor
-    Separated (beside it its network namespace), Notice, Console (beside it the terminal's master), Written, Failed;
-    then the socket closes, since the program was executed.
+    Separated (beside it its network namespace), Notice, Console (beside it the terminal's master), Written, LeftToInit,
+    Failed; then the socket closes, since the program was executed.
 monitor → launcher, over a pipe
     TAKEN: it has a request, and no longer waits for one. STARTED: its container has started; after it comes Footprint,
     if the launcher does not have one. Or QUIT: the daemon is gone.
@@ -197,9 +197,15 @@ class Console(msgspec.Struct, frozen=True, tag=True):
     """The master of the process's terminal is beside it."""
 
 
-class Sibling(msgspec.Struct, frozen=True, tag=True):
-    """The program will be executed by another process, a sibling of this one, in the container's pid namespace: the
-    rest is said over the pipe beside it, a byte of an exit code and a message, and nothing when the program runs."""
+class LeftToInit(msgspec.Struct, frozen=True, tag=True):
+    """``program`` is executed by wherry-init, which this process becomes (see native/wherry-init.c).
+
+    Beside it: the pipe over which that says why it could not; and, when it ``joins`` a pid namespace, the file with the
+    id of the process that goes on in there.
+    """
+
+    program: str
+    joins: bool = False
 
 
 class Written(msgspec.Struct, frozen=True, tag=True):
@@ -219,7 +225,7 @@ class Footprint(msgspec.Struct, frozen=True):
 Request = Attach | Exec | Resize | Connect | Disconnect | Status
 Answer = Reply | Failed | Started | ExecStarted | ExecExited | OutOfMemory | Warned | Exited
 Order = Begin | Go | Connected
-Word = Separated | Notice | Console | Sibling | Written | Failed
+Word = Separated | Notice | Console | LeftToInit | Written | Failed
 
 encode = msgspec.json.Encoder().encode
 decode_start = msgspec.json.Decoder(Start).decode
@@ -284,8 +290,6 @@ def from_memfd(fd: int) -> bytes:
 
 # Why a process could not be started, in Docker's words.
 
-FAILURE_AT_MOST = 4000  # bytes of a message: with its code it fits a pipe at once
-
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 CANNOT_START = 125
@@ -316,8 +320,7 @@ class Channel:
     """The starting process's end."""
 
     def __init__(self, fd: int) -> None:
-        self._socket: socket.socket | None = socket.socket(fileno=fd)
-        self._pipe = -1
+        self._socket = socket.socket(fileno=fd)
 
     def wait_to_begin(self) -> tuple[bytes, int]:
         """Waits for what it is to become: an encoded Spec or Process, and the pidfd of whom it joins, or -1.
@@ -338,19 +341,11 @@ class Channel:
         order, _ = self._wait()
         assert isinstance(order, Go)
 
-    def leave_pipe(self) -> None:
-        """Puts a pipe in the line's place: what this process forks must not be able to speak for it any more."""
-        ours, theirs = os.pipe()
-        self._pipe = theirs
-        self._say(Sibling(), (ours,))
-        os.close(ours)
-        self.close_line()
-
     def separated(self) -> None:
         """Tells the monitor which network namespace is to get the interfaces."""
         namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self._say(Separated(), (namespace,))
+            send(self._socket, Separated(), (namespace,))
         finally:
             os.close(namespace)
 
@@ -361,44 +356,29 @@ class Channel:
 
     def notice(self, text: str) -> None:
         """Something was refused that can be done without."""
-        self._say(Notice(text))
+        send(self._socket, Notice(text))
 
     def console(self, master: int) -> None:
         """Hands over the master of the process's terminal."""
-        self._say(Console(), (master,))
+        send(self._socket, Console(), (master,))
+
+    def left_to_init(self, program: str, failures: int, id: int | None) -> None:
+        """The rest is not said here: see LeftToInit."""
+        send(self._socket, LeftToInit(program, id is not None), (failures, *(() if id is None else (id,))))
 
     def written(self, pages: bytes) -> None:
         """The memory that the start has written to."""
-        self._say(Written(pages))
+        send(self._socket, Written(pages))
 
     def failed(self, message: str, code: int) -> None:
-        if self._pipe >= 0:
-            os.write(self._pipe, bytes((code,)) + message.encode(errors="replace")[:FAILURE_AT_MOST])
-        else:
-            self._say(Failed(message, code))
+        send(self._socket, Failed(message, code))
 
     @property
     def is_open(self) -> bool:
         """Whether the monitor is still there."""
-        return self._socket is None or is_open(self._socket)
-
-    def close(self) -> None:
-        self.close_line()
-        if self._pipe >= 0:
-            os.close(self._pipe)
-            self._pipe = -1
-
-    def close_line(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-    def _say(self, word: Word, descriptors: tuple[int, ...] = ()) -> None:
-        assert self._socket is not None
-        send(self._socket, word, descriptors)
+        return is_open(self._socket)
 
     def _wait(self) -> tuple[Order, list[int]]:
-        assert self._socket is not None
         packet, descriptors = receive(self._socket)
         if not packet:
             raise StartError("the monitor is gone")

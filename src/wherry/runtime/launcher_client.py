@@ -5,10 +5,8 @@ monitor = await launcher.start(spec)
 """
 
 import asyncio
-import fcntl
 import os
 import resource
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,7 +15,7 @@ from collections.abc import Sequence
 import msgspec
 
 import wherry
-from wherry.linux import mounts
+from wherry.linux import files, mounts
 from wherry.linux.syscalls import SyscallError
 from wherry.runtime import ipc
 from wherry.runtime.ipc import Start, StartError, Streams
@@ -54,12 +52,8 @@ def _through_overlay(binary: str, empty: str) -> int:
 
 
 def _in_memory(binary: str) -> int:
-    fd = os.memfd_create("python", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    with open(binary, "rb") as source, open(fd, "wb", closefd=False) as target:
-        shutil.copyfileobj(source, target)
-    os.fchmod(fd, 0o555)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
-    return fd
+    with open(binary, "rb") as source:
+        return files.sealed("python", source.read())
 
 
 __all__ = ["Launcher", "StartError"]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from wherry.linux import namespaces, process
+from wherry.linux import namespaces
 from wherry.linux.cgroups import Cgroup, Hierarchies
 from wherry.linux.syscalls import SyscallError
 from wherry.runtime import exec, init
@@ -137,10 +137,6 @@ class Monitor:
             ready.discard()
             namespaces.join_of(os.getpid(), "pid")  # back to ours, from where alone a new one can be made
         wanted = next((each for each in self._spec.namespaces if each.kind == "pid"), None)
-        if wanted is not None and wanted.pid:
-            moved = process.Shared()
-            become = lambda channel: init.run(channel, self._hierarchies, pid=moved)  # noqa: E731
-            return fork(become, self._cgroup)._replace(moved=moved)
         if wanted is not None and wanted.pid is None:
             namespaces.unshare(namespaces.CLONE_NEWPID)
         return fork(lambda channel: init.run(channel, self._hierarchies), self._cgroup)
@@ -407,8 +403,7 @@ class Monitor:
         self._execs[request.exec_id] = running
         self._lingering = [old for old in self._lingering if old.stdio.reading or old.stdio.delivering]
         try:
-            moved = process.Shared()
-            child = fork(lambda channel: exec.run(channel, self._cgroup, moved), self._cgroup)._replace(moved=moved)
+            child = fork(lambda channel: exec.run(channel, self._cgroup), self._cgroup)
             try:
                 running.begin(child, content, started, exited, joined=first.pidfd)
             except OSError:

@@ -4,24 +4,25 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from wherry.linux import process, terminal
 from wherry.linux.cgroups import Cgroup
+from wherry.runtime.execute import cannot_execute, cannot_fork
 from wherry.runtime.ipc import (
-    FAILURE_AT_MOST,
     READ,
     Begin,
     Connected,
     Console,
     Failed,
     Go,
+    LeftToInit,
     Loop,
     Notice,
     Order,
     Separated,
-    Sibling,
     Streams,
     Written,
     decode_word,
@@ -31,6 +32,8 @@ from wherry.runtime.ipc import (
 from wherry.runtime.spec import Process
 from wherry.runtime.stdio import Buffer, Stdio
 
+_INT = 4  # bytes
+
 
 class Child(NamedTuple):
     """A process that has been forked and waits to be told what to become."""
@@ -38,7 +41,6 @@ class Child(NamedTuple):
     pid: int
     pidfd: int
     channel: socket.socket
-    moved: process.Shared | None = None  # the id of the sibling that takes its place, where it is to have one
 
     def is_alive(self) -> bool:
         return os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
@@ -82,8 +84,10 @@ class Running:
         self._master = -1
         self._size = wanted.console_size
         self._channel: socket.socket | None = None
-        self._moved: process.Shared | None = None
-        self._pipe = -1
+        self._init: LeftToInit | None = None
+        self._failures = -1
+        self._joined = -1
+        self._is_killed = False
         self._on_started: Callable[[Running], None] = lambda running: None
         self._on_exited: Callable[[Running], None] = lambda running: None
         self._on_separated: Callable[[int], None] = os.close
@@ -105,7 +109,7 @@ class Running:
         ``on_separated``, with a descriptor of the network namespace that was made for it.
         """
         self._on_started, self._on_exited, self._on_separated = on_started, on_exited, on_separated
-        self.pid, self.pidfd, self._channel, self._moved = child
+        self.pid, self.pidfd, self._channel = child
         inner: dict[int, int] = {}
         if not self._wanted.tty:
             inner = self._open_pipes()
@@ -143,6 +147,7 @@ class Running:
             terminal.set_size(self._master, rows, columns)
 
     def kill(self) -> None:
+        self._is_killed = True
         try:
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         except ProcessLookupError:
@@ -172,20 +177,18 @@ class Running:
             except ConnectionResetError:  # it ended with something unread; what it said comes after this error
                 continue
             if not packet:
-                self._loop.forget(self._channel.fileno())
-                self._channel.close()
-                self._channel = None
-                if self._pipe < 0:
-                    self._on_started(self)
+                self._hang_up()
                 return
             word = decode_word.decode(packet)
             if isinstance(word, Console):
                 self._open_terminal(descriptors[0])
             elif isinstance(word, Separated):
                 self._on_separated(descriptors[0])
-            elif isinstance(word, Sibling):
-                self._pipe = descriptors[0]
-                os.set_blocking(self._pipe, False)
+            elif isinstance(word, LeftToInit):
+                self._init = word
+                self._failures, *joined = descriptors
+                self._joined = joined[0] if joined else -1
+                os.set_blocking(self._failures, False)
             elif isinstance(word, Notice):
                 self.warnings.append(word.text)
             elif isinstance(word, Written):
@@ -193,31 +196,55 @@ class Running:
             else:
                 self.failure = word
 
-    def _hear_pipe(self) -> None:
-        """What the sibling, or who was to fork it, says: nothing, when the program is executed."""
-        while self._pipe >= 0:
-            try:
-                said = os.read(self._pipe, FAILURE_AT_MOST + 1)
-            except BlockingIOError:
-                return
-            if said:  # of a process that the container can reach: it can lie, about this alone
-                self.failure = Failed(said[1:].decode(errors="replace"), said[0])
-                continue
-            self._loop.forget(self._pipe)
-            os.close(self._pipe)
-            self._pipe = -1
+    def _hang_up(self) -> None:
+        """The process has become another program, or has ended."""
+        assert self._channel is not None
+        self._loop.forget(self._channel.fileno())
+        self._channel.close()
+        self._channel = None
+        if self._failures >= 0:
+            self._loop.watch(self._failures, READ, lambda events: self._hear_init())
+        else:
             self._on_started(self)
 
-    def _take_sibling(self) -> bool:
-        """Whether another process has taken the place of the one that has just ended."""
-        pid = self._moved.value if self._moved is not None else 0
-        self._moved = None
-        if not pid:
+    def _hear_init(self, *, ended: bool = False) -> None:
+        """Why wherry-init could not execute the program; the end of the pipe is the program's execution.
+
+        The container may reach who writes here, so that it can lie, about this alone. ``ended``: so has the process.
+        """
+        while self._failures >= 0 and self._init is not None:
+            try:
+                said = os.read(self._failures, _INT)
+            except BlockingIOError:
+                if not ended:
+                    return
+                said = b""
+            if said:
+                number = int.from_bytes(said, sys.byteorder, signed=True)
+                error = cannot_execute(self._init.program, number) if number > 0 else cannot_fork(-number)
+                self.failure = Failed(error.message, error.code)
+                continue
+            self._loop.forget(self._failures)
+            os.close(self._failures)
+            self._failures = -1
+            if self._joined < 0:
+                self._on_started(self)
+
+    def _take_joined(self) -> bool:
+        """Whether the process that has just ended goes on as another, in the pid namespace that it has joined."""
+        if self._joined < 0:
             return False
-        self.pid, self.pidfd = pid, os.pidfd_open(pid)  # our own child, so the id is still its
-        self._loop.watch(self.pidfd, READ, lambda events: self._reap())
-        self._loop.watch(self._pipe, READ, lambda events: self._hear_pipe())
-        return True
+        pid = int.from_bytes(os.pread(self._joined, _INT, 0), sys.byteorder)
+        os.close(self._joined)
+        self._joined = -1
+        if pid:
+            self.pid, self.pidfd = pid, os.pidfd_open(pid)  # our own child, so that nobody else can have its id
+            self._loop.watch(self.pidfd, READ, lambda events: self._reap())
+            if self._is_killed:
+                self.kill()
+        if self._failures < 0:
+            self._on_started(self)
+        return bool(pid)
 
     def _open_terminal(self, master: int) -> None:
         self._master = master
@@ -238,12 +265,9 @@ class Running:
         self._loop.forget(self.pidfd)
         os.close(self.pidfd)
         self.pidfd = -1
-        if self._take_sibling():
-            return
-        self._hear_pipe()
         if self._channel is not None:  # it was killed before it became the program
-            self._loop.forget(self._channel.fileno())
-            self._channel.close()
-            self._channel = None
-            self._on_started(self)
+            self._hang_up()
+        if self._take_joined():
+            return
+        self._hear_init(ended=True)
         self._on_exited(self)
