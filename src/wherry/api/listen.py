@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from wherry.api.hijack import NearEnd, Side
+from wherry.linux import systemd
 
 if TYPE_CHECKING:
     import ssl
@@ -37,12 +38,16 @@ class Tls(NamedTuple):
 
 
 class Listener(NamedTuple):
-    """``path`` is that of a unix socket, to be removed when nobody listens any more."""
+    """``path`` is that of a unix socket, to be removed when nobody listens any more; "" for one of somebody else's."""
 
     address: str
     sock: socket.socket
     context: "ssl.SSLContext | None" = None
     path: str = ""
+
+    @property
+    def is_local(self) -> bool:
+        return self.sock.family == socket.AF_UNIX
 
     def close(self) -> None:
         if self.path and os.path.exists(self.path):
@@ -50,16 +55,33 @@ class Listener(NamedTuple):
         self.sock.close()
 
 
-def listen(address: str, tls: Tls, group: str = "") -> Listener:
-    """Listens on "unix:///path" or "tcp://host:port". Raises ListenError."""
+def listen(address: str, tls: Tls, group: str = "") -> list[Listener]:
+    """Listens on "unix:///path" or "tcp://host:port"; "fd://" are the sockets that systemd has opened. Raises
+    ListenError."""
     scheme, separator, rest = address.partition("://")
     if scheme == "unix" and rest:
-        return Listener(address, _listen_unix(rest, group), path=rest)
+        return [Listener(address, _listen_unix(rest, group), path=rest)]
     if scheme == "tcp":
-        return _listen_tcp(address, rest, tls)
+        return [_listen_tcp(address, rest, tls)]
     if scheme == "fd" and separator:
-        raise ListenError(f"cannot listen on {address}: sockets from systemd are not taken; give unix://PATH instead")
+        return _take_over(address, rest, tls)
     raise ListenError(f"cannot listen on {address!r}: it is neither unix://PATH nor tcp://HOST:PORT")
+
+
+def _take_over(address: str, rest: str, tls: Tls) -> list[Listener]:
+    """All the sockets from systemd, which are its to remove."""
+    if rest not in ("", "*"):
+        raise ListenError(f"cannot listen on {address}: give fd://, which takes all the sockets of the unit")
+    sockets = systemd.take_sockets()
+    if not sockets:
+        raise ListenError(f"cannot listen on {address}: no sockets were passed; start this by a socket unit of systemd")
+    found = []
+    for sock in sockets:
+        if sock.family != socket.AF_UNIX:
+            _check_secured(f"{address} (TCP)", tls)
+        is_secured = sock.family != socket.AF_UNIX and _is_secured(tls)
+        found.append(Listener(address, sock, _context(tls) if is_secured else None))
+    return found
 
 
 def _listen_unix(path: str, group: str) -> socket.socket:
@@ -110,13 +132,21 @@ def _group_id(name: str) -> int:
         return -1
 
 
-def _listen_tcp(address: str, rest: str, tls: Tls) -> Listener:
+def _check_secured(address: str, tls: Tls) -> None:
     if tls.enabled is None and not tls.verify:
         raise ListenError(
             f"{address} without TLS would give root on this machine to everybody who can reach it: "
             "give --tlsverify with --tlscacert, --tlscert and --tlskey, or say --tls=false if that is what you want"
         )
-    secured = bool(tls.enabled) or tls.verify
+
+
+def _is_secured(tls: Tls) -> bool:
+    return bool(tls.enabled) or tls.verify
+
+
+def _listen_tcp(address: str, rest: str, tls: Tls) -> Listener:
+    _check_secured(address, tls)
+    secured = _is_secured(tls)
     host, port = _split(address, rest, secured)
     context = _context(tls) if secured else None
     try:

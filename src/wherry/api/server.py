@@ -57,6 +57,8 @@ class Server:
             if isinstance(failure, ConnectionError) and (http.transport is None or http.transport.is_closing()):
                 raise  # the client has gone
             answer = _failed(http, as_response(failure), 500)
+        if self._engine.config.experimental and not answer.prepared:
+            answer.headers["Docker-Experimental"] = "true"
         if isinstance(http.protocol, Connection):
             http.protocol.request_ended(http, answer)
         log.debug("%s %s: %s, %.1f ms", http.method, http.path_qs, answer.status, (time.monotonic() - began) * 1000)

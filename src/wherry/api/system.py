@@ -21,7 +21,9 @@ _PING = response.HEADERS | {
 
 
 async def ping(request: Request, engine: Engine) -> web.Response:
-    return web.Response(body=b"" if request.http.method == "HEAD" else b"OK", headers=_PING)
+    buildkit = engine.config.features.get("buildkit", True)
+    headers = _PING if buildkit else _PING | {"Builder-Version": "1"}  # which a client is then to speak
+    return web.Response(body=b"" if request.http.method == "HEAD" else b"OK", headers=headers)
 
 
 async def version(request: Request, engine: Engine) -> Any:

@@ -168,6 +168,8 @@ version | version:version | [OPTIONS]
     Show the wherry version information
 __complete | completion:complete | [WORD...]
     List what the last of some words may become
+daemon | daemon:daemon | [OPTIONS]
+    Run the engine in the foreground
 completion | completion:completion | bash|fish|zsh
     Generate the completion script for a shell
 inspect | inspect:inspect | [OPTIONS] NAME|ID [NAME|ID...]

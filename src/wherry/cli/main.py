@@ -136,9 +136,7 @@ def _dispatch(words: Sequence[str]) -> int | None:
         return 0
     if rest[0] == "help":
         return _help(rest[1:])
-    if rest[0] == "daemon":
-        return _become_daemon([*words[: len(words) - len(rest)], *rest[1:]])
-    session = Session(options)
+    session = Session(options, before=words[: len(words) - len(rest)])
     if rest[0] not in TOP:
         plugin = find_plugin(session, rest[0])
         if plugin:
@@ -185,6 +183,10 @@ def _in_group(path: str, group: Group, words: Sequence[str]) -> tuple[Entry | No
 def _run_entry(session: Session, entry: Entry, words: Sequence[str]) -> int | None:
     command, path = entry.load(), session.path
     usage = command.usage(path, entry.usage)
+    if command.passes_on:
+        options = flags.Options(())
+        options.arguments += words
+        return command.run(session, options)
     try:
         options = flags.parse(command.flags, words, interspersed=command.interspersed)
     except HelpRequested:
@@ -226,14 +228,6 @@ def _help(words: Sequence[str]) -> int:
     assert found is not None
     sys.stdout.write(help.of_group(path, found) if isinstance(found, Group) else help.of_command(path, found))
     return 0
-
-
-def _become_daemon(words: Sequence[str]) -> int:
-    """`wherry daemon` is a program of its own, from the engine's side of the house."""
-    from wherry.client.local import python
-
-    sys.stdout.flush()
-    os.execv(sys.executable, [*python(), "-m", "wherry.daemon", *words])
 
 
 # docker's CLI plugins, which wherry runs as docker does: `wherry compose up` is the program docker-compose.

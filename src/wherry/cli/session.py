@@ -57,10 +57,10 @@ class Command:
     """What a command's function takes.
 
     `arguments`: the least and the most of them, where its usage does not say; None is any number.
-    `also` is a second usage.
+    `also` is a second usage. `passes_on`: its words are for another program to read.
     """
 
-    __slots__ = ("also", "arguments", "description", "flags", "interspersed", "run")
+    __slots__ = ("also", "arguments", "description", "flags", "interspersed", "passes_on", "run")
 
     def __init__(
         self,
@@ -71,9 +71,11 @@ class Command:
         interspersed: bool = True,
         description: str = "",
         also: str = "",
+        passes_on: bool = False,
     ) -> None:
         self.run, self.flags, self.arguments = run, flags, arguments
         self.interspersed, self.description, self.also = interspersed, description, also
+        self.passes_on = passes_on
 
     def usage(self, path: str, arguments: str) -> str:
         """How it is called, and the other way on a line of its own."""
@@ -104,9 +106,9 @@ def complaint(count: int, least: int, most: int | None) -> str:
 class Session:
     """One call of wherry: its global options, the configuration, and the engine, connected to when first used."""
 
-    def __init__(self, options: Options, path: str = "") -> None:
-        """`path` is the command's name: "wherry image ls"."""
-        self.options, self.path = options, path
+    def __init__(self, options: Options, path: str = "", before: Sequence[str] = ()) -> None:
+        """`path` is the command's name: "wherry image ls"; `before` are the words before it: the global options."""
+        self.options, self.path, self.before = options, path, before
         self._config: dict[str, Any] | None = None
         self._client: Client | None = None
         self._endpoint: Endpoint | None = None

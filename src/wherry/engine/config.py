@@ -1,21 +1,71 @@
-"""How an engine is set up."""
+"""How an engine is set up: what of the daemon's settings the engine reads, by their names in daemon.json."""
 
 import msgspec
 
+from wherry.model.container import Ulimit
 
-class EngineConfig(msgspec.Struct, frozen=True):
-    """``data_root`` outlives the machine's restarts, ``exec_root`` does not. ``hosts`` are the API's addresses."""
+
+class AddressPool(msgspec.Struct, frozen=True):
+    """Networks without a subnet of their own get one of the length ``size`` below ``base``."""
+
+    base: str
+    size: int
+
+
+class EngineConfig(msgspec.Struct, rename="kebab"):
+    """``data_root`` outlives the machine's restarts, ``exec_root`` does not. ``hosts`` are the API's addresses.
+
+    All of the engine has the same one: ``Engine.reload`` changes it.
+    """
 
     data_root: str = "/var/lib/wherry"
     exec_root: str = "/run/wherry"
     hosts: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-    log_driver: str = "local"
-    log_options: dict[str, str] = msgspec.field(default_factory=lambda: {"max-size": "-1"})  # keep all, as Docker does
-    stop_timeout: int = 10  # seconds between the stop signal and SIGKILL, Docker's figure
-    init: bool = False
-    icc: bool = True  # containers on the default network reach each other
-    iptables: bool = True  # the firewall is used; the name is Docker's
     debug: bool = False
+    experimental: bool = False
+    features: dict[str, bool] = msgspec.field(default_factory=dict)
+    live_restore: bool = True
+    shutdown_timeout: int = 15  # seconds that containers get to end in, where they do not outlive the engine
+
+    # Of containers that do not say otherwise
+    log_driver: str = "local"
+    log_opts: dict[str, str] = msgspec.field(default_factory=lambda: {"max-size": "-1"})  # keep all, as Docker does
+    default_stop_timeout: int = 10  # seconds between the stop signal and SIGKILL, Docker's figure
+    init: bool = False
+    init_path: str = ""  # "" is the engine's own
+    default_runtime: str = "wherry"
+    default_ulimits: tuple[Ulimit, ...] = ()
+    default_shm_size: int = 64 << 20
+    default_ipc_mode: str = "private"
+    default_cgroupns_mode: str = ""  # "" is what the host's version of cgroups makes of it
+    cgroup_parent: str = ""
+    no_new_privileges: bool = False
+    seccomp_profile: str = "builtin"
+    dns: tuple[str, ...] = ()
+    dns_opts: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    host_gateway_ips: tuple[str, ...] = ()
+
+    # Of networks; from ``bip`` to ``mtu`` of the default one
+    icc: bool = True  # its containers reach each other
+    bip: str = ""
+    bip6: str = ""
+    fixed_cidr: str = ""
+    fixed_cidr_v6: str = ""
+    ipv6: bool = False
+    ip: str = "0.0.0.0"
+    ip_masq: bool = True
+    mtu: int = 0  # 0 is the host's
+    default_address_pools: tuple[AddressPool, ...] = ()
+    default_network_opts: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
+    iptables: bool = True  # the firewall is used; the name is Docker's
+    ip_forward: bool = True
+    userland_proxy: bool = True
+
+    # Of registries
     insecure_registries: tuple[str, ...] = ()
     registry_mirrors: tuple[str, ...] = ()
+    max_concurrent_downloads: int = 16
+    max_concurrent_uploads: int = 5
+    max_download_attempts: int = 5

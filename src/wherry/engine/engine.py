@@ -1,9 +1,11 @@
 """The engine: opens what is on disk, finds the containers that run, and holds together the parts that do the work."""
 
 import asyncio
+import json
 import os
 import uuid
 
+from wherry.common.settings import SETTINGS
 from wherry.engine.builder.builder import Builder
 from wherry.engine.builder.run import Containers as BuildContainers
 from wherry.engine.config import EngineConfig
@@ -12,6 +14,7 @@ from wherry.engine.container.exec import Execs
 from wherry.engine.container.inspect import Views
 from wherry.engine.container.lifecycle import Lifecycle, Recovery
 from wherry.engine.container.service import Containers, Updates
+from wherry.engine.container.spec import default_profile
 from wherry.engine.container.store import Roster
 from wherry.engine.events import Events
 from wherry.engine.image.images import Images
@@ -49,8 +52,8 @@ class Engine:
         self.volumes = Volumes(self._roster, store, self.events)
         engine_id = _engine_id(config.data_root)
         fabric = Fabric(engine_id, config)
-        self.networks = Networks(self._roster, database, fabric, self.events, icc=config.icc)
-        self.connections = Connections(self._roster, self.networks, fabric, self.events, config.data_root)
+        self.networks = Networks(self._roster, database, fabric, self.events, config)
+        self.connections = Connections(self._roster, self.networks, fabric, self.events, config)
         self._lifecycle = Lifecycle(
             config, self._roster, store, self.volumes, self.events, launcher, hierarchies, self.connections
         )
@@ -61,10 +64,11 @@ class Engine:
             config, self._roster, store, self.volumes, self.events, self._lifecycle, self.connections
         )
         self.execs = Execs(self._roster, self.containers, self.events)
-        registries = Registries(config.insecure_registries, config.registry_mirrors)
+        self._registries = registries = Registries()
+        self._configure_registries()
         self.registry = Registry(registries)
-        self.pushes = Pushes(store, self.events, registries)
-        pulls = Pulls(store, self.events, registries)
+        self.pushes = Pushes(store, self.events, registries, config)
+        self._pulls = pulls = Pulls(store, self.events, registries, config)
         self.images = Images(self._roster, self.containers, store, self.events, pulls)
         build_containers = BuildContainers(config, launcher, self.connections, store.staging)
         self.builder = Builder(store, self.images, build_containers)
@@ -89,6 +93,7 @@ class Engine:
         """Opens the data root and takes over the containers of the engine that was here before."""
         os.makedirs(f"{config.data_root}/containers", mode=0o710, exist_ok=True)
         os.makedirs(config.exec_root, mode=0o711, exist_ok=True)
+        default_profile(config.seccomp_profile)
         database = Database(f"{config.data_root}/state.db")
         store = Store.open(config.data_root, database)
         engine = cls(config, database, store, await Launcher.spawn(config.exec_root))
@@ -98,7 +103,28 @@ class Engine:
         await engine._recovery.run()
         return engine
 
+    def reload(self, wanted: EngineConfig) -> None:
+        """Takes over what can change while containers run. Raises InvalidParameter, and then nothing has."""
+        Registries(wanted.insecure_registries, wanted.registry_mirrors)
+        attributes = {"name": os.uname().nodename}
+        for setting in SETTINGS:
+            field = setting.key.replace("-", "_")
+            if setting.reloads and hasattr(self.config, field):
+                value = getattr(wanted, field)
+                setattr(self.config, field, value)
+                attributes[setting.key] = value if isinstance(value, str) else json.dumps(value)
+        self._configure_registries()
+        self._pulls.limit(self.config.max_concurrent_downloads)
+        self.pushes.limit(self.config.max_concurrent_uploads)
+        self.events.publish("daemon", "reload", self.system.id, attributes)
+
+    def _configure_registries(self) -> None:
+        config = self.config
+        self._registries.configure(config.insecure_registries, config.registry_mirrors, config.max_download_attempts)
+
     async def close(self) -> None:
+        if not self.config.live_restore:
+            await self.containers.shut_down()
         await self.builder.close()
         await self._lifecycle.close()
         self.connections.close()

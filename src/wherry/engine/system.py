@@ -44,7 +44,7 @@ class System:
         self._store = store
         self._events = events
         self._hierarchies = hierarchies
-        self._id = engine_id
+        self.id = engine_id
         self._registries = registries
         self._has_firewall = has_firewall
 
@@ -61,7 +61,7 @@ class System:
                     "Details": {
                         "ApiVersion": API_VERSION,
                         "Arch": architecture,
-                        "Experimental": "false",
+                        "Experimental": "true" if self._config.experimental else "false",
                         "KernelVersion": kernel,
                         "MinAPIVersion": MIN_API_VERSION,
                         "Os": "linux",
@@ -84,7 +84,7 @@ class System:
         states = [live.record.state.status for live in self._roster]
         supports = self._hierarchies.supports
         return {
-            "ID": self._id,
+            "ID": self.id,
             "Containers": len(states),
             "ContainersRunning": states.count(Status.RUNNING),
             "ContainersPaused": states.count(Status.PAUSED),
@@ -141,25 +141,35 @@ class System:
             **dict(zip(("HttpProxy", "HttpsProxy", "NoProxy"), shown_proxies(os.environ), strict=True)),
             "Name": os.uname().nodename,
             "Labels": list(self._config.labels),
-            "ExperimentalBuild": False,
+            "ExperimentalBuild": self._config.experimental,
             "ServerVersion": __version__,
-            "Runtimes": {"wherry": {"path": sys.executable}},
-            "DefaultRuntime": "wherry",
+            "Runtimes": {name: {"path": sys.executable} for name in {"wherry", self._config.default_runtime}},
+            "DefaultRuntime": self._config.default_runtime,
             "Swarm": {
                 "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False, "Error": "",
                 "RemoteManagers": None,
             },
-            "LiveRestoreEnabled": True,
+            "LiveRestoreEnabled": self._config.live_restore,
             "Isolation": "",
-            "InitBinary": "wherry",
+            "InitBinary": self._config.init_path or "wherry",
             "ContainerdCommit": {"ID": ""},
             "RuncCommit": {"ID": ""},
             "InitCommit": {"ID": ""},
-            "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+            "SecurityOptions": self._security_options(),
             "FirewallBackend": {"Driver": "nftables" if self._has_firewall else "none"},
             "Warnings": [*_warnings(self._hierarchies), *([] if self._has_firewall else [_NO_FIREWALL])],
             "CDISpecDirs": [],
+            **self._address_pools(),
         }  # fmt: skip
+
+    def _address_pools(self) -> dict[str, Any]:
+        """Only where they are set, as in Docker."""
+        pools = [{"Base": pool.base, "Size": pool.size} for pool in self._config.default_address_pools]
+        return {"DefaultAddressPools": pools} if pools else {}
+
+    def _security_options(self) -> list[str]:
+        found = [f"name=seccomp,profile={self._config.seccomp_profile}", "name=cgroupns"]
+        return [*found, "name=no-new-privileges"] if self._config.no_new_privileges else found
 
 
 def _warnings(hierarchies: Hierarchies) -> list[str]:

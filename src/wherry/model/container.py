@@ -317,6 +317,14 @@ class State(msgspec.Struct):
         return self.status in (Status.RUNNING, Status.PAUSED)
 
 
+class Defaults(msgspec.Struct, omit_defaults=True):
+    """What the engine's settings added to a container when it was last started. ``seccomp`` is as in them."""
+
+    ulimits: list[Ulimit] = []
+    no_new_privileges: bool = False
+    seccomp: str = "builtin"
+
+
 class Container(msgspec.Struct):
     """One row of the state. ``created`` in nanoseconds since the epoch; ``image_id`` and ``chain_id`` are digests.
 
@@ -345,6 +353,7 @@ class Container(msgspec.Struct):
     log: LogConfig = msgspec.field(default_factory=LogConfig)
     log_path: str = ""
     architecture: str = ""  # the image's, by Go's name
+    defaults: Defaults = msgspec.field(default_factory=Defaults)
 
 
 # One more process in a running container, as the API asks for it.

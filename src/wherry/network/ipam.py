@@ -46,12 +46,13 @@ def overlap(one: IpNetwork, other: IpNetwork) -> bool:
     return one.version == other.version and one.overlaps(other)
 
 
-def choose_subnet(taken: Iterable[IpNetwork]) -> str:
-    """The first subnet of Docker's pools that overlaps none of ``taken``. Raises AddressError when all do."""
-    in_use = [network for network in taken if network.version == 4]
-    for block, length in _POOLS:
-        for subnet in ipaddress.IPv4Network(block).subnets(new_prefix=length):
-            if not any(subnet.overlaps(other) for other in in_use):
+def choose_subnet(taken: Iterable[IpNetwork], pools: Iterable[tuple[str, int]] = ()) -> str:
+    """The first subnet of ``pools`` (by default Docker's) that overlaps none of ``taken``. Raises AddressError when all
+    do."""
+    in_use = list(taken)
+    for block, length in pools or _POOLS:
+        for subnet in network_of(block).subnets(new_prefix=length):
+            if not any(overlap(subnet, other) for other in in_use):
                 return str(subnet)
     raise AddressError("all predefined address pools have been fully subnetted")
 

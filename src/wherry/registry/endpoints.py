@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from wherry.common.errors import EngineError, InvalidParameter
 from wherry.common.reference import DEFAULT_DOMAIN
 from wherry.common.tls import client_context
+from wherry.registry import http
 
 HUB = "https://registry-1.docker.io"
 HUB_ACCOUNT = "https://index.docker.io/v1/"
@@ -46,7 +47,14 @@ class Registries:
     def __init__(
         self, insecure: Iterable[str] = (), mirrors: Iterable[str] = (), certificates: str = CERTIFICATES
     ) -> None:
+        self._certificates = certificates
+        self._without_tls: set[str] = set()
+        self.configure(insecure, mirrors)
+
+    def configure(self, insecure: Iterable[str], mirrors: Iterable[str], attempts: int = http.ATTEMPTS) -> None:
+        """``attempts`` at what a registry sends of a layer, in a row without any progress."""
         self.mirrors = tuple(_mirror(text) for text in mirrors)
+        self.attempts = attempts
         self._networks = [ipaddress.ip_network(text) for text in ALWAYS_INSECURE]
         self._names: set[str] = set()
         for text in insecure:
@@ -54,8 +62,6 @@ class Registries:
                 self._networks.append(ipaddress.ip_network(text, strict=False))
             except ValueError:
                 self._names.add(text.removeprefix("http://").removeprefix("https://").rstrip("/").lower())
-        self._certificates = certificates
-        self._without_tls: set[str] = set()
 
     @property
     def insecure_networks(self) -> list[str]:

@@ -23,13 +23,13 @@ def is_passing(status: int) -> bool:
     return status in _TRY_AGAIN
 
 
-def delay(failures: int, asked: float | None = None) -> float | None:
+def delay(failures: int, asked: float | None = None, attempts: int = ATTEMPTS) -> float | None:
     """Seconds before the next attempt after so many failures; None when it is time to give up.
 
     It doubles, with some chance in it, so that many who were turned away together do not come back together.
     ``asked`` is what the registry wants at least.
     """
-    if failures >= ATTEMPTS or (asked is not None and asked > _LONGEST_ASKED):
+    if failures >= attempts or (asked is not None and asked > _LONGEST_ASKED):
         return None
     backoff: float = min(_LONGEST, _FIRST * 2 ** (failures - 1)) * random.uniform(0.75, 1.25)
     return max(backoff, asked or 0.0)
@@ -67,11 +67,11 @@ def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
 
 def shown_proxies(environment: Mapping[str, str]) -> tuple[str, str, str]:
     """HTTP_PROXY, HTTPS_PROXY and NO_PROXY as people may see them: without a name and a password."""
-    http, https = (_masked(_variable(environment, name)) for name in ("http_proxy", "https_proxy"))
+    http, https = (masked(_variable(environment, name)) for name in ("http_proxy", "https_proxy"))
     return http, https, _variable(environment, "no_proxy")
 
 
-def _masked(proxy: str) -> str:
+def masked(proxy: str) -> str:
     scheme, separator, rest = proxy.rpartition("://")
     log_in, _, host = rest.rpartition("@")
     return f"{scheme}{separator}xxxxx:xxxxx@{host}" if log_in else proxy

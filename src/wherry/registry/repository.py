@@ -223,7 +223,7 @@ class Repository:
                     endpoints = endpoints[1:]
                     continue
                 failures = 1 if offset > begun else failures + 1
-                await pause(error, failures, was_there=True)
+                await pause(error, failures, was_there=True, attempts=self._session.registries.attempts)
             else:
                 break
         if offset < descriptor.size:

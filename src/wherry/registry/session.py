@@ -259,13 +259,13 @@ async def patiently(attempt: Callable[[], Awaitable[Answer]]) -> Answer:
             await pause(error, failures)
 
 
-async def pause(error: RegistryError, failures: int, *, was_there: bool = False) -> None:
+async def pause(error: RegistryError, failures: int, *, was_there: bool = False, attempts: int = http.ATTEMPTS) -> None:
     """Waits before the next attempt. Raises the error when it will not help, or has not for too long.
 
     A registry that ``was_there`` a moment ago may be starting anew.
     """
     passing = was_there or error.broke_off if isinstance(error, Unreachable) else http.is_passing(error.answered)
-    seconds = http.delay(failures, error.retry_after) if passing else None
+    seconds = http.delay(failures, error.retry_after, attempts) if passing else None
     if seconds is None:
         raise error
     await asyncio.sleep(seconds)

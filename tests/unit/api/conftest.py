@@ -11,6 +11,7 @@ import pytest
 import uvloop
 
 from wherry.api.server import Server
+from wherry.engine.config import EngineConfig
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -84,7 +85,7 @@ def _unchunk(data: bytes) -> bytes:
 def engine() -> SimpleNamespace:
     """Tests put the functions that they need on its parts."""
     parts = ("containers", "execs", "images", "events", "system", "views")
-    return SimpleNamespace(**{part: SimpleNamespace() for part in parts})
+    return SimpleNamespace(config=EngineConfig(), **{part: SimpleNamespace() for part in parts})
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ MANIFEST = json.dumps({"schemaVersion": 2, "config": {"digest": f"sha256:{'0' * 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "delay", lambda failures, asked=None: 0 if failures < 3 else None)
+    monkeypatch.setattr(http, "delay", lambda failures, asked, attempts: 0 if failures < 3 else None)
 
 
 @contextlib.asynccontextmanager
@@ -165,7 +165,7 @@ async def test_a_registry_that_starts_anew_in_the_middle(monkeypatch: pytest.Mon
     """While it is away, connections are refused."""
     refused = asyncio.Event()
 
-    def patience(failures: int, asked: float | None = None) -> float:
+    def patience(failures: int, asked: float | None, attempts: int) -> float:
         if failures > 1:
             refused.set()
         return 0.01

@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from wherry.common.errors import Conflict, Forbidden, InvalidParameter
+from wherry.common.settings import RUNTIMES
 from wherry.engine.config import EngineConfig
 from wherry.model.container import Container, ContainerConfig, HealthConfig, HostConfig, LogConfig, RestartPolicy
 from wherry.model.network import Network, NetworkingConfig
@@ -20,14 +21,12 @@ MASKED_PATHS = (
     "/sys/devices/virtual/powercap",
 )  # fmt: skip
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-SHM_SIZE = 64 << 20
 _T = TypeVar("_T")
 _NUMBER_AT_MOST = 1 << 16  # of a processor or a memory node; whoever asks for more means harm
 _MINIMUM_MEMORY = 6 << 20
 _MILLISECOND = 1_000_000
 _SAID_DRIVER = "json-file"
 """What is said of the default log driver: docker-py gives a container's output only where this is the word."""
-_RUNTIMES = ("wherry", "runc", "io.containerd.runc.v2")  # all of them mean this engine's own
 _RESTART_POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
 
 
@@ -124,17 +123,20 @@ def log_config(asked: HostConfig, engine: EngineConfig) -> LogConfig:
     """Which log driver a container gets: the one that was asked for, or the engine's."""
     if asked.log_config.type:
         return asked.log_config
-    return LogConfig(engine.log_driver, engine.log_options | asked.log_config.config)
+    return LogConfig(engine.log_driver, engine.log_opts | asked.log_config.config)
 
 
 def complete_host_config(asked: HostConfig, engine: EngineConfig) -> HostConfig:
     """The host configuration with every default filled in, as ``inspect`` shows it. Raises InvalidParameter."""
     host = msgspec.structs.replace(asked)
     host.network_mode = "bridge" if asked.network_mode in ("", "default") else asked.network_mode
-    host.ipc_mode = asked.ipc_mode or "private"
-    host.cgroupns_mode = asked.cgroupns_mode or ("host" if asked.privileged else "private")
-    host.shm_size = asked.shm_size or SHM_SIZE
-    host.runtime = asked.runtime or "wherry"
+    host.ipc_mode = asked.ipc_mode or engine.default_ipc_mode
+    host.cgroupns_mode = asked.cgroupns_mode or (
+        "host" if asked.privileged else engine.default_cgroupns_mode or "private"
+    )
+    host.shm_size = asked.shm_size or engine.default_shm_size
+    host.runtime = asked.runtime or engine.default_runtime
+    host.cgroup_parent = asked.cgroup_parent or engine.cgroup_parent
     if not asked.log_config.type:
         host.log_config = msgspec.structs.replace(asked.log_config, type=_SAID_DRIVER)
     host.oom_kill_disable = bool(asked.oom_kill_disable)
@@ -176,7 +178,7 @@ def _check_host_config(host: HostConfig) -> None:
     for request in host.device_requests or ():
         wanted = " ".join(f"[{' '.join(names)}]" for names in request.capabilities)
         raise InvalidParameter(f'could not select device driver "{request.driver}" with capabilities: [{wanted}]')
-    if host.runtime not in _RUNTIMES:
+    if host.runtime not in RUNTIMES:
         raise InvalidParameter(f"unknown or invalid runtime name: {host.runtime}")
     check_resources(host)
     for entry in host.extra_hosts or ():

@@ -25,7 +25,7 @@ from wherry.engine.events import Events
 from wherry.engine.network.attach import Connections, Wiring
 from wherry.engine.volumes import Volumes
 from wherry.linux.cgroups import Cgroup, CgroupError, Hierarchies
-from wherry.model.container import Container, HealthStatus, RestartPolicy, State, Status
+from wherry.model.container import Container, Defaults, HealthStatus, RestartPolicy, State, Status
 from wherry.runtime.ipc import CANNOT_START, OF_USERS
 from wherry.runtime.launcher_client import Launcher
 from wherry.runtime.monitor_client import MONITOR_DIED, Exit, Monitor, StartError, connect
@@ -85,6 +85,7 @@ class Lifecycle:
         self._hierarchies = hierarchies
         self._connections = connections
         self._tasks: set[asyncio.Task[None]] = set()
+        self.shutting_down = False
 
     def cgroup(self, live: Live) -> Cgroup:
         return self._hierarchies.open(cgroup_path(live.record))
@@ -166,6 +167,11 @@ class Lifecycle:
     async def _launch_with(self, live: Live, wiring: Wiring) -> Monitor:
         record = live.record
         self._check_ipc(record.host_config.ipc_mode)
+        record.defaults = Defaults(
+            ulimits=list(self._config.default_ulimits),
+            no_new_privileges=self._config.no_new_privileges,
+            seccomp=self._config.seccomp_profile,
+        )
         spec = write_spec(
             record,
             self._store.snapshots.mounts(record.id, volatile=record.host_config.auto_remove),
@@ -240,7 +246,7 @@ class Lifecycle:
         self._connections.ended(live)
         self._release_volumes(live)
         live.ended.set()
-        if restart_wanted(
+        if not self.shutting_down and restart_wanted(
             record.host_config.restart_policy,
             exit_code=ended.code,
             restart_count=record.restart_count,

@@ -235,13 +235,27 @@ class Containers:
         config = live.record.config
         number = parse_signal(signal_name or config.stop_signal or "SIGTERM")
         if timeout is None:
-            timeout = config.stop_timeout if isinstance(config.stop_timeout, int) else self._config.stop_timeout
+            timeout = config.stop_timeout if isinstance(config.stop_timeout, int) else self._config.default_stop_timeout
         self._lifecycle.send(live, number)
         try:
             await asyncio.wait_for(live.ended.wait(), None if timeout < 0 else timeout)
         except TimeoutError:
             await self._lifecycle.end(live)
         self._events.container(live.record, "stop")
+
+    async def shut_down(self) -> None:
+        """Ends all containers, which are not to outlive the engine. The next one starts those that it should."""
+        self._lifecycle.shutting_down = True
+        for live in self._roster:
+            self._lifecycle.cancel_restart(live)
+        running = [live for live in self._roster if live.monitor is not None]
+        stopping = [asyncio.ensure_future(self._stop(live, None, None)) for live in running]
+        limit = self._config.shutdown_timeout
+        if stopping:
+            await asyncio.wait(stopping, timeout=None if limit < 0 else limit)
+        for each in stopping:
+            each.cancel()
+        await asyncio.gather(*stopping, *map(self._lifecycle.end, running), return_exceptions=True)
 
     async def kill(self, name: str, signal_name: str = "SIGKILL") -> None:
         number = parse_signal(signal_name or "SIGKILL")

@@ -1,5 +1,6 @@
 """Writes a container down as the spec that the launcher is given: every decision about it is made here."""
 
+import functools
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from wherry.runtime.ipc import OF_USERS
 from wherry.runtime.spec import Namespace, NamespaceKind, Process, Rlimit, Spec
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # Docker's default
+_INIT = "/sbin/docker-init"  # where Docker puts it
 _CPU_PERIOD = 100_000  # microseconds, the kernel's default and Docker's for --cpus
 
 PidOf = Callable[[str], int]
@@ -42,16 +44,18 @@ def write_spec(
     when a container whose namespace is to be joined does not run.
     """
     config, host = container.config, container.host_config
+    init = bool(host.init if isinstance(host.init, bool) else engine.init)
+    init_path = engine.init_path if init else ""
     return Spec(
         id=container.id,
         exec_dir=f"{engine.exec_root}/{container.id}",
         rootfs=rootfs,
-        process=_first_process(container, wiring.environment),
+        process=_first_process(container, wiring.environment, (_INIT, "--") if init_path else ()),
         namespaces=namespaces(host, pid_of),
         hostname="" if host.uts_mode == "host" else config.hostname,
         domainname="" if host.uts_mode == "host" else config.domainname,
         readonly_root=host.readonly_rootfs,
-        mounts=_mounts(host, pid_of, directory, volumes),
+        mounts=(*_mounts(host, pid_of, directory, volumes), *_init_mount(init_path)),
         masked_paths=tuple(host.masked_paths or ()),
         readonly_paths=tuple(host.readonly_paths or ()),
         readonly_proc=bool(host.readonly_paths),
@@ -61,7 +65,7 @@ def write_spec(
         resolver=wiring.resolver,
         cgroup=cgroup_path(container),
         resources=write_resources(host),
-        init=bool(host.init if isinstance(host.init, bool) else engine.init),
+        init=init and not engine.init_path,
         log=log_of(container),
     )
 
@@ -71,11 +75,16 @@ def cgroup_path(container: Container) -> str:
     return f"/{parent}/{container.id}"
 
 
-def _first_process(container: Container, of_links: tuple[str, ...]) -> Process:
+def _init_mount(path: str) -> tuple[Mount, ...]:
+    """The engine's settings name a program of the host to be process 1."""
+    return (Mount("bind", path, _INIT, ("bind", "ro")),) if path else ()
+
+
+def _first_process(container: Container, of_links: tuple[str, ...], init: tuple[str, ...]) -> Process:
     config, host = container.config, container.host_config
     names = resolve_capabilities(host, privileged=host.privileged)
     return Process(
-        args=(container.path, *container.args),
+        args=(*init, container.path, *container.args),
         env=_environment(config, before=of_links),
         cwd=config.working_dir or "/",
         user=config.user,
@@ -85,9 +94,9 @@ def _first_process(container: Container, of_links: tuple[str, ...]) -> Process:
         stdin=config.open_stdin,
         stdin_once=config.stdin_once,
         capabilities=names,
-        no_new_privileges=_no_new_privileges(host),
-        seccomp=_seccomp_program(host, names),
-        rlimits=tuple(Rlimit(limit.name.lower(), limit.soft, limit.hard) for limit in host.ulimits),
+        no_new_privileges=_no_new_privileges(container),
+        seccomp=_seccomp_program(container, names),
+        rlimits=_rlimits(container),
         oom_score_adj=host.oom_score_adj or None,
         personality="linux32" if is_32_bit(container.architecture) else "",
     )
@@ -110,9 +119,9 @@ def exec_process(container: Container, asked: ExecConfig, of_links: tuple[str, .
         stdin=asked.attach_stdin,
         stdin_once=True,
         capabilities=names,
-        no_new_privileges=_no_new_privileges(host),
-        seccomp=_seccomp_program(host, of_container),  # a privileged exec has the container's filter, as in Docker
-        rlimits=tuple(Rlimit(limit.name.lower(), limit.soft, limit.hard) for limit in host.ulimits),
+        no_new_privileges=_no_new_privileges(container),
+        seccomp=_seccomp_program(container, of_container),  # a privileged exec has the container's filter, as in Docker
+        rlimits=_rlimits(container),
         oom_score_adj=host.oom_score_adj or None,
         personality="linux32" if is_32_bit(container.architecture) else "",
     )
@@ -151,18 +160,24 @@ def _environment(
     return tuple(entries.values())
 
 
-def _no_new_privileges(host: HostConfig) -> bool:
-    for option in host.security_opt or ():
+def _rlimits(container: Container) -> tuple[Rlimit, ...]:
+    limits = {limit.name.lower(): limit for limit in (*container.defaults.ulimits, *container.host_config.ulimits)}
+    return tuple(Rlimit(name, limit.soft, limit.hard) for name, limit in limits.items())
+
+
+def _no_new_privileges(container: Container) -> bool:
+    for option in container.host_config.security_opt or ():
         if option == "no-new-privileges":
             return True
         if option.startswith(("no-new-privileges=", "no-new-privileges:")):
             return option[len("no-new-privileges=") :].lower() in ("true", "1", "t")
-    return False
+    return container.defaults.no_new_privileges
 
 
-def _seccomp_program(host: HostConfig, names: tuple[str, ...]) -> bytes:
+def _seccomp_program(container: Container, names: tuple[str, ...]) -> bytes:
     """Of the profile that was asked for; without one, a privileged container has none, and others have the default."""
-    profile = None if host.privileged else seccomp.default_profile()
+    host = container.host_config
+    profile = None if host.privileged else default_profile(container.defaults.seccomp)
     for option in host.security_opt or ():
         if option.startswith(("seccomp=", "seccomp:")):
             value = option[len("seccomp=") :]
@@ -170,6 +185,23 @@ def _seccomp_program(host: HostConfig, names: tuple[str, ...]) -> bytes:
                 return b""
             profile = seccomp.default_profile() if value == "builtin" else _load_profile(value)
     return b"" if profile is None else seccomp.compile_profile(profile, names, platform.machine())
+
+
+def default_profile(setting: str) -> seccomp.Profile | None:
+    """What --seccomp-profile says: "builtin", "unconfined" (None), or a file. Raises InvalidParameter."""
+    if setting == "builtin":
+        return seccomp.default_profile()
+    return None if setting == "unconfined" else _profile_of(setting)
+
+
+@functools.cache  # as it was when the engine came up, which asks first
+def _profile_of(path: str) -> seccomp.Profile:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return _load_profile(file.read())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise InvalidParameter(f"opening seccomp profile ({path}) failed: {reason}") from None
 
 
 def _load_profile(text: str) -> seccomp.Profile:

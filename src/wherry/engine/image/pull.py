@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from wherry.common import reference
 from wherry.common.errors import InvalidParameter, NotFound
 from wherry.common.reference import Reference
+from wherry.engine.config import EngineConfig
 from wherry.engine.events import Events
 from wherry.engine.image import progress
 from wherry.engine.image.progress import Message, Tell, status, step
@@ -49,11 +50,12 @@ class _Target:
 
 
 class Pulls:
-    def __init__(self, store: Store, events: Events, registries: Registries) -> None:
+    def __init__(self, store: Store, events: Events, registries: Registries, config: EngineConfig) -> None:
         self._store = store
         self._events = events
         self._registries = registries
-        self._transfers = Transfers(store)
+        self._transfers = Transfers(store, config.max_concurrent_downloads)
+        self.limit = self._transfers.limit
         self._needed: Counter[str] = Counter()  # layers that were there when a pull began, by how many pulls
         store.layers.keepers.append(lambda: frozenset(self._needed))
 

@@ -20,6 +20,7 @@ from wherry.common import reference
 from wherry.common.errors import InvalidParameter, NotFound
 from wherry.common.reference import Reference
 from wherry.engine import platforms
+from wherry.engine.config import EngineConfig
 from wherry.engine.events import Events
 from wherry.engine.image import progress
 from wherry.engine.image.progress import Message, Meter, Tell, status, step
@@ -37,7 +38,6 @@ from wherry.storage.tar.compression import MEDIA_TYPES, Gzip
 
 Answer = TypeVar("Answer")
 
-_AT_ONCE = 5  # layers that are sent side by side; Docker's figure
 _PIECE = 1 << 20
 _SOURCES = 4  # repositories that a layer is tried to be mounted from
 
@@ -64,10 +64,15 @@ class _Kept:
 
 
 class Pushes:
-    def __init__(self, store: Store, events: Events, registries: Registries) -> None:
+    def __init__(self, store: Store, events: Events, registries: Registries, config: EngineConfig) -> None:
         self._store = store
         self._events = events
         self._registries = registries
+        self.limit(config.max_concurrent_uploads)
+
+    def limit(self, at_once: int) -> None:
+        """So many layers are sent side by side, of all pushes."""
+        self._slots = asyncio.Semaphore(at_once)
 
     def push(
         self, name: str, tag: str = "", platform: str = "", credentials: Credentials = NOBODY
@@ -162,8 +167,7 @@ class Pushes:
         once = {part.key: part for part in reversed(parts)}
         for part in once.values():
             tell(step("Preparing", short(part.layer.diff_id)))
-        slots = asyncio.Semaphore(_AT_ONCE)
-        found = await _all([self._send(repository, name, part, sent, slots, tell) for part in once.values()])
+        found = await _all([self._send(repository, name, part, sent, tell) for part in once.values()])
         by_key = dict(zip(once, found, strict=True))
         return [by_key[part.key] for part in parts]
 
@@ -173,10 +177,9 @@ class Pushes:
         name: Reference,
         part: _Part,
         sent: set[str],
-        slots: asyncio.Semaphore,
         tell: Tell,
     ) -> Descriptor:
-        known, shown = part.known, short(part.layer.diff_id)
+        known, shown, slots = part.known, short(part.layer.diff_id), self._slots
         if slots.locked():
             tell(step("Waiting", shown))
         async with slots:

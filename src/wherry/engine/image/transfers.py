@@ -20,9 +20,6 @@ from wherry.storage.layers import StagedLayer
 from wherry.storage.store import Store
 from wherry.storage.worker import client
 
-# Of all layers that are wanted, so many at once: each has a connection, a thread and two processes.
-_AT_ONCE = 16
-
 Open = Callable[[Descriptor], AsyncGenerator[bytes, None]]
 """The bytes of a blob, from wherever it comes from."""
 
@@ -48,10 +45,15 @@ class Transfer:
 
 
 class Transfers:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, at_once: int) -> None:
+        """Of all layers that are wanted ``at_once`` are transferred: each has a connection, a thread, two processes."""
         self._store = store
         self._transfers: dict[str, Transfer] = {}
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self.limit(at_once)
+
+    def limit(self, at_once: int) -> None:
+        """From the next transfer on: those that wait do so for one that is under way."""
+        self._slots = asyncio.Semaphore(at_once)
 
     @contextlib.asynccontextmanager
     async def join(self, descriptor: Descriptor, source: Open, tell: Tell) -> AsyncIterator[Transfer]:
@@ -97,9 +99,10 @@ class Transfers:
 
     async def _run(self, transfer: Transfer, source: Open) -> None:
         try:
-            if self._slots.locked():
+            slots = self._slots
+            if slots.locked():
                 transfer.tell(step("Waiting", transfer.name))
-            async with self._slots, self._store.staging.area() as area:
+            async with slots, self._store.staging.area() as area:
                 transfer.area = area
                 try:
                     staged = await self._receive(transfer, source, area)

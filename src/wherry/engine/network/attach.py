@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from wherry.common.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound
+from wherry.engine.config import EngineConfig
 from wherry.engine.container.config import check_connect
 from wherry.engine.container.store import Live, Roster
 from wherry.engine.events import Events
@@ -36,13 +37,16 @@ class Wiring(NamedTuple):
 
 
 class Connections:
-    def __init__(self, roster: Roster, networks: Networks, fabric: Fabric, events: Events, data_root: str) -> None:
+    def __init__(
+        self, roster: Roster, networks: Networks, fabric: Fabric, events: Events, config: EngineConfig
+    ) -> None:
         self._roster = roster
         self._networks = networks
         self._fabric = fabric
         self._events = events
-        self._naming = Naming(roster, data_root)
-        self._publishing = Publishing(fabric)
+        self._config = config
+        self._naming = Naming(roster, config)
+        self._publishing = Publishing(fabric, proxy=config.userland_proxy)
         self._links: dict[str, list[Link]] = {}
 
     # --- create
@@ -374,6 +378,8 @@ class Connections:
 
     def _host_gateways(self) -> list[str]:
         """This host, as containers reach it."""
+        if self._config.host_gateway_ips:
+            return list(self._config.host_gateway_ips)
         return [pool.gateway for pool in self._fabric.pools(self._networks.get("bridge"))]
 
     def _tell(self, network: Network, record: Container, action: str) -> None:

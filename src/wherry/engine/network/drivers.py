@@ -30,6 +30,7 @@ class Fabric:
 
     def __init__(self, engine_id: str, config: EngineConfig) -> None:
         self._engine_id = engine_id
+        self._config = config
         self._instance = instance = (
             "" if config.data_root == _DEFAULT_ROOT else hashlib.sha256(config.data_root.encode()).hexdigest()[:6]
         )
@@ -76,9 +77,9 @@ class Fabric:
         versions = {ipam.network_of(pool.subnet).version for pool in wanted}
         try:
             if network.enable_ipv4 and 4 not in versions and network.ipam.driver != "null":
-                wanted.insert(0, IpamPool(subnet=ipam.choose_subnet(self._taken(network))))
+                wanted.insert(0, IpamPool(subnet=ipam.choose_subnet(self._taken(network), self._address_pools(4))))
             if network.enable_ipv6 and 6 not in versions and network.ipam.driver != "null":
-                wanted.append(IpamPool(subnet=ipam.choose_subnet_6(self._taken(network), self._engine_id)))
+                wanted.append(IpamPool(subnet=self._choose_subnet_6(network)))
             pools = []
             for asked in wanted:
                 pool = Pool(
@@ -94,6 +95,19 @@ class Fabric:
             raise InvalidParameter(str(error)) from None
         network.ipam.config = wanted
         self._pools[network.id] = pools
+
+    def _address_pools(self, version: int) -> list[tuple[str, int]]:
+        """That the settings name; none are those that there are by default."""
+        pools = ((pool.base, pool.size) for pool in self._config.default_address_pools)
+        return [pool for pool in pools if ipam.network_of(pool[0]).version == version]
+
+    def _choose_subnet_6(self, network: Network) -> str:
+        pools, taken = self._address_pools(6), self._taken(network)
+        return ipam.choose_subnet(taken, pools) if pools else ipam.choose_subnet_6(taken, self._engine_id)
+
+    def discard(self, network: Network) -> None:
+        """Of an engine that was killed there may be a bridge with other addresses."""
+        bridge.remove(self.bridge_name(network), network.id)
 
     def _check_overlap(self, network: Network, subnet: IpNetwork) -> None:
         for other_id, pools in self._pools.items():
@@ -171,7 +185,8 @@ class Fabric:
         bridge.make(Device(name, network.id, mtu, own))
         if self._keeper is not None:
             versions = sorted({pool.subnet.version for pool in pools})
-            self._prepare_forwarding(versions, self._keeper.rules)
+            forwarded = versions if self._config.ip_forward else []
+            self._prepare_forwarding(forwarded, self._keeper.rules)
             self._keeper.rules.add_bridge(
                 BridgeRules(
                     name,
@@ -181,19 +196,22 @@ class Fabric:
                     trusted=options.trusted(network),
                 )
             )
-            for version in versions:
+            for version in forwarded:
                 bridge.set_forwarding(version, on=True)
             if not network.internal:
                 bridge.allow_localhost(name)
             self._keeper.update()
 
     def _settle_default(self, network: Network) -> None:
-        """The host may have got routes since the default network's subnet was chosen."""
+        """The host may have got routes since the default network's subnet was chosen; one from the settings stays."""
         if bridge.exists(self.bridge_name(network)):
             return
-        taken = self._taken(network)
-        if any(ipam.overlap(pool.subnet, other) for pool in self.pools(network) for other in taken):
-            network.ipam.config = []
+        taken, fixed = self._taken(network), options.pools_of_the_default_bridge(self._config)
+        chosen = [
+            pool.subnet for pool in self.pools(network) if str(pool.subnet) not in {each.subnet for each in fixed}
+        ]
+        if any(ipam.overlap(subnet, other) for subnet in chosen for other in taken):
+            network.ipam.config = fixed
             self._settle(network)
             self.on_settled(network)
 

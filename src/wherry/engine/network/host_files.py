@@ -5,6 +5,9 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
+from wherry.engine.config import EngineConfig
 from wherry.model.container import Container, HostConfig
 from wherry.runtime.network import RESOLVER
 
@@ -36,6 +39,7 @@ class Files(NamedTuple):
 
 def compose(
     container: Container,
+    engine: EngineConfig,
     *,
     own: Sequence[tuple[str, str]] = (),
     gateways: Sequence[str] = (),
@@ -43,7 +47,7 @@ def compose(
 ) -> Files:
     """``own`` are (address, names) of the container itself and of whom it links to, ``gateways`` what "host-gateway"
     stands for; with ``resolver`` the name service is asked."""
-    host = container.host_config
+    host = with_defaults(container.host_config, engine)
     shares_host = host.network_mode == "host"
     start = read("/etc/hosts") if shares_host and not host.extra_hosts else _LOCAL_HOSTS
     hosts = _hosts(host, start, gateways) + "".join(f"{address}\t{names}\n" for address, names in own)
@@ -51,6 +55,16 @@ def compose(
     if resolver:
         return Files(hosts, _inner_resolv_conf(host, of_the_host))
     return Files(hosts, resolv_conf(host, of_the_host, keep_local=shares_host))
+
+
+def with_defaults(host: HostConfig, engine: EngineConfig) -> HostConfig:
+    """What a container does not say of names, the engine's settings do."""
+    return msgspec.structs.replace(
+        host,
+        dns=host.dns or list(engine.dns),
+        dns_search=host.dns_search or list(engine.dns_search),
+        dns_options=host.dns_options or list(engine.dns_opts),
+    )
 
 
 def write(container: Container, directory: str, files: Files) -> None:

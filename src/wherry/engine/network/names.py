@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 
+from wherry.engine.config import EngineConfig
 from wherry.engine.container.store import Live, Roster, parse_link
 from wherry.engine.network import host_files, links
 from wherry.model.container import Container
@@ -15,9 +16,10 @@ from wherry.runtime.monitor_client import Monitor
 
 
 class Naming:
-    def __init__(self, roster: Roster, data_root: str) -> None:
+    def __init__(self, roster: Roster, config: EngineConfig) -> None:
         self._roster = roster
-        self._containers = f"{data_root}/containers"
+        self._config = config
+        self._containers = f"{config.data_root}/containers"
         self._directory = Directory()
         self._service = NameService(self._directory)
         self._files: dict[str, host_files.Files] = {}
@@ -54,8 +56,9 @@ class Naming:
                 target, alias = parse_link(text)
                 asker.links[alias.lower()] = (name, target)
         asker.servers = ()
-        if record.host_config.dns:
-            asker.servers = tuple(record.host_config.dns)
+        servers = host_files.with_defaults(record.host_config, self._config).dns
+        if servers:
+            asker.servers = tuple(servers)
             asker.opens = open_inside(record.state.pid or (live.monitor.pid if live.monitor else 0))
         elif any(not network.internal for network in networks):
             asker.servers = tuple(bridge.name_servers(host_files.read("/etc/resolv.conf")))
@@ -88,7 +91,7 @@ class Naming:
             lines += [(each, own_names) for each in (settings.ip_address, settings.global_ipv6_address) if each]
         lines += links.hosts(links.running(record, self._roster))
         resolver = any(not network.is_predefined for network in networks)
-        return host_files.compose(record, own=lines, resolver=resolver, gateways=gateways)
+        return host_files.compose(record, self._config, own=lines, resolver=resolver, gateways=gateways)
 
     def close(self) -> None:
         self._service.close()

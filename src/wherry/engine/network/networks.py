@@ -1,5 +1,6 @@
 """Networks as the user sees them: made, listed, looked at, removed. What they are in the kernel is the fabric's."""
 
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -9,12 +10,15 @@ import msgspec
 
 from wherry.common.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from wherry.engine import clock
+from wherry.engine.config import EngineConfig
 from wherry.engine.container.store import Roster
 from wherry.engine.events import Events, boolean, check_known, labels_pass, pattern
 from wherry.engine.network import options
 from wherry.engine.network.drivers import Fabric
 from wherry.model.network import EndpointSettings, Network, NetworkCreate
 from wherry.storage.database import Database
+
+log = logging.getLogger("wherry.network")
 
 _ID = re.compile(r"[0-9a-f]{1,64}")
 _LIST_FILTERS = {"dangling", "driver", "id", "label", "name", "scope", "type"}
@@ -23,11 +27,14 @@ _DRIVER_OF = {"bridge": "bridge", "host": "host", "none": "null"}
 
 
 class Networks:
-    def __init__(self, roster: Roster, database: Database, fabric: Fabric, events: Events, *, icc: bool) -> None:
+    def __init__(
+        self, roster: Roster, database: Database, fabric: Fabric, events: Events, config: EngineConfig
+    ) -> None:
         self._roster = roster
         self._database = database
         self._fabric = fabric
         self._events = events
+        self._config = config
         self._encode = msgspec.json.Encoder().encode
         self._by_id: dict[str, Network] = {}
         database.migrate("networks", ["CREATE TABLE networks (id TEXT PRIMARY KEY, body BLOB NOT NULL)"])
@@ -35,7 +42,7 @@ class Networks:
         for (body,) in database.query("SELECT body FROM networks"):
             network = decoder.decode(body)
             if network.name == "bridge":
-                network.options = options.of_the_default_bridge(icc=icc)
+                self._set_up_default(network)
             self._by_id[network.id] = network
             fabric.register(network)
         fabric.on_settled = self._save
@@ -43,9 +50,19 @@ class Networks:
             if not any(network.name == name for network in self._by_id.values()):
                 network = Network(os.urandom(32).hex(), name, clock.now(), driver)
                 if name == "bridge":
-                    network.options = options.of_the_default_bridge(icc=icc)
+                    self._set_up_default(network)
                 fabric.register(network)
                 self._save(network)
+
+    def _set_up_default(self, network: Network) -> None:
+        """As the settings say; while containers run on it, it keeps its addresses."""
+        network.options = options.of_the_default_bridge(self._config)
+        if self._users(network):
+            log.info("the default network keeps its addresses while containers run on it")
+            return
+        network.enable_ipv6 = self._config.ipv6
+        network.ipam.config = options.pools_of_the_default_bridge(self._config)
+        self._fabric.discard(network)
 
     def get(self, name: str) -> Network:
         """By full id, name, or the unambiguous beginning of an id. Raises NotFound and InvalidParameter."""
@@ -64,6 +81,7 @@ class Networks:
 
     def create(self, asked: NetworkCreate) -> dict[str, Any]:
         """Raises Conflict for a name that is taken, InvalidParameter and Forbidden for what cannot be."""
+        asked.options = self._config.default_network_opts.get(asked.driver or "bridge", {}) | asked.options
         options.check(asked)
         if asked.name in _DRIVER_OF:
             raise Forbidden(f"operation is not permitted on predefined {asked.name} network")

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from wherry.common.errors import InvalidParameter, NotFound, NotSupported
+from wherry.engine.config import EngineConfig
 from wherry.linux.rtnetlink import IPVLAN_MODES, MACVLAN_MODES
-from wherry.model.network import Network, NetworkCreate
+from wherry.model.network import IpamPool, Network, NetworkCreate
 from wherry.network.ipam import AddressError, IpNetwork, address_of, network_of, overlap
 from wherry.network.ruleset import Subnet
 
@@ -61,13 +62,24 @@ def check(asked: NetworkCreate) -> None:
     _check_subnets(asked)
 
 
-def of_the_default_bridge(*, icc: bool) -> dict[str, str]:
+def of_the_default_bridge(engine: EngineConfig) -> dict[str, str]:
     return {
         f"{_PREFIX}bridge.default_bridge": "true",
-        ICC: "true" if icc else "false",
-        MASQUERADE: "true",
-        HOST_BINDING: "0.0.0.0",
+        ICC: "true" if engine.icc else "false",
+        MASQUERADE: "true" if engine.ip_masq else "false",
+        HOST_BINDING: engine.ip,
+        **({MTU: str(engine.mtu)} if engine.mtu else {}),
     }
+
+
+def pools_of_the_default_bridge(engine: EngineConfig) -> list[IpamPool]:
+    """Those that the settings name; for the others the engine chooses."""
+    found = []
+    for bridge_address, fixed in ((engine.bip, engine.fixed_cidr), (engine.bip6, engine.fixed_cidr_v6)):
+        if bridge_address or fixed:
+            subnet = str(network_of(bridge_address or fixed))
+            found.append(IpamPool(subnet=subnet, ip_range=fixed, gateway=bridge_address.partition("/")[0]))
+    return found
 
 
 def _check_options(driver: str, options: Mapping[str, str], *, internal: bool) -> None:

@@ -109,7 +109,9 @@ class _Publications(NamedTuple):
 class Publishing:
     """``networks`` are everywhere those that a container has interfaces on."""
 
-    def __init__(self, fabric: Fabric) -> None:
+    def __init__(self, fabric: Fabric, *, proxy: bool) -> None:
+        """``proxy``: ports that the kernel cannot lead to a container are forwarded by the engine."""
+        self._proxy = proxy
         self._fabric = fabric
         self._ports = Ports()
         self._published: dict[str, _Publications] = {}
@@ -183,13 +185,15 @@ class Publishing:
 
     def _forwarded(self, endpoint: EndpointSettings) -> tuple[int, ...]:
         """The versions of IP whose ports the forwarder serves, too or alone."""
+        if not self._proxy:
+            return ()
         return (6,) if self._fabric.rules is not None and endpoint.ip_address else (4, 6)
 
     def _everywhere(self, network: Network) -> tuple[str, ...]:
         default = network.options.get(options.HOST_BINDING, "")
         if default and default != "0.0.0.0":
             return (default,)
-        return ("0.0.0.0", "::") if bridge.has_ipv6() else ("0.0.0.0",)
+        return ("0.0.0.0", "::") if bridge.has_ipv6() and (self._proxy or network.enable_ipv6) else ("0.0.0.0",)
 
     def _lead(self, held: list[Held], network: Network, endpoint: EndpointSettings) -> _Publications:
         rules = self._fabric.rules

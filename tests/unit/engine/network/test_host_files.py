@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from wherry.engine.config import EngineConfig
 from wherry.engine.network import host_files
 from wherry.engine.network.host_files import Files, resolv_conf
 from wherry.model.container import Container, ContainerConfig, HostConfig
@@ -42,7 +43,7 @@ def test_behind_the_stub_of_systemd_resolved_are_the_servers_themselves(monkeypa
 
 def composed(host: HostConfig, *, resolver: bool = False) -> list[str]:
     record = Container("1" * 64, "box", 0, "", "", "", "", [], ContainerConfig(hostname="box"), host)
-    return host_files.compose(record, resolver=resolver).resolver.splitlines()
+    return host_files.compose(record, EngineConfig(), resolver=resolver).resolver.splitlines()
 
 
 def test_who_asks_the_name_service_has_the_hosts_options(monkeypatch: pytest.MonkeyPatch) -> None:
