@@ -6,7 +6,7 @@ with wherry.connect() as engine:
     print(engine.run("busybox", ["echo", "hi"]).output)
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "TLS",
     "APIError",

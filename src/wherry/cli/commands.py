@@ -162,6 +162,8 @@ system info, info | system:info | [OPTIONS]
     Display system-wide information
 system prune | prune:system | [OPTIONS]
     Remove unused data
+system stop | daemon:stop |
+    Stop the engine; its containers run on
 manifest inspect | registry:inspect | [OPTIONS] [MANIFEST_LIST] MANIFEST
     Display an image manifest, or manifest list
 version | version:version | [OPTIONS]

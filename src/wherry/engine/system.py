@@ -19,6 +19,10 @@ from wherry.registry.http import shown_proxies
 from wherry.storage.store import Store
 
 API_VERSION = "1.51"
+SERVER_VERSION = "28.5.2+wherry"
+"""Of the Docker that has this version of the API, since clients reckon with it: some refuse a major version below 1,
+others one that is before some feature. What is behind + counts for nothing in a comparison. wherry's own version is not
+in it: cAdvisor, and so the kubelet, takes only a text with one x.y.z in it."""
 MIN_API_VERSION = "1.24"
 _NO_FIREWALL = (
     "WARNING: No firewall rules are made: published ports are forwarded by the engine itself, and containers reach "
@@ -57,7 +61,7 @@ class System:
             "Components": [
                 {
                     "Name": "Engine",
-                    "Version": __version__,
+                    "Version": SERVER_VERSION,
                     "Details": {
                         "ApiVersion": API_VERSION,
                         "Arch": architecture,
@@ -67,9 +71,10 @@ class System:
                         "Os": "linux",
                         "PythonVersion": python,
                     },
-                }
+                },
+                {"Name": "wherry", "Version": __version__, "Details": {}},
             ],
-            "Version": __version__,
+            "Version": SERVER_VERSION,
             "ApiVersion": API_VERSION,
             "MinAPIVersion": MIN_API_VERSION,
             "GitCommit": "",
@@ -142,7 +147,7 @@ class System:
             "Name": os.uname().nodename,
             "Labels": list(self._config.labels),
             "ExperimentalBuild": self._config.experimental,
-            "ServerVersion": __version__,
+            "ServerVersion": SERVER_VERSION,
             "Runtimes": {name: {"path": sys.executable} for name in {"wherry", self._config.default_runtime}},
             "DefaultRuntime": self._config.default_runtime,
             "Swarm": {
