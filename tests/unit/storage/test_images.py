@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.support.laid_images import lay_image, lay_layer
 from wherry.common import reference
 from wherry.common.errors import Conflict, InvalidParameter, NotFound
 from wherry.model.image import History, ImageConfig, RootFS
@@ -16,7 +17,7 @@ from wherry.model.manifests import Descriptor
 from wherry.storage import image_removal
 from wherry.storage import layers as layers_module
 from wherry.storage.database import Database
-from wherry.storage.layers import Layer, StagedLayer
+from wherry.storage.layers import Layer
 from wherry.storage.store import Store
 from wherry.storage.tar.compression import MEDIA_TYPES
 
@@ -41,27 +42,10 @@ class Disk:
         self.open()
 
     def layer(self, name: str, parent: str = "", size: int = 10) -> Layer:
-        place = self.root / "tmp" / f"area-{name}{len(os.listdir(self.root / 'tmp'))}"
-        (place / "layer" / "diff").mkdir(parents=True)
-        blob = f"tar of {name}".encode()
-        digest = "sha256:" + hashlib.sha256(blob).hexdigest()
-        (place / "blob").write_bytes(blob)
-        return self.store.layers.add(
-            StagedLayer(digest, digest, size, blob=str(place / "blob"), layer=str(place / "layer")), parent
-        )
+        return lay_layer(self.store, name, parent, size)
 
     def image(self, *layer_names: str, parent: str = "", tag: str = "", **fields: Any) -> str:
-        chain, diff_ids = "", []
-        for name in layer_names:
-            layer = self.layer(name, chain)
-            chain = layer.chain_id
-            diff_ids.append(layer.diff_id)
-        config = ImageConfig(architecture="amd64", os="linux", rootfs=RootFS(diff_ids=diff_ids), **fields)
-        image_id = self.store.images.create(config, parent=parent)
-        self.store.layers.release([chain])
-        if tag:
-            self.store.images.tag(image_id, reference.parse_to_tag(tag))
-        return image_id
+        return lay_image(self.store, *layer_names, parent=parent, tag=tag, **fields)
 
     def remove(self, name: str, *, users: dict[str, bool] | None = None, **options: bool) -> list[dict[str, str]]:
         options = {"force": False, "prune": True} | options
