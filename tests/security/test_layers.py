@@ -3,6 +3,7 @@
 import ctypes
 import gzip
 import io
+import itertools
 import json
 import os
 import socket
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 import zstandard
 
 from tests.support import tars
-from tests.support.disk import Disk, docker_archive, stream
+from tests.support.disk import CONFIG, Disk, docker_archive, sha256, stream
 from tests.support.tars import member
 from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.storage.tar import compression
@@ -250,6 +251,76 @@ class TestBombs:
         huge = b'[{"Config": "' + b"x" * (9 << 20) + b'"}]'
         with pytest.raises(InvalidParameter, match=r"neither a manifest\.json nor an index\.json"):
             await disk.load(docker_archive({"l": layer}, **{"manifest.json": huge}))
+
+
+class Sender:
+    """Sends these pieces, and counts the bytes that were taken of them."""
+
+    def __init__(self, *pieces: Iterable[bytes]) -> None:
+        self.taken = 0
+        self._pieces = itertools.chain(*pieces)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            self.taken += len(piece)
+            yield piece
+
+
+def header(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.type, info.linkname = size, kind, "target" if kind == S else ""
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+class TestRefusedEarly:
+    """What cannot become an image is not read to its end. A hole looks like this: a file that is worth nothing keeps
+    the engine busy for as long as somebody sends, fills its disk, or its memory with what it has noted."""
+
+    SIZE = 3 << 30
+    FEW = 100 << 20
+
+    @pytest.mark.parametrize("begin", [b"", header("x", SIZE), header("x", SIZE) + b"text".ljust(512)])
+    async def test_three_gigabytes_of_nothing(self, disk: Disk, begin: bytes) -> None:
+        """Zeros, which are the end of an archive; in a member; in one that is no layer."""
+        sender = Sender((begin,), itertools.repeat(bytes(1 << 18), self.SIZE >> 18))
+        with pytest.raises(InvalidParameter):
+            await drain(disk.store.loader.load(sender))
+        assert sender.taken < self.FEW
+        assert disk.content() == ([], [])
+
+    async def test_three_gigabytes_of_nothing_to_import(self, disk: Disk) -> None:
+        sender = Sender(itertools.repeat(bytes(1 << 18), self.SIZE >> 18))
+        with pytest.raises(InvalidParameter, match="more than 16 MB follow the end of the archive"):
+            await disk.store.loader.import_tar(sender, CONFIG)
+        assert sender.taken < self.FEW
+        assert disk.content() == ([], [])
+
+    @pytest.mark.parametrize("kind", [tarfile.REGTYPE, D, S])
+    async def test_two_hundred_thousand_members(self, disk: Disk, kind: bytes) -> None:
+        sender = Sender(itertools.repeat(header("x", kind=kind) * 512, 400))
+        with pytest.raises(InvalidParameter, match="not an archive of images: it has 10000 members and goes on"):
+            await drain(disk.store.loader.load(sender))
+        assert sender.taken < 20_000 * 512
+
+    async def test_as_many_as_archives_of_images_have(self, disk: Disk) -> None:
+        """Docker's old archives: for each layer two documents beside it. And some thousands that others have put in."""
+        layers = {f"{number}/layer.tar": tars.make(member(f"f{number}", data=b"x")) for number in range(100)}
+        beside = {f"{number}/{name}": b"1.0" for number in range(100) for name in ("VERSION", "json")}
+        more = {f"extra-{number}": b"{}" for number in range(9000)}
+        assert len(await disk.load(docker_archive(layers, **beside, **more))) == 1
+
+    async def test_a_layer_that_goes_on_after_its_end(self, disk: Disk) -> None:
+        """Compressed it is small, and what it says of itself is right."""
+        layer = tars.make(member("a")) + bytes(64 << 20)
+        with pytest.raises(InvalidParameter, match="more than 16 MB follow the end of the archive"):
+            await disk.load(docker_archive({"l": gzip.compress(layer, 1)}, diff_ids=[sha256(layer)]))
+        padded = tars.make(member("a")) + bytes(1 << 20)
+        assert len(await disk.load(docker_archive({"l": padded}))) == 1
+
+
+async def drain(events: AsyncIterator[object]) -> None:
+    async for _ in events:
+        pass
 
 
 def _cut(read: compression.Read, size: int) -> compression.Read:

@@ -86,11 +86,13 @@ _CHUNK_HEAD = 64  # bytes that hold the end of a chunk, the size of the next, an
 
 
 class Connection:
-    """A stream that speaks HTTP. `reused` says that it has carried a request before."""
+    """A stream that speaks HTTP. `reused` says that it has carried a request before, `cut` that one was not sent whole,
+    so that it can carry no other."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.reused = False
+        self.cut = False
         self._buffer = bytearray(BUFFER)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0  # what has been received and not been taken yet
@@ -109,7 +111,7 @@ class Connection:
     ) -> None:
         """Writes a request whose body is `size` bytes, or of unknown length (None: it is sent in chunks).
 
-        When the engine closes its side before the body is sent, the rest is left and `receive` tells why.
+        When the engine answers, or closes its side, before the body is sent, the rest is left and `receive` tells why.
         """
         if size is None:
             headers["Transfer-Encoding"] = "chunked"
@@ -121,6 +123,9 @@ class Connection:
             for piece in body:
                 if not len(piece):
                     continue  # an empty chunk would end the body
+                if self._is_answered():
+                    self.cut = True
+                    return
                 if size is None:
                     send(b"%x\r\n" % len(piece))
                     send(piece)
@@ -130,9 +135,22 @@ class Connection:
             if size is None:
                 send(b"0\r\n\r\n")
         except (BrokenPipeError, ConnectionResetError):
+            self.cut = True
             return
         except OSError as error:
             raise ConnectionLost(f"error during connect: {error.strerror}") from error
+
+    def _is_answered(self) -> bool:
+        """Whether the whole answer is there, though the request has not been sent to its end."""
+        import select
+
+        poll = select.poll()
+        poll.register(self.stream.fileno(), select.POLLIN)
+        if not poll.poll(0) or self._end == len(self._buffer) or not self._fill():
+            return False
+        head, found, body = bytes(self._view[self._start : self._end]).partition(b"\r\n\r\n")
+        is_chunked = b"\r\ntransfer-encoding: chunked" in head.lower()
+        return bool(found) and (not is_chunked or body.endswith(b"\r\n0\r\n\r\n") or body == b"0\r\n\r\n")
 
     def receive(self, method: str = "GET", done: Callable[[Connection], None] | None = None) -> Response:
         """Reads the head of the response; `done` is called when its body has ended and the connection is free.
@@ -262,7 +280,12 @@ class Response:
         if not self._open:
             return
         self._open = False
-        if self._done and self._left != -1 and self.headers.get("connection", "").lower() != "close":
+        if (
+            self._done
+            and self._left != -1
+            and not self._connection.cut
+            and self.headers.get("connection", "").lower() != "close"
+        ):
             self._done(self._connection)
         else:
             self._connection.close()

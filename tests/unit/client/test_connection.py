@@ -16,6 +16,7 @@ class Pieces:
         self._pieces = [piece for piece in pieces if piece]
         self.sent = b""
         self.closed = False
+        self._never, self._other = socket.socketpair()  # of which nothing is ever to be read
 
     def recv_into(self, buffer: Any) -> int:
         if not self._pieces:
@@ -29,6 +30,9 @@ class Pieces:
 
     def sendall(self, data: bytes) -> None:
         self.sent += data
+
+    def fileno(self) -> int:
+        return self._never.fileno()
 
     def close(self) -> None:
         self.closed = True
@@ -171,6 +175,36 @@ def test_requests_as_they_are_written() -> None:
         b"PUT /d HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n14\r\n" + b"c" * 20 + b"\r\n0\r\n\r\n"
         b"PUT /e HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
     )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\nContent-Length: 3\r\n\r\nbad",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nbad\r\n0\r\n\r\n",
+    ],
+)
+def test_what_is_answered_already_is_sent_no_further(answer: bytes) -> None:
+    """An engine that has refused a large body reads on for a while, which nobody has to wait for."""
+    ours, theirs = socket.socketpair()
+    sent, free = [], []
+
+    def endless() -> Iterator[bytes]:
+        for number in range(1000):
+            sent.append(number)
+            theirs.recv(1 << 20)
+            if number == 5:
+                theirs.sendall(answer[:40])
+            elif number == 8:
+                theirs.sendall(answer[40:])
+            yield b"x" * 1000
+
+    connection = Connection(ours)
+    connection.send_stream("POST", "/load", {}, endless(), None)
+    assert sent == list(range(9))
+    assert connection.receive("POST", free.append).read() == b"bad"
+    assert not free  # the rest of the request is missing: nothing more can be asked on this connection
+    theirs.close()
 
 
 def test_an_engine_that_stops_reading_is_still_heard() -> None:

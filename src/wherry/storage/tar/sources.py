@@ -15,10 +15,15 @@ from typing import Protocol
 
 _CHUNK = 256 << 10
 _MAP = 64 << 20
+_AFTER_END_AT_MOST = 16 << 20  # tools fill their last record up, to some kilobytes
 
 
 class Truncated(Exception):
     """The source ended in the middle of something."""
+
+
+class TrailingData(Exception):
+    """More follows the end of an archive than any tool writes there."""
 
 
 class Hash(Protocol):
@@ -71,9 +76,12 @@ class Source:
         return self.take(min(size, len(self._window) - self._at))
 
     def drain(self) -> None:
-        """Reads on to the very end: what follows an archive's end counts for its digest."""
-        while self._refill():
-            pass
+        """Reads on to the very end: what follows an archive's end counts for its digest. Raises TrailingData."""
+        left = _AFTER_END_AT_MOST + self._at
+        while (left := left - len(self._window)) >= 0:
+            if not self._refill():
+                return
+        raise TrailingData(f"more than {_AFTER_END_AT_MOST >> 20} MB follow the end of the archive")
 
     def _next_window(self) -> memoryview | bytes:
         """The bytes after the window, or none at the end."""
@@ -187,6 +195,10 @@ class Feeder:
             os.write(self._fd, news(available, whole=whole))
         except BrokenPipeError:
             self.close()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._fd < 0
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -23,8 +23,17 @@ from wherry.linux.syscalls import SyscallError
 from wherry.storage.tar import compression
 from wherry.storage.tar.compression import Compression, Read
 from wherry.storage.tar.contents import UnpackError
-from wherry.storage.tar.reader import BLOCK, HARD_LINK, REGULAR, SYMLINK, TarError, TarReader, looks_like_tar
-from wherry.storage.tar.sources import Feed, Feeder, FileSource, ReadAhead, Source, StreamSource, Truncated
+from wherry.storage.tar.reader import BLOCK, HARD_LINK, REGULAR, SYMLINK, TarError, TarReader, looks_like_tar, shown
+from wherry.storage.tar.sources import (
+    Feed,
+    Feeder,
+    FileSource,
+    ReadAhead,
+    Source,
+    StreamSource,
+    TrailingData,
+    Truncated,
+)
 from wherry.storage.tar.unpack import Limits, Unpacker
 from wherry.storage.tar.writer import Packer, PackError
 
@@ -37,6 +46,13 @@ _CHUNK = 1 << 20
 _REPORT_EVERY = 8 << 20
 # What an archive's manifests and configurations may have; Docker's own limit for a configuration is the same.
 MAX_DOCUMENT = 8 << 20
+_DESCRIPTIONS = ("manifest.json", "index.json")
+# What is neither a layer nor a description of one: Docker's old archives have three for each layer, and links.
+_OTHERS_AT_MOST = 10_000
+_OTHERS_A_LAYER = 8
+_LAYERS_AT_MOST = 5_000
+_OTHER_BYTES_AT_MOST = 64 << 20
+_BLOBS = "blobs/sha256/"
 # Unpackers side by side. There are rarely more processors free than that, and each needs memory.
 _UNPACKERS = 4
 
@@ -67,6 +83,11 @@ class Layer:
         self.size += len(data)
         if self._feeder:
             self._feeder.tell(self.size)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the unpacker has given up, and ``result`` raises why: the rest need not be written."""
+        return self._feeder is not None and self._feeder.is_closed
 
     def finish(self) -> None:
         """The blob is whole. Unpacking may go on for a while."""
@@ -131,7 +152,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     "conflict" of what has changed meanwhile, "system" ours."""
     if isinstance(error, Reported):
         return {"error": str(error), "kind": error.kind}
-    if isinstance(error, (TarError, PackError)):
+    if isinstance(error, (TarError, PackError, TrailingData)):
         return {"error": str(error), "kind": "invalid"}
     if isinstance(error, Truncated):
         return {"error": "the data ended too early", "kind": "invalid"}
@@ -201,6 +222,8 @@ def receive_layer(read: Read, staging: str, report: Report) -> dict[str, Any]:
     reported = 0
     while data := read(_CHUNK):
         layer.write(data)
+        if layer.has_failed:
+            break
         if layer.size - reported >= _REPORT_EVERY:
             reported = layer.size
             report({"progress": layer.size})
@@ -211,24 +234,32 @@ def receive_layer(read: Read, staging: str, report: Report) -> dict[str, Any]:
 def receive_archive(read: Read, staging: str, known: frozenset[str], report: Report) -> None:
     """An archive of images: every member that looks like a layer becomes one, small documents are reported whole.
 
-    Which of them matter is in documents that may come last, so all are made; blobs in ``known`` are there already and
-    are only checked. Reports {"member": name, …} for each, and {"link": name, "target": name} for links.
+    Which of them matter is in documents that may come last, so all are made, but no more than archives of images have;
+    blobs in ``known`` are there already and are only checked. Reports {"member": name, …} for each, and {"link": name,
+    "target": name} for links.
     """
     start, read = _peek(read)
     outer = compression.detect(start)
     source = StreamSource(compression.decompressor(outer, read))
     reader = TarReader(source)
     layers: list[tuple[str, Layer]] = []
-    documents = 0
+    count = 0  # of layers
+    documents = others = 0  # bytes
+    is_described = False
 
     def settle(name: str, layer: Layer) -> None:
         try:
             report({"member": name, **layer.result()})
         except (Reported, RuntimeError) as error:
+            if not name.startswith(_BLOBS):  # where there may be other things that begin as a layer does
+                raise Reported(f"invalid archive: {shown(name)}: {error}", "invalid") from error
             report({"member": name, "digest": layer.digest, "broken": str(error)})
 
     for number, entry in enumerate(reader):
+        if number - count >= _OTHERS_AT_MOST + _OTHERS_A_LAYER * count or count > _LAYERS_AT_MOST:
+            raise TarError(f"not an archive of images: it has {number} members and goes on")
         name = posixpath.normpath(os.fsdecode(entry.name).lstrip("/") or ".")
+        is_described = is_described or name in _DESCRIPTIONS
         if entry.kind in (SYMLINK, HARD_LINK):
             target = os.fsdecode(entry.link)
             if entry.kind == SYMLINK:
@@ -244,32 +275,30 @@ def receive_archive(read: Read, staging: str, known: frozenset[str], report: Rep
                 documents += len(data)
                 digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
                 report({"member": name, "document": data.decode("utf-8", "surrogateescape"), "digest": digest})
+            elif not name.startswith(_BLOBS):
+                others += entry.size
+                if others > _OTHER_BYTES_AT_MOST:
+                    raise TarError(
+                        f"not an archive of images: {shown(name)} is neither a layer nor a description of one"
+                    )
             continue
-        there = name.startswith("blobs/sha256/") and "sha256:" + name[13:] in known
+        there = name.startswith(_BLOBS) and "sha256:" + name.removeprefix(_BLOBS) in known
         layer = Layer(staging, number, kind, unpack=not there)
+        count += 1
         layer.write(start)
-        reader.copy(_reporting(layer, name, entry.size, report))
+        while True:
+            reader.copy(layer.write, _REPORT_EVERY)
+            report({"progress": layer.size, "total": entry.size, "member": name})
+            if layer.size >= entry.size or layer.has_failed:
+                break
         layer.finish()
-        report({"progress": layer.size, "total": entry.size, "member": name})
         layers.append((name, layer))
-        if len(layers) >= _UNPACKERS:
+        while len(layers) >= _UNPACKERS or (layers and layer.has_failed):
             settle(*layers.pop(0))
-    source.drain()
+    if is_described:  # otherwise it is refused, whatever follows
+        source.drain()
     for name, layer in layers:
         settle(name, layer)
-
-
-def _reporting(layer: Layer, name: str, total: int, report: Report) -> Callable[[memoryview], None]:
-    reported = 0
-
-    def write(data: memoryview) -> None:
-        nonlocal reported
-        layer.write(data)
-        if layer.size - reported >= _REPORT_EVERY:
-            reported = layer.size
-            report({"progress": layer.size, "total": total, "member": name})
-
-    return write
 
 
 def commit_upper(upper: str, staging: str) -> dict[str, Any]:
