@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -19,6 +20,8 @@ from wherry.engine.engine import Engine
 
 log = logging.getLogger("wherry.api")
 
+Observe = Callable[[Match, float], None]
+
 _VERSIONED = re.compile(r"/v([0-9.]+)(/.*)", re.DOTALL)
 _FINISH = 10.0  # seconds that requests under way get when the engine stops
 _FAREWELL = 0.05  # and those that only wait for something; 0 would be forever
@@ -31,8 +34,10 @@ class Server:
     >>> await loop.create_unix_server(server.protocol, sock=sock)
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, observe: Observe | None = None) -> None:
+        """``observe`` is told of each request how long it took."""
         self._engine = engine
+        self._observe = observe
         self._underway: set[asyncio.Task[Any]] = set()
         self.protocol = HttpServer(self._handle, lambda: buildkit.service(engine).server().connection())
 
@@ -74,7 +79,10 @@ class Server:
             version = parse_version(versioned[1], match.oldest)
         if http.headers.get("Expect", "").lower() == "100-continue" and http.transport is not None:
             http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        began = time.monotonic()
         found = await self._run(match, Request(http, version, match.name))
+        if self._observe is not None:
+            self._observe(match, time.monotonic() - began)
         if isinstance(found, web.StreamResponse):
             return found
         return response.empty() if found is None else response.json(found)

@@ -30,8 +30,16 @@ async def serve(configuration: Configuration, listeners: Sequence[Listener], rea
     engine = await Engine.open(configuration.engine())
     reloader = Reloader(configuration, engine, notifier)
     try:
-        server = Server(engine)
-        doors = [await _open_door(server, listener) for listener in listeners]
+        doors = []
+        observe = None
+        if configuration["metrics-addr"]:
+            from wherry.daemon.metrics import Metrics  # late, as few engines need it
+
+            metrics = Metrics(engine)
+            doors.append(await metrics.serve(configuration["metrics-addr"]))
+            observe = metrics.observe
+        server = Server(engine, observe)
+        doors += [await _open_door(server, listener) for listener in listeners]
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload)
         # What has been imported stays: the collector need not look at it again
         gc.collect()

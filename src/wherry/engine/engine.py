@@ -57,6 +57,7 @@ class Engine:
         self._lifecycle = Lifecycle(
             config, self._roster, store, self.volumes, self.events, launcher, hierarchies, self.connections
         )
+        self.health_checks = self._lifecycle.health_checks
         self._recovery = Recovery(
             config.exec_root, self._roster, store, self.volumes, self._lifecycle, self.connections
         )

@@ -80,6 +80,7 @@ class Events:
         )
         self._listeners: weakref.WeakSet[asyncio.Queue[Event]] = weakref.WeakSet()  # the iterators hold them
         self._untrimmed = 0
+        self.published = 0
         self._encode = msgspec.json.Encoder().encode
 
     @property
@@ -100,6 +101,7 @@ class Events:
             image = {"from": attributes.get("image", "")} if kind == "container" else {}
             event = {"status": action, "id": actor, **image, **event}
         self._keep(moment, event)
+        self.published += 1
         for queue in self._listeners:
             queue.put_nowait(event)
 

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -49,6 +50,8 @@ class Builder:
         self._underway: set[asyncio.Future[None]] = set()
         self._collecting: asyncio.Task[None] | None = None
         self._collected = -_COLLECT_EVERY
+        self.begun = 0
+        self.failures: Counter[type[BaseException]] = Counter()
 
     # --- build
 
@@ -135,8 +138,12 @@ class Builder:
     async def _is_underway(self) -> AsyncIterator[None]:
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._underway.add(ended)
+        self.begun += 1
         try:
             yield
+        except BaseException as error:
+            self.failures[type(error)] += 1
+            raise
         finally:
             self._underway.discard(ended)
             ended.set_result(None)

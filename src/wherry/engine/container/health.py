@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from dataclasses import dataclass
 
 from wherry.common.values import replace_undecodable
 from wherry.engine import clock
@@ -41,7 +42,15 @@ def command(config: ContainerConfig) -> list[str] | None:
     return [*shell, *arguments]
 
 
-async def watch(live: Live, monitor: Monitor, roster: Roster, events: Events) -> None:
+@dataclass
+class Counts:
+    """Of the health checks of all containers."""
+
+    ended: int = 0
+    failed: int = 0
+
+
+async def watch(live: Live, monitor: Monitor, roster: Roster, events: Events, counts: Counts) -> None:
     """Probes a container for as long as it runs; ended by cancelling it."""
     checks = live.record.config.healthcheck
     arguments = command(live.record.config)
@@ -58,6 +67,8 @@ async def watch(live: Live, monitor: Monitor, roster: Roster, events: Events) ->
         result = await _probe(live, monitor, roster, events, arguments, (checks.timeout or _TIMEOUT) / 1e9)
         if _is_paused(live):
             continue  # which says nothing of its health
+        counts.ended += 1
+        counts.failed += result.exit_code != 0
         before = state.health.status
         _judge(state.health, result, checks, in_start_period=_in_start_period(checks, state.started_at))
         roster.record(live)

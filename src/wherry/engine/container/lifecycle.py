@@ -86,6 +86,7 @@ class Lifecycle:
         self._connections = connections
         self._tasks: set[asyncio.Task[None]] = set()
         self.shutting_down = False
+        self.health_checks = health.Counts()
 
     def cgroup(self, live: Live) -> Cgroup:
         return self._hierarchies.open(cgroup_path(live.record))
@@ -215,7 +216,9 @@ class Lifecycle:
         live.monitor = monitor
         live.ended.clear()
         if health.command(live.record.config) is not None:
-            live.health = asyncio.create_task(health.watch(live, monitor, self._roster, self._events))
+            live.health = asyncio.create_task(
+                health.watch(live, monitor, self._roster, self._events, self.health_checks)
+            )
         monitor.on_oom(lambda: self._events.container(live.record, "oom"))
         monitor.exited.add_done_callback(functools.partial(self._on_exit, live))
 
