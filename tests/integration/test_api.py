@@ -3,7 +3,6 @@
 import base64
 import json
 import socket
-import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from tests.support.api_definition import ApiDefinition
 from tests.support.engine import Engine, Response
+from tests.support.frames import frames
 
 Ask = Callable[..., Response]
 
@@ -60,19 +60,6 @@ def running(ask: Ask, make: Callable[..., str]) -> str:
 def wait(ask: Ask, container_id: str) -> int:
     code: int = ask("POST", f"/containers/{container_id}/wait").body["StatusCode"]
     return code
-
-
-def frames(data: bytes) -> list[tuple[int, bytes]]:
-    """What a multiplexed stream holds: (stream, text), neighbours of one stream joined."""
-    found: list[tuple[int, bytes]] = []
-    while data:
-        stream, size = struct.unpack(">BxxxL", data[:8])
-        text, data = data[8 : 8 + size], data[8 + size :]
-        if found and found[-1][0] == stream:
-            found[-1] = (stream, found[-1][1] + text)
-        else:
-            found.append((stream, text))
-    return found
 
 
 class Stream:

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
@@ -15,6 +17,7 @@ from typing import TextIO
 import pytest
 
 from tests.support.engine import Engine, docker_cli
+from tests.support.frames import frames
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -51,8 +54,10 @@ def run(docker: Run, busybox: str, driver: str, line: str, *options: str) -> Non
     docker("wait", "talker", check=True)
 
 
-def test_json_file_on_disk(docker: Run, busybox: str) -> None:
-    run(docker, busybox, "json-file", "printf '<a>\\t\"b\"\\n\\377\\nend'", "labels=who", "tag={{.Name}}")
+@pytest.mark.parametrize(("limit", "kept"), [((), b"\xff"), (("max-size=1m",), "\N{REPLACEMENT CHARACTER}".encode())])
+def test_json_file_on_disk(docker: Run, busybox: str, engine: Engine, limit: tuple[str, ...], kept: bytes) -> None:
+    """JSON has no room for a byte that is no UTF-8; ``logs`` has it where there is another file besides."""
+    run(docker, busybox, "json-file", "printf '<a>\\t\"b\"\\n\\377\\nend'", "labels=who", "tag={{.Name}}", *limit)
     path = Path(inspect(docker, "{{.LogPath}}"))
     assert path.name == f"{inspect(docker, '{{.Id}}')}-json.log"
     texts, times = zip(*(line.split(',"time":') for line in path.read_text().splitlines()), strict=True)
@@ -61,7 +66,67 @@ def test_json_file_on_disk(docker: Run, busybox: str) -> None:
         r'{"log":"\u003ca\u003e\u0009\"b\"\n' + rest, r'{"log":"\ufffd\n' + rest, '{"log":"end' + rest
     )  # fmt: skip
     assert all(re.fullmatch(r'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z"}', time) for time in times)
-    assert docker("logs", "talker", check=True).stdout == '<a>\t"b"\n\N{REPLACEMENT CHARACTER}\nend'
+    framed = engine.request("GET", "/containers/talker/logs?stdout=1").body
+    assert b"".join(text for _, text in frames(framed)) == b'<a>\t"b"\n' + kept + b"\nend"
+
+
+FLOOD = "seq 200000; until [ -e /go ]; do sleep 0.01; done; seq 200001 400000"
+
+
+def lines_of(path: Path) -> list[int]:
+    return [int(json.loads(line)["log"]) for line in path.read_text().splitlines()]
+
+
+def test_the_default_driver(docker: Run, busybox: str) -> None:
+    """cri-dockerd links to the file only where both say json-file."""
+    docker("run", "--name", "talker", busybox, "echo", "one", check=True)
+    assert inspect(docker, "{{json .HostConfig.LogConfig}}") == '{"Type":"json-file","Config":{}}'
+    assert docker("info", "-f", "{{.LoggingDriver}}", check=True).stdout == "json-file\n"
+    (line,) = Path(inspect(docker, "{{.LogPath}}")).read_text().splitlines()
+    assert json.loads(line) | {"time": ""} == {"log": "one\n", "stream": "stdout", "time": ""}
+
+
+def test_a_log_is_whole_when_it_is_opened(docker: Run, busybox: str) -> None:
+    docker("run", "-d", "--name", "talker", busybox, "sh", "-c", FLOOD, check=True)
+    path = Path(inspect(docker, "{{.LogPath}}"))
+    while len(shown := logs(docker).splitlines()) < 200_000:
+        assert lines_of(path)[: len(shown)] == [int(line) for line in shown]
+    assert lines_of(path) == list(range(1, 200_001))
+    docker("exec", "talker", "touch", "/go")
+    docker("wait", "talker", check=True)
+    assert lines_of(path) == list(range(1, 400_001))
+    assert logs(docker) == "".join(f"{number}\n" for number in range(1, 400_001))
+
+
+def test_a_shipper_that_has_it_open_sees_it_grow(docker: Run, busybox: str) -> None:
+    line = "echo 0; until [ -e /go ]; do sleep 0.01; done; seq 200000; sleep 1000"
+    docker("run", "-d", "--name", "talker", busybox, "sh", "-c", line, check=True)
+    with open(inspect(docker, "{{.LogPath}}")) as shipper:
+        docker("exec", "talker", "touch", "/go", check=True)
+        deadline = time.monotonic() + SECONDS
+        seen = ""
+        while seen.count("\n") < 200_001:
+            assert time.monotonic() < deadline
+            seen += shipper.read()
+    assert [int(json.loads(line)["log"]) for line in seen.splitlines()] == list(range(200_001))
+
+
+def test_a_log_is_whole_although_its_monitor_was_killed(docker: Run, busybox: str, engine: Engine) -> None:
+    docker("run", "-d", "--name", "talker", busybox, "sh", "-c", FLOOD, check=True)
+    container = inspect(docker, "{{.Id}}")
+    (monitor,) = [
+        pid
+        for pid in engine.processes()
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(f"wherry-monitor {container}".encode())
+    ]
+    os.kill(monitor, signal.SIGKILL)
+    docker("wait", "talker", check=True)
+    path = Path(inspect(docker, "{{.LogPath}}"))
+    shown = [int(line) for line in logs(docker).splitlines()]
+    deadline = time.monotonic() + SECONDS
+    while lines_of(path) != shown:
+        assert time.monotonic() < deadline
+    assert shown == list(range(1, len(shown) + 1))
 
 
 def test_local_has_no_log_path(docker: Run, busybox: str) -> None:

@@ -92,7 +92,7 @@ _CGROUPNS = 'default cgroup namespace mode ({}) is invalid; use "host" or "priva
 _CONTAINERS = (
     switch("init", "Run an init in every container"),
     string("init-path", "A program of this host to be the init, in place of the engine's own"),
-    string("log-driver", "How containers' output is kept", "local"),
+    string("log-driver", "How containers' output is kept", "json-file"),
     pairs("log-opt", "KEY=VALUE, an option of the log driver"),
     integer("default-stop-timeout", "Seconds between a container's stop signal and SIGKILL", 10, reloads=True),
     string("default-runtime", "By which name inspect calls what runs a container", "wherry",

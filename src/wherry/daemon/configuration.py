@@ -38,8 +38,6 @@ class Configuration:
             self.values[root] = os.path.abspath(self.values[root])
         self.values["hosts"] = self.values["hosts"] or [f"unix://{self.values['exec-root']}/wherry.sock"]
         self.values["labels"] = _without_conflicts(self.values["labels"])
-        if self.values["log-driver"] == EngineConfig().log_driver:
-            self.values["log-opts"] = EngineConfig().log_opts | self.values["log-opts"]
         self._check()
 
     def __getitem__(self, key: str) -> Any:

@@ -29,8 +29,8 @@ class EngineConfig(msgspec.Struct, rename="kebab"):
     shutdown_timeout: int = 15  # seconds that containers get to end in, where they do not outlive the engine
 
     # Of containers that do not say otherwise
-    log_driver: str = "local"
-    log_opts: dict[str, str] = msgspec.field(default_factory=lambda: {"max-size": "-1"})  # keep all, as Docker does
+    log_driver: str = "json-file"
+    log_opts: dict[str, str] = msgspec.field(default_factory=dict)
     default_stop_timeout: int = 10  # seconds between the stop signal and SIGKILL, Docker's figure
     init: bool = False
     init_path: str = ""  # "" is the engine's own

@@ -414,9 +414,9 @@ class Loop:
         if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def turn(self, *, wait: bool = True) -> None:
-        """Waits until something is ready, unless told not to, and calls what belongs to it."""
-        ready = [(fd, events, self._callbacks[fd]) for fd, events in self._epoll.poll(-1 if wait else 0)]
+    def turn(self, seconds: float | None = None) -> None:
+        """Waits until something is ready, or no longer than ``seconds``, and calls what belongs to it."""
+        ready = [(fd, events, self._callbacks[fd]) for fd, events in self._epoll.poll(seconds)]
         for fd, events, callback in ready:
             # An earlier callback of this turn may have closed the descriptor, and its number may be another's by now.
             if self._callbacks.get(fd) is callback:

@@ -46,7 +46,7 @@ from wherry.runtime.ipc import (
     receive,
     send,
 )
-from wherry.runtime.logging.writer import Sink, open_log
+from wherry.runtime.logging.sink import Sink, open_log
 from wherry.runtime.network import Plumbing
 from wherry.runtime.running import Child, Running, fork
 from wherry.runtime.spec import Process, Spec
@@ -54,6 +54,7 @@ from wherry.runtime.stdio import Buffer
 
 _decode_process = msgspec.msgpack.Decoder(Process).decode
 
+_NICE = 15  # for what is still to be written when the container has ended: it is in nobody's way
 _ENDED_AT_MOST = 1000  # exec sessions whose exit codes are kept for a daemon that comes back
 
 
@@ -143,10 +144,13 @@ class Monitor:
 
     def serve(self) -> None:
         while not self._is_done:
-            self._loop.turn(wait=not (self._log is not None and self._log.has_work))
-            if self._log is not None and self._log.has_work:
+            delay = self._log.delay if self._log is not None else None
+            self._loop.turn(delay)
+            if delay is not None and self._log is not None and self._log.delay == 0:
                 self._log.work()
         if self._log is not None:
+            if self._log.delay is not None:
+                os.nice(_NICE)
             self._log.close()
         self._clean_up()
 
@@ -227,6 +231,8 @@ class Monitor:
     def _first_exited(self, first: Running) -> None:
         for running in (first, *self._execs.values(), *self._lingering):
             running.stdio.drain()
+        if self._log is not None:
+            self._log.settle()
         if self._oom_event >= 0:
             self._loop.forget(self._oom_event)  # which the removal of the cgroup would wake
         error = None

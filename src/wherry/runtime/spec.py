@@ -111,6 +111,8 @@ class Journald(msgspec.Struct, frozen=True, omit_defaults=True, tag="journald"):
 class Log(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where the monitor writes what the container prints. ``max_size`` in bytes, 0 for no rotation.
 
+    With ``json_path``, a local log is written there besides, in json-file's format, when there is time or a reader.
+
     With ``forward`` the lines are sent away besides. ``buffer`` bytes of them may wait to be sent; then, if it is
     ``patient``, the container waits a while before more of them are dropped.
     """
@@ -124,6 +126,7 @@ class Log(msgspec.Struct, frozen=True, omit_defaults=True):
     forward: Syslog | Journald | None = None
     buffer: int = 1 << 20
     patient: bool = True
+    json_path: str = ""
 
 
 class Interface(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 
 from wherry.runtime.ipc import HANG_UP, READ, WRITE, Loop, Streams
-from wherry.runtime.logging.writer import Sink
+from wherry.runtime.logging.sink import Sink
 
 STDOUT = 1
 STDERR = 2

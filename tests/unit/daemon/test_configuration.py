@@ -119,11 +119,6 @@ def test_the_same_label_twice_is_one(configure: Any) -> None:
     assert configure({"labels": ["a=b=c", "a=b=c"]})["labels"] == ["a=b=c"]
 
 
-def test_options_of_the_default_log_driver_add_to_its_own(configure: Any) -> None:
-    assert configure({"log-opts": {"max-file": "3"}}).engine().log_opts == {"max-size": "-1", "max-file": "3"}
-    assert configure({"log-driver": "json-file"}).engine().log_opts == {}
-
-
 def test_read_again_takes_what_can_change_and_names_the_rest(configure: Any) -> None:
     first = configure({"labels": ["a=1"], "mtu": 1400, "debug": True}, "--shutdown-timeout=3")
     configure({"labels": ["a=2"], "mtu": 1300, "max-concurrent-downloads": 2})

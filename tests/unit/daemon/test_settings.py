@@ -57,9 +57,9 @@ def test_what_is_refused_says_why_and_may_be_off(name: str, tmp_path: Path) -> N
 
 
 def test_the_engine_has_the_tables_defaults() -> None:
-    """But for those that are made of others: the API's addresses, and options that the default log driver has."""
+    """But for those that are made of others: the API's addresses."""
     defaults = {setting.key: setting.flag.default for setting in SETTINGS if setting.key}
-    assert msgspec.convert(defaults | {"log-opts": {"max-size": "-1"}}, EngineConfig) == EngineConfig()
+    assert msgspec.convert(defaults, EngineConfig) == EngineConfig()
 
 
 def test_every_field_of_the_engines_configuration_is_a_setting() -> None:

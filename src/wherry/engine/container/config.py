@@ -25,8 +25,6 @@ _T = TypeVar("_T")
 _NUMBER_AT_MOST = 1 << 16  # of a processor or a memory node; whoever asks for more means harm
 _MINIMUM_MEMORY = 6 << 20
 _MILLISECOND = 1_000_000
-_SAID_DRIVER = "json-file"
-"""What is said of the default log driver: docker-py gives a container's output only where this is the word."""
 _RESTART_POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
 
 
@@ -120,10 +118,10 @@ def _check_health(health: HealthConfig) -> None:
 
 
 def log_config(asked: HostConfig, engine: EngineConfig) -> LogConfig:
-    """Which log driver a container gets: the one that was asked for, or the engine's."""
-    if asked.log_config.type:
-        return asked.log_config
-    return LogConfig(engine.log_driver, engine.log_opts | asked.log_config.config)
+    """Which log driver a container gets: the one that was asked for, or the engine's, with the engine's options."""
+    driver = asked.log_config.type or engine.log_driver
+    options = engine.log_opts if driver == engine.log_driver else {}
+    return LogConfig(driver, options | asked.log_config.config)
 
 
 def complete_host_config(asked: HostConfig, engine: EngineConfig) -> HostConfig:
@@ -137,8 +135,7 @@ def complete_host_config(asked: HostConfig, engine: EngineConfig) -> HostConfig:
     host.shm_size = asked.shm_size or engine.default_shm_size
     host.runtime = asked.runtime or engine.default_runtime
     host.cgroup_parent = asked.cgroup_parent or engine.cgroup_parent
-    if not asked.log_config.type:
-        host.log_config = msgspec.structs.replace(asked.log_config, type=_SAID_DRIVER)
+    host.log_config = log_config(asked, engine)
     host.oom_kill_disable = bool(asked.oom_kill_disable)
     if asked.memory_swappiness == -1:  # what the docker CLI sends for not said
         host.memory_swappiness = None

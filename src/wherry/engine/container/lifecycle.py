@@ -17,7 +17,7 @@ from typing import Any
 from wherry.common.errors import Conflict, EngineError, InvalidParameter
 from wherry.engine import clock, platforms
 from wherry.engine.config import EngineConfig
-from wherry.engine.container import health
+from wherry.engine.container import health, logs
 from wherry.engine.container.mounts import write_mounts
 from wherry.engine.container.spec import cgroup_path, not_running, write_spec
 from wherry.engine.container.store import Live, Roster, resolve
@@ -262,6 +262,8 @@ class Lifecycle:
             self.clear_exec_directory(record.id)
         if record.host_config.auto_remove and not live.restarting:
             self.spawn(self.remove_ended(live))
+        elif ended.error == MONITOR_DIED:
+            self.spawn(asyncio.to_thread(logs.catch_up, [record]))
         resolve(live.exit_waiters, (ended.code, ended.error))
 
     def _release_volumes(self, live: Live) -> None:
@@ -423,6 +425,8 @@ class Recovery:
                     await self._lifecycle.remove_ended(live)
         self._connections.adopted()
         await self._volumes.adopted()
+        ended = [live.record for live in self._roster if live.monitor is None]
+        self._lifecycle.spawn(asyncio.to_thread(logs.catch_up, ended))
         for live in self._roster:
             self._start_at_boot(live)
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -13,6 +13,7 @@ from wherry.engine import clock
 from wherry.engine.container.store import Live
 from wherry.linux.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_TO, Inotify
 from wherry.model.container import Container, LogConfig
+from wherry.runtime.logging import write_behind
 from wherry.runtime.logging.reader import Reader
 from wherry.runtime.spec import Journald, Log, Syslog
 
@@ -226,7 +227,17 @@ def log_path(directory: str, container_id: str, driver: str) -> str:
     """Where a container's log is; for json-file the name is Docker's, which log shippers look for."""
     if driver == "none":
         return ""
-    return f"{directory}/{container_id}-json.log" if driver == "json-file" else f"{directory}/container.log"
+    path = f"{directory}/{container_id}-json.log"
+    return path if driver == "json-file" else _local_path(path)
+
+
+def _local_path(path: str) -> str:
+    return f"{os.path.dirname(path)}/container.log"
+
+
+def _may_be_written_behind(path: str) -> bool:
+    """Not a log of an older engine, which has no other than json-file's."""
+    return os.path.exists(_local_path(path)) or not os.path.exists(path)
 
 
 def log_of(container: Container) -> Log:
@@ -235,9 +246,13 @@ def log_of(container: Container) -> Log:
         return Log(driver="none")
     max_size, max_files, compress = _limits(config)
     attributes = _attributes(container)
+    driver, path, json_path = _file_format(config), container.log_path, ""
+    if driver == "json-file" and not max_size and _may_be_written_behind(path):
+        driver, path, json_path = "local", _local_path(path), path
     return Log(
-        driver=_file_format(config),
-        path=container.log_path,
+        driver=driver,
+        path=path,
+        json_path=json_path,
         max_size=max_size,
         max_files=max_files,
         compress=compress,
@@ -310,6 +325,15 @@ def _pattern(text: str) -> re.Pattern[str]:
         return re.compile(text)
     except re.error as error:
         raise InvalidParameter(f"error parsing regexp: {error}: `{text}`") from None
+
+
+def catch_up(containers: Iterable[Container]) -> None:
+    """Writes what monitors that were killed have left of the files that log shippers read. Takes its time."""
+    for container in containers:
+        log = log_of(container)
+        if log.json_path:
+            with contextlib.suppress(OSError):  # the disk is full, or the container is removed meanwhile
+                write_behind.catch_up(log)
 
 
 # ``logs``: what a container printed, and with ``follow`` what it goes on to print, up to its end.

@@ -10,14 +10,14 @@ import fcntl
 import gzip
 import os
 import re
-import struct
 from collections.abc import Iterator
+
+from wherry.linux import locks
 
 _ROTATED = re.compile(r"\.(\d+)(\.gz)?")
 _OVERLAP = 64
 _BEGINNING = 1 << 19  # what is read at once from a container is at most half of that
 _GZIP = b"\x1f\x8b"
-_FLOCK = struct.Struct("hhqqi4x")  # struct flock of the 64-bit architectures
 KEPT_BELOW = 1_000_000_000
 """The numbers of files that only somebody's place keeps count down from here, so that the oldest has the highest."""
 _KEPT_ABOVE = KEPT_BELOW // 2
@@ -160,15 +160,14 @@ class Places:
     def take(self, at: int) -> None:
         """All that is later than ``at`` is wanted."""
         if at != self._place:
-            self._lock(fcntl.F_RDLCK, at)
+            locks.lock(self._fd, at, 1, shared=True)
             if self._place is not None:
-                self._lock(fcntl.F_UNLCK, self._place)
+                locks.unlock(self._fd, self._place, 1)
             self._place = at
 
     def is_awaited(self, last: int) -> bool:
         """Whether somebody has still to read a file whose last record is of that time."""
-        found = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, last, 0))
-        return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
+        return locks.is_locked(self._fd, 0, last)
 
     @contextlib.contextmanager
     def steady(self) -> Iterator[None]:
@@ -195,8 +194,8 @@ class Places:
     def leave(self) -> None:
         """Gives the place up, and removes what nobody has a place before any more."""
         if self._place is not None:
-            self._lock(fcntl.F_UNLCK, self._place)
-            if not self.is_awaited(0):  # 0 is up to the end of all time
+            locks.unlock(self._fd, self._place, 1)
+            if not locks.is_locked(self._fd):
                 for name in list_kept(self._path):
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(name)
@@ -204,6 +203,3 @@ class Places:
 
     def close(self) -> None:
         os.close(self._fd)
-
-    def _lock(self, kind: int, at: int) -> None:
-        fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, at, 1, 0))

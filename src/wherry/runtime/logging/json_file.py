@@ -16,6 +16,7 @@ import msgspec
 LINE_AT_MOST = 16 * 1024
 """Bytes; Docker's. Longer lines become several objects, the last of which ends with the newline."""
 
+_NEWLINE = 10
 _START = b'{"log":"'
 _STREAM = b'","stream":"'  # where a text ends: in a text, a quote has a backslash before it
 _CHUNK = 1 << 20
@@ -40,6 +41,36 @@ class Record(NamedTuple):
     stream: int
     at: int
     data: bytes
+
+
+class Begun:
+    """Of each stream the line that was begun, held until the rest of it comes: at most what can be an object."""
+
+    def __init__(self) -> None:
+        self._held = {1: b"", 2: b""}
+
+    def complete(self, stream: int, data: memoryview) -> list[bytes | memoryview]:
+        """What can be written now that ``data`` has come, in at most two pieces."""
+        held = self._held[stream]
+        if data[-1] == _NEWLINE and not held:
+            return [data]
+        end = bytes(data[-LINE_AT_MOST:])
+        newline = end.rfind(b"\n")
+        if newline < 0:
+            end = bytes(data)
+            newline = end.rfind(b"\n")
+        begun = (len(held) + len(data) if newline < 0 else len(end) - newline - 1) % LINE_AT_MOST
+        if begun > len(data):
+            self._held[stream] = held + data
+            return []
+        whole = len(data) - begun
+        self._held[stream] = bytes(data[whole:])
+        return [part for part in (held, data[:whole]) if part]
+
+    def rest(self, stream: int) -> bytes:
+        """What is held, which is no longer."""
+        held, self._held[stream] = self._held[stream], b""
+        return held
 
 
 def cut(block: bytes) -> Iterator[bytes]:
@@ -133,11 +164,8 @@ def _last_end(chunk: bytes, at: int, whole: int, ending: bytes) -> int:
 
 def _join(block: bytes, ending: bytes) -> Record | None:
     """Lines that all have this ending, as one object with all their text. None when one has another."""
-    lines = block.split(b"\n")
-    if len(lines) - 1 != block.count(ending):
-        return None
-    start, end = len(_START), 1 - len(ending)  # split has taken the newline
-    return decode(b"".join((_START, *[line[start:end] for line in lines], ending)))
+    joined = block.replace(ending + _START, b"")
+    return decode(joined) if joined.find(b"\n") == len(joined) - 1 else None
 
 
 def backwards(read: Callable[[int, int], bytes], end: int) -> Iterator[tuple[int, Record]]:

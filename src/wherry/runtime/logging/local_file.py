@@ -2,7 +2,8 @@
 
     stream u8 (1 stdout, 2 stderr), 3 zero bytes, length u32, time u64 (ns since the epoch), data, record length u32
 
-all big-endian. The length at the end is that of the whole record, so that the file can be read backwards.
+all big-endian. The length at the end is that of the whole record, so that the file can be read backwards. A record of
+the stream 0 is none of the container's: see ``write_behind``.
 """
 
 import struct
@@ -15,7 +16,7 @@ TRAILER = struct.Struct(">I")
 OVERHEAD = HEADER.size + TRAILER.size
 
 _CHUNK = 1 << 20
-_STREAMS = (1, 2)
+_STREAMS = (0, 1, 2)
 
 Read = Callable[[int, int], bytes]
 """Takes an offset and a count, and answers fewer bytes only at the end of the file."""

@@ -15,11 +15,13 @@ written at once; with ``by_line`` it holds one line.
 import bisect
 import struct
 from collections.abc import Iterator
+from itertools import takewhile
 from urllib.parse import quote_plus
 
 from wherry.runtime.logging import json_file, local_file
 from wherry.runtime.logging.files import Cut, LogFile, Places, list_files, open_file, read_beginning
 from wherry.runtime.logging.json_file import Record, format_time
+from wherry.runtime.logging.write_behind import beginning
 from wherry.runtime.spec import Log
 
 _FRAME = struct.Struct(">B3xI")
@@ -108,6 +110,7 @@ class Reader:
         with self._places.steady():
             files = [file for path in list_files(self._log.path) if (file := open_file(path)) is not None]
         if files:
+            self._offset = beginning(self._log, files[0].read) if self._log.json_path else 0
             self._file = self._seek_tail(files, self._tail) if self._tail is not None else files[0]
         for file in files:
             if file is not self._file:
@@ -117,8 +120,12 @@ class Reader:
     def _seek_tail(self, files: list[LogFile], wanted: int) -> LogFile:
         """The file where the tail begins."""
         tail = _Tail(max(1, wanted), self._streams)
+        first = self._offset
         for file in reversed(files):
-            self._offset, self._skip = tail.find(self._format.backwards(file.read, file.size))
+            backwards = self._format.backwards(file.read, file.size)
+            if first:
+                backwards = takewhile(lambda found: found[0] >= first, backwards)
+            self._offset, self._skip = tail.find(backwards, first)
             if not tail.missing:
                 break
         if wanted == 0:
@@ -230,9 +237,8 @@ class _Tail:
         self._streams = streams
         self._ended: set[int] = set()  # the streams whose ends were passed
 
-    def find(self, backwards: Iterator[tuple[int, Record]]) -> tuple[int, int]:
-        """The offset of a record, and the bytes to skip in it; that of the first one when some are still missing."""
-        start = 0
+    def find(self, backwards: Iterator[tuple[int, Record]], start: int) -> tuple[int, int]:
+        """The offset of a record, and the bytes to skip in it; ``start`` or the first one when some are missing."""
         for start, (stream, _, data) in backwards:
             if stream not in self._streams:
                 continue

@@ -13,27 +13,12 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from typing import Protocol
 
-from wherry.runtime.ipc import Loop, StartError
 from wherry.runtime.logging import json_file, local_file
 from wherry.runtime.logging.json_file import LINE_AT_MOST
 from wherry.runtime.logging.local_file import HEADER, OVERHEAD, TRAILER
-from wherry.runtime.logging.remote import Dialer, Outlet, connect_journald, journald_composer, syslog_composer
 from wherry.runtime.logging.rotation import Rotation
-from wherry.runtime.spec import Log, Syslog
-
-
-class Sink(Protocol):
-    """Where a container's output goes, for good. ``Writer`` says what each of these does."""
-
-    @property
-    def has_work(self) -> bool: ...
-    def write(self, stream: int, data: memoryview) -> None: ...
-    def end(self, stream: int) -> None: ...
-    def work(self) -> None: ...
-    def close(self) -> None: ...
-
+from wherry.runtime.spec import Log
 
 _ROOM = 64 << 10  # bytes that are free again on a disk that was full
 
@@ -47,10 +32,8 @@ class Writer:
         self._warn = warn
         self._failure = ""  # why the last write failed
         self._lost = 0  # lines since the log has last said how many
-        self._time = 0
-        self._fd = self._open()
-        self._size = os.fstat(self._fd).st_size
-        self._mend()
+        self._time = self._size = 0
+        self._use(self._open())
         self._rotation = Rotation(log) if log.max_size else None
 
     def write(self, stream: int, data: memoryview) -> None:
@@ -64,22 +47,28 @@ class Writer:
         """Nothing more comes from ``stream``: what is held back is written."""
 
     @property
-    def has_work(self) -> bool:
-        return self._rotation is not None and self._rotation.has_work
+    def delay(self) -> float | None:
+        """In how many seconds ``work`` is to be called; None when there is none."""
+        return 0 if self._rotation is not None and self._rotation.has_work else None
 
     def work(self) -> None:
         """Does a little of what there is to do: compresses a piece."""
         if self._rotation is not None:
             self._rotation.work()
 
-    def close(self) -> None:
-        """Writes what is held back and finishes what was begun."""
+    def settle(self) -> None:
+        """The container has ended: what is held back is written, and what others may look at now is made whole."""
         self.end(1)
         self.end(2)
         if self._lost:
             self._tell_loss()
         if self._lost:
             self._warn(f"{self._lost} lines of output are missing in {self._log.path}")
+            self._lost = 0
+
+    def close(self) -> None:
+        """Finishes what was begun."""
+        self.settle()
         if self._rotation is not None:
             self._rotation.close()
         os.close(self._fd)
@@ -113,7 +102,7 @@ class Writer:
         """Finds the log as others have left it."""
         try:
             found = os.stat(self._log.path)
-            if os.path.samestat(found, os.fstat(self._fd)):
+            if (found.st_dev, found.st_ino) == self._file:
                 if found.st_size < self._size:
                     self._size = found.st_size
                     self._mend()
@@ -132,8 +121,12 @@ class Writer:
             self._fail(error)
             return
         os.close(self._fd)
-        self._fd = fd
-        self._size = os.fstat(fd).st_size
+        self._use(fd)
+
+    def _use(self, fd: int) -> None:
+        found = os.fstat(fd)
+        self._fd, self._file, self._size = fd, (found.st_dev, found.st_ino), found.st_size
+        self._mend()
 
     def _append(self, parts: list[bytes | memoryview], length: int, at: int) -> None:
         """Writes one record whole, or not at all. ``at`` is its time."""
@@ -143,9 +136,9 @@ class Writer:
             self._lost += self._count_lines(parts)
             return
         try:
-            written = os.writev(self._fd, parts)
+            written = os.pwritev(self._fd, parts, self._size)  # which appends, where the file is open for that
             while written < length:
-                written += os.write(self._fd, b"".join(parts)[written:])
+                written += os.pwrite(self._fd, b"".join(parts)[written:], self._size + written)
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self._size)
@@ -190,12 +183,12 @@ class LocalWriter(Writer):
     def _write(self, stream: int, data: memoryview) -> None:
         self._write_part(stream, data)
 
-    def _write_part(self, stream: int, part: bytes | memoryview) -> None:
-        length, at = OVERHEAD + len(part), self._now()
-        self._append([HEADER.pack(stream, len(part), at), part, TRAILER.pack(length)], length, at)
+    def _write_part(self, stream: int, *parts: bytes | memoryview) -> None:
+        size, at = sum(map(len, parts)), self._now()
+        self._append([HEADER.pack(stream, size, at), *parts, TRAILER.pack(OVERHEAD + size)], OVERHEAD + size, at)
 
     def _count_lines(self, parts: list[bytes | memoryview]) -> int:
-        return max(1, bytes(parts[1]).count(b"\n"))
+        return max(1, sum(bytes(part).count(b"\n") for part in parts[1:-1]))
 
     def _mend(self) -> None:
         if not self._size:
@@ -212,25 +205,20 @@ class JsonFileWriter(Writer):
 
     def __init__(self, log: Log, warn: Callable[[str], None] = lambda text: None) -> None:
         super().__init__(log, warn)
-        self._held: dict[int, bytes] = {1: b"", 2: b""}
+        self._begun = json_file.Begun()
         self._middle = {1: json_file.middle_of("stdout", log.attrs), 2: json_file.middle_of("stderr", log.attrs)}
 
     def _write(self, stream: int, data: memoryview) -> None:
-        block = self._held[stream] + data
-        begun = len(block) - block.rfind(b"\n") - 1  # of the last line; what can be an object of its own is not held
-        whole = len(block) - begun % LINE_AT_MOST
-        self._held[stream] = block[whole:]
-        for part in json_file.cut(block[:whole]):
+        for part in json_file.cut(b"".join(self._begun.complete(stream, data))):
             self._write_part(stream, part)
 
     def _count_lines(self, parts: list[bytes | memoryview]) -> int:
         return bytes(parts[0]).count(b"\n")
 
     def end(self, stream: int) -> None:
-        if self._held[stream]:
+        if rest := self._begun.rest(stream):
             self._look()
-            self._write_part(stream, self._held[stream])
-            self._held[stream] = b""
+            self._write_part(stream, rest)
 
     def _mend(self) -> None:
         end = self._size
@@ -258,115 +246,3 @@ class JsonFileWriter(Writer):
                 self._write_part(stream, part[half:])
                 return
         self._append([record], len(record), at)
-
-
-def open_writer(log: Log, warn: Callable[[str], None] = lambda text: None) -> Writer | None:
-    """The writer of the log's driver; None for the driver "none". OSError when the file cannot be opened."""
-    if log.driver == "none":
-        return None
-    return LocalWriter(log, warn) if log.driver == "local" else JsonFileWriter(log, warn)
-
-
-# A container's log as a whole: the file that is read by ``logs``, and where its lines are forwarded to.
-
-Compose = Callable[[int, bytes, bool], bytes]
-
-
-def open_log(log: Log, loop: Loop, warn: Callable[[str], None]) -> Sink | None:
-    """None when nothing is kept. Raises OSError for the file, StartError when the log cannot be forwarded."""
-    forwarder = _open_forwarder(log, loop) if log.forward is not None else None
-    writer = open_writer(log, warn)
-    if forwarder is not None and writer is not None:
-        return _Both(writer, forwarder)
-    return writer or forwarder
-
-
-def _open_forwarder(log: Log, loop: Loop) -> "Forwarder":
-    to = log.forward
-    assert to is not None
-    try:
-        if isinstance(to, Syslog):
-            dialer = Dialer(to)
-            outlet = Outlet(
-                loop,
-                dialer.first(),
-                dialer.connect,
-                established=dialer.established,
-                limit=log.buffer,
-                patient=log.patient,
-            )
-            return Forwarder(outlet, syslog_composer(to))
-        outlet = Outlet(loop, connect_journald(to), lambda: connect_journald(to), limit=log.buffer, patient=log.patient)
-        return Forwarder(outlet, journald_composer(to))
-    except OSError as error:
-        raise StartError(
-            f"failed to initialize logging driver: {to.address}: {error.strerror or error}", 128
-        ) from error
-
-
-class Forwarder:
-    """A message a line, or a piece of a line of 16 KiB. What begins a line is held until it ends."""
-
-    has_work = False
-
-    def __init__(self, outlet: Outlet, compose: Compose) -> None:
-        self._outlet = outlet
-        self._compose = compose
-        self._held = {1: b"", 2: b""}
-
-    def write(self, stream: int, data: memoryview) -> None:
-        block = self._held[stream] + data
-        begun = len(block) - block.rfind(b"\n") - 1
-        whole = len(block) - begun % LINE_AT_MOST
-        self._held[stream] = block[whole:]
-        self._forward(stream, block[:whole])
-
-    def end(self, stream: int) -> None:
-        held, self._held[stream] = self._held[stream], b""
-        if held:
-            self._outlet.send([self._compose(stream, held, False)])
-
-    def work(self) -> None:
-        """Nothing to be done between writes: the loop tells the outlet when there is."""
-
-    def close(self) -> None:
-        self.end(1)
-        self.end(2)
-        self._outlet.close()
-
-    def _forward(self, stream: int, block: bytes) -> None:
-        messages: list[bytes] = []
-        for part in json_file.cut(block):
-            *lines, piece = part.split(b"\n")
-            messages += [self._compose(stream, line, False) for line in lines]
-            if piece:
-                messages.append(self._compose(stream, piece, True))
-        self._outlet.send(message for message in messages if message)
-
-
-class _Both:
-    """The forwarder and the file beside it."""
-
-    def __init__(self, writer: Sink, forwarder: Sink) -> None:
-        self._sinks = (writer, forwarder)
-
-    def write(self, stream: int, data: memoryview) -> None:
-        for sink in self._sinks:
-            sink.write(stream, data)
-
-    def end(self, stream: int) -> None:
-        for sink in self._sinks:
-            sink.end(stream)
-
-    @property
-    def has_work(self) -> bool:
-        return any(sink.has_work for sink in self._sinks)
-
-    def work(self) -> None:
-        for sink in self._sinks:
-            if sink.has_work:
-                sink.work()
-
-    def close(self) -> None:
-        for sink in self._sinks:
-            sink.close()

@@ -170,7 +170,7 @@ async def test_inspect(fleet: BareEngine, api_definition: ApiDefinition) -> None
         api_definition.check("GET", "/containers/{id}/json", 200, as_sent(fleet.engine.views.inspect(name, size=True)))
     found = fleet.engine.views.inspect("bb")
     assert found["NetworkSettings"]["Ports"] == {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "443/tcp": None}
-    assert (found["State"]["Running"], found["Name"], found["LogPath"]) == (True, "/bb", "")
+    assert (found["State"]["Running"], found["Name"], found["LogPath"][-9:]) == (True, "/bb", "-json.log")
     assert fleet.engine.views.inspect("cc")["NetworkSettings"]["Ports"] == {}
     assert fleet.engine.views.inspect("ee")["State"]["Running"], "as in Docker: it is on its way"
     assert "SizeRw" not in found and fleet.engine.views.inspect("bb", size=True)["SizeRootFs"] == 10

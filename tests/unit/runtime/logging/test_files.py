@@ -9,10 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.support.frames import frames
 from wherry.runtime.logging import writer as writing
 from wherry.runtime.logging.json_file import LINE_AT_MOST, format_time, parse_time
 from wherry.runtime.logging.reader import Reader
-from wherry.runtime.logging.writer import open_writer
+from wherry.runtime.logging.sink import open_writer
 from wherry.runtime.spec import Log
 
 DRIVERS = ("local", "json-file")
@@ -31,23 +32,9 @@ def write(log: Log, *chunks: tuple[int, bytes]) -> None:
     assert writer is not None
     for stream, data in chunks:
         writer.write(stream, memoryview(data))
-        while writer.has_work:
+        while writer.delay == 0:
             writer.work()
     writer.close()
-
-
-def frames(data: bytes) -> list[tuple[int, bytes]]:
-    """Neighbouring frames of one stream are put together: where they are cut says nothing."""
-    found: list[tuple[int, bytes]] = []
-    while data:
-        stream, length = struct.unpack_from(">B3xI", data)
-        payload, data = data[8 : 8 + length], data[8 + length :]
-        assert len(payload) == length
-        if found and found[-1][0] == stream:
-            found[-1] = (stream, found[-1][1] + payload)
-        else:
-            found.append((stream, payload))
-    return found
 
 
 def read(log: Log, **options: object) -> list[tuple[int, bytes]]:

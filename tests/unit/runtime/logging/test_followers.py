@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.runtime.logging.test_files import DRIVERS, frames
+from tests.support.frames import frames
+from tests.unit.runtime.logging.test_files import DRIVERS
 from wherry.runtime.logging import rotation
 from wherry.runtime.logging.reader import Reader
-from wherry.runtime.logging.writer import Writer, open_writer
+from wherry.runtime.logging.sink import open_writer
+from wherry.runtime.logging.writer import Writer
 from wherry.runtime.spec import Log
 
 LINES = 1000
@@ -24,7 +26,7 @@ def begin(log: Log) -> Writer:
 
 def write(writer: Writer, number: int) -> None:
     writer.write(1, memoryview(b"line %04d\n" % number))
-    while writer.has_work:
+    while writer.delay == 0:
         writer.work()
 
 

@@ -13,7 +13,7 @@ from wherry.runtime.ipc import Loop, StartError
 from wherry.runtime.logging import remote as sending
 from wherry.runtime.logging.reader import Reader
 from wherry.runtime.logging.remote import Outlet
-from wherry.runtime.logging.writer import Sink, open_log
+from wherry.runtime.logging.sink import Sink, open_log
 from wherry.runtime.spec import Journald, Log, Syslog
 
 SECONDS = 20  # until a test that waits for a socket has failed
@@ -163,7 +163,7 @@ class TestSlowReader:
         taken = 0
         while taken < 1_000_000:
             taken += len(pair[1].recv(65536))
-            loop.turn(wait=False)
+            loop.turn(0)
         assert outlet.dropped == 0
         outlet.close()
 
