@@ -19,15 +19,15 @@ class NoDocker(Exception):
 
 
 class DockerEngine:
-    """A dockerd with no network of its own. ``version`` is its major number."""
+    """A dockerd, with networks of its own or none. ``version`` is its major number."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, networks: bool = False) -> None:
         """Starts it, or takes the running one that WHERRY_TEST_DOCKER_HOST names. Raises NoDocker."""
         self._root: Path | None = None
         self._daemon: subprocess.Popen[bytes] | None = None
         self.host = os.environ.get("WHERRY_TEST_DOCKER_HOST", "")
         if not self.host:
-            self._start()
+            self._start([] if networks else ["--bridge=none", "--iptables=false", "--ip6tables=false"])
         try:
             answer = run_client(["docker", "version", "--format", "{{.Server.Version}}"], {"DOCKER_HOST": self.host})
             self.version = int(answer.stdout.partition(".")[0])
@@ -58,7 +58,7 @@ class DockerEngine:
                 subprocess.run(["umount", "--lazy", place], check=False)
             shutil.rmtree(self._root, ignore_errors=True)
 
-    def _start(self) -> None:
+    def _start(self, flags: list[str]) -> None:
         if not shutil.which("dockerd"):
             raise NoDocker("no dockerd on this machine")
         if os.geteuid() != 0:
@@ -69,7 +69,7 @@ class DockerEngine:
         with log.open("wb") as file:
             self._daemon = subprocess.Popen(
                 ["dockerd", "--host", self.host, "--data-root", self._root / "data", "--exec-root", self._root / "exec",
-                 "--pidfile", self._root / "pid", "--bridge=none", "--iptables=false", "--ip6tables=false"],
+                 "--pidfile", self._root / "pid", *flags],
                 stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + _START_SECONDS

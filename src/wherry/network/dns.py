@@ -391,7 +391,7 @@ class _Served:
         if found is None:
             if self.asker.servers:
                 return None
-            return packet[:2] + answer(question, NXDOMAIN, [], limit=limit)
+            return packet[:2] + answer(question, SERVFAIL, [], limit=limit)  # nobody here knows that there is none
         limit = max(limit, min(question.size, _PACKET))
         turns = [found[start:] + found[:start] for start in range(len(found))] or [found]
         answers = itertools.cycle([answer(question, NOERROR, turn, limit=limit) for turn in turns])

@@ -2,13 +2,13 @@
 
 import hashlib
 import ipaddress
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# Docker's pools: (block, length of the subnets that are cut from it).
+# (block, length of the subnets that are cut from it). The first are Docker's, which hold 31 networks; the last goes on
+# where no default of routers, clouds or clusters lies.
 _POOLS = (
     ("172.17.0.0/16", 16),
     ("172.18.0.0/16", 16),
@@ -17,8 +17,8 @@ _POOLS = (
     ("172.24.0.0/14", 16),
     ("172.28.0.0/14", 16),
     ("192.168.0.0/16", 20),
+    ("10.192.0.0/11", 24),
 )
-_REST = 1.0  # seconds that an address which was given back is not given out again, unless there is no other
 _LENGTH_6 = 64
 
 
@@ -47,25 +47,34 @@ def overlap(one: IpNetwork, other: IpNetwork) -> bool:
 
 
 def choose_subnet(taken: Iterable[IpNetwork], pools: Iterable[tuple[str, int]] = ()) -> str:
-    """The first subnet of ``pools`` (by default Docker's) that overlaps none of ``taken``. Raises AddressError when all
-    do."""
+    """The first subnet of ``pools`` that overlaps none of ``taken``. Raises AddressError when all do."""
     in_use = list(taken)
     for block, length in pools or _POOLS:
-        for subnet in network_of(block).subnets(new_prefix=length):
-            if not any(overlap(subnet, other) for other in in_use):
-                return str(subnet)
+        found = _first_gap(network_of(block), length, in_use)
+        if found is not None:
+            return str(found)
     raise AddressError("all predefined address pools have been fully subnetted")
 
 
 def choose_subnet_6(taken: Iterable[IpNetwork], engine_id: str) -> str:
     """A unique local subnet (RFC 4193) below a /48 that is this engine's own."""
-    in_use = [network for network in taken if network.version == 6]
     site = b"\xfd" + hashlib.sha256(engine_id.encode()).digest()[:5]
-    block = ipaddress.IPv6Network((site + bytes(10), 48))
-    for subnet in block.subnets(new_prefix=_LENGTH_6):
-        if not any(subnet.overlaps(other) for other in in_use):
-            return str(subnet)
-    raise AddressError("all predefined address pools have been fully subnetted")
+    return choose_subnet(taken, [(f"{ipaddress.IPv6Address(site + bytes(10))}/48", _LENGTH_6)])
+
+
+def _first_gap(block: IpNetwork, length: int, taken: Iterable[IpNetwork]) -> IpNetwork | None:
+    """One walk over what is taken, in order: there may be thousands of networks."""
+    size = 1 << block.max_prefixlen - length
+    start = int(block.network_address)
+    ends = ((int(each[0]), int(each[-1])) for each in taken if each.version == block.version)
+    for first, last in sorted(ends):
+        if first >= start + size:
+            break
+        if last >= start:
+            start = (last // size + 1) * size
+    if start > int(block.broadcast_address):
+        return None
+    return ipaddress.IPv4Network((start, length)) if block.version == 4 else ipaddress.IPv6Network((start, length))
 
 
 def mac_for(address: str) -> str:
@@ -96,7 +105,6 @@ class Pool:
             self._in_use.add(first)
             if self.subnet.version == 4:
                 self._in_use.add(last)
-        self._released: dict[int, float] = {}
         for address in (reserved or {}).values():
             self._in_use.add(self._inside(address, "auxiliary address"))
         if gateway:
@@ -122,12 +130,7 @@ class Pool:
             return str(self._take(number))
         if before and int(address_of(before)) not in self._in_use:
             return str(self._take(self._inside(before, "address")))
-        now = time.monotonic()
-        for number in self._free():
-            if self._released.get(number, 0.0) + _REST <= now:
-                return str(self._take(number))
-        oldest = min((number for number in self._released if number not in self._in_use), default=None)
-        return str(self._take(oldest))
+        return str(self._take(next(self._free(), None)))
 
     def adopt(self, address: str) -> None:
         """Notes an address that a running container has."""
@@ -135,10 +138,7 @@ class Pool:
         self._in_use.add(number)
 
     def release(self, address: str) -> None:
-        number = int(address_of(address))
-        if number in self._in_use:
-            self._in_use.discard(number)
-            self._released[number] = time.monotonic()
+        self._in_use.discard(int(address_of(address)))
 
     def __contains__(self, address: str) -> bool:
         found = address_of(address)
@@ -160,7 +160,6 @@ class Pool:
         if number is None:
             raise PoolExhausted(f"no available addresses in the pool {self._range}")
         self._in_use.add(number)
-        self._released.pop(number, None)
         return ipaddress.IPv4Address(number) if self.subnet.version == 4 else ipaddress.IPv6Address(number)
 
 

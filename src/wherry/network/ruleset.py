@@ -3,8 +3,10 @@
 The rules themselves hardly ever change. They look things up in sets and maps, and it is their elements that come and go
 with networks and containers: a published port is one element of a map, found by one look-up however many there are.
 
-    guard        before anything else: 127.0.0.0/8 is this host's alone, whatever the routes say (CVE-2020-8558), and a
-                 container cannot send as somebody that its network does not have
+    guard        before anything else: 127.0.0.0/8 is this host's alone, whatever the routes say (CVE-2020-8558), and
+                 who sends as somebody that its network does not have is marked
+    arriving     to this host itself, an impostor cannot send, and in "out" to no other network; what it says to its
+                 neighbours is bridged, and comes by here where there is br_netfilter
     publish      what is sent to a published port of this host goes to the container instead, from outside, from the
                  host itself, and from containers (by way of the host's address, even to themselves)
     forward      into a container's network comes what was answered or published, and what is allowed between
@@ -62,6 +64,7 @@ from wherry.linux.nftables import (
     BRIDGE,
     FORWARD,
     INET,
+    INPUT,
     INTERFACE,
     IP,
     IP6,
@@ -81,7 +84,8 @@ _BEFORE_FILTER = -10  # what is dropped here is not asked of other firewalls
 _AFTER_BRIDGE_NETFILTER = 1  # by which the chain "forward" sees what is bridged
 _LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
 _ETHER_ARP, _ETHER_IPV4 = 0x0806, 0x0800
-_BY_THE_HOST = 1 << 29  # a bit of a packet's mark, from one table to the other
+_BY_THE_HOST = 1 << 29  # bits of a packet's mark, from one table or chain to the other
+_IMPOSTOR = 1 << 30
 _PING = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}
 
 _Change = Callable[[str, Iterable[Element]], list[Request]]
@@ -196,7 +200,9 @@ class Ruleset:
             for network in (ipaddress.ip_network(subnet.network) for subnet in bridge.subnets if subnet.strange):
                 own = is_ip(network.version) + load_source(network.version) + _within(network)
                 yield rule("impostors", comes_by(bridge.interface), own, verdict(ACCEPT))
-        yield rule("impostors", source_is_elsewhere(), drop)
+        yield rule("impostors", source_is_elsewhere(), mark(_IMPOSTOR))
+        yield self.inet.chain("arriving", Hook("filter", INPUT, _BEFORE_FILTER))
+        yield rule("arriving", is_marked(_IMPOSTOR), input_interface(), look_up("bridges"), drop)
 
     def _publish(self) -> Iterator[Request]:
         rule = self.inet.rule
@@ -244,6 +250,7 @@ class Ruleset:
                     yield rule("into", leaves_by(bridge.interface), is_ip(version), is_protocol(_PING[version]), accept)
         yield rule("into", drop)
         yield rule("out", among_friends)
+        yield rule("out", is_marked(_IMPOSTOR), drop)
         # Of an internal network, not to a published port, and to nowhere else.
         from_inside = input_interface() + look_up("internal")
         yield rule("out", from_inside, is_published(), drop)

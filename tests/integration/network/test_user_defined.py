@@ -1,5 +1,6 @@
 """User-defined networks: who reaches whom, by which names, and changes while containers run."""
 
+import contextlib
 import ipaddress
 import json
 import subprocess
@@ -284,6 +285,20 @@ def test_neighbours_learn_who_has_an_address_now(engine: Engine, busybox: str) -
         for address in ("10.231.0.9", "fd00:231::9"):
             assert reach(engine, "neighbour", address) == name
         engine.docker("rm", "-f", name, check=True)
+
+
+@pytest.mark.parametrize("filters", ["0", "1"])
+def test_addresses_that_the_engine_did_not_give_out(engine: Engine, net: str, filters: str) -> None:
+    """Also where the firewall sees what is bridged, as on every node of Kubernetes. Docker 26: reached both ways."""
+    for version in ("iptables", "ip6tables"):
+        with contextlib.suppress(FileNotFoundError):  # no br_netfilter, which is as "0"
+            Path(f"/proc/sys/net/bridge/bridge-nf-call-{version}").write_text(filters, encoding="ascii")
+    listen(engine, "one", "--network", net, "--link-local-ip", "169.254.8.8", "--cap-add", "NET_ADMIN")
+    box(engine, "two", "--network", net, "--link-local-ip", "169.254.9.9", "--cap-add", "NET_ADMIN")
+    execute(engine, "one", "ip", "address", "add", "10.77.0.1/24", "dev", "eth0")
+    execute(engine, "two", "ip", "address", "add", "10.77.0.2/24", "dev", "eth0")
+    for target in ("169.254.8.8", "10.77.0.1", "one"):
+        assert reach(engine, "two", target) == "one", target
 
 
 def test_an_internal_network_has_no_way_out(engine: Engine, busybox: str, world: Outside) -> None:

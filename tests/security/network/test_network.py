@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.support.talking import address_of, connect, execute, free_port, inspe
 _SEND = """
 import socket
 sending = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-sending.bind(("203.0.113.9", 0))
+sending.bind((%r, 0))
 sending.sendto(b"x", (%r, %d))
 """
 
@@ -74,10 +75,27 @@ def test_a_container_cannot_send_as_somebody_else(engine: Engine, busybox: str, 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
         own.bind((gateway, 0))
         own.settimeout(1)
-        command = ["nsenter", "--net", "--target", pid, sys.executable, "-c", _SEND % own.getsockname()]
-        subprocess.run(command, check=True)
+        send_from(pid, "203.0.113.9", *own.getsockname())
         with pytest.raises(TimeoutError):
             own.recv(10)
+    before = unwanted_datagrams(world)
+    send_from(pid, "203.0.113.9", world.address, 7)
+    send_from(pid, "", world.address, 7)
+    deadline = time.monotonic() + 5
+    while unwanted_datagrams(world) == before:
+        assert time.monotonic() < deadline
+    assert unwanted_datagrams(world) == before + 1  # the honest one
+
+
+def send_from(pid: str, source: str, address: str, port: int) -> None:
+    command = ["nsenter", "--net", "--target", pid, sys.executable, "-c", _SEND % (source, address, port)]
+    subprocess.run(command, check=True)
+
+
+def unwanted_datagrams(world: Outside) -> int:
+    """How many have come to ports at which nobody listens."""
+    shown = [line.split() for line in world.run("cat", "/proc/net/snmp").stdout.splitlines() if line.startswith("Udp:")]
+    return int(dict(zip(*shown, strict=True))["NoPorts"])
 
 
 def test_the_name_service_answers_only_its_own_container(engine: Engine, busybox: str) -> None:

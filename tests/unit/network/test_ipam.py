@@ -2,7 +2,7 @@ import ipaddress
 
 import pytest
 
-from wherry.network.ipam import AddressError, Pool, choose_subnet, choose_subnet_6, mac_for, network_of
+from wherry.network.ipam import AddressError, IpNetwork, Pool, choose_subnet, choose_subnet_6, mac_for, network_of
 
 
 def test_a_pool_gives_each_address_once() -> None:
@@ -13,13 +13,23 @@ def test_a_pool_gives_each_address_once() -> None:
         pool.allocate()
 
 
-def test_an_address_that_was_given_back_rests_while_there_are_others() -> None:
+def test_an_address_that_was_given_back_is_taken_again() -> None:
     pool = Pool("10.1.0.0/29")
-    first = pool.allocate()
+    first, second = pool.allocate(), pool.allocate()
     pool.release(first)
-    others = [pool.allocate() for _ in range(4)]
-    assert first not in others
     assert pool.allocate() == first
+    pool.release(second)
+    pool.release(first)
+    assert [pool.allocate(), pool.allocate()] == [first, second]
+
+
+def test_an_address_from_beyond_the_range_is_given_only_to_who_asks_for_it() -> None:
+    pool = Pool("10.1.0.0/24", ip_range="10.1.0.128/30")
+    taken = [pool.allocate() for _ in range(3)]
+    pool.release(pool.allocate("10.1.0.7"))
+    with pytest.raises(AddressError, match="no available addresses"):
+        pool.allocate()
+    assert taken == ["10.1.0.129", "10.1.0.130", "10.1.0.131"]
 
 
 def test_whoever_comes_back_has_its_address_again_unless_somebody_else_has_it() -> None:
@@ -58,7 +68,21 @@ def test_subnets_overlap_nothing_that_is_taken() -> None:
     assert choose_subnet([network_of("172.17.5.0/24"), network_of("172.18.0.0/15")]) == "172.20.0.0/16"
     assert choose_subnet([network_of("172.16.0.0/12")]) == "192.168.0.0/20"
     with pytest.raises(AddressError, match="fully subnetted"):
-        choose_subnet([network_of("172.16.0.0/12"), network_of("192.168.0.0/16")])
+        choose_subnet([network_of("172.16.0.0/12"), network_of("192.168.0.0/16"), network_of("10.0.0.0/8")])
+
+
+def test_the_pools_do_not_end_with_dockers() -> None:
+    taken: list[IpNetwork] = []
+    for _ in range(1000):
+        taken.append(network_of(choose_subnet(taken)))
+    assert [str(each) for each in (taken[0], taken[14], taken[15], taken[30], taken[31])] == [
+        *("172.17.0.0/16", "172.31.0.0/16", "192.168.0.0/20", "192.168.240.0/20", "10.192.0.0/24")
+    ]
+    assert sum(each.num_addresses for each in ipaddress.collapse_addresses(taken)) == sum(
+        each.num_addresses for each in taken
+    )
+    del taken[500]
+    assert choose_subnet(taken) == "10.193.213.0/24"
 
 
 def test_ipv6_subnets_are_an_engines_own() -> None:

@@ -6,7 +6,7 @@ record and the runtime's spec; the monitor then does it. An engine that comes up
 
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from wherry.common.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound
@@ -107,6 +107,7 @@ class Connections:
                 self._fabric.make(network)
                 endpoint.connect(record, network, self._fabric)
                 taken.append(network)
+            endpoint.name_interfaces(record, taken)
             self._publishing.publish(record, taken)
             self._link(record, linked)
         except BaseException:
@@ -206,11 +207,13 @@ class Connections:
         record = live.record
         self._fabric.make(network)
         endpoint.connect(record, network, self._fabric)
+        endpoint.name_interfaces(record, [network])
         self._roster.save(live)  # lest an engine that is killed now forgets whose address it is
         networks = self._networks_of(record)
         try:
             self._publishing.publish(record, networks)
-            wanted = endpoint.interface(record, network, self._fabric, self._gateways(record).get(network.name, ()))
+            gateways = self._gateways(record, networks).get(network.name, ())
+            wanted = endpoint.interface(record, network, self._fabric, gateways)
             self._isolate(record, network)
             await monitor.connect(wanted, resolver=not network.is_predefined)
         except BaseException as error:
@@ -223,6 +226,7 @@ class Connections:
         self._naming.introduce(record)
         self._naming.serve(live, monitor, networks)
         endpoint.announce(record, network, self._fabric)
+        self._follow_links(record)
 
     async def disconnect(self, name: str, container: str, *, force: bool) -> None:
         """``network disconnect``. Raises NotFound, Forbidden, EngineError."""
@@ -260,18 +264,19 @@ class Connections:
 
     async def _disconnect_live(self, live: Live, monitor: Monitor, network: Network) -> None:
         record = live.record
-        rest = {key: value for key, value in self._gateways(record, without=network.name).items() if value}
-        routes = tuple((record.attachments[key].interface, gateway) for key, value in rest.items() for gateway in value)
+        networks = [each for each in self._networks_of(record) if each.name != network.name]
+        gateways = self._gateways(record, networks).items()
+        routes = tuple((record.attachments[name].interface, each) for name, found in gateways for each in found)
         if network.driver != "null":
             try:
                 await monitor.disconnect(record.attachments[network.name].interface, routes)
             except StartError as error:
                 raise EngineError(error.message) from None
-        networks = [each for each in self._networks_of(record) if each.name != network.name]
         self._publish_without(record, network)
         self._leave(record, network)
         self._naming.renew_files(record, networks, self._host_gateways())
         self._naming.update(live, networks)
+        self._follow_links(record)
 
     def _publish_without(self, record: Container, network: Network) -> None:
         """Its ports are from now on reached by another network, if there is one."""
@@ -318,22 +323,21 @@ class Connections:
             found.append(network)
         return found
 
-    def _interfaces(self, record: Container, networks: Iterable[Network]) -> Iterable[Interface]:
-        gateways = self._gateways(record)
+    def _interfaces(self, record: Container, networks: Sequence[Network]) -> Iterable[Interface]:
+        gateways = self._gateways(record, networks)
         for network in networks:
             self._isolate(record, network)
             yield endpoint.interface(record, network, self._fabric, gateways.get(network.name, ()))
 
-    def _gateways(self, record: Container, without: str = "") -> dict[str, tuple[str, ...]]:
-        """By which networks the default routes lead: of those with a gateway that with the highest priority, and of
-        these the first by name, for each version of IP."""
+    def _gateways(self, record: Container, networks: Sequence[Network]) -> dict[str, tuple[str, ...]]:
+        """By which of its networks the default routes lead: for each version of IP the best that has a gateway."""
         found: dict[str, tuple[str, ...]] = {}
         for field in ("gateway", "ipv6_gateway"):
-            gateways = {name: getattr(each, field) for name, each in record.networks.items() if name != without}
-            able = [(-record.networks[name].gw_priority, name) for name, gateway in gateways.items() if gateway]
-            if able:
-                name = min(able)[1]
-                found[name] = (*found.get(name, ()), gateways[name])
+            gateways = {each.name: getattr(record.networks[each.name], field) for each in networks}
+            for network in endpoint.in_order(record, networks):
+                if gateway := gateways[network.name]:
+                    found[network.name] = (*found.get(network.name, ()), gateway)
+                    break
         return found
 
     def _isolate(self, record: Container, network: Network) -> None:

@@ -65,9 +65,26 @@ def connect(container: Container, network: Network, fabric: Fabric) -> None:
     settings.mac_address = attachment.asked_mac or _mac(network, settings)
     settings.dns_names = names(container, settings) if not network.is_predefined else None
     attachment.host_interface = fabric.host_interface(settings.endpoint_id) if network.driver == "bridge" else ""
-    attachment.interface = (settings.driver_opts or {}).get(options.ENDPOINT_INTERFACE) or _free_name(
-        container, network
-    )
+    attachment.interface = (settings.driver_opts or {}).get(options.ENDPOINT_INTERFACE, "")
+
+
+def in_order(container: Container, networks: Iterable[Network]) -> list[Network]:
+    """The best way out first, as Docker has it: that with the highest priority, not an internal one, one with gateways
+    of both versions of IP rather than of one, the first by name."""
+
+    def rank(network: Network) -> tuple[int, bool, int, str]:
+        settings = container.networks[network.name]
+        gateways = bool(settings.gateway) + bool(settings.ipv6_gateway)
+        return -settings.gw_priority, network.internal, -gateways, network.name
+
+    return sorted(networks, key=rank)
+
+
+def name_interfaces(container: Container, networks: Iterable[Network]) -> None:
+    """Those without a name of their own: eth0 is the best way out."""
+    for network in in_order(container, networks):
+        attachment = container.attachments[network.name]
+        attachment.interface = attachment.interface or _free_name(container, network)
 
 
 def _allocate(

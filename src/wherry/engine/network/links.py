@@ -5,7 +5,7 @@ On user-defined networks a link is an alias that one container has for another, 
 
 from typing import NamedTuple
 
-from wherry.common.errors import InvalidParameter, NotFound
+from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.engine.container.store import Live, Roster, parse_link
 from wherry.engine.network.ports import parse_port
 from wherry.model.container import Container
@@ -53,19 +53,22 @@ def of(container: Container, roster: Roster) -> list[Linked]:
 
 
 def resolve(container: Container, roster: Roster) -> list[Linked]:
-    """The same. Raises InvalidParameter for a target that does not run."""
+    """The same. Raises EngineError for a target that is on other networks alone, or does not run."""
     found = of(container, roster)
     for target, alias in found:
+        if "bridge" not in target.record.networks:
+            raise EngineError(f"Cannot link to /{target.record.name}, as it does not belong to the default network")
         if not target.record.state.running:
-            raise InvalidParameter(
+            raise EngineError(
                 f"Cannot link to a non running container: /{target.record.name} AS /{container.name}/{alias}"
             )
     return found
 
 
 def running(container: Container, roster: Roster) -> list[Linked]:
-    """Those to targets that run."""
-    return [each for each in of(container, roster) if each.target.record.state.running]
+    """Those to targets that run, and are where they can be reached."""
+    found = (each for each in of(container, roster) if each.target.record.state.running)
+    return [each for each in found if address(each.target.record)]
 
 
 def shown(container: Container, roster: Roster) -> list[str] | None:
@@ -104,8 +107,9 @@ def hosts(linked: list[Linked]) -> list[tuple[str, str]]:
     lines = []
     for target, alias in linked:
         record = target.record
-        names = dict.fromkeys((alias, record.id[:12], record.name))
-        lines.append((address(record), " ".join(names)))
+        names = " ".join(dict.fromkeys((alias, record.config.hostname, record.name)))
+        endpoint = record.networks["bridge"]
+        lines += [(each, names) for each in (endpoint.ip_address, endpoint.global_ipv6_address) if each]
     return lines
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from wherry.common.errors import EngineError, InvalidParameter
 from wherry.engine.network import options
 from wherry.engine.network.drivers import Fabric
+from wherry.engine.network.endpoint import in_order
 from wherry.model.container import Container, PortBinding
 from wherry.model.network import EndpointSettings, Network
 from wherry.network import bridge
@@ -214,7 +215,7 @@ class Publishing:
 def _way_in(record: Container, networks: Sequence[Network]) -> Network | None:
     """The network by which a container's ports are reached."""
     able = [each for each in networks if each.driver == "bridge" and not each.internal]
-    return min(able, key=lambda each: (-record.networks[each.name].gw_priority, each.name), default=None)
+    return next(iter(in_order(record, able)), None)
 
 
 def _version(address: str) -> int:
