@@ -6,6 +6,9 @@ import resource
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from tests.support.engine import Engine
 
@@ -52,3 +55,36 @@ def test_containers_get_the_descriptors_that_the_engine_was_given(own_engine: En
     with _descriptors(1024):
         own_engine.start()
     assert own_engine.wherry("run", "--rm", "busybox", "sh", "-c", "ulimit -n", check=True).stdout == "1024\n"
+
+
+BODY = 14 << 20  # bytes
+EXPENSIVE = {  # what becomes many times as large when it is decoded, and then is refused
+    "lists": b'{"Cmd": [' + b"[]," * (BODY // 3) + b"0]}",
+    "objects": b'{"Labels": [' + b"{}," * (BODY // 3) + b"0]}",
+    "members": b'{"Labels": {' + b",".join(b'"%x":{}' % number for number in range(BODY // 11)) + b"}}",
+    "words": b'{"Env": [' + b'"a",' * (BODY // 4) + b"0]}",
+    "one word": b'{"Hostname": "' + b"x" * BODY + b'", "Cmd": 0}',
+    "other fields": b'{"Cmd": 0, "Nothing": [' + b"[]," * (BODY // 3) + b"0]}",
+}
+
+
+@pytest.mark.parametrize("body", EXPENSIVE.values(), ids=EXPENSIVE)
+def test_refused_json_leaves_the_engine_small(own_engine: Engine, body: bytes) -> None:
+    """A hole: a body of JSON costs 20 times its size, and that until the next full garbage collection."""
+    own_engine.request("GET", "/containers/json")
+    before = _memory(own_engine, "VmRSS")
+    for _ in range(7):
+        answer = own_engine.request("POST", "/containers/create", body, {"Content-Type": "application/json"})
+        assert answer.status == 400, answer
+    after, most = _memory(own_engine, "VmRSS"), _memory(own_engine, "VmHWM")
+    print(f"{before >> 20} MB before, {after >> 20} MB after, {most >> 20} MB at most")
+    assert most - before < 120 << 20
+    assert after - before < 16 << 20
+
+
+def _memory(engine: Engine, field: str) -> int:
+    """Of the daemon, in bytes."""
+    for line in Path(f"/proc/{engine.pid}/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) << 10
+    raise AssertionError(f"no {field}")

@@ -12,8 +12,9 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from wherry.api import response
+from wherry.api.body import fit, take
 from wherry.api.hijack import DetachDetector, Hijacked, hijack, parse_keys
-from wherry.api.request import Request, fit, take
+from wherry.api.request import Request
 from wherry.api.versions import Version, adapt_container, adapt_container_list, adapt_create
 from wherry.common.errors import InvalidParameter, NotSupported
 from wherry.engine import clock

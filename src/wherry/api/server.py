@@ -93,7 +93,11 @@ class Server:
         task = asyncio.ensure_future(match.handler(request, self._engine))
         self._underway.add(task)
         task.add_done_callback(self._underway.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            # Its exception knows this frame, and would keep the request's body with it until the collector comes by.
+            del task
 
 
 def _failed(http: web.BaseRequest, message: str, status: int) -> web.StreamResponse:

@@ -147,7 +147,7 @@ async def test_a_content_type_may_have_parameters(client: Any, created: list[Any
 
 
 async def test_a_body_without_end_is_cut_off(client: Any, created: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wherry.api.request.MAX_JSON", 1 << 20)
+    monkeypatch.setattr("wherry.api.body.MAX_BODY", 1 << 20)
     answer = await client("POST", "/containers/create", raw=b'{"Image":"' + b"a" * (2 << 20))
     assert answer.status == 400
     assert answer.message.startswith("request body too large")
@@ -184,3 +184,21 @@ async def test_the_signal_to_stop_with_is_heard_since_1_42(client: Any, engine: 
     assert (await client("POST", "/v1.41/containers/x/stop?t=3&signal=SIGINT")).status == 204
     assert (await client("POST", "/v1.42/containers/x/stop?signal=SIGINT")).status == 204
     assert asked == [("x", 3, None), ("x", None, "SIGINT")]
+
+
+async def test_bodies_are_bounded_in_their_sum(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several clients that each send a little less than the limit, and none of them the end."""
+    monkeypatch.setattr("wherry.api.body.MAX_ALL", 3 << 20)
+    writers = []
+    for _ in range(2):
+        _, writer = await client.send("POST", "/containers/create", raw=b"", Content_Length=str(2 << 20),
+                                      Content_Type="application/json")  # fmt: skip
+        writer.write(b" " * ((2 << 20) - 1))
+        await writer.drain()
+        writers.append(writer)
+    answer = await client("POST", "/containers/create", raw=b" " * (1 << 20) + b"{}")
+    assert (answer.status, answer.message) == (503, "more than 3 MiB of JSON are being read: try again later")
+    for writer in writers:
+        writer.close()
+        await writer.wait_closed()
+    assert (await client("POST", "/containers/create", raw=b" " * (1 << 20) + b"{}")).status == 400

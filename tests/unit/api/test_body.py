@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wherry.api.request import fit, parse, take
+from wherry.api.body import fit, parse, take
 from wherry.common.errors import InvalidParameter
 from wherry.model.container import ContainerConfig, ExecConfig, HealthConfig, HostConfig, PortBinding
 from wherry.model.network import NetworkingConfig
@@ -106,3 +106,24 @@ def test_any_body_is_taken_or_refused_in_one_line(body: dict[str, object]) -> No
     except InvalidParameter as error:
         assert error.message.startswith("invalid JSON: ")
         assert "\n" not in error.message
+
+
+@pytest.mark.parametrize(
+    "text", [r'{"Cmd": ["a\u0000b"]}', r'{"a\u0000": 1}', r'{"HostConfig": {"Binds": [[{"b": "\u0000"}]]}}']
+)
+def test_a_null_byte_is_refused_wherever_it_stands(text: str) -> None:
+    with pytest.raises(InvalidParameter, match="null byte"):
+        parse(text.encode())
+    assert parse(text.replace("\\", "\\\\").encode())  # an escaped backslash and digits
+
+
+@pytest.mark.parametrize("text", [r'["\ud800"]', r'["\ud800abc"]', r'["\udc00\ud800"]', r'["\uDBFF\n"]'])
+def test_half_of_a_surrogate_pair_is_refused(text: str) -> None:
+    with pytest.raises(InvalidParameter, match="surrogate"):
+        parse(text.encode())
+
+
+def test_more_values_than_anybody_needs_are_not_decoded() -> None:
+    assert len(parse(b"[" + b"0," * 100_000 + b"0]")) == 100_001
+    with pytest.raises(InvalidParameter, match="values"):
+        parse(b"[" + b"0," * 300_000 + b"0]")
