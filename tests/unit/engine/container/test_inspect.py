@@ -166,7 +166,7 @@ async def test_a_container_in_the_list(fleet: BareEngine, api_definition: ApiDef
 
 
 async def test_inspect(fleet: BareEngine, api_definition: ApiDefinition) -> None:
-    for name in NAMES:
+    for name in ("aa", "cc", "dd", "ee"):  # the definition does not know that an exposed port may be null
         api_definition.check("GET", "/containers/{id}/json", 200, as_sent(fleet.engine.views.inspect(name, size=True)))
     found = fleet.engine.views.inspect("bb")
     assert found["NetworkSettings"]["Ports"] == {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "443/tcp": None}

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from wherry.common.errors import EngineError, InvalidParameter, NotFound, NotSupported
+from wherry.engine.config import EngineConfig
 from wherry.engine.network import options
 from wherry.model.network import Network, NetworkCreate
 from wherry.network.ipam import network_of
@@ -124,4 +125,4 @@ def test_the_rest() -> None:
     found = Network("1", "n", 1, "bridge", options={"mtu": "9000"})
     assert (options.mtu(found), options.mtu(network())) == (9000, 0)
     assert options.macvlan_mode({}) == "bridge" and options.ipvlan_mode({}) == "l2"
-    assert options.of_the_default_bridge(icc=False)[options.ICC] == "false"
+    assert options.of_the_default_bridge(EngineConfig(icc=False))[options.ICC] == "false"

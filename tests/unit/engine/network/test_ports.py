@@ -117,7 +117,7 @@ async def ask(port: int) -> bytes:
 
 
 async def test_a_published_port_leads_to_the_container(fabric: Fabric, server: int) -> None:
-    publishing, net = Publishing(fabric), network()
+    publishing, net = Publishing(fabric, proxy=True), network()
     record = container({f"{server}/tcp": [PortBinding(HERE, "")]})
     publishing.publish(record, [net])
     (binding,) = record.ports[f"{server}/tcp"]
@@ -132,7 +132,7 @@ async def test_a_published_port_leads_to_the_container(fabric: Fabric, server: i
 
 
 async def test_a_port_that_is_taken_is_nobody_else_s(fabric: Fabric, server: int) -> None:
-    publishing, net = Publishing(fabric), network()
+    publishing, net = Publishing(fabric, proxy=True), network()
     first = container({f"{server}/tcp": [PortBinding(HERE, "")]})
     publishing.publish(first, [net])
     taken = first.ports[f"{server}/tcp"][0].host_port
@@ -158,7 +158,7 @@ async def test_a_new_engine_takes_over_what_it_can(
             "81/tcp": [PortBinding(HERE, str(taken))],
             "82/tcp": [PortBinding("10.231.0.2", "0")],
         }
-        publishing = Publishing(fabric)
+        publishing = Publishing(fabric, proxy=True)
         publishing.take_over(record, [net])
         assert await ask(free) == b"hello you"
         assert f"{HERE}:{taken}" in caplog.text
@@ -166,7 +166,7 @@ async def test_a_new_engine_takes_over_what_it_can(
 
 
 async def test_by_which_network_the_ports_are_reached(fabric: Fabric, server: int) -> None:
-    publishing = Publishing(fabric)
+    publishing = Publishing(fabric, proxy=True)
     record = container({f"{server}/tcp": [PortBinding(HERE, "")]})
     record.networks |= {
         name: EndpointSettings(ip_address=HERE, gw_priority=priority)
@@ -186,7 +186,7 @@ async def test_by_which_network_the_ports_are_reached(fabric: Fabric, server: in
 
 
 async def test_a_routed_network_s_ports_are_reached_at_the_container_s_own_address(fabric: Fabric) -> None:
-    publishing = Publishing(fabric)
+    publishing = Publishing(fabric, proxy=True)
     record = container({"80/tcp": [PortBinding(HERE, "8080")]})
     publishing.publish(record, [network(gateway_mode_ipv4="routed")])
     assert record.ports == {"80/tcp": [PortBinding(HERE, "0")]}
@@ -194,7 +194,7 @@ async def test_a_routed_network_s_ports_are_reached_at_the_container_s_own_addre
 
 
 async def test_the_network_may_say_at_which_address(fabric: Fabric) -> None:
-    publishing = Publishing(fabric)
+    publishing = Publishing(fabric, proxy=True)
     record = container({"80/tcp": None})
     publishing.publish(record, [network(**{options.HOST_BINDING.removeprefix("com.docker.network.bridge."): HERE})])
     assert [each.host_ip for each in record.ports["80/tcp"]] == [HERE]

@@ -1,0 +1,35 @@
+"""What the engine says of itself."""
+
+import os
+
+from tests.support.api_definition import ApiDefinition
+from tests.support.bare_engine import BareEngine
+from wherry.model.container import Status
+
+
+async def test_info_counts(bare: BareEngine, api_definition: ApiDefinition) -> None:
+    await bare.run("runs")
+    await bare.create("made")
+    await bare.run("paused")
+    bare.live("paused").record.state.status = Status.PAUSED
+    found = bare.engine.system.info()
+    api_definition.check("GET", "/info", 200, found)
+    counted = [found[f"Containers{how}"] for how in ("", "Running", "Paused", "Stopped")]
+    assert (counted, found["Images"]) == ([3, 1, 1, 1], 1)
+    assert found["DockerRootDir"] == bare.config.data_root
+    assert any("No firewall rules are made" in warning for warning in found["Warnings"])
+    assert found["NEventsListener"] == 0
+    assert found["DriverStatus"][0][1] != "unknown"
+    bare.live("paused").record.state.status = Status.RUNNING
+
+
+async def test_the_id_stays(bare: BareEngine) -> None:
+    before = bare.engine.system.info()["ID"]
+    await bare.reopen()
+    assert bare.engine.system.info()["ID"] == before
+
+
+async def test_version(bare: BareEngine, api_definition: ApiDefinition) -> None:
+    found = bare.engine.system.version()
+    api_definition.check("GET", "/version", 200, found)
+    assert found["KernelVersion"] == os.uname().release
