@@ -94,6 +94,16 @@ def test_an_init_reaps_and_passes_signals(cli: Cli, busybox: str) -> None:
     assert cli.inspect("box", "{{.State.ExitCode}}") == "143"
 
 
+def test_an_init_has_a_name_and_a_program_of_its_own(cli: Cli, busybox: str) -> None:
+    cli.ok("run", "-d", "--init", "--name", "box", busybox, "sleep", "1000")
+    shown = cli.ok("top", "box", "-o", "pid,args").splitlines()[1:]
+    assert [line.split(None, 1)[1] for line in shown] == ["wherry-init -- sleep 1000", "sleep 1000"]
+    look = "readlink /proc/1/exe; cat /proc/1/comm; ls -d /proc/1/root/etc; grep -c PATH= /proc/1/environ"
+    seen = "/memfd:wherry-init (deleted)\nwherry-init\n/proc/1/root/etc\n1"
+    assert cli.ok("exec", "box", "sh", "-c", look) == seen
+    assert cli.ok("run", "--rm", "--pid", "container:box", busybox, "sh", "-c", look) == seen
+
+
 def test_a_read_only_root(cli: Cli, busybox: str) -> None:
     finished = cli("run", "--rm", "--read-only", busybox, "touch", "/file")
     assert (finished.returncode, finished.stderr) == (1, "touch: /file: Read-only file system\n")

@@ -101,9 +101,11 @@ def test_a_paused_container_stays_paused_across_a_restart(own_engine: Engine) ->
     own_engine.docker("rm", "-f", "still", check=True)
 
 
-def test_a_killed_monitor_ends_its_container_and_no_other(own_engine: Engine) -> None:
-    for name in ("one", "two"):
-        own_engine.docker("run", "-d", "--name", name, "busybox", "sh", "-c", "sleep 1000 & sleep 1000", check=True)
+@pytest.mark.parametrize("options", [(), ("--init",), ("--pid", "container:two")], ids=["plain", "init", "joined"])
+def test_a_killed_monitor_ends_its_container_and_no_other(own_engine: Engine, options: tuple[str, ...]) -> None:
+    for name, its in (("two", ()), ("one", options)):
+        command = ("busybox", "sh", "-c", "sleep 1000 & sleep 1000")
+        own_engine.docker("run", "-d", "--name", name, *its, *command, check=True)
     first = int(str(_state(own_engine, "one")["Pid"]))
     members = [first, *_children(first)]
     os.kill(_parent(first), signal.SIGKILL)

@@ -36,9 +36,13 @@ while (time < $end) {
     next if $pid !~ /^\d+$/ or $known{$pid};
     $looks++;
     if (open(my $file, "+<", "/proc/$pid/root$marker")) { found "root of $pid"; print $file "attacked"; close $file }
-    for my $way ("cwd", "root") {
+    for my $way ("cwd", "root", "exe") {
       my $link = readlink("/proc/$pid/$way");
-      found "$way of $pid: $link" if defined $link and $link =~ m{wherry|\.\.};
+      found "$way of $pid: $link" if defined $link and $link =~ m{wherry/|python|\.\.};
+    }
+    if (open(my $maps, "<", "/proc/$pid/maps")) {
+      my $text = do { local $/; <$maps> } // "";
+      found "maps of $pid" if $text =~ /python/;
     }
     if (opendir(my $fds, "/proc/$pid/fd")) {
       for my $fd (readdir $fds) {

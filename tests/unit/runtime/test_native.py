@@ -3,9 +3,11 @@
 import hashlib
 import os
 import platform
+import select
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,3 +119,25 @@ def test_who_joins_goes_on_as_another_child_of_its_parent(tmp_path: Path, start:
     assert parent == os.getpid() and started.wait() == 0
     assert int.from_bytes((tmp_path / "id").read_bytes()[:4], "little") == pid
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+
+
+def test_who_joins_ends_with_its_parent(tmp_path: Path) -> None:
+    """The kernel forgets at a fork whom it was to end with."""
+    (tmp_path / "id").write_bytes(bytes(4096))
+    parent = os.fork()
+    if parent == 0:
+        os.dup2(os.open(tmp_path / "id", os.O_RDWR), 61)
+        program = str(NATIVE / f"wherry-init.{platform.machine()}")
+        os.posix_spawn(program, ("wherry-init", "-1", "sleep", "100", "/bin/sleep"), {})
+        os.wait()
+        signal.pause()
+    deadline = time.monotonic() + 10
+    while not (pid := int.from_bytes((tmp_path / "id").read_bytes()[:4], "little")):
+        assert time.monotonic() < deadline
+    while Path(f"/proc/{pid}/comm").read_text() != "sleep\n":
+        assert time.monotonic() < deadline
+    joined = os.pidfd_open(pid)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    assert select.select([joined], [], [], 10)[0]
+    os.close(joined)
