@@ -5,6 +5,7 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,54 @@ def test_no_container_sets_a_sysctl_of_the_host(engine: Engine, busybox: str, ho
     body = {"Image": busybox, "Cmd": ["true"], "HostConfig": host_config}
     response = engine.request("POST", "/v1.51/containers/create", body)
     assert (response.status, "sysctl" in response.body["message"]) == (400, True)
+
+
+@pytest.fixture(scope="module")
+def open_port() -> Iterator[int]:
+    """Of an engine that listens on TCP without TLS."""
+    port = _free_port()
+    engine = Engine(["-H", f"tcp://127.0.0.1:{port}", "--tls=false"])
+    try:
+        engine.start()
+        yield port
+        engine.stop()
+    finally:
+        engine.discard()
+
+
+def _ask(port: int, host: str, *headers: str, path: str = "/_ping") -> int:
+    """The status of a GET with this Host header."""
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        lines = [f"GET {path} HTTP/1.1", f"Host: {host}", *headers, "Connection: close"]
+        client.sendall("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
+        return int(client.makefile().readline().split()[1])
+
+
+@pytest.mark.parametrize(
+    "host", ["attacker.example", "attacker.example:{port}", "127.0.0.1.attacker.example", "1.2.3.4.5"]
+)
+def test_a_web_page_cannot_point_its_name_at_the_engine(open_port: int, host: str) -> None:
+    """A hole (DNS rebinding): a page's own name leads to 127.0.0.1, and the browser lets it read the answers."""
+    assert _ask(open_port, host.format(port=open_port)) == 403
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1:{port}", "127.0.0.1", "[::1]:{port}", "[::1]", "localhost:{port}", "docker:{port}", "docker", "",
+     "api.moby.localhost", "LOCALHOST."],
+)  # fmt: skip
+def test_clients_are_served_by_the_names_that_they_use(open_port: int, host: str) -> None:
+    assert _ask(open_port, host.format(port=open_port)) == 200
+    assert _ask(open_port, socket.gethostname()) == 200
+
+
+WEBSOCKET = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
+             "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")  # fmt: skip
+
+
+def test_a_web_page_cannot_open_a_websocket(open_port: int) -> None:
+    """A hole: browsers let every page open a websocket to every address, and a container's streams are behind one."""
+    host, path = f"127.0.0.1:{open_port}", "/containers/nosuch/attach/ws?stream=1&stdin=1"
+    for page in ("https://attacker.example", "null", "http://127.0.0.1", "file://"):
+        assert _ask(open_port, host, f"Origin: {page}", *WEBSOCKET, path=path) == 403, page
+    assert _ask(open_port, host, f"Origin: http://{host}", *WEBSOCKET, path=path) == 404  # docker-py says so

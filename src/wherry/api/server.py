@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from wherry.api import buildkit, response
+from wherry.api import buildkit, origin, response
 from wherry.api.connection import Connection, HttpServer
 from wherry.api.request import Request
 from wherry.api.response import as_response
@@ -70,6 +70,7 @@ class Server:
         return answer
 
     async def _answer(self, http: web.BaseRequest) -> web.StreamResponse:
+        origin.check(http, self._engine.config.hosts)
         path, version = http.path, CURRENT
         versioned = _VERSIONED.fullmatch(path)
         match = find(http.method, versioned[2] if versioned else path)
