@@ -7,11 +7,10 @@ here, once for all that comes in, what no path, name or number of the kernel's c
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 import msgspec
-from aiohttp import StreamReader
 from msgspec import inspect
 
 from wherry.common.errors import InvalidParameter, Unavailable
@@ -36,11 +35,11 @@ class _Bodies:
     def __init__(self) -> None:
         self.held = 0
 
-    async def read(self, content: StreamReader) -> Any:
+    async def read(self, chunks: AsyncIterator[bytes]) -> Any:
         """A body's JSON. Raises InvalidParameter and Unavailable."""
         body = bytearray()
         try:
-            async for chunk in content.iter_any():
+            async for chunk in chunks:
                 if len(body) + len(chunk) > MAX_BODY:
                     raise InvalidParameter(f"request body too large: the limit for JSON is {MAX_BODY >> 20} MiB")
                 # Refused, not made to wait: each of those who wait would hold what the others wait for.

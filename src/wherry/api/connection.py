@@ -10,7 +10,7 @@ import logging
 import re
 import select
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from aiohttp import web
 
@@ -35,13 +35,21 @@ _HTTP2 = b"PRI * HTTP/2.0\r\n\r\n"  # how a client begins that knows the server 
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
+class Caller(NamedTuple):
+    """Who has shown a certificate of TLS: its common name, and the certificate in PEM."""
+
+    user: str
+    certificate: bytes
+
+
 class Connection(web.RequestHandler):
     """``held`` is what came after a request for a stream, ``held_end`` whether the client then closed its half."""
 
-    __slots__ = ("_body_left", "_head", "_http2", "_idle", "_watch", "held", "held_end", "streams")
+    __slots__ = ("_body_left", "_head", "_http2", "_idle", "_watch", "caller", "held", "held_end", "streams")
 
     def __init__(self, server: "HttpServer", loop: asyncio.AbstractEventLoop) -> None:
         self._http2 = server.http2
+        self.caller: Caller | None = None
         super().__init__(
             server,
             loop=loop,
@@ -74,8 +82,8 @@ class Connection(web.RequestHandler):
             self._head = data
             return b""
         self._head = b""
-        if data.startswith(_HTTP2) and self.transport is not None:
-            self._hand_over(data, self.transport)
+        if data.startswith(_HTTP2) and self.transport is not None and (protocol := self._http2()) is not None:
+            self._hand_over(protocol, data, self.transport)
             return b""
         self._idle = False
         if not _STREAMS.match(data) or _CHUNKED.search(data, 0, end):
@@ -85,9 +93,8 @@ class Connection(web.RequestHandler):
         self._body_left = int(length[1]) if length else 0
         return data[:end] + self._hold(data[end:])
 
-    def _hand_over(self, data: bytes, transport: asyncio.BaseTransport) -> None:
+    def _hand_over(self, protocol: "Http2Connection", data: bytes, transport: asyncio.BaseTransport) -> None:
         """The connection is HTTP/2's from here on: BuildKit's clients begin so since API 1.53."""
-        protocol = self._http2()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         protocol.closed.add_done_callback(lambda _: super(Connection, self).connection_lost(None))
@@ -169,9 +176,10 @@ class HangUp:
 class HttpServer(web.Server):
     """Makes a connection's protocol. Handlers are cancelled when their client goes."""
 
-    def __init__(self, handler: _Handler, http2: "Callable[[], Http2Connection]") -> None:
+    def __init__(self, handler: _Handler, http2: "Callable[[], Http2Connection | None]") -> None:
+        """``http2`` gives None where HTTP/2 is not spoken."""
         super().__init__(handler, handler_cancellation=True)
         self.http2 = http2
 
-    def __call__(self) -> web.RequestHandler:
+    def __call__(self) -> Connection:
         return Connection(self, asyncio.get_running_loop())

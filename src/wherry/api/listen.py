@@ -10,8 +10,9 @@ import socket
 import ssl
 import stat
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from wherry.api.connection import Caller, Connection
 from wherry.api.hijack import NearEnd, Side
 from wherry.linux import systemd
 
@@ -200,7 +201,7 @@ class TlsRelay(Side):
 
     half_open = True
 
-    def __init__(self, context: ssl.SSLContext, serve: Callable[[], asyncio.BaseProtocol]) -> None:
+    def __init__(self, context: ssl.SSLContext, serve: Callable[[], Connection]) -> None:
         super().__init__()
         self._serve = serve
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -246,13 +247,22 @@ class TlsRelay(Side):
         ours, theirs = socket.socketpair()
         inner = NearEnd(self)
         await loop.create_unix_connection(lambda: inner, sock=ours)
-        await loop.create_unix_connection(self._serve, sock=theirs)
+        _, connection = await loop.create_unix_connection(self._serve, sock=theirs)
+        connection.caller = self._caller()
         if self._transport is None:
             inner.abort()
             return
         self._inner = inner
         self._transport.resume_reading()
         self.data_received(b"")
+
+    def _caller(self) -> Caller | None:
+        certificate = self._session.getpeercert(binary_form=True)
+        if not certificate:
+            return None
+        subject: Any = (self._session.getpeercert() or {}).get("subject", ())
+        names = {name: value for part in subject for name, value in part}
+        return Caller(names.get("commonName", ""), ssl.DER_cert_to_PEM_cert(certificate).encode())
 
     def _decrypt(self, inner: NearEnd) -> None:
         """Ends with SSLWantReadError when all is read, and with b"" when the client has ended its half."""

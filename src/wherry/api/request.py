@@ -52,9 +52,11 @@ _FILTERS = msgspec.json.Decoder(dict[str, dict[str, bool] | list[str] | None])
 class Request:
     """``name`` is the part of the path that names something (a container, an image); ``version`` the client's API."""
 
-    __slots__ = ("http", "name", "version")
+    __slots__ = ("_given", "http", "name", "version")
 
-    def __init__(self, http: web.BaseRequest, version: Version, name: str = "") -> None:
+    def __init__(self, http: web.BaseRequest, version: Version, name: str = "", body: bytes | None = None) -> None:
+        """``body`` is what has been read of it, which is all; None leaves it to be read."""
+        self._given = body
         self.http = http
         self.version = version
         self.name = name
@@ -118,7 +120,7 @@ class Request:
         if not self.http.body_exists:
             return {}
         self._require_json()
-        found = await body.read(self.http.content)
+        found = await body.read(self.body())
         if found is None:
             return {}
         if not isinstance(found, dict):
@@ -135,7 +137,11 @@ class Request:
 
     def body(self) -> AsyncIterator[bytes]:
         """The body as it arrives, however large: the client is held back while nobody reads."""
-        return self.http.content.iter_any()
+        return self.http.content.iter_any() if self._given is None else _once(self._given)
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 # Platforms in queries: JSON that stands for "linux/arm64".

@@ -5,11 +5,12 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from wherry.api import buildkit, origin, response
+from wherry.api.authorization import Authorization, Inquiry
 from wherry.api.connection import Connection, HttpServer
 from wherry.api.request import Request
 from wherry.api.response import as_response
@@ -17,6 +18,9 @@ from wherry.api.routes import Match, find
 from wherry.api.versions import CURRENT, VersionRefused, parse_version
 from wherry.common.errors import EngineError
 from wherry.engine.engine import Engine
+
+if TYPE_CHECKING:
+    from wherry.buildkit.http2 import Connection as Http2Connection
 
 log = logging.getLogger("wherry.api")
 
@@ -38,8 +42,9 @@ class Server:
         """``observe`` is told of each request how long it took."""
         self._engine = engine
         self._observe = observe
+        self._authorization = Authorization()
         self._underway: set[asyncio.Task[Any]] = set()
-        self.protocol = HttpServer(self._handle, lambda: buildkit.service(engine).server().connection())
+        self.protocol = HttpServer(self._handle, self._http2)
 
     async def close(self) -> None:
         """Lets what changes state come to its end, then ends every connection."""
@@ -47,10 +52,18 @@ class Server:
             await asyncio.wait(self._underway, timeout=_FINISH)
         await self.protocol.shutdown(_FAREWELL)
 
+    def _http2(self) -> "Http2Connection | None":
+        """None where plug-ins are to be asked of every request: in there they would not be."""
+        if self._engine.config.authorization_plugins:
+            return None
+        return buildkit.service(self._engine).server().connection()
+
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
         began = time.monotonic()
+        inquiry: Inquiry | None = None
         try:
-            answer = await self._answer(http)
+            inquiry = self._authorization.inquiry(self._engine.config.authorization_plugins, http)
+            answer = await self._answer(http, inquiry)
         except VersionRefused as refused:
             make = response.plain if refused.plain else response.error
             answer = make(refused.message, refused.status)
@@ -62,6 +75,8 @@ class Server:
             if isinstance(failure, ConnectionError) and (http.transport is None or http.transport.is_closing()):
                 raise  # the client has gone
             answer = _failed(http, as_response(failure), 500)
+        if inquiry is not None and inquiry.allowed:
+            answer = await _allowed(inquiry, http, answer)
         if self._engine.config.experimental and not answer.prepared:
             answer.headers["Docker-Experimental"] = "true"
         if isinstance(http.protocol, Connection):
@@ -69,7 +84,7 @@ class Server:
         log.debug("%s %s: %s, %.1f ms", http.method, http.path_qs, answer.status, (time.monotonic() - began) * 1000)
         return answer
 
-    async def _answer(self, http: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, http: web.BaseRequest, inquiry: Inquiry | None) -> web.StreamResponse:
         origin.check(http, self._engine.config.hosts)
         path, version = http.path, CURRENT
         versioned = _VERSIONED.fullmatch(path)
@@ -80,8 +95,9 @@ class Server:
             version = parse_version(versioned[1], match.oldest)
         if http.headers.get("Expect", "").lower() == "100-continue" and http.transport is not None:
             http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = await inquiry.ask() if inquiry is not None else None
         began = time.monotonic()
-        found = await self._run(match, Request(http, version, match.name))
+        found = await self._run(match, Request(http, version, match.name, body))
         if self._observe is not None:
             self._observe(match, time.monotonic() - began)
         if isinstance(found, web.StreamResponse):
@@ -99,6 +115,17 @@ class Server:
         finally:
             # Its exception knows this frame, and would keep the request's body with it until the collector comes by.
             del task
+
+
+async def _allowed(inquiry: Inquiry, http: web.BaseRequest, answer: web.StreamResponse) -> web.StreamResponse:
+    """The answer, or that it may not be had. A stream has been had by then."""
+    try:
+        await inquiry.ask_of_answer(answer)
+    except EngineError as failure:
+        if isinstance(answer, web.Response):
+            return _failed(http, failure.message, failure.status)
+        log.error("%s %s: %s", http.method, http.path, failure.message)
+    return answer
 
 
 def _failed(http: web.BaseRequest, message: str, status: int) -> web.StreamResponse:

@@ -83,6 +83,7 @@ _API = (
     switch("tlsverify", "Use TLS, and let in only who shows a certificate"),
     string("tlscacert", "Who signs the clients' certificates", f"{_CERTIFICATES}/ca.pem"),
     string("tlscert", "The engine's certificate", f"{_CERTIFICATES}/cert.pem"),
+    listing("authorization-plugin", "Ask this plug-in of every request and answer", reloads=True),
     string("metrics-addr", "Serve metrics for Prometheus at HOST:PORT"),
     string("tlskey", "The key of the engine's certificate", f"{_CERTIFICATES}/key.pem"),
 )
@@ -172,7 +173,6 @@ _REFUSED = (
     refused(switch("rootless", ""), "the engine runs as root"),
     refused(switch("ip6tables", "", True), "--iptables=false makes no rules of either version"),
     refused(switch("selinux-enabled", ""), "containers get no SELinux labels"),
-    refused(string("authorization-plugin", ""), "not yet"),
     refused(listing("storage-opt", ""), "overlayfs has no options here"),
     refused(string("swarm-default-advertise-addr", ""), _NO_SWARM),
     refused(string("userland-proxy-path", ""), "the engine forwards ports itself, by no program"),

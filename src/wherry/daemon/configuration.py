@@ -12,6 +12,7 @@ from wherry.common.flags import Options
 from wherry.common.settings import OBJECTS, SETTINGS
 from wherry.engine.config import EngineConfig
 from wherry.engine.container import logs
+from wherry.engine.plugins import find_address
 from wherry.model.container import LogConfig
 from wherry.network import ipam
 from wherry.registry.http import masked
@@ -119,6 +120,9 @@ class Configuration:
         for bridge, fixed in (("bip", "fixed-cidr"), ("bip6", "fixed-cidr-v6")):
             if self[bridge] and self[fixed] and not _is_within(self[fixed], self[bridge]):
                 raise ConfigurationError(f"--{fixed} {self[fixed]} is not in the network of --{bridge} {self[bridge]}")
+        for name in self["authorization-plugins"]:
+            if find_address(name) is None:
+                raise ConfigurationError(f'authorization plugin: plugin "{name}" not found')
         if self["init-path"] and not os.access(self["init-path"], os.X_OK):
             raise ConfigurationError(f"--init-path {self['init-path']}: there is no such program")
         try:

@@ -24,6 +24,7 @@ class EngineConfig(msgspec.Struct, rename="kebab"):
     labels: tuple[str, ...] = ()
     debug: bool = False
     experimental: bool = False
+    authorization_plugins: tuple[str, ...] = ()
     features: dict[str, bool] = msgspec.field(default_factory=dict)
     live_restore: bool = True
     shutdown_timeout: int = 15  # seconds that containers get to end in, where they do not outlive the engine

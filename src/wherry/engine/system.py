@@ -103,7 +103,7 @@ class System:
             "Plugins": {
                 "Volume": ["local"],
                 "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
-                "Authorization": None,
+                "Authorization": list(self._config.authorization_plugins) or None,
                 "Log": list(logs.DRIVERS),
             },
             "MemoryLimit": supports("memory"),

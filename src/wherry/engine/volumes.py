@@ -15,6 +15,7 @@ from wherry.common.errors import Conflict, EngineError, InvalidParameter
 from wherry.engine import clock
 from wherry.engine.container.store import Roster
 from wherry.engine.events import Events, boolean, check_known, label_matches, labels_pass, pattern
+from wherry.engine.plugins import WrongInterface
 from wherry.engine.volume_plugins import VolumePlugin, VolumePlugins
 from wherry.linux import host_mounts
 from wherry.linux.mounts import Mount
@@ -235,6 +236,8 @@ class Volumes:
         drivers = self._plugins.names()
         answers = await asyncio.gather(*map(self._list_plugged, drivers), return_exceptions=True)
         for driver, answer in zip(drivers, answers, strict=True):
+            if isinstance(answer, WrongInterface):
+                continue
             if isinstance(answer, EngineError):
                 warnings.append(f"list {driver}: {answer.message}")
             elif isinstance(answer, BaseException):

@@ -13,7 +13,7 @@ from wherry.api import listen
 from wherry.client import endpoint
 from wherry.client import tls as client_tls
 from wherry.common.tls import client_context, server_context
-from wherry.engine import volume_plugins
+from wherry.engine import plugins
 from wherry.registry.endpoints import Registries
 from wherry.runtime.logging.remote import _tls_context
 from wherry.runtime.spec import Syslog
@@ -79,8 +79,8 @@ def _of_syslog(keys: Path) -> object:
 
 
 async def _of_a_volume_plugin(keys: Path) -> object:
-    config = volume_plugins.TLSConfig(False, f"{keys}/ca.pem", f"{keys}/client.pem", f"{keys}/client-key.pem")
-    _, connector = volume_plugins._connector(volume_plugins.Address("https://localhost:1", config))
+    config = plugins.TLSConfig(False, f"{keys}/ca.pem", f"{keys}/client.pem", f"{keys}/client-key.pem")
+    _, connector = plugins._connector(plugins.Address("https://localhost:1", config))
     assert isinstance(connector, aiohttp.TCPConnector)
     await connector.close()
     return connector._ssl

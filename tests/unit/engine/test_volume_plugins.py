@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from wherry.common.errors import EngineError, InvalidParameter, NotFound
-from wherry.engine import volume_plugins
+from wherry.engine import plugins
 from wherry.engine.volume_plugins import VolumePlugins
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(volume_plugins, "SOCKET_FOLDER", str(tmp_path))
-    monkeypatch.setattr(volume_plugins, "_SPEC_FOLDERS", (str(tmp_path),))
+    monkeypatch.setattr(plugins, "SOCKET_FOLDER", str(tmp_path))
+    monkeypatch.setattr(plugins, "_SPEC_FOLDERS", (str(tmp_path),))
     return tmp_path
 
 
@@ -25,17 +25,17 @@ def test_where_they_are_found(folder: Path) -> None:
     (folder / "f00").mkdir()
     (folder / "f00" / "other.sock").touch()
     (folder / "broken.json").write_text("{")
-    plugins = VolumePlugins()
-    assert plugins.names() == ["broken", "one", "three", "two"]
-    assert plugins.get("one").address.url == f"unix://{folder}/one.sock"
-    assert plugins.get("two").address.url == "tcp://127.0.0.1:1"
-    tls = plugins.get("three").address.tls
+    found = VolumePlugins()
+    assert found.names() == ["broken", "one", "three", "two"]
+    assert found.get("one").address.url == f"unix://{folder}/one.sock"
+    assert found.get("two").address.url == "tcp://127.0.0.1:1"
+    tls = found.get("three").address.tls
     assert tls is not None and tls.ca_file == "/ca"
     with pytest.raises(InvalidParameter, match=r"broken\.json"):
-        plugins.get("broken")
+        found.get("broken")
     for name in ("nothing", "../one", ".one", ""):
         with pytest.raises(NotFound, match=f'plugin "{name}" not found'):
-            plugins.get(name)
+            found.get(name)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_where_they_are_found(folder: Path) -> None:
 async def test_one_that_is_no_volume_driver(
     folder: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes, message: str
 ) -> None:
-    monkeypatch.setattr(volume_plugins, "_SHORT", 0.2)
+    monkeypatch.setattr(plugins, "SHORT", 0.2)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
