@@ -29,8 +29,8 @@ async def test_containers_that_do_not_run(bare: BareEngine) -> None:
 async def test_images_that_nobody_needs(bare: BareEngine) -> None:
     unnamed = lay_image(bare.store, "u")
     named = lay_image(bare.store, "n", tag="named", created="2020-01-01T00:00:00Z")
-    parent = lay_image(bare.store, "p")
-    child = lay_image(bare.store, "p", "c", parent=parent, tag="child")
+    parent = lay_image(bare.store, "p", created="2024-01-01T00:00:00Z")
+    child = lay_image(bare.store, "p", "c", parent=parent, tag="child", created="2024-01-01T00:00:01Z")
     await bare.create("web")
     prune = bare.engine.prune
     layer = bare.store.images.get(unnamed).chain_id

@@ -36,11 +36,30 @@ def container(name: str = "net", settings: EndpointSettings | None = None, host:
     )  # fmt: skip
 
 
+def connect(record: Container, net: Network, fabric: Fabric) -> None:
+    """As a start does for each network."""
+    endpoint.connect(record, net, fabric)
+    endpoint.name_interfaces(record, [net])
+
+
+def test_the_best_way_out_is_eth0(fabric: Fabric) -> None:
+    record = container()
+    wanted = {"net": 0, "best": 5, "inside": 0, "another": 0}
+    nets = []
+    for number, (name, priority) in enumerate(wanted.items()):
+        record.networks[name] = EndpointSettings(gw_priority=priority)
+        nets.append(network(fabric, f"10.231.{number}.0/24", name=name, internal=name == "inside"))
+        endpoint.connect(record, nets[-1], fabric)
+    endpoint.name_interfaces(record, nets)
+    found = {each.interface: name for name, each in record.attachments.items()}
+    assert found == {"eth0": "best", "eth1": "another", "eth2": "net", "eth3": "inside"}
+
+
 def test_it_gets_the_next_address_and_gives_it_back(fabric: Fabric) -> None:
     net = network(fabric)
     first, second = container(), container()
     for each in (first, second):
-        endpoint.connect(each, net, fabric)
+        connect(each, net, fabric)
     settings = first.networks["net"]
     assert (settings.ip_address, settings.ip_prefix_len, settings.gateway) == ("10.231.0.2", 24, "10.231.0.1")
     assert second.networks["net"].ip_address == "10.231.0.3"
@@ -51,14 +70,14 @@ def test_it_gets_the_next_address_and_gives_it_back(fabric: Fabric) -> None:
     endpoint.disconnect(first, net, fabric)
     assert (settings.ip_address, settings.endpoint_id, settings.mac_address, settings.ip_prefix_len) == ("", "", "", 0)
     assert first.attachments["net"].interface == ""
-    endpoint.connect(first, net, fabric)
+    connect(first, net, fabric)
     assert settings.ip_address == "10.231.0.2", "the same as before, since nobody has taken it"
 
 
 def test_both_versions_of_ip(fabric: Fabric) -> None:
     net = network(fabric, "10.231.0.0/24", "fd00:231::/64", enable_ipv6=True)
     record = container()
-    endpoint.connect(record, net, fabric)
+    connect(record, net, fabric)
     settings = record.networks["net"]
     assert settings.global_ipv6_address and settings.global_ipv6_prefix_len == 64
     assert settings.ipv6_gateway == "fd00:231::1"
@@ -68,34 +87,34 @@ def test_the_address_that_is_asked_for(fabric: Fabric) -> None:
     net = network(fabric)
     asked = IpamConfig(ipv4_address="10.231.0.77", link_local_ips=["169.254.1.1", "fe80::5"])
     record = container(settings=EndpointSettings(ipam_config=asked))
-    endpoint.connect(record, net, fabric)
+    connect(record, net, fabric)
     found = endpoint.interface(record, net, fabric, ("10.231.0.1",))
     assert found.addresses == ("10.231.0.77/24", "169.254.1.1/16", "fe80::5/64")
     assert found.gateways == ("10.231.0.1",)
     other = container(settings=EndpointSettings(ipam_config=IpamConfig(ipv4_address="10.231.0.77")))
     with pytest.raises(EngineError, match="failed to set up container networking"):
-        endpoint.connect(other, net, fabric)
+        connect(other, net, fabric)
     assert other.networks["net"].ip_address == ""
     strange = container(settings=EndpointSettings(ipam_config=IpamConfig(ipv4_address="10.99.0.1")))
     with pytest.raises(EngineError, match=r"no configured subnet contains IP address 10.99.0.1"):
-        endpoint.connect(strange, net, fabric)
+        connect(strange, net, fabric)
 
 
 def test_what_was_taken_is_given_back_when_the_rest_cannot_be_had(fabric: Fabric) -> None:
     net = network(fabric, "10.231.0.0/30", "fd00:231::/64", enable_ipv6=True)
     broken = container(settings=EndpointSettings(ipam_config=IpamConfig(ipv6_address="fd00:9::1")))
     with pytest.raises(EngineError):
-        endpoint.connect(broken, net, fabric)
+        connect(broken, net, fabric)
     record = container()
-    endpoint.connect(record, net, fabric)
+    connect(record, net, fabric)
     assert record.networks["net"].ip_address == "10.231.0.2"
 
 
 def test_a_network_that_is_full(fabric: Fabric) -> None:
     net = network(fabric, "10.231.0.0/30")
-    endpoint.connect(container(), net, fabric)
+    connect(container(), net, fabric)
     with pytest.raises(EngineError, match="no available IPv4 addresses on this network's address pools: net"):
-        endpoint.connect(container(), net, fabric)
+        connect(container(), net, fabric)
 
 
 def test_an_address_of_a_container_that_runs_is_nobody_else_s(fabric: Fabric) -> None:
@@ -103,14 +122,14 @@ def test_an_address_of_a_container_that_runs_is_nobody_else_s(fabric: Fabric) ->
     running = container(settings=EndpointSettings(ip_address="10.231.0.2"))
     endpoint.adopt(running, net, fabric)
     record = container()
-    endpoint.connect(record, net, fabric)
+    connect(record, net, fabric)
     assert record.networks["net"].ip_address == "10.231.0.3"
 
 
 def test_an_internal_bridge_leads_nowhere(fabric: Fabric) -> None:
     net = network(fabric, internal=True)
     record = container()
-    endpoint.connect(record, net, fabric)
+    connect(record, net, fabric)
     assert record.networks["net"].gateway == ""
 
 
@@ -119,12 +138,12 @@ def test_names_of_interfaces(fabric: Fabric) -> None:
     other = network(fabric, "10.232.0.0/24", name="other")
     record = container(settings=EndpointSettings(driver_opts={options.ENDPOINT_INTERFACE: "up0"}))
     record.networks["other"] = EndpointSettings()
-    endpoint.connect(record, net, fabric)
-    endpoint.connect(record, other, fabric)
+    connect(record, net, fabric)
+    connect(record, other, fabric)
     assert record.attachments["net"].interface == "up0"
     assert record.attachments["other"].interface == "eth0"
     plain = container()
-    endpoint.connect(plain, net, fabric)
+    connect(plain, net, fabric)
     assert plain.attachments["net"].interface == "lan0"
 
 
@@ -132,7 +151,7 @@ def test_settings_of_the_kernel_for_the_interface(fabric: Fabric) -> None:
     net = network(fabric)
     wanted = "net.ipv4.conf.IFNAME.log_martians=1,net/ipv6/conf/ifname/forwarding=0"
     record = container(settings=EndpointSettings(driver_opts={options.ENDPOINT_SYSCTLS: wanted}))
-    endpoint.connect(record, net, fabric)
+    connect(record, net, fabric)
     assert endpoint.interface(record, net, fabric, ()).sysctls == {
         "net/ipv4/conf/eth0/log_martians": "1",
         "net/ipv6/conf/eth0/forwarding": "0",
@@ -149,7 +168,7 @@ def test_macvlan_and_ipvlan_stand_on_the_parent(fabric: Fabric) -> None:
             fabric, subnet, name=driver, driver=driver, options={"parent": "eth7", f"{driver}_mode": "private"}
         )
         record = container(driver)
-        endpoint.connect(record, net, fabric)
+        connect(record, net, fabric)
         found = endpoint.interface(record, net, fabric, ())
         assert (found.kind, found.parent, found.mode, found.mtu) == (driver, "eth7", "private", 0)
         assert bool(found.mac) is (driver == "macvlan"), "all of an ipvlan have the parent's"
@@ -160,7 +179,7 @@ def test_a_bridge_turns_packets_back_for_who_publishes_ports(fabric: Fabric) -> 
     net = network(fabric)
     for host, expected in ((HostConfig(), False), (HostConfig(port_bindings={"80/tcp": [PortBinding()]}), True)):
         record = container(host=host)
-        endpoint.connect(record, net, fabric)
+        connect(record, net, fabric)
         assert endpoint.interface(record, net, fabric, ()).hairpin is expected
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from wherry.common.errors import InvalidParameter
+from wherry.common.errors import EngineError, InvalidParameter
 from wherry.engine.container.store import Roster
 from wherry.engine.network import links
 from wherry.model.container import Container, ContainerConfig, HostConfig, PortBinding, State, Status
@@ -24,7 +24,7 @@ def add(
     record = Container(
         id=roster.new_id(), name=roster.reserve(name, ""), created=1, image="", image_id="", chain_id="", path="",
         args=[], config=ContainerConfig(
-            exposed_ports={exposed: {}} if exposed else None, env=["COLOUR=red", "PATH=/x"]
+            exposed_ports={exposed: {}} if exposed else None, env=["COLOUR=red", "PATH=/x"], hostname="box"
         ),
         host_config=HostConfig(network_mode=mode, links=list(wanted) or None),
         networks={"bridge": EndpointSettings(ip_address=address)},
@@ -72,7 +72,7 @@ def test_the_target_has_to_run(roster: Roster) -> None:
     web = add(roster, "web", "db:database")
     links.check(web, roster)
     assert links.running(web, roster) == []
-    with pytest.raises(InvalidParameter, match="Cannot link to a non running container: /db AS /web/database"):
+    with pytest.raises(EngineError, match="Cannot link to a non running container: /db AS /web/database"):
         links.resolve(web, roster)
 
 
@@ -82,7 +82,7 @@ def test_what_the_linking_container_learns(roster: Roster) -> None:
     web = add(roster, "web", "db:the-base", address="172.17.0.2")
     links.check(web, roster)
     found = links.resolve(web, roster)
-    assert links.hosts(found) == [("172.17.0.3", f"the-base {target.id[:12]} db")]
+    assert links.hosts(found) == [("172.17.0.3", "the-base box db")]
     assert links.rules(web, found) == [
         Link("172.17.0.2", "172.17.0.3", "tcp", 5432),
         Link("172.17.0.2", "172.17.0.3", "udp", 53),
