@@ -1,10 +1,14 @@
 """What ``run`` can be told about the process: its environment, user, directory, names and limits."""
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.clients.conftest import Cli
+from tests.support.builds import Builder
 
 
 def test_environment(cli: Cli, busybox: str, tmp_path: Path) -> None:
@@ -63,6 +67,89 @@ def test_working_directory(cli: Cli, busybox: str) -> None:
     assert cli.ok("run", "--rm", "-w", "/made/for/it", busybox, "pwd") == "/made/for/it"
     said = cli.fails("run", "--rm", "-w", "relative", busybox, "pwd", code=125)
     assert "the working directory 'relative' is invalid, it needs to be an absolute path" in said
+
+
+def test_a_working_directory_is_made_with_the_container(cli: Cli, busybox: str, tmp_path: Path) -> None:
+    """By root and for root, whoever the container runs as; what Docker 26 shows of it."""
+    (tmp_path / "file").write_text("copied")
+    cli.ok("create", "--name", "box", "-u", "1000", "-w", "/tmp/app/b", busybox, "ls", "-lnd", "/tmp/app", "/tmp/app/b")
+    cli.ok("cp", str(tmp_path / "file"), "box:/tmp/app/")
+    cli.ok("cp", str(tmp_path / "file"), "box:/tmp/app/b")
+    changes = ["C /tmp", "A /tmp/app", "A /tmp/app/b", "A /tmp/app/b/file", "A /tmp/app/file"]
+    assert cli.ok("diff", "box").split("\n") == changes
+    for line in cli.ok("start", "-a", "box").split("\n"):
+        assert re.match(r"drwxr-xr-x +\d 0 +0 ", line)
+
+
+def test_a_working_directory_that_is_there(cli: Cli, busybox: str) -> None:
+    cli.ok("create", "--name", "box", "-w", "/tmp", busybox, "pwd")
+    assert cli.ok("diff", "box") == ""
+
+
+def test_a_working_directory_behind_a_link(cli: Cli, build: Builder) -> None:
+    build("FROM busybox\nRUN ln -s /tmp /link; ln -s ../nowhere /dangling; ln -s /self /self")
+    for asked, made, shown in (
+        ("/link/x", "C /tmp\nA /tmp/x", "/tmp/x"),
+        ("/dangling/y", "A /nowhere\nA /nowhere/y", "/nowhere/y"),
+    ):
+        cli.ok("create", "--name", "box", "-w", asked, "built", "pwd")
+        assert cli.ok("diff", "box") == made
+        assert cli.ok("start", "-a", "box") == shown
+        cli.ok("rm", "box")
+    assert "too many " in cli.fails("create", "-w", "/self/x", "built", "pwd")
+
+
+def test_the_image_s_working_directory_is_there_from_the_start(cli: Cli, build: Builder, tmp_path: Path) -> None:
+    build("FROM busybox\nWORKDIR /app\nRUN rmdir /app")
+    (tmp_path / "file").write_text("copied")
+    cli.ok("create", "--name", "box", "built", "cat", "/app/file")
+    cli.ok("cp", str(tmp_path / "file"), "box:/app/")
+    assert cli.ok("start", "-a", "box") == "copied"
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/etc/passwd/x"])
+def test_a_working_directory_that_is_a_file(cli: Cli, busybox: str, path: str) -> None:
+    assert "not a directory" in cli.fails("create", "--name", "box", "-w", path, busybox, "pwd")
+    assert cli.ok("ps", "-aq") == ""
+
+
+@pytest.mark.parametrize(("asked", "kept"), [("/tmp/", "/tmp"), ("/a/../b//c/.", "/b/c"), ("//", "/")])
+def test_a_working_directory_s_shortest_name(cli: Cli, busybox: str, asked: str, kept: str) -> None:
+    cli.ok("create", "--name", "box", "-w", asked, busybox, "pwd")
+    assert cli.inspect("box", "{{.Config.WorkingDir}}") == kept
+    assert cli.ok("start", "-a", "box") == kept
+
+
+def test_a_working_directory_in_a_volume(cli: Cli, busybox: str) -> None:
+    output = cli.ok("run", "--rm", "-v", "/app", "-u", "1000", "-w", "/app/x", busybox, "ls", "-lnd", "/app/x")
+    assert re.match(r"drwxr-xr-x +2 0 +0 ", output)
+
+
+@pytest.mark.parametrize("command", [[""], ["", "a"]])
+def test_a_command_without_a_name(cli: Cli, busybox: str, docker_client: Any, command: list[str]) -> None:
+    """It can be made and not started, as with Docker 26."""
+    container = docker_client.api.create_container(busybox, command, name="box")
+    assert cli.inspect("box", "{{json .Config.Cmd}} {{json .Path}} {{json .Args}}") == (
+        f'{json.dumps(command, separators=(",", ":"))} "" {json.dumps(command[1:])}'
+    )
+    assert 'exec: "": executable file not found in $PATH' in cli.fails("start", container["Id"])
+    assert cli.inspect("box", "{{.State.ExitCode}}") == "127"
+
+
+def test_a_stop_signal_that_no_kernel_has(cli: Cli, busybox: str) -> None:
+    cli.ok("run", "-d", "--name", "box", "--stop-signal", "65", busybox, "sleep", "1000")
+    assert cli.inspect("box", "{{.Config.StopSignal}}") == "65"
+    said = cli.fails("kill", "-s", "65", "box")
+    assert "cannot kill container: box: the linux daemon does not support signal 65" in said
+    cli.ok("stop", "box")
+    assert cli.inspect("box", "{{.State.ExitCode}}") == "137"
+
+
+@pytest.mark.parametrize("name", ["0", "nope", "RTMIN+16", "RTMAX-15", "-1"])
+def test_what_is_no_signal(cli: Cli, busybox: str, sleeper: str, name: str) -> None:
+    assert f"invalid signal: {name}" in cli.fails("create", f"--stop-signal={name}", busybox, "true")
+    assert f"cannot kill container: sleeper: invalid signal: {name}" in cli.fails("kill", f"--signal={name}", sleeper)
+    assert f"cannot stop container: sleeper: invalid signal: {name}" in cli.fails("stop", f"--signal={name}", sleeper)
 
 
 def test_host_and_domain_name(cli: Cli, busybox: str) -> None:

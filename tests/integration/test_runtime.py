@@ -226,9 +226,9 @@ class TestSurroundings:
         output = await run(launcher, bundles.spec("sh", "-c", "echo a > /dev/stdout; echo b > /dev/stderr", user="bob"))
         assert (output.code, output.stdout, output.stderr) == (0, "a\n", "b\n")
 
-    async def test_a_missing_directory_is_made_for_the_user(self, launcher: Launcher, bundles: Bundles) -> None:
+    async def test_a_missing_directory_is_made_and_is_roots(self, launcher: Launcher, bundles: Bundles) -> None:
         spec = bundles.spec("sh", "-c", "pwd; stat -c '%u:%g %a' .; umask", cwd="/srv/new", user="bob")
-        assert (await run(launcher, spec)).stdout == "/srv/new\n1000:1000 755\n0022\n"
+        assert (await run(launcher, spec)).stdout == "/srv/new\n0:0 755\n0022\n"
 
     async def test_a_read_only_root(self, launcher: Launcher, bundles: Bundles) -> None:
         script = "touch /x; touch /dev/shm/x && echo shm"

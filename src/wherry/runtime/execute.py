@@ -257,14 +257,13 @@ def open_null() -> None:
 
 
 def make_directory(wanted: Process) -> None:
-    """A missing working directory is made, and is the user's."""
+    """A missing working directory is made: in a volume, say. It is root's, as it is for runc."""
     path = wanted.cwd
     if os.path.isdir(path):
         return
-    identity = look_up_user(wanted.user, wanted.groups)
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.close(files.make_directories(root, path, owner=(identity.uid, identity.gid)))
+        os.close(files.make_directories(root, path))
     except SyscallError as error:
         if error.errno not in (errno.ENOTDIR, errno.ELOOP, errno.EACCES):
             raise StartError(f"mkdir {path}: {reason(error)}") from None

@@ -26,7 +26,8 @@ import msgspec
 
 from wherry.linux.mounts import Mount
 from wherry.storage.layers import Layers, StagedLayer
-from wherry.storage.snapshots import LayerInfo, find_merged, join, overlay_options
+from wherry.storage.merged import find_merged
+from wherry.storage.snapshots import LayerInfo, join, overlay_options
 from wherry.storage.staging import Staging
 from wherry.storage.worker import client
 

@@ -20,19 +20,18 @@ one day be a tar with an index that is mounted in its place.
 
 import contextlib
 import os
-import posixpath
 import stat
 from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from wherry.common.errors import EngineError, InvalidParameter, NotFound
+from wherry.common.errors import EngineError, NotFound
 from wherry.linux.files import spread_children
 from wherry.linux.mounts import Mount
 from wherry.storage.database import Database
 from wherry.storage.layers import Layers, StagedLayer
+from wherry.storage.merged import find_merged, is_opaque, is_whiteout, look_up_merged
 from wherry.storage.staging import Staging, remove_tree_quietly
-from wherry.storage.tar.unpack import OVERLAY_OPAQUE
 from wherry.storage.tar.writer import is_placeholder, is_placeholder_directory
 from wherry.storage.worker import client
 
@@ -107,9 +106,9 @@ class _Comparison:
         return found
 
     def _name(self, fd: int, name: str, lowers: list[str], path: str, *, replaces: bool) -> Changes:
-        old, old_directories = _look_up(lowers, name)
+        old, _, old_directories = look_up_merged(lowers, name)
         new = _lstat(name, fd)
-        if new is None or _is_whiteout(new):
+        if new is None or is_whiteout(new):
             return [(DELETED, path)] if old is not None else []
         below: Changes = []
         if stat.S_ISDIR(new.st_mode):
@@ -119,7 +118,7 @@ class _Comparison:
             try:
                 if old is None and is_placeholder_directory(path[1:], child):
                     return []
-                hides = replaces or _is_opaque(child)
+                hides = replaces or is_opaque(child)
                 below = self.directory(child, old_directories, path, replaces=hides)
             finally:
                 os.close(child)
@@ -144,27 +143,6 @@ class _Comparison:
             os.close(file)
 
 
-def _look_up(lowers: list[str], name: str) -> tuple[os.stat_result | None, list[str]]:
-    """What overlayfs shows of ``name`` from these directories; for a directory, those that it is merged from."""
-    found: os.stat_result | None = None
-    merged: list[str] = []
-    for lower in lowers:
-        path = f"{lower}/{name}"
-        facts = _lstat(path)
-        if facts is None:
-            continue
-        if _is_whiteout(facts):
-            break
-        if found is None:
-            found = facts
-        if not stat.S_ISDIR(facts.st_mode):
-            break
-        merged.append(path)
-        if _is_opaque(path):
-            break
-    return found, merged if found is not None and stat.S_ISDIR(found.st_mode) else []
-
-
 def _names(lowers: list[str]) -> set[str]:
     return {name for lower in lowers for name in os.listdir(lower)}
 
@@ -185,17 +163,6 @@ def _same_time(a: int, b: int) -> bool:
     """Layers carry whole seconds, so that a fraction that is missing says nothing."""
     second = 1_000_000_000
     return a == b or (a // second == b // second and (a % second == 0 or b % second == 0))
-
-
-def _is_whiteout(facts: os.stat_result) -> bool:
-    return stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0
-
-
-def _is_opaque(directory: int | str) -> bool:
-    try:
-        return os.getxattr(directory, OVERLAY_OPAQUE) == b"y"
-    except OSError:
-        return False
 
 
 def _capability(file: int | str) -> bytes:
@@ -267,6 +234,18 @@ class Snapshots:
         os.mkdir(f"{directory}/upper", 0o755)
         os.chmod(f"{directory}/upper", 0o755)
         self._database.execute("INSERT INTO snapshots VALUES (?, ?)", (id, chain_id or ""))
+
+    async def make_directory(self, id: str, path: str) -> None:
+        """Makes a directory of root's, with its parents. Nothing happens when it is there; EngineError for a file."""
+        found = find_merged(self._lower(self._chain_id(id)), path)
+        if isinstance(found, str):
+            raise EngineError(f"Cannot mkdir: {path} is not a directory")
+        if not found:
+            root = msgspec.to_builtins(self.mounts(id, volatile=True))
+            try:
+                await client.run({"kind": "make directory", "root": root, "path": path, "user": ""})
+            except EngineError as error:
+                raise EngineError(f"Cannot mkdir {path}: {error.message.rpartition(': ')[2].lower()}") from None
 
     def mounts(self, id: str, *, volatile: bool = False) -> tuple[Mount, ...]:
         """What to mount, in order, to have the snapshot's root. Raises NotFound.
@@ -387,72 +366,3 @@ def overlay_options() -> tuple[str, ...]:
     return tuple(
         f"{name}=off" for name in _OVERLAY_FEATURES if os.path.exists(f"/sys/module/overlay/parameters/{name}")
     )
-
-
-# Where a path of an overlay lies in the directories that it is made of, without mounting it.
-
-_LINKS_AT_MOST = 40  # the kernel's own MAXSYMLINKS
-
-
-def find_merged(folders: list[str], path: str) -> list[str] | str:
-    """What an overlay of these folders, the highest first, has at ``path``, links followed inside of it.
-
-    The folders that a directory is merged from, or the path of a file; [] when there is nothing. The folders must not
-    change meanwhile. Raises InvalidParameter for links that go round in a circle.
-    """
-    here, done = folders, ""
-    names = [name for name in path.split("/") if name not in ("", ".")]
-    links = 0
-    while names:
-        name = names.pop(0)
-        if name == "..":
-            names = [part for part in posixpath.dirname(done).split("/") if part] + names
-            here, done = folders, ""
-            continue
-        facts, place, directories = look_up_merged(here, name)
-        if facts is None:
-            return []
-        if stat.S_ISLNK(facts.st_mode):
-            links += 1
-            if links > _LINKS_AT_MOST:
-                raise InvalidParameter(f"{path}: too many levels of symbolic links")
-            target = posixpath.join(done or "/", os.readlink(place))
-            names = [part for part in target.split("/") if part not in ("", ".")] + names
-            here, done = folders, ""
-        elif stat.S_ISDIR(facts.st_mode):
-            here, done = directories, f"{done}/{name}"
-        else:
-            return [] if names else place
-    return here
-
-
-def look_up_merged(folders: list[str], name: str) -> tuple[os.stat_result | None, str, list[str]]:
-    """One name: what lstat says of it, where it lies, and for a directory what it is merged from."""
-    found: os.stat_result | None = None
-    place = ""
-    merged: list[str] = []
-    for folder in folders:
-        path = f"{folder}/{name}"
-        try:
-            facts = os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        if stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0:
-            break
-        if found is None:
-            found, place = facts, path
-        if not stat.S_ISDIR(facts.st_mode):
-            break
-        if not stat.S_ISDIR(found.st_mode):
-            break
-        merged.append(path)
-        if _merged_is_opaque(path):
-            break
-    return found, place, merged
-
-
-def _merged_is_opaque(directory: str) -> bool:
-    try:
-        return os.getxattr(directory, OVERLAY_OPAQUE) == b"y"
-    except OSError:
-        return False

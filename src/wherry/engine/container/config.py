@@ -11,6 +11,7 @@ import msgspec
 
 from wherry.common.errors import Conflict, Forbidden, InvalidParameter
 from wherry.common.settings import RUNTIMES
+from wherry.dockerfile.lexer import clean_path
 from wherry.engine.config import EngineConfig
 from wherry.model.container import Container, ContainerConfig, HealthConfig, HostConfig, LogConfig, RestartPolicy
 from wherry.model.network import Network, NetworkingConfig
@@ -25,6 +26,9 @@ _T = TypeVar("_T")
 _NUMBER_AT_MOST = 1 << 16  # of a processor or a memory node; whoever asks for more means harm
 _MINIMUM_MEMORY = 6 << 20
 _MILLISECOND = 1_000_000
+_REAL_TIME = {f"RTMIN+{offset}": signal.SIGRTMIN + offset for offset in range(1, 16)} | {
+    f"RTMAX-{offset}": signal.SIGRTMAX - offset for offset in range(1, 15)
+}
 _RESTART_POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
 
 
@@ -34,6 +38,8 @@ def merge(asked: ContainerConfig, image: ContainerConfig) -> ContainerConfig:
     config = msgspec.structs.replace(asked)
     config.user = asked.user or image.user
     config.working_dir = asked.working_dir or image.working_dir
+    if config.working_dir.startswith("/"):
+        config.working_dir = clean_path(config.working_dir)
     config.env = _merge_environment(asked.env or [], image.env or [])
     config.labels = _sorted(image.labels | asked.labels)
     if asked.exposed_ports or image.exposed_ports:
@@ -80,7 +86,7 @@ def _merge_health(
 def command_line(config: ContainerConfig) -> list[str]:
     """Entrypoint and command in one. Raises InvalidParameter when both are empty."""
     arguments = [*(config.entrypoint or []), *(config.cmd or [])]
-    if not arguments or not arguments[0]:
+    if not arguments:
         raise InvalidParameter("no command specified")
     return arguments
 
@@ -281,18 +287,15 @@ def _memory_nodes() -> Set[int]:
 
 
 def parse_signal(name: str) -> int:
-    """The number of "SIGTERM", "term" or "15". Raises InvalidParameter in Docker's words."""
-    if name.isdigit():
-        number = int(name)
+    """The number of "SIGTERM", "term", "RTMIN+3" or "15", also of one that no kernel has. Raises InvalidParameter."""
+    digits = name.removeprefix("+")
+    if digits.isascii() and digits.isdigit():
+        number = int(digits)
     else:
         upper = name.upper().removeprefix("SIG")
-        start, plus, offset = upper.partition("+")
-        if start == "RTMIN" and plus and offset.isdigit():
-            number = int(signal.SIGRTMIN) + int(offset)
-        else:
-            found = getattr(signal, f"SIG{upper}", None)
-            number = int(found) if isinstance(found, signal.Signals) else 0
-    if not 1 <= number <= 64:
+        found = getattr(signal, f"SIG{upper}", None)
+        number = int(found) if isinstance(found, signal.Signals) else _REAL_TIME.get(upper, 0)
+    if number < 1:
         raise InvalidParameter(f"invalid signal: {name}")
     return number
 

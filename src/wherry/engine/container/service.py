@@ -148,6 +148,8 @@ class Containers:
             except NotFound as error:  # which would tell clients that the image is missing, and make them pull it
                 raise InvalidParameter(error.message) from None
             self._store.snapshots.create(container_id, image.chain_id)
+            if merged.working_dir:
+                await self._store.snapshots.make_directory(container_id, merged.working_dir)
             self._roster.add(record)
             self._volumes.made(container_id)
         except BaseException:
@@ -233,10 +235,16 @@ class Containers:
 
     async def _stop(self, live: Live, timeout: int | None, signal_name: str | None) -> None:
         config = live.record.config
-        number = parse_signal(signal_name or config.stop_signal or "SIGTERM")
+        try:
+            number = parse_signal(signal_name or config.stop_signal or "SIGTERM")
+        except InvalidParameter as error:
+            raise EngineError(f"cannot stop container: {live.record.name}: {error.message}") from None
         if timeout is None:
             timeout = config.stop_timeout if isinstance(config.stop_timeout, int) else self._config.default_stop_timeout
-        self._lifecycle.send(live, number)
+        if number < signal.NSIG:
+            self._lifecycle.send(live, number)
+        else:
+            timeout = 0  # nobody can send it, and nothing would happen in that time
         try:
             await asyncio.wait_for(live.ended.wait(), None if timeout < 0 else timeout)
         except TimeoutError:
@@ -258,7 +266,12 @@ class Containers:
         await asyncio.gather(*stopping, *map(self._lifecycle.end, running), return_exceptions=True)
 
     async def kill(self, name: str, signal_name: str = "SIGKILL") -> None:
-        number = parse_signal(signal_name or "SIGKILL")
+        try:
+            number = parse_signal(signal_name or "SIGKILL")
+        except InvalidParameter as error:
+            raise InvalidParameter(f"cannot kill container: {name}: {error.message}") from None
+        if number >= signal.NSIG:
+            raise InvalidParameter(f"cannot kill container: {name}: the linux daemon does not support signal {number}")
         try:
             live = self._roster.get(name)
         except NotFound as error:

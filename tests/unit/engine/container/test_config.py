@@ -112,12 +112,15 @@ def test_privileged_masks_nothing() -> None:
     assert host.masked_paths == [] and host.readonly_paths == []
 
 
-@pytest.mark.parametrize(("name", "number"), [("SIGTERM", 15), ("term", 15), ("9", 9), ("RTMIN+3", 37)])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("SIGTERM", 15), ("term", 15), ("9", 9), ("+065", 65), ("RTMIN+3", 37), ("sigrtmax-1", 63)],
+)
 def test_signals(name: str, number: int) -> None:
     assert config.parse_signal(name) == number
 
 
-@pytest.mark.parametrize("name", ["SIGNOTHING", "0", "65", "", "SIG_DFL", "RTMIN+99"])
+@pytest.mark.parametrize("name", ["SIGNOTHING", "0", "-1", "", "SIG_DFL", "RTMIN+16", "RTMAX-15"])
 def test_bad_signals(name: str) -> None:
     with pytest.raises(InvalidParameter, match="invalid signal"):
         config.parse_signal(name)

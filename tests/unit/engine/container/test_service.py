@@ -43,7 +43,7 @@ async def test_a_container_has_what_the_image_says(bare: BareEngine) -> None:
 @pytest.mark.parametrize(
     ("host", "config", "message"),
     [
-        (HostConfig(network_mode="none"), {"cmd": [""]}, "no command specified"),
+        (HostConfig(network_mode="none"), {"cmd": [], "entrypoint": [""]}, "no command specified"),
         (HostConfig(network_mode="none"), {"working_dir": "srv"}, "needs to be an absolute path"),
         (HostConfig(network_mode="none"), {"env": ["=x"]}, "invalid environment variable: =x"),
         (HostConfig(network_mode="container:"), {}, "invalid container format"),
