@@ -187,7 +187,7 @@ def test_a_probe_that_cannot_be_started(cli: Cli, busybox: str, docker_client: A
     until(cli, "patient", "{{gt (len .State.Health.Log) 0}}", "true")
     assert cli.inspect("patient", "{{with index .State.Health.Log 0}}{{.ExitCode}} {{.Output}}{{end}}").strip() == (
         "-1 OCI runtime exec failed: exec failed: unable to start container process: "
-        'exec: "nosuch": executable file not found in $PATH'
+        'exec: "nosuch": executable file not found in $PATH: unknown'
     )
 
 
