@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -33,6 +34,16 @@ async def test_an_image_is_built_of_the_clients_files(engine: Engine, busybox: s
     assert image["Id"] == response["containerimage.config.digest"]
     assert image["Config"]["Labels"] == {"made": "yes"}
     assert engine.wherry("run", "--rm", "built:kit", "cat", "/files/a", "/files/b").stdout == "one\ntwo\n"
+    engine.wherry("rmi", "built:kit")
+
+
+async def test_what_is_kept_of_a_clients_directory_is_pruned(engine: Engine, busybox: str) -> None:
+    async with client(engine.socket, {"Dockerfile": DOCKERFILE, "a": b"a" * 3_000_000, "b": b""}) as asking:
+        await asking.build("built:kit")
+    kept = f"{engine.data_root}/build-contexts"
+    assert os.listdir(kept)
+    assert engine.request("POST", "/build/prune").body["SpaceReclaimed"] >= 3_000_000
+    assert not os.listdir(kept)
     engine.wherry("rmi", "built:kit")
 
 

@@ -4,7 +4,7 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
-from wherry.api import response
+from wherry.api import buildkit, response
 from wherry.api.request import Request
 from wherry.api.versions import adapt_image_list, adapt_info
 from wherry.common.errors import NotFound, NotSupported, Unavailable
@@ -50,6 +50,7 @@ async def build_cache(request: Request, engine: Engine) -> Any:
         filters=request.filters(),
         min_free=request.integer("min-free-space") or 0,
     )
+    pruned["SpaceReclaimed"] += await buildkit.service(engine).sources.prune()
     engine.events.publish("builder", "prune", "", {"reclaimed": str(pruned["SpaceReclaimed"])})
     return pruned
 

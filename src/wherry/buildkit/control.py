@@ -104,7 +104,7 @@ class _Control:
         for name in gone["CachesDeleted"] or ():
             if name in before:
                 await call.send(_usage(before[name]))
-        freed = self._kit.sources.prune()
+        freed = await self._kit.sources.prune()
         if freed:
             await call.send(messages.UsageRecord(id="local", size=freed, record_type="source.local"))
 

@@ -40,6 +40,7 @@ _BATCH = 1 << 20  # bytes that are written at once, in a thread
 _MOST_REQUESTED = 256  # files that are asked for ahead
 _PIECE = 32 << 10  # bytes of a file in one packet, as fsutil sends them
 _INDEX = "index"
+_KEPT = 32
 _MOST_PATHS = 4_000_000
 _DIFF_COPY = "/moby.filesync.v1.FileSync/DiffCopy"
 _SEND = "/moby.filesync.v1.FileSend/DiffCopy"
@@ -89,10 +90,17 @@ _decode = msgspec.msgpack.Decoder(dict[str, Entry]).decode
 
 
 class Sources:
-    """The directories that were received, below ``root``: one a client and name, kept for the next build."""
+    """The directories that were received, below ``root``: one a client and name, kept for the next build.
+
+    The last ``_KEPT`` are; what is removed is only sent again.
+    """
 
     def __init__(self, root: str) -> None:
         self._root = root
+        os.makedirs(root, 0o710, exist_ok=True)
+        for name in os.listdir(root):
+            if "." in name:  # made for one build, by an engine that was killed
+                shutil.rmtree(f"{root}/{name}", ignore_errors=True)
         self._locks: dict[str, asyncio.Lock] = {}
         self._users: dict[str, int] = {}  # how many builds read a directory
 
@@ -115,6 +123,7 @@ class Sources:
             async with lock, session.channel.call(_DIFF_COPY, metadata) as call:
                 place = await self._update(call, key)
                 self._users[place] = self._users.get(place, 0) + 1
+            await self._remove_oldest()
             yield f"{place}/files"
         finally:
             if place:
@@ -130,6 +139,7 @@ class Sources:
         before = await asyncio.to_thread(_read_index, place)
         if told == before:
             await _finish(call)
+            os.utime(f"{place}/{_INDEX}")
             return place
         if self._users.get(place):
             place = f"{place}.{os.urandom(4).hex()}"  # another build still reads it as it was
@@ -144,6 +154,25 @@ class Sources:
         await _finish(call)
         return place
 
+    async def _remove_oldest(self) -> None:
+        """Those that were not brought up to date for longest."""
+        ages = {}
+        for name in os.listdir(self._root):
+            with contextlib.suppress(OSError):
+                ages[name] = os.stat(f"{self._root}/{name}/{_INDEX}").st_mtime
+        await self._remove(sorted(ages, key=ages.__getitem__)[: max(len(ages) - _KEPT, 0)])
+
+    async def _remove(self, names: list[str]) -> None:
+        """Removes those that no build reads or brings up to date. Renamed first: a build that comes starts anew."""
+        removed = []
+        for name in names:
+            lock = self._locks.get(name)
+            if not self._users.get(f"{self._root}/{name}") and not (lock and lock.locked()) and "." not in name:
+                removed.append(f"{self._root}/{name}.{os.urandom(4).hex()}")
+                os.rename(f"{self._root}/{name}", removed[-1])
+        for place in removed:
+            await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+
     def usage(self) -> int:
         """Bytes of all directories."""
         total = 0
@@ -153,14 +182,11 @@ class Sources:
                     total += os.lstat(f"{directory}/{name}").st_blocks * 512
         return total
 
-    def prune(self) -> int:
-        """Removes those that no build reads; how many bytes that frees."""
-        before = self.usage()
-        with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(self._root):
-                if not self._users.get(f"{self._root}/{name}"):
-                    shutil.rmtree(f"{self._root}/{name}", ignore_errors=True)
-        return before - self.usage()
+    async def prune(self) -> int:
+        """Removes those that no build uses; how many bytes that frees."""
+        before = await asyncio.to_thread(self.usage)
+        await self._remove(os.listdir(self._root))
+        return before - await asyncio.to_thread(self.usage)
 
 
 async def read_files(session: Session, name: str, paths: Sequence[str]) -> dict[str, bytes]:
