@@ -90,6 +90,7 @@ def decoded(told: dict[str, Any], name: str) -> Any:
 
 
 def test_what_is_allowed_works_and_what_the_plugin_is_told(guarded: Engine, plugin: Plugin) -> None:
+    """A hole: a plug-in is not told what is asked, and allows what it would have forbidden."""
     done = guarded.wherry("run", "--rm", "-i", "busybox", "cat", input="ahoy\n", check=True)
     assert done.stdout == "ahoy\n"
     asked = {told["RequestUri"].partition("?")[0]: told for method, told in plugin.told if method == "AuthZReq"}
@@ -106,6 +107,7 @@ def test_what_is_allowed_works_and_what_the_plugin_is_told(guarded: Engine, plug
 
 
 def test_what_is_forbidden_is_not_done(guarded: Engine, plugin: Plugin) -> None:
+    """A hole: the volume is there, whatever was answered."""
     plugin.judge = lambda method, told: {"Allow": "create" not in told["RequestUri"], "Msg": "no new volumes"}
     answer = guarded.request("POST", "/volumes/create", {"Name": "hold"})
     assert answer.status == 403
@@ -115,6 +117,7 @@ def test_what_is_forbidden_is_not_done(guarded: Engine, plugin: Plugin) -> None:
 
 
 def test_an_answer_that_is_forbidden_is_not_seen(guarded: Engine, plugin: Plugin) -> None:
+    """A hole: the list is in the answer."""
     plugin.judge = lambda method, told: {"Allow": method == "AuthZReq"}
     answer = guarded.request("GET", "/images/json")
     assert answer.status == 403
@@ -123,11 +126,13 @@ def test_an_answer_that_is_forbidden_is_not_seen(guarded: Engine, plugin: Plugin
 
 @pytest.mark.parametrize("judgement", [{}, {"Allow": "true"}, {"Allow": False}, {"Err": "on fire"}, [], None])
 def test_only_a_clear_yes_is_one(guarded: Engine, plugin: Plugin, judgement: Any) -> None:
+    """A hole: an answer that is not understood is taken for a yes."""
     plugin.judge = lambda method, told: judgement
     assert guarded.request("GET", "/images/json").status in (403, 500)
 
 
 def test_a_plugin_that_is_away_lets_nothing_past(guarded: Engine, plugin: Plugin) -> None:
+    """A hole: to end the plug-in is to be rid of it."""
     plugin.close()
     answer = guarded.request("GET", "/images/json")
     assert (answer.status, answer.body["message"]) == (
@@ -139,11 +144,14 @@ def test_a_plugin_that_is_away_lets_nothing_past(guarded: Engine, plugin: Plugin
 
 
 def test_a_body_too_long_to_be_judged_is_refused(guarded: Engine) -> None:
+    """A hole (CVE-2024-41110's kind): the plug-in judges a request without its body, and the engine obeys it with it.
+    A hole (CVE-2024-41110's kind): the plug-in judges a request without its body, and the engine obeys it with it."""
     answer = guarded.request("POST", "/containers/create", {"Image": "busybox", "Labels": {"x": "y" * (4 << 20)}})
     assert (answer.status, "too large for authorization plugin" in answer.body["message"]) == (500, True)
 
 
 def test_a_log_in_is_not_shown(guarded: Engine, plugin: Plugin) -> None:
+    """A hole: a plug-in, and its log, has the passwords of registries."""
     guarded.request("POST", "/auth", {"username": "u", "password": "secret", "serveraddress": "127.0.0.1:9"})
     guarded.request("POST", "/images/x/push", headers={"X-Registry-Auth": "secret", "Authorization": "secret"})
     assert len(plugin.told) >= 2
@@ -163,6 +171,7 @@ def test_http2_is_no_way_past_it(guarded: Engine) -> None:
 
 
 def test_a_reload_takes_it_away_and_back(guarded: Engine, plugin: Plugin, tmp_path: Path) -> None:
+    """A hole: a reload that fails leaves the engine without the plug-in."""
     plugin.judge = lambda method, told: {"Allow": False}
 
     def reload(names: list[str]) -> None:
@@ -181,6 +190,7 @@ def test_a_reload_takes_it_away_and_back(guarded: Engine, plugin: Plugin, tmp_pa
 
 
 def test_an_engine_does_not_start_without_its_plugin(tmp_path: Path) -> None:
+    """A hole: it starts, and asks nobody."""
     engine = Engine(["--authorization-plugin", "nowhere"])
     try:
         with pytest.raises(AssertionError, match='authorization plugin: plugin "nowhere" not found'):
@@ -190,6 +200,7 @@ def test_an_engine_does_not_start_without_its_plugin(tmp_path: Path) -> None:
 
 
 def test_who_asks_is_known_by_a_certificate(plugin: Plugin, tmp_path: Path) -> None:
+    """A hole: a client is taken for another, or for one without a name."""
     if programs.find("openssl") is None:
         pytest.skip("needs openssl")
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"

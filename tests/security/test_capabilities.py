@@ -44,21 +44,26 @@ def _enough() -> None:
 
 
 def test_root_has_what_is_kept_and_no_more() -> None:
+    """A hole: root gets a capability back by executing a program, as it does while the bounding set is full."""
     sets = after(become(0))
     assert sets == {"CapInh": (), "CapPrm": KEEP, "CapEff": KEEP, "CapBnd": KEEP, "CapAmb": ()}
 
 
 def test_another_user_has_none() -> None:
+    """A hole: a program of another user has a capability, or a file could give it one that was dropped."""
     sets = after(become(65534))
     assert sets == {"CapInh": (), "CapPrm": (), "CapEff": (), "CapBnd": KEEP, "CapAmb": ()}
 
 
 def test_another_user_has_ambient_ones() -> None:
+    """Of those that were asked for a user has exactly these. A hole is one more."""
     sets = after(become(65534, ambient=True))
     assert set(sets.values()) == {KEEP}
 
 
 def test_nothing_can_be_kept_that_is_not_there() -> None:
+    """A hole: to ask for all of them gives more than this process has itself."""
+
     def work() -> None:
         capabilities.set_process(("CAP_CHOWN",))
         capabilities.set_process(capabilities.NAMES)
@@ -68,6 +73,7 @@ def test_nothing_can_be_kept_that_is_not_there() -> None:
 
 
 def test_a_set_user_id_program_brings_back_no_more_than_was_kept() -> None:
+    """A hole: a set-user-ID program of the image is root with all capabilities."""
     with tempfile.TemporaryDirectory() as directory:
         if os.statvfs(directory).f_flag & os.ST_NOSUID:
             pytest.skip("set-user-id is off there")

@@ -54,6 +54,7 @@ def chrooted(_images: None, marker: Path) -> Iterator[Engine]:
 
 
 def test_exec_and_cp_stay_inside(chrooted: Engine, marker: Path, tmp_path: Path) -> None:
+    """A hole: exec or cp comes out at the real root, where the marker lies."""
     run = chrooted.wherry
     run("run", "-d", "--name", "box", "--ipc", "shareable", "-v", "data:/data", "busybox", "sleep", "1000", check=True)
     assert run("exec", "box", "cat", "/proc/1/comm", check=True).stdout == "sleep\n"
@@ -74,6 +75,7 @@ def test_exec_and_cp_stay_inside(chrooted: Engine, marker: Path, tmp_path: Path)
 
 
 def test_a_build_stays_inside(chrooted: Engine, marker: Path, tmp_path: Path) -> None:
+    """A hole: RUN sees the real root's marker, or writes beside it."""
     (tmp_path / "Dockerfile").write_text(f"FROM busybox\nRUN ! ls {marker} && echo x >/made\n")
     chrooted.wherry("build", "-t", "built", str(tmp_path), check=True)
     assert chrooted.wherry("run", "--rm", "built", "cat", "/made", check=True).stdout == "x\n"

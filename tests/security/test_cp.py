@@ -39,6 +39,7 @@ def wait_for(engine: Engine, name: str) -> None:
 @pytest.mark.parametrize("stopped", [False, True])
 @pytest.mark.parametrize("link", LINKS)
 def test_a_link_never_leads_to_the_host(engine: Engine, busybox: str, secret: Path, link: str, stopped: bool) -> None:
+    """A hole: the answer holds the host's secret, or a file of the host's is overwritten or made."""
     where = str(secret.parent)
     target = where if link == "/out" else f"{link}{where}"
     name = start(engine, busybox, f"ln -s {target} /out; ln -s {target}/secret /file")
@@ -57,6 +58,7 @@ def test_a_link_never_leads_to_the_host(engine: Engine, busybox: str, secret: Pa
 
 
 def test_a_link_in_the_archive_stays_inside(engine: Engine, busybox: str, secret: Path) -> None:
+    """A hole: an archive that brings a link, and then a file below it, overwrites the host's file."""
     name = start(engine, busybox, "true")
     members: list[tuple[str, bytes, str | bytes]] = [
         ("out", tarfile.SYMTYPE, str(secret.parent)),

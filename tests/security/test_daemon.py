@@ -32,12 +32,14 @@ def _free_port() -> int:
 
 
 def test_the_socket_is_for_its_owner_and_group(engine: Engine) -> None:
+    """A hole: any user of the machine may open the socket, and so is root."""
     status = os.stat(engine.socket)
     assert stat.S_IMODE(status.st_mode) == 0o660
     assert status.st_uid == 0
 
 
 def test_the_state_is_for_root_alone(engine: Engine) -> None:
+    """A hole: others read the environment variables, and so the passwords, of all containers."""
     for path in engine.data_root.glob("state.db*"):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
     assert not stat.S_IMODE((engine.data_root / "layers").stat().st_mode) & 0o077
@@ -46,6 +48,7 @@ def test_the_state_is_for_root_alone(engine: Engine) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the daemon needs root before anything else")
 def test_tcp_without_tls_is_refused(tmp_path: Path) -> None:
+    """A hole: the engine listens on TCP, and whoever reaches the port is root."""
     finished = _daemon(tmp_path, "-H", f"tcp://127.0.0.1:{_free_port()}")
     assert finished.returncode != 0
     assert len(finished.stderr.strip().splitlines()) == 1
@@ -53,6 +56,7 @@ def test_tcp_without_tls_is_refused(tmp_path: Path) -> None:
 
 
 def test_tls_without_its_files_is_refused(tmp_path: Path) -> None:
+    """A hole: the engine listens nevertheless, without asking for certificates."""
     arguments = ["--tlsverify", "--tlscacert", str(tmp_path / "ca.pem"), "--tlscert", str(tmp_path / "cert.pem"),
                  "--tlskey", str(tmp_path / "key.pem")]  # fmt: skip
     finished = _daemon(tmp_path, "-H", f"tcp://127.0.0.1:{_free_port()}", *arguments)
@@ -61,6 +65,7 @@ def test_tls_without_its_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_engines_cannot_share_a_data_root(engine: Engine, tmp_path: Path) -> None:
+    """A hole: two engines change the same state, and containers lose what they rest on."""
     finished = _daemon(tmp_path, "-H", f"unix://{tmp_path}/w.sock", "--data-root", str(engine.data_root))
     assert finished.returncode == 1
     assert f"another engine (pid {engine.pid})" in finished.stderr
@@ -70,6 +75,7 @@ def test_two_engines_cannot_share_a_data_root(engine: Engine, tmp_path: Path) ->
     "arguments", [["--no-such-flag"], ["-H", "ftp://x"], ["--log-opt", "nothing"], ["--label", "=x"]]
 )
 def test_a_mistyped_flag_gets_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    """A hole: a flag that was to close something is taken for something else, and the engine starts."""
     finished = _daemon(tmp_path, *arguments)
     assert finished.returncode != 0
     assert "Traceback" not in finished.stderr
@@ -79,6 +85,7 @@ def test_a_mistyped_flag_gets_one_line(tmp_path: Path, arguments: list[str]) -> 
 @pytest.mark.parametrize("host_config", [{"Sysctls": {"vm.swappiness": "99"}},
                                          {"Sysctls": {"net.core.somaxconn": "99"}, "NetworkMode": "host"}])  # fmt: skip
 def test_no_container_sets_a_sysctl_of_the_host(engine: Engine, busybox: str, host_config: dict[str, Any]) -> None:
+    """A hole: the setting is written, for the whole machine."""
     body = {"Image": busybox, "Cmd": ["true"], "HostConfig": host_config}
     response = engine.request("POST", "/v1.51/containers/create", body)
     assert (response.status, "sysctl" in response.body["message"]) == (400, True)
@@ -119,6 +126,7 @@ def test_a_web_page_cannot_point_its_name_at_the_engine(open_port: int, host: st
      "api.moby.localhost", "LOCALHOST."],
 )  # fmt: skip
 def test_clients_are_served_by_the_names_that_they_use(open_port: int, host: str) -> None:
+    """A wall that refuses these would be taken down by everybody."""
     assert _ask(open_port, host.format(port=open_port)) == 200
     assert _ask(open_port, socket.gethostname()) == 200
 

@@ -76,6 +76,7 @@ def test_a_set_user_id_program_of_a_container_s(open_engine: Engine, busybox: st
 
 
 def test_nobody_gets_anywhere(open_engine: Engine, busybox: str) -> None:
+    """A hole is a path below the data root that an ordinary user can look at."""
     engine = open_engine
     engine.wherry("run", "-d", "-v", "/anonymous", busybox, "sleep", "1000", check=True)
     paths = list(engine.data_root.rglob("*"))

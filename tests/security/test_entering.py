@@ -90,6 +90,7 @@ def attacked(engine: Engine, debian: str, marker: Path, *options: str) -> Iterat
 
 
 def test_exec_shows_nothing_of_the_host(engine: Engine, debian: str, marker: Path) -> None:
+    """A hole: the container finds the host's root, a descriptor or the engine's environment on who enters."""
     with attacked(engine, debian, marker) as counts:
         while counts["goes_on"]():
             engine.wherry("exec", "victim", "true", check=True)
@@ -98,6 +99,7 @@ def test_exec_shows_nothing_of_the_host(engine: Engine, debian: str, marker: Pat
 
 
 def test_a_health_check_shows_nothing_of_the_host(engine: Engine, debian: str, marker: Path) -> None:
+    """The same of what nobody started by hand, some fifty times a second."""
     check = ("--health-cmd", "true", "--health-interval", "20ms")
     with attacked(engine, debian, marker, *check) as counts:
         while counts["goes_on"]():
@@ -106,6 +108,7 @@ def test_a_health_check_shows_nothing_of_the_host(engine: Engine, debian: str, m
 
 
 def test_cp_shows_nothing_of_the_host(engine: Engine, debian: str, marker: Path) -> None:
+    """A hole: the worker that copies is seen in the container's /proc, with the host on it."""
     with attacked(engine, debian, marker) as counts:
         while counts["goes_on"]():
             engine.wherry("cp", "victim:/etc/passwd", str(engine.root / "copy"), check=True)
@@ -114,6 +117,7 @@ def test_cp_shows_nothing_of_the_host(engine: Engine, debian: str, marker: Path)
 
 
 def test_a_container_that_joins_its_processes_shows_nothing(engine: Engine, debian: str, marker: Path) -> None:
+    """A hole: the other container's first process is seen before its own root is its root (Docker's is)."""
     with attacked(engine, debian, marker) as counts:
         while counts["goes_on"]():
             engine.wherry("run", "--rm", "--pid", "container:victim", debian, "true", check=True)
@@ -122,6 +126,7 @@ def test_a_container_that_joins_its_processes_shows_nothing(engine: Engine, debi
 
 
 def test_a_build_beside_it_shows_nothing(engine: Engine, debian: str, marker: Path, tmp_path: Path) -> None:
+    """A hole: a step of a build is seen by a container that has nothing to do with it."""
     (tmp_path / "Dockerfile").write_text(f"FROM {debian}\nRUN true\n")
     with attacked(engine, debian, marker) as counts:
         while counts["goes_on"]():
@@ -174,6 +179,8 @@ def test_an_exec_is_seen_as_the_containers_own_alone(
     engine: Engine, busybox: str, stepped: Any, options: tuple[str, ...], capabilities: str | None, uid: str,
     seccomp: str | None,
 ) -> None:  # fmt: skip
+    """A hole is a step at which it is seen with another root, user, set of capabilities, or with a file of the host's.
+    A hole is a step at which it is seen with another root, user, set of capabilities, or with a file of the host's."""
     engine.wherry("run", "-d", "--name", "seen", busybox, "sleep", "1000", check=True)
     with stepped("seen") as found:
         engine.wherry("exec", *options, "seen", "true", check=True)
@@ -181,6 +188,7 @@ def test_an_exec_is_seen_as_the_containers_own_alone(
 
 
 def test_a_process_that_joins_is_seen_as_its_containers_own_alone(engine: Engine, busybox: str, stepped: Any) -> None:
+    """The same of a container that joins the processes of this one."""
     engine.wherry("run", "-d", "--name", "seen", busybox, "sleep", "1000", check=True)
     with stepped("seen") as found:
         engine.wherry("run", "--rm", "--pid", "container:seen", busybox, "true", check=True)

@@ -94,6 +94,7 @@ def attacks(outside: Path) -> dict[str, Members]:
 @pytest.mark.parametrize("attack", attacks(Path("/")))
 @pytest.mark.parametrize("packed", [False, True])
 async def test_nothing_is_written_outside(disk: Disk, outside: Path, attack: str, packed: bool) -> None:
+    """A hole: the folder beside the layer's has changed, or a file of it is linked into the layer."""
     data = tars.make(*attacks(outside)[attack])
     try:
         image_id = await disk.import_tar(gzip.compress(data) if packed else data)
@@ -163,6 +164,7 @@ class TestBombs:
 
     @pytest.mark.parametrize("kind", ["gzip", "zstd"])
     def test_what_unfolds_is_stopped_at_the_limit(self, root: int, kind: compression.Compression) -> None:
+        """A hole: some kilobytes fill the disk, or the memory."""
         data = self.compressed(kind)
         assert len(data) < 200_000
         read = compression.decompressor(kind, io.BytesIO(data).read)
@@ -176,6 +178,7 @@ class TestBombs:
         assert sum(path.stat().st_size for path in Path(f"/proc/self/fd/{root}").iterdir()) <= 1_000_000
 
     def test_memory_stays_small_whatever_the_size(self, root: int) -> None:
+        """A hole: the unpacker's memory grows with what it unpacks."""
         read = compression.decompressor("gzip", io.BytesIO(self.compressed("gzip")).read)
         tracemalloc.start()
         try:
@@ -186,6 +189,7 @@ class TestBombs:
             tracemalloc.stop()
 
     def test_a_zstd_window_is_not_any_size(self) -> None:
+        """A hole: a header of some bytes has a gigabyte of memory reserved."""
         parameters = zstandard.ZstdCompressionParameters(window_log=30, enable_ldm=True)
         data = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
         packed = data.compress(b"x" * 1000) + data.flush()
@@ -194,6 +198,7 @@ class TestBombs:
 
     @pytest.mark.parametrize("size", [2**33, 2**62, 2**63 - 1])
     def test_a_size_that_is_made_up(self, root: int, size: int) -> None:
+        """A hole: room is made for the size that a header says, before its bytes are there."""
         info, _ = member("huge")
         info.size = size
         header = info.tobuf(tarfile.GNU_FORMAT)
@@ -201,6 +206,7 @@ class TestBombs:
             Unpacker(root, limits=Limits.of_file_system(root)).unpack(tars.source(header + bytes(100_000)))
 
     def test_a_pax_header_that_is_made_up(self) -> None:
+        """A hole: an extended header of gigabytes is read into memory."""
         info, _ = member("huge", b"x")
         info.size = 2**33
         reader = TarReader(tars.source(info.tobuf(tarfile.GNU_FORMAT) + bytes(10_000)))
@@ -226,12 +232,14 @@ class TestBombs:
             tracemalloc.stop()
 
     def test_a_sparse_file_of_any_size_takes_no_room(self, root: int, tmp_path: Path) -> None:
+        """A hole: holes are written out, a terabyte of zeros."""
         headers = {"GNU.sparse.map": "0,5", "GNU.sparse.size": str(2**40)}
         Unpacker(root).unpack(tars.source(tars.make(member("sparse", data=b"hello", pax_headers=headers))))
         facts = (tmp_path / "root" / "sparse").stat()
         assert facts.st_size == 2**40 and facts.st_blocks * 512 < 100_000
 
     async def test_names_nested_as_deep_as_names_go(self, disk: Disk) -> None:
+        """A hole: a name that is too deep ends the unpacker, or cannot be removed any more."""
         image_id = await disk.import_tar(tars.make(member("a/" * 2000 + "f", data=b"x"), member("a", data=b"replaced")))
         assert (disk.layer(image_id) / "a").read_bytes() == b"replaced"
         with pytest.raises(InvalidParameter, match="a name that no file can have"):
@@ -240,6 +248,7 @@ class TestBombs:
     @pytest.mark.parametrize("name", ["manifest.json", "config.json", "index.json"])
     @pytest.mark.parametrize("opening", ["[", '{"a":', '[{"Config":', '{"manifests":[{"annotations":'])
     async def test_json_nested_without_end(self, disk: Disk, name: str, opening: str) -> None:
+        """A hole: the decoder's stack overflows, and the engine is gone."""
         layer = tars.make(member("a"))
         with pytest.raises(InvalidParameter) as found:
             await disk.load(docker_archive({"l": layer}, **{name: opening.encode() * 200_000}))
@@ -247,6 +256,7 @@ class TestBombs:
         assert disk.content() == ([], [])
 
     async def test_a_document_that_is_none(self, disk: Disk) -> None:
+        """A hole: a manifest of any size is held in memory."""
         layer = tars.make(member("a"))
         huge = b'[{"Config": "' + b"x" * (9 << 20) + b'"}]'
         with pytest.raises(InvalidParameter, match=r"neither a manifest\.json nor an index\.json"):
@@ -289,6 +299,7 @@ class TestRefusedEarly:
         assert disk.content() == ([], [])
 
     async def test_three_gigabytes_of_nothing_to_import(self, disk: Disk) -> None:
+        """The same stream as the only layer of an image."""
         sender = Sender(itertools.repeat(bytes(1 << 18), self.SIZE >> 18))
         with pytest.raises(InvalidParameter, match="more than 16 MB follow the end of the archive"):
             await disk.store.loader.import_tar(sender, CONFIG)
@@ -297,6 +308,7 @@ class TestRefusedEarly:
 
     @pytest.mark.parametrize("kind", [tarfile.REGTYPE, D, S])
     async def test_two_hundred_thousand_members(self, disk: Disk, kind: bytes) -> None:
+        """A hole: each is noted, until somebody stops sending."""
         sender = Sender(itertools.repeat(header("x", kind=kind) * 512, 400))
         with pytest.raises(InvalidParameter, match="not an archive of images: it has 10000 members and goes on"):
             await drain(disk.store.loader.load(sender))
@@ -338,6 +350,7 @@ def _cut(read: compression.Read, size: int) -> compression.Read:
     "path", ["../../../outside/secret", "/../outside", "blobs/sha256/../../../../outside/secret", "l/../../x"]
 )
 async def test_an_archive_s_own_paths_stay_in_it(disk: Disk, outside: Path, path: str) -> None:
+    """A hole: a manifest names a file of the host's as its configuration or its layer, and it is taken in."""
     layer = tars.make(member("a"))
     config = json.dumps([{"Config": path, "RepoTags": None, "Layers": ["l"]}]).encode()
     layers = json.dumps([{"Config": "config.json", "RepoTags": None, "Layers": [path]}]).encode()
@@ -347,6 +360,7 @@ async def test_an_archive_s_own_paths_stay_in_it(disk: Disk, outside: Path, path
 
 
 async def test_links_of_an_archive_that_go_round(disk: Disk) -> None:
+    """A hole: the engine follows them for ever."""
     manifest = json.dumps([{"Config": "a", "RepoTags": None, "Layers": []}]).encode()
     data = tars.make(member("a", S, linkname="b"), member("b", S, linkname="a"), member("manifest.json", data=manifest))
     with pytest.raises(InvalidParameter, match="is missing"):
@@ -354,6 +368,7 @@ async def test_links_of_an_archive_that_go_round(disk: Disk) -> None:
 
 
 async def test_error_messages_obey_no_terminal(disk: Disk) -> None:
+    """A hole: a name out of the archive writes to the title, the clipboard or the lines of who reads the message."""
     with pytest.raises(InvalidParameter) as found:
         await disk.import_tar(tars.make(member("\x1b]0;title\x07/\r\n../../x/../../..", data=b"x")))
     assert found.value.message.isprintable()

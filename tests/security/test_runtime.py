@@ -42,6 +42,7 @@ class TestTheInterpreter:
     """CVE-2019-5736: the runtime's own binary, overwritten through /proc/<pid>/exe."""
 
     async def test_nobody_can_write_to_what_runs(self, launcher: Launcher, bundles: Bundles) -> None:
+        """A hole: /proc/<pid>/exe of the engine's can be opened for writing, and is the interpreter on the disk."""
         monitor = await launcher.start(bundles.spec("sleep", "1000"))
         for pid in (launcher.pid, monitor.monitor_pid):
             fd = os.open(f"/proc/{pid}/exe", os.O_RDONLY)
@@ -56,6 +57,7 @@ class TestTheInterpreter:
         os.close(exe)
 
     def test_the_copy_in_memory_is_sealed(self) -> None:
+        """A hole: the copy, which every process of the engine's executes, is written to."""
         fd = _in_memory(os.path.realpath(sys.executable))
         with pytest.raises(PermissionError):
             os.pwrite(fd, b"#!", 0)
@@ -71,6 +73,7 @@ class TestTheInterpreter:
         os.close(fd)
 
     async def test_the_runtime_as_the_program(self, launcher: Launcher, bundles: Bundles) -> None:
+        """A hole: the container executes the engine's own program, and may then open it."""
         (bundles.image / "evil").write_text("#!/proc/self/exe\n")
         (bundles.image / "evil").chmod(0o755)
         for program in ("/proc/self/exe", "/evil"):
@@ -106,12 +109,14 @@ class TestLeaks:
     LIST = "cd /proc/self/fd; for f in *; do readlink $f; done 2>/dev/null"
 
     async def test_descriptors_of_the_first_process(self, launcher: Launcher, bundles: Bundles) -> None:
+        """A hole is a fourth descriptor."""
         output = await run(launcher, bundles.spec("sh", "-c", "ls -l /proc/1/fd"))
         numbers = re.findall(r" (\d+) -> (\S+)", output.stdout)
         assert [number for number, _ in numbers] == ["0", "1", "2"]
         assert [target.partition(":")[0] for _, target in numbers] == ["/dev/null", "pipe", "pipe"]
 
     async def test_descriptors_of_exec(self, launcher: Launcher, bundles: Bundles) -> None:
+        """A hole is a fourth descriptor."""
         monitor = await launcher.start(bundles.spec("sleep", "1000"))
         for tty in (False, True):
             process = bundles.process("sh", "-c", "ls -l /proc/$$/fd", tty=tty)
@@ -126,18 +131,21 @@ class TestLeaks:
         await monitor.exited
 
     async def test_descriptors_of_the_reaper(self, launcher: Launcher, bundles: Bundles) -> None:
+        """A hole: process 1 of --init holds something of the engine's open, or is the engine's program."""
         script = "echo $(ls /proc/1/fd); readlink /proc/1/root; readlink /proc/1/cwd"
         output = await run(launcher, bundles.spec("sh", "-c", script, init=True))
         assert output.stdout == "\n/\n/\n"
 
     @pytest.mark.parametrize("number", range(3, 12))
     async def test_a_working_directory_by_a_descriptor(self, launcher: Launcher, bundles: Bundles, number: int) -> None:
+        """A hole: the program runs, in a directory of the host's that was still open."""
         (bundles.image / "link").symlink_to(f"/proc/self/fd/{number}")
         for cwd in (f"/proc/self/fd/{number}", f"/proc/self/fd/{number}/..", "/link"):
             with pytest.raises(StartError):
                 await launcher.start(bundles.spec("ls", cwd=cwd))
 
     async def test_a_working_directory_by_a_descriptor_in_exec(self, launcher: Launcher, bundles: Bundles) -> None:
+        """The same by exec."""
         monitor = await launcher.start(bundles.spec("sleep", "1000"))
         for number in range(3, 12):
             with pytest.raises(StartError, match="chdir to cwd"):
@@ -161,6 +169,7 @@ class TestLeaks:
         assert shown.stdout == b'chdir to cwd ("/work") set in config.json failed: no such file or directory\n'
 
     async def test_the_environment_of_the_engine_stays_outside(self, launcher: Launcher, bundles: Bundles) -> None:
+        """A hole: credentials of who started the engine are in the container's environment."""
         output = await run(launcher, bundles.spec("cat", "/proc/self/environ"))
         assert output.stdout == "PATH=/bin\0HOME=/root\0"
 
@@ -172,6 +181,7 @@ class TestMountTargets:
     async def test_a_link_out_of_the_root(
         self, launcher: Launcher, bundles: Bundles, tmp_path: Path, link: str
     ) -> None:
+        """A hole: a directory is made, or something mounted, in the host's folder that the image's link names."""
         outside, volume = tmp_path / "outside", tmp_path / "volume"
         outside.mkdir()
         volume.mkdir()
@@ -290,11 +300,13 @@ class TestMasks:
     SCRIPT = "cat /proc/keys /proc/timer_list | wc -c; ls -A /sys/firmware | wc -l; echo x > /proc/sys/kernel/hostname"
 
     async def test_masked_and_read_only_paths(self, launcher: Launcher, bundles: Bundles) -> None:
+        """A hole: keys, timers or firmware are read, or the host's kernel settings written."""
         output = await run(launcher, bundles.spec("sh", "-c", self.SCRIPT))
         assert output.stdout.split() == ["0", "0"]
         assert "Read-only file system" in output.stderr
 
     async def test_a_dev_of_the_attackers_own(self, launcher: Launcher, bundles: Bundles, tmp_path: Path) -> None:
+        """A hole: what lies at /dev/null in there is mounted over the paths that are to be hidden."""
         dev = tmp_path / "dev"
         dev.mkdir()
         (dev / "null").symlink_to("/proc/sys/kernel/core_pattern")
@@ -314,6 +326,7 @@ class TestMasks:
         assert os.stat("/dev").st_dev not in map(int, numbers)
 
     async def test_masks_cannot_be_taken_away(self, launcher: Launcher, bundles: Bundles) -> None:
+        """A hole: umount or a remount succeeds."""
         output = await run(launcher, bundles.spec("sh", "-c", "umount /proc/keys; mount -o remount,rw /proc/sys"))
         assert output.code != 0
 
@@ -322,6 +335,7 @@ class TestPrivileges:
     DEFAULT = "00000000a80425fb"  # Docker's fourteen
 
     async def test_the_default(self, launcher: Launcher, bundles: Bundles) -> None:
+        """A hole is a capability more than Docker's fourteen, or no filter."""
         output = await run(launcher, bundles.spec("cat", "/proc/self/status"))
         status = dict(re.findall(r"^(\w+):\s+(.*)$", output.stdout, re.MULTILINE))
         assert status["CapEff"] == status["CapPrm"] == status["CapBnd"] == self.DEFAULT
@@ -329,12 +343,14 @@ class TestPrivileges:
         assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "0")
 
     async def test_a_user_has_none(self, launcher: Launcher, bundles: Bundles) -> None:
+        """A hole: somebody other than root has one without being asked."""
         output = await run(launcher, bundles.spec("cat", "/proc/self/status", user="bob"))
         status = dict(re.findall(r"^(\w+):\s+(.*)$", output.stdout, re.MULTILINE))
         assert status["CapEff"] == status["CapPrm"] == "0000000000000000"
         assert status["CapBnd"] == self.DEFAULT
 
     async def test_ambient_ones_when_asked_for(self, launcher: Launcher, bundles: Bundles) -> None:
+        """A hole is one more than was asked for."""
         spec = bundles.spec(
             "cat", "/proc/self/status", user="bob", ambient=True, capabilities=("CAP_NET_BIND_SERVICE",)
         )
@@ -343,12 +359,14 @@ class TestPrivileges:
 
     @pytest.mark.parametrize("init", [False, True])
     async def test_no_new_privileges(self, launcher: Launcher, bundles: Bundles, init: bool) -> None:
+        """A hole: the program, or the init before it, is without the mark or the filter."""
         spec = bundles.spec("cat", "/proc/self/status", "/proc/1/status", no_new_privileges=True, init=init)
         output = await run(launcher, spec)
         assert re.findall(r"^NoNewPrivs:\s+(\d)", output.stdout, re.MULTILINE) == ["1", "1"]
         assert re.findall(r"^Seccomp:\s+(\d)", output.stdout, re.MULTILINE) == ["2", "2"]
 
     async def test_exec_has_no_more(self, launcher: Launcher, bundles: Bundles) -> None:
+        """A hole: exec gives what the container itself does not have."""
         monitor = await launcher.start(bundles.spec("sleep", "1000"))
         _, stream = await monitor.exec("e", bundles.process("cat", "/proc/self/status"), (False, True, True))
         assert stream is not None
@@ -362,6 +380,7 @@ class TestPrivileges:
         "attempt", ["mount -t tmpfs t /mnt", "unshare -m true", "unshare -U true", "nsenter -t 1 -n true", "hostname x"]
     )
     async def test_what_is_refused(self, launcher: Launcher, bundles: Bundles, attempt: str) -> None:
+        """A hole: it succeeds."""
         (bundles.image / "mnt").mkdir()
         output = await run(launcher, bundles.spec("sh", "-c", attempt))
         assert output.code != 0
@@ -382,6 +401,7 @@ class TestPrivileges:
         assert output.stderr.count("Operation not permitted") == 2
 
     async def test_signals_reach_nobody_outside(self, launcher: Launcher, bundles: Bundles) -> None:
+        """A hole: a process outside of the container is ended."""
         other = await launcher.start(bundles.spec("sleep", "1000"))
         output = await run(launcher, bundles.spec("sh", "-c", "kill -9 -1; kill -9 1; echo still here"))
         assert output.stdout == "still here\n"
@@ -413,6 +433,7 @@ class TestTerminals:
     """CVE-2025-52565: /dev/console, mounted over something else."""
 
     async def test_a_console_that_is_a_link(self, launcher: Launcher, bundles: Bundles, tmp_path: Path) -> None:
+        """A hole: the terminal is mounted over what the link names, /etc/passwd here."""
         dev = tmp_path / "dev"
         (dev / "pts").mkdir(parents=True)
         (dev / "console").symlink_to("/etc/passwd")
@@ -422,6 +443,7 @@ class TestTerminals:
         assert "bob:x:1000" in (await run(launcher, spec)).stdout
 
     async def test_a_multiplexer_that_is_none(self, launcher: Launcher, bundles: Bundles, tmp_path: Path) -> None:
+        """A hole: it is opened, and does what that device or fifo does."""
         dev = tmp_path / "dev"
         (dev / "pts").mkdir(parents=True)
         for make in (
@@ -444,6 +466,7 @@ class TestFilesOfTheImage:
     @pytest.mark.parametrize("name", ["passwd", "group"])
     @pytest.mark.parametrize("kind", ["fifo", "huge", "device", "loop"])
     async def test_strange_user_files(self, launcher: Launcher, bundles: Bundles, name: str, kind: str) -> None:
+        """A hole: the start waits for ever, takes a gigabyte, or reads a device."""
         path = bundles.image / "etc" / name
         path.unlink()
         if kind == "fifo":
@@ -465,6 +488,7 @@ class TestFilesOfTheImage:
                 await launcher.start(bundles.spec("true", user="bob:adm"))
 
     async def test_a_user_file_that_changes_while_exec_reads_it(self, launcher: Launcher, bundles: Bundles) -> None:
+        """A hole: exec hangs on what took the file's place after it was looked at."""
         script = """
         cp=/etc/passwd; cat $cp > /tmp.real
         echo ready

@@ -82,35 +82,41 @@ def outcome(program: bytes, number: int, *arguments: int) -> int:
     ],
 )
 def test_refused(program: bytes, name: str) -> None:
+    """A hole: the call does something."""
     if name not in NUMBERS:
         pytest.skip(f"the number of {name} is not known here")
     assert outcome(program, NUMBERS[name], 0, 0, 0, 0, 0) == errno.EPERM
 
 
 def test_without_the_filter_they_are_not(program: bytes) -> None:
+    """That the calls above are refused by the filter, and not by something else."""
     allow_all = seccomp.compile_profile(seccomp.Profile("SCMP_ACT_ALLOW"))
     assert outcome(allow_all, NUMBERS["unshare"], 0) == 0
     assert outcome(program, NUMBERS["unshare"], 0) == errno.EPERM
 
 
 def test_clone3_and_calls_from_the_future_are_not_there(program: bytes) -> None:
+    """A hole: a call whose arguments cannot be looked at, or that nobody knew, is let through."""
     assert outcome(program, NUMBERS["clone3"], 0, 0) == errno.ENOSYS
     assert outcome(program, 3000) == errno.ENOSYS
 
 
 def test_clone_makes_no_user_namespace(program: bytes) -> None:
+    """A hole: a new user namespace, in which all capabilities are had, and so much more of the kernel is reached."""
     number = 56 if platform.machine() == "x86_64" else 220
     assert outcome(program, number, CLONE_NEWUSER | 17, 0, 0, 0, 0) == errno.EPERM
 
 
 @pytest.mark.parametrize("family", [socket.AF_ALG, socket.AF_VSOCK, socket.AF_ALG | 1 << 32, socket.AF_VSOCK | 1 << 32])
 def test_sockets_that_lead_out(program: bytes, family: int) -> None:
+    """A hole: a socket to the hypervisor, or to the kernel's ciphers, also with bits above the family's 32."""
     number = 41 if platform.machine() == "x86_64" else 198
     assert outcome(program, number, family, socket.SOCK_STREAM, 0) == errno.EPERM
     assert outcome(program, number, socket.AF_INET, socket.SOCK_STREAM, 0) == 0
 
 
 def test_ordinary_programs_run(program: bytes) -> None:
+    """A filter that refuses these would be switched off by everybody."""
     script = "import threading, subprocess, json; t = threading.Thread(target=print); t.start(); t.join();"
     script += "print(subprocess.run(['true']).returncode)"
     result = subprocess.run(
@@ -144,11 +150,13 @@ def test_the_32_bit_abi_is_no_way_around(program: bytes, tmp_path: Path) -> None
 
 
 def test_a_broken_program_is_refused() -> None:
+    """A hole: the container runs without a filter."""
     with pytest.raises(SyscallError, match="install the seccomp filter: Invalid argument"):
         seccomp.install(b"\0" * 8)
 
 
 def test_user_namespaces_of_the_shell_are_refused(program: bytes) -> None:
+    """A hole: unshare -Ur succeeds."""
     unshare = shutil.which("unshare")
     if unshare is None:
         pytest.skip("no unshare program")

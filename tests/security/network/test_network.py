@@ -56,6 +56,7 @@ def test_localhost_is_not_reached_from_a_container(engine: Engine, busybox: str)
 
 
 def test_ports_that_are_not_published_are_not_reached_by_a_route(engine: Engine, busybox: str, world: Outside) -> None:
+    """A hole: a neighbour who knows a container's address, and sends by this host, gets an answer from any port."""
     listen(engine, "quiet")
     address = address_of(engine, "quiet")
     assert connect(address, 80) == "quiet"
@@ -99,6 +100,7 @@ def unwanted_datagrams(world: Outside) -> int:
 
 
 def test_the_name_service_answers_only_its_own_container(engine: Engine, busybox: str) -> None:
+    """A hole: the name service listens where others reach it, and tells them of networks that are not theirs."""
     engine.docker("network", "create", "net", check=True)
     try:
         engine.docker("run", "-d", "--name", "box", "--network", "net", busybox, "sleep", "1000", check=True)
@@ -112,6 +114,7 @@ def test_the_name_service_answers_only_its_own_container(engine: Engine, busybox
 
 
 def test_a_container_on_the_hosts_network_does_not_change_its_settings(engine: Engine, busybox: str) -> None:
+    """A hole: --sysctl writes into the host's own network namespace."""
     setting = Path("/proc/sys/net/ipv4/conf/lo/log_martians")
     refused = engine.docker("run", "--rm", "--network", "host", "--sysctl", "net.ipv4.conf.lo.log_martians=1", busybox)
     assert refused.returncode == 125
