@@ -135,6 +135,8 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """What is not HTTP is answered as other bad requests are, and is a line in the log, not a traceback."""
+        if isinstance(exc, ConnectionError):  # the client has gone, or a stream was cut off: there is nobody to answer
+            raise exc
         if status >= 500 or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
         reason = (message or "").partition("\n")[0].rstrip(":")

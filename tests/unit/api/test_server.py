@@ -193,6 +193,20 @@ async def test_a_wait_ends_with_its_client(client: Any, engine: SimpleNamespace)
     assert future.cancelled()
 
 
+async def test_a_stream_that_is_cut_off_leaves_a_line_in_the_log(
+    client: Any, engine: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    future: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+    engine.containers.waiter = lambda name, condition: future
+    reader, writer = await client.send("POST", "/containers/x/wait")
+    assert (await client.head(reader))[0] == 200
+    future.set_exception(Conflict("it is gone"))
+    await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    assert "failed in its middle: it is gone" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
 async def test_wait_sends_its_head_at_once_and_the_code_later(client: Any, engine: SimpleNamespace) -> None:
     future: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
     engine.containers.waiter = lambda name, condition: future
