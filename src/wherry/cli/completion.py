@@ -197,8 +197,12 @@ _SIGNALS = _fixed("SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGSTOP", "SIGCONT"
 # The values of flags that are one of a few, or names.
 VALUES: dict[str, Names] = {
     "context": _contexts,
+    "default-cgroupns-mode": _fixed("host", "private"),
+    "default-ipc-mode": _fixed("private", "shareable"),
+    "default-runtime": _fixed("runc", "wherry"),
     "format": _fixed("json", "table"),
     "log-driver": _fixed("journald", "json-file", "local", "none", "syslog"),
+    "log-format": _fixed("json", "text"),
     "log-level": _fixed("debug", "error", "fatal", "info", "warn"),
     "network": lambda session: [*NOUNS["NETWORK"](session), ("container:", "")],
     "pull": _fixed("always", "missing", "never"),
@@ -208,7 +212,8 @@ VALUES: dict[str, Names] = {
     "type": _fixed("container", "image", "network", "volume"),
     "volumes-from": ALL_CONTAINERS,
 }
-FILE_FLAGS = frozenset(("cidfile", "config", "env-file", "iidfile", "input", "label-file", "output", "tlscacert",
+FILE_FLAGS = frozenset(("cidfile", "config", "config-file", "data-root", "env-file", "exec-root", "iidfile",
+                        "init-path", "input", "label-file", "output", "pidfile", "seccomp-profile", "tlscacert",
                         "tlscert", "tlskey", "volume"))  # fmt: skip
 
 

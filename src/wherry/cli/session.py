@@ -274,7 +274,7 @@ def find(session: Session) -> Endpoint:
         raise CommandError("Specify only one -H")
     host = hosts[0] if hosts else named_by_environment()
     if host and not context:
-        return Endpoint(host, _tls(options))
+        return Endpoint(host, _tls(options), own=host == default_socket())
     context = current_context(session)
     return Endpoint(default_socket(), own=True) if context == "default" else _from_context(session, context)
 

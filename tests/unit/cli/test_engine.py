@@ -55,6 +55,8 @@ def test_who_is_asked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert endpoint("-c", "named").address == "tcp://named:1"
     assert endpoint("-c", "default").own
     assert not endpoint("-H", "unix:///flag").own
+    monkeypatch.setenv("WHERRY_HOST", local.default_socket())  # the same engine, whoever names it
+    assert endpoint().own
 
 
 def test_contradictions() -> None:
