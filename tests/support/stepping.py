@@ -58,10 +58,8 @@ class Looking:
 
     def _look_at(self, pid: int, path: str) -> None:
         program = os.readlink(f"{path}/exe")
-        if os.stat(f"{path}/exe").st_dev == self._program:
+        if os.stat(f"{path}/exe").st_dev in (self._program, os.stat(f"{path}/root").st_dev):
             return  # it is the container's own by now
-        found = self.seen.setdefault(pid, {"pid": pid, "looks": 0})
-        found["looks"] += 1
         root = os.stat(f"{path}/root")
         with open(f"{path}/status", encoding="ascii") as file:
             status = dict(line.split(":\t", 1) for line in file.read().splitlines() if ":\t" in line)
@@ -87,6 +85,10 @@ class Looking:
             "files": [link for fd in os.listdir(f"{path}/fd") if (link := os.readlink(f"{path}/fd/{fd}"))[0] == "/"],
             "net": os.readlink(f"{path}/ns/net"),
         }
+        if os.readlink(f"{path}/exe") != program:
+            return  # it has become the container's own meanwhile
+        found = self.seen.setdefault(pid, {"pid": pid, "looks": 0})
+        found["looks"] += 1
         for name, value in facts.items():
             values = found.setdefault(name, [])
             if value not in values:
