@@ -58,7 +58,9 @@ def engine(_session_engine: Engine) -> Iterator[Engine]:
     if not _session_engine.running:
         _session_engine.kill()
         _session_engine.start()
+    _session_engine.begin_log()
     yield _session_engine
+    _session_engine.check_log()
     if _session_engine.running:
         _session_engine.remove_containers()
 
@@ -71,6 +73,7 @@ def own_engine(_images: None) -> Iterator[Engine]:
         engine.start()
         engine.load(CACHE / "busybox.image.tar")
         yield engine
+        engine.check_log()
         if not engine.running:
             engine.start()
         engine.remove_containers()

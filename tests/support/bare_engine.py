@@ -45,6 +45,7 @@ class Started:
     ) -> None:
         self.spec = spec
         self.requests: list[ipc.Request] = []
+        self.dying = False  # ends, and its container too, at the next question and without an answer
         self.streams = [client[0].dup() for client in clients]
         self.engine_end, self._connection = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._answer = answer
@@ -85,7 +86,7 @@ class Started:
         self.end_streams()
 
     def _say(self, message: ipc.Answer, descriptors: tuple[int, ...] = ()) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the engine has let go of it
+        with contextlib.suppress(OSError):  # the engine has let go of it, or it died
             ipc.send(self._connection, message, descriptors)
 
     def _hear(self) -> None:
@@ -98,6 +99,11 @@ class Started:
             return
         request = ipc.decode_request.decode(packet)
         self.requests.append(request)
+        if self.dying:
+            self._loop.remove_reader(self._connection)
+            self._connection.shutdown(socket.SHUT_RDWR)
+            self._process.kill()
+            return
         if isinstance(request, ipc.Exec):
             memfd, *sockets = descriptors
             with open(memfd, "rb") as file:

@@ -68,6 +68,7 @@ class Engine:
         self._prefix = list(prefix)
         self._environment = dict(environment)
         self._daemon: subprocess.Popen[bytes] | None = None
+        self._log_begin = 0
 
     @property
     def pid(self) -> int:
@@ -126,7 +127,18 @@ class Engine:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def log_text(self) -> str:
-        return self.log.read_text(errors="replace")[-8000:]
+        """What the daemon has logged since ``begin_log``, its last 8,000 characters."""
+        with self.log.open("rb") as file:
+            file.seek(self._log_begin)
+            return file.read().decode(errors="replace")[-8000:]
+
+    def begin_log(self) -> None:
+        """From here on is what ``log_text`` gives: who shares an engine looks at its own test's part."""
+        self._log_begin = self.log.stat().st_size
+
+    def check_log(self) -> None:
+        """Whatever a client does, it leaves no traceback in the log."""
+        assert "Traceback" not in self.log_text(), self.log_text()
 
     def processes(self) -> list[int]:
         """Pids of the daemon, its launcher, its workers, its monitors, and of its containers' processes."""

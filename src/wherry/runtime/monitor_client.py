@@ -43,8 +43,8 @@ class Exit(msgspec.Struct, frozen=True):
     signal: int | None = None
 
 
-class MonitorGone(Exception):
-    """The monitor ended without an answer."""
+class MonitorGone(StartError):
+    """The monitor ended without an answer: its container has ended, or does so now."""
 
 
 class _Target:
@@ -238,11 +238,8 @@ class Monitor(_Target):
             ipc.send(self._connection, request, descriptors)
         except OSError as error:
             del self._waiting[request.number]
-            raise StartError(f"the container's monitor does not answer: {error.strerror}") from error
-        try:
-            answer, received = await future
-        except MonitorGone as error:
-            raise StartError(str(error)) from error
+            raise MonitorGone(f"the container's monitor does not answer: {error.strerror}") from error
+        answer, received = await future
         assert isinstance(answer, expected)
         return answer, received
 

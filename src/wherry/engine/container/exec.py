@@ -17,7 +17,7 @@ from wherry.engine.events import Events
 from wherry.engine.network import links
 from wherry.model.container import ExecConfig, Status
 from wherry.runtime.ipc import NOT_EXECUTABLE
-from wherry.runtime.monitor_client import StartError
+from wherry.runtime.monitor_client import MonitorGone, StartError
 
 _KEPT = 64  # execs of a container that have ended and can still be asked for
 
@@ -70,7 +70,7 @@ class Execs:
         try:
             started, sock = await self._containers.monitor(live).exec(exec_id, process, streams)
         except StartError as error:
-            if live.monitor is None or "No such process" in error.message:
+            if isinstance(error, MonitorGone) or live.monitor is None or "No such process" in error.message:
                 raise Conflict(f"container {live.record.id} is not running") from None  # it ended at that moment
             record.exit_code = NOT_EXECUTABLE  # Docker knows no other here
             text = spec.exec_failure(error.message)
@@ -92,7 +92,8 @@ class Execs:
         record = self.get(exec_id)
         if not record.running:
             raise Conflict(f"cannot resize exec {exec_id}: it is not running")
-        await self._containers.monitor(record.container).resize(rows, columns, exec_id)
+        with self._containers.asked(record.container) as monitor:
+            await monitor.resize(rows, columns, exec_id)
 
     def inspect(self, exec_id: str) -> dict[str, Any]:
         record = self.get(exec_id)

@@ -1,11 +1,12 @@
 """What users do with containers: make, start, stop, signal, pause, rename, wait for, attach to and remove them."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -33,7 +34,7 @@ from wherry.engine.volumes import Volumes
 from wherry.linux.cgroups import Cgroup, CgroupError
 from wherry.model.container import Container, ContainerConfig, HostConfig, MountPoint, Resources, RestartPolicy, Status
 from wherry.model.network import NetworkingConfig
-from wherry.runtime.monitor_client import Monitor
+from wherry.runtime.monitor_client import Monitor, MonitorGone, StartError
 from wherry.storage.store import Store
 
 
@@ -77,6 +78,16 @@ class Containers:
         if live.monitor is None:
             raise Conflict(f"container {live.record.id} is not running")
         return live.monitor
+
+    @contextlib.contextmanager
+    def asked(self, live: Live) -> Iterator[Monitor]:
+        """The monitor, for a question. Raises Conflict when the container does not run, or ends before the answer."""
+        try:
+            yield self.monitor(live)
+        except MonitorGone:
+            raise Conflict(f"container {live.record.id} is not running") from None
+        except StartError as error:
+            raise Conflict(error.message) from None  # the process that it is about has ended
 
     def cgroup(self, live: Live) -> Cgroup:
         return self._lifecycle.cgroup(live)
@@ -356,7 +367,8 @@ class Containers:
 
     async def resize(self, name: str, rows: int, columns: int) -> None:
         live = self.running(name)
-        await self.monitor(live).resize(rows, columns)
+        with self.asked(live) as monitor:
+            await monitor.resize(rows, columns)
         self._events.container(live.record, "resize", height=str(rows), width=str(columns))
 
     def waiter(self, name: str, condition: str = "not-running") -> asyncio.Future[tuple[int, str]]:
@@ -391,7 +403,8 @@ class Containers:
         stdin = stdin and live.record.config.open_stdin
         self._events.container(live.record, "attach")
         if live.monitor is not None:
-            return await live.monitor.attach(stdin, stdout, stderr)
+            with self.asked(live) as monitor:
+                return await monitor.attach(stdin, stdout, stderr)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         live.await_start(PendingAttach(theirs, stdin, stdout, stderr))

@@ -17,6 +17,7 @@ from wherry.engine.container.service import Update
 from wherry.model.container import (
     ContainerConfig,
     DeviceMapping,
+    ExecConfig,
     HostConfig,
     LogConfig,
     MountRequest,
@@ -256,6 +257,27 @@ async def test_attaching_to_what_does_not_stand_still(bare: BareEngine) -> None:
     state.status = Status.RUNNING
     with pytest.raises(EngineError, match="is not paused"):
         await bare.engine.containers.unpause("web")
+
+
+@pytest.mark.parametrize("question", ["attach", "resize", "exec", "resize of exec"])
+async def test_a_container_that_ends_while_it_is_asked(bare: BareEngine, question: str) -> None:
+    await bare.run("web")
+    engine = bare.engine
+    bare.launcher.answer = lambda started, request, process: started.exec_started(request)
+    exec_id = engine.execs.create("web", ExecConfig(cmd=["sleep", "600"]))
+    if question == "resize of exec":
+        await engine.execs.start(exec_id, tty=True, detach=True)
+    bare.launcher.started[0].dying = True
+    with pytest.raises(Conflict, match="is not running"):
+        if question == "attach":
+            await engine.containers.attach("web", stdin=False, stdout=True, stderr=True)
+        elif question == "resize":
+            await engine.containers.resize("web", 24, 80)
+        elif question == "exec":
+            await engine.execs.start(exec_id, tty=False, detach=False)
+        else:
+            await engine.execs.resize(exec_id, 24, 80)
+    await until(lambda: not bare.live("web").record.state.running)
 
 
 async def test_waiting_for_what_there_is_not(bare: BareEngine) -> None:
