@@ -1,5 +1,6 @@
 """Who can reach the API is root: the ways in are as narrow as they can be, and nothing widens them by accident."""
 
+import contextlib
 import os
 import socket
 import stat
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.engine import Engine
+from tests.support.engine import WHERRY, Engine
 
 
 def _daemon(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -36,6 +37,41 @@ def test_the_socket_is_for_its_owner_and_group(engine: Engine) -> None:
     status = os.stat(engine.socket)
     assert stat.S_IMODE(status.st_mode) == 0o660
     assert status.st_uid == 0
+
+
+def test_no_socket_of_the_engine_is_abstract(engine: Engine, busybox: str) -> None:
+    """CVE-2020-15257: an abstract socket has no permissions, and a container with the host's network reaches it.
+
+    A hole: such a container sees one that a process of the engine's holds, while it runs others and enters one.
+    """
+    with contextlib.ExitStack() as stack:
+        for network in ("host", "bridge"):
+            started = engine.wherry("run", "--detach", "--rm", "--init", "--network", network, busybox, "sleep", "600")
+            stack.callback(engine.wherry, "rm", "--force", started.stdout.strip())
+        entered = subprocess.Popen(
+            [WHERRY, "exec", started.stdout.strip(), "cat"], stdin=subprocess.PIPE,
+            env={**os.environ, "WHERRY_HOST": engine.host},
+        )  # fmt: skip
+        stack.callback(entered.wait)
+        assert entered.stdin is not None
+        stack.callback(entered.stdin.close)
+        listed = engine.wherry("run", "--rm", "--network", "host", busybox, "cat", "/proc/net/unix").stdout
+        held = _sockets(engine.processes())
+    sockets = [line.split() for line in listed.splitlines()[1:]]
+    ours = [entry for entry in sockets if int(entry[6]) in held]
+    assert ours, "the container sees none of the engine's, and the test proves nothing"
+    assert [entry[7] for entry in ours if entry[7:] and entry[7].startswith("@")] == []
+
+
+def _sockets(pids: list[int]) -> set[int]:
+    """The inodes of those that these processes have open."""
+    found = set()
+    for pid in pids:
+        for fd in Path(f"/proc/{pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):  # closed since
+                if (target := os.readlink(fd)).startswith("socket:["):
+                    found.add(int(target[8:-1]))
+    return found
 
 
 def test_the_state_is_for_root_alone(engine: Engine) -> None:

@@ -442,6 +442,24 @@ class TestTerminals:
         spec = msgspec.structs.replace(bundles.spec("cat", "/etc/passwd", tty=True), mounts=mounts)
         assert "bob:x:1000" in (await run(launcher, spec)).stdout
 
+    @pytest.mark.parametrize("link", ["/../../../../tmp", "elsewhere", "/proc/1/root/tmp", ""])
+    async def test_a_dev_that_leads_outside(self, launcher: Launcher, bundles: Bundles, link: str) -> None:
+        """A hole: the terminal's devices are made where the link leads to. Such an image gets a terminal."""
+        (bundles.image / "elsewhere").mkdir()
+        place = bundles.image / "dev"
+        if link:
+            place.symlink_to(link)
+        else:
+            place.touch()
+        before = set(os.listdir("/tmp"))
+        output = await run(launcher, bundles.spec("sh", "-c", "ls -ld /dev; tty; ls -l /dev/console", tty=True))
+        directory, terminal, console = output.stdout.splitlines()
+        assert directory.startswith("d")
+        assert terminal.startswith("/dev/pts/")
+        assert console.startswith("c")
+        assert not {"pts", "ptmx", "console", "null"} & (set(os.listdir("/tmp")) - before)
+        assert not os.listdir(bundles.image / "elsewhere")
+
     async def test_a_multiplexer_that_is_none(self, launcher: Launcher, bundles: Bundles, tmp_path: Path) -> None:
         """A hole: it is opened, and does what that device or fifo does."""
         dev = tmp_path / "dev"
