@@ -19,10 +19,10 @@ def instance(data_root: Path) -> str:
 
 def interfaces(data_root: Path) -> list[str]:
     """The host's interfaces that are there of this engine, by the names that it gives them."""
-    own = [f"wherry{instance(data_root)}", *(f"br-{network[:12]}" for network in _networks(data_root / "state.db"))]
+    own = [f"wherry network {network}" for network in _networks(data_root / "state.db")]
+    veth = f"veth{instance(data_root)[:4]}"
     with Route() as route:
-        names = [link.name for link in route.links()]
-    return [name for name in names if name in own or name.startswith(f"veth{instance(data_root)[:4]}")]
+        return [link.name for link in route.links() if link.alias in own or link.name.startswith(veth)]
 
 
 def remove_networks(data_root: Path) -> None:

@@ -8,6 +8,7 @@ from ctypes import c_char_p, c_int, c_uint32
 from wherry.linux.syscalls import check, function
 
 IN_MODIFY = 0x002
+IN_CLOSE = 0x018
 IN_MOVED_TO = 0x080
 IN_CREATE = 0x100
 

@@ -186,6 +186,11 @@ def verdict(code: int, chain: str = "") -> bytes:
     return _expression("immediate", number(1, _VERDICT), nested(2, nested(2, inner)))
 
 
+def not_tracked() -> bytes:
+    """No connection is looked up for the packet, nor made."""
+    return _expression("notrack")
+
+
 def mark(bit: int) -> bytes:
     """Sets one bit of the packet's mark, and leaves the others, which may be somebody else's."""
     load = _load_meta(_META_MARK) + masked(struct.pack("=I", 0xFFFFFFFF ^ bit), struct.pack("=I", bit))

@@ -22,10 +22,11 @@ from wherry.linux.netlink import (
     Request,
     attribute,
     attributes,
+    each_attribute,
     nested,
     text,
 )
-from wherry.linux.nft_expressions import ACCEPT, be, data, element, number
+from wherry.linux.nft_expressions import ACCEPT, DROP, be, data, element, number
 from wherry.linux.syscalls import SyscallError
 
 INET, IPV4, IPV6, BRIDGE = 1, 2, 10, 7
@@ -158,9 +159,12 @@ class BaseChain(NamedTuple):
 
 
 class RuleOf(NamedTuple):
+    """``refuses``: whatever comes as far as this rule goes no further."""
+
     chain: str
     handle: int
     comment: str
+    refuses: bool
 
 
 class Nftables(Netlink):
@@ -197,7 +201,7 @@ class Nftables(Netlink):
         for message in self._dump(_GETRULE, table.family, text(1, table.name)):
             values = attributes(message.body, _GENERATION.size)
             handle = int.from_bytes(values.get(3, b""), "big")
-            found.append(RuleOf(_text(values[2]), handle, _comment(values.get(7, b""))))
+            found.append(RuleOf(_text(values[2]), handle, _comment(values.get(7, b"")), _refuses(values.get(4, b""))))
         return found
 
     def _dump(self, kind: int, family: int, body: bytes = b"") -> list[Message]:
@@ -216,6 +220,21 @@ def table_name(message: Message) -> str:
 
 def _text(value: bytes) -> str:
     return value.rstrip(b"\0").decode(errors="replace")
+
+
+def _refuses(expressions: bytes) -> bool:
+    """No condition stands before a drop or a reject, which iptables has as a target of its own."""
+    for _, expression in each_attribute(expressions):
+        values = attributes(expression)
+        name, inner = _text(values.get(1, b"")), attributes(values.get(2, b""))
+        if name == "immediate":
+            code = attributes(attributes(inner.get(2, b"")).get(2, b"")).get(1, b"")
+            return bool(code) and int.from_bytes(code, "big") == DROP
+        if name == "target":
+            return _text(inner.get(1, b"")) in ("REJECT", "DROP")
+        if name not in ("counter", "log"):
+            return name == "reject"
+    return False
 
 
 def _comment(userdata: bytes) -> str:

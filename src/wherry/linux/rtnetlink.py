@@ -33,6 +33,7 @@ from wherry.linux.syscalls import SyscallError
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_RTM_NEWNEIGH = 28
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 18, 20, 28
@@ -51,9 +52,13 @@ _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
 _RTN_UNICAST = 1
 _RTM_F_CLONED = 0x200
 
+_NUD_NOARP, _NTF_MASTER, _NTF_STICKY = 0x40, 0x04, 0x40
+_NDA_LLADDR = 2
+
 _IFF_UP = 1
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
@@ -153,6 +158,22 @@ def set_alias(index: int, alias: str) -> Request:
     """A note that the interface bears. It cannot be given when the interface is made."""
     body = _interface(index) + attribute(_IFLA_IFALIAS, alias.encode())
     return Request(_RTM_NEWLINK, body, what=f"set alias of interface {index}")
+
+
+def set_master(index: int, master: int) -> Request:
+    """Makes an interface a port of a bridge."""
+    return Request(
+        _RTM_NEWLINK,
+        _interface(index) + number(_IFLA_MASTER, master),
+        what=f"make interface {index} a port of {master}",
+    )
+
+
+def place(mac: str, port: int) -> Request:
+    """Tells the bridge that ``port`` (an index) is of where this hardware address is, whatever comes by elsewhere."""
+    body = _NEIGHBOUR.pack(socket.AF_BRIDGE, port, _NUD_NOARP, _NTF_MASTER | _NTF_STICKY, 0)
+    body += attribute(_NDA_LLADDR, mac_bytes(mac))
+    return Request(_RTM_NEWNEIGH, body, NLM_F_CREATE | NLM_F_REPLACE, f"place {mac} at interface {port}")
 
 
 def bring_up(index: int) -> Request:

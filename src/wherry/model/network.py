@@ -88,11 +88,13 @@ class EndpointSettings(msgspec.Struct):
 
 class Attachment(msgspec.Struct):
     """What the API does not show of an endpoint: the address that was asked for, its interface's names in the
-    container and on the host, and the addresses that it had when the container last ran."""
+    container and on the host, the bridge that this is a port of, and the addresses that it had when the container last
+    ran."""
 
     asked_mac: str = ""
     interface: str = ""
     host_interface: str = ""
+    bridge: str = ""
     last_addresses: tuple[str, ...] = ()
 
 

@@ -20,6 +20,7 @@ _ALIAS = "wherry network "
 _LOCK = "/run/wherry-networks.lock"  # of all engines on this machine
 _DEFAULT_MTU = 1500
 _VLANS = 4095
+_ARP_IGNORE_ALL = "8"
 _DEFAULT_ROUTES = ("0.0.0.0/0", "::/0")
 
 
@@ -50,7 +51,7 @@ def make(device: Device) -> None:
         with Route() as route:
             found = route.link(device.name)
             if found is None:
-                mac = "02:57:" + hashlib.sha256(device.network_id.encode()).digest()[:4].hex(":")
+                mac = "02:57:" + hashlib.sha256(f"{device.network_id}{device.name}".encode()).digest()[:4].hex(":")
                 route.execute(rtnetlink.bridge(device.name, mac=mac, mtu=device.mtu))
                 route.execute(rtnetlink.set_alias(route.index(device.name), _ALIAS + device.network_id))
                 found = route.link(device.name)
@@ -115,6 +116,39 @@ def make_vlan(name: str, network_id: str) -> None:
         raise BridgeError(f"interface {name} cannot be made: {error}") from error
 
 
+def join(first: str, other: str, pair: tuple[str, str]) -> None:
+    """Makes two bridges one link, by a pair of interfaces of these names; also where part of it is there already. This
+    host is on the first of them: by the other it would answer who asks for its addresses, too."""
+    _write(f"net/ipv4/conf/{other}/arp_ignore", _ARP_IGNORE_ALL)
+    try:
+        with Route() as route:
+            if route.link(pair[0]) is None:
+                route.execute(rtnetlink.stub(*pair))
+            for name, port in zip((first, other), pair, strict=True):
+                index = route.index(port)
+                route.execute(rtnetlink.set_master(index, route.index(name)), rtnetlink.bring_up(index))
+            # From one container on the other bridge to another there, by a published port.
+            route.execute(rtnetlink.hairpin(pair[0]))
+    except SyscallError as error:
+        raise BridgeError(f"bridge {other} cannot be joined to {first}: {error}") from error
+
+
+def expect_broadcasts(ports: int) -> None:
+    """A broadcast is queued for every port at once, and what finds the queue full is lost: the answer, too. Only the
+    host's first network namespace has a say in it."""
+    now = _read("/proc/sys/net/core/netdev_max_backlog").strip()
+    if now.isdigit() and int(now) < ports:
+        _write("net/core/netdev_max_backlog", str(ports))
+
+
+def place(mac: str, port: str) -> None:
+    """Tells the bridge of ``port`` where this hardware address is now: it may have been behind another bridge before,
+    and with br_netfilter what it sends to a published port comes back from there as if it were. Where that fails, it
+    is found out in time."""
+    with contextlib.suppress(SyscallError), Route() as route:
+        route.execute(rtnetlink.place(mac, route.index(port)))
+
+
 def make_stub(name: str) -> None:
     """An interface that leads nowhere, for a macvlan network without a parent."""
     with Route() as route:
@@ -127,10 +161,15 @@ def make_stub(name: str) -> None:
 
 
 def remove_stub(name: str) -> None:
+    remove_pair(_peer(name))
+
+
+def remove_pair(name: str) -> None:
+    """Removes an interface, and its other end with it."""
     with contextlib.suppress(SyscallError), Route() as route:
-        found = route.link(_peer(name))
+        found = route.link(name)
         if found is not None:
-            route.execute(rtnetlink.delete_link(found.index))  # and the other with it
+            route.execute(rtnetlink.delete_link(found.index))
 
 
 def _peer(name: str) -> str:

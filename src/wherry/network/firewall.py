@@ -5,6 +5,7 @@ import contextlib
 import errno
 import ipaddress
 import logging
+import os
 import shlex
 import shutil
 import socket
@@ -12,6 +13,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 
 from wherry.linux import nftables
+from wherry.linux.inotify import IN_CLOSE, Inotify
 from wherry.linux.netlink import Conntrack, Request
 from wherry.linux.nft_expressions import ACCEPT, DROP, comes_by, counter, leaves_by, verdict
 from wherry.linux.nftables import BRIDGE, FORWARD, NEWGEN, Nftables, Table, table_name
@@ -75,7 +77,8 @@ class Rules:
 
     @property
     def bridges(self) -> list[str]:
-        return list(self._ruleset.bridges)
+        """With those behind others."""
+        return [*self._ruleset.bridges, *self._ruleset.extensions]
 
     def close(self) -> None:
         self._firewall.close()
@@ -96,6 +99,16 @@ class Rules:
             elif self._made:
                 self._firewall.commit(*self._ruleset.nothing())
                 self._made = False
+
+    def extend(self, extension: str) -> None:
+        """A bridge behind another, to which the rules are applied."""
+        self._ruleset.extensions[extension] = None
+        self._change(*self._ruleset.inet.add("extensions", interfaces([extension])))
+
+    def forget_extension(self, extension: str) -> None:
+        if extension in self._ruleset.extensions:
+            del self._ruleset.extensions[extension]
+            self._change(*self._ruleset.inet.remove("extensions", interfaces([extension])))
 
     def publish(self, ports: Iterable[Published]) -> None:
         new = dict.fromkeys(ports)
@@ -158,15 +171,18 @@ class Rules:
             self.write()  # somebody has changed our table, and is overruled
 
 
-# Other firewalls on this host: those that drop what is forwarded are told to let containers through.
+# Other firewalls on this host: those that stop what is forwarded are told to let containers through.
 #
-# A packet has to be accepted by every chain that sees it, so wherry's own rules are not enough beside a forward policy
-# of drop (Docker's, ufw's, an administrator's). What wherry would not have it has dropped before they are asked, so for
-# its bridges they may accept everything. In Docker's firewall there is a chain for such rules; elsewhere they go to the
-# top.
+# A packet has to be accepted by every chain that sees it, so wherry's own rules are not enough beside a forward chain
+# whose policy is drop (Docker's, ufw's, an administrator's) or that refuses in its last rule (firewalld's, that of Red
+# Hat's systems). What wherry would not have it has dropped before they are asked, so for its bridges they may accept
+# everything. In Docker's firewall there is a chain for such rules; elsewhere they go to the top.
 
+_OURS = "wherry"  # what the tables' names of all engines begin with
 _DOCKER_USER = "DOCKER-USER"
 _LEGACY = (("iptables-legacy", "/proc/net/ip_tables_names"), ("ip6tables-legacy", "/proc/net/ip6_tables_names"))
+_LEGACY_LOCK = "/run/xtables.lock"
+_OUR_LOCK = "/run/wherry-xtables.lock"
 _SECONDS = 5
 
 
@@ -195,10 +211,9 @@ class Neighbours:
             _update_legacy(program, tables, self._mark, bridges)
 
     def _update(self, bridges: Sequence[str]) -> None:
-        requests = []
         wanted = {f"{self._mark}:{bridge}": bridge for bridge in bridges}
         for table, chain in self._places():
-            missing = dict(wanted)
+            requests, missing = [], dict(wanted)
             for rule in self._firewall.rules(table):
                 if rule.comment.startswith(f"{self._mark}:"):
                     if rule.chain == chain and rule.comment in wanted:
@@ -209,36 +224,43 @@ class Neighbours:
                 for match in (comes_by(bridge), leaves_by(bridge)):
                     expressions = (match, counter(), verdict(ACCEPT))
                     requests.append(table.rule(chain, *expressions, comment=comment, at_the_top=True))
-        if requests:
-            self._firewall.commit(*requests)
+            if requests:
+                self._firewall.commit(*requests)
 
     def _places(self) -> list[tuple[Table, str]]:
-        """Where to insert, the table and the chain: those that would drop, or have our rules already."""
+        """Where to insert, the table and the chain: those that would stop packets, or have our rules already."""
         found = []
         for base in self._firewall.base_chains():
-            if base.hook != FORWARD or base.table.family == BRIDGE:
+            if base.hook != FORWARD or base.table.family == BRIDGE or base.table.name.startswith(_OURS):
                 continue
-            ours = any(rule.comment.startswith(f"{self._mark}:") for rule in self._firewall.rules(base.table))
-            if base.policy != DROP and not ours:
+            rules = self._firewall.rules(base.table)
+            ours = any(rule.comment.startswith(f"{self._mark}:") for rule in rules)
+            refuses = any(rule.refuses for rule in rules if rule.chain == base.name)
+            if base.policy != DROP and not ours and not refuses:
                 continue
             chains = self._firewall.chains(base.table)
             found.append((base.table, _DOCKER_USER if _DOCKER_USER in chains else base.name))
         return found
 
 
-def _update_legacy(program: str, tables: str, mark: str, bridges: Sequence[str]) -> None:
-    """The iptables of before nftables cannot be reached by netlink. Only where somebody uses it, and drops."""
+def _is_used(program: str, tables: str) -> bool:
+    """Whether somebody filters by the iptables of before nftables."""
     try:
         with open(tables, encoding="ascii") as file:
-            in_use = "filter" in file.read().split()
+            return "filter" in file.read().split() and shutil.which(program) is not None
     except OSError:
-        return
-    if not in_use or shutil.which(program) is None:
+        return False
+
+
+def _update_legacy(program: str, tables: str, mark: str, bridges: Sequence[str]) -> None:
+    """It cannot be reached by netlink."""
+    if not _is_used(program, tables):
         return
     lines = [shlex.split(line) for line in _run(program, "-S").splitlines()]
     chain = _DOCKER_USER if ["-N", _DOCKER_USER] in lines else "FORWARD"
     ours = [words for words in lines if any(word.startswith(f"{mark}:") for word in words)]
-    if ["-P", "FORWARD", "DROP"] not in lines and not ours:
+    refusing = [["-P", "FORWARD", "DROP"], ["-A", "FORWARD", "-j", "DROP"]]
+    if not ours and not any(line in refusing or line[:4] == ["-A", "FORWARD", "-j", "REJECT"] for line in lines):
         return
     wanted = [
         [chain, direction, bridge, "-m", "comment", "--comment", f"{mark}:{bridge}", "-j", "ACCEPT"]
@@ -255,8 +277,13 @@ def _update_legacy(program: str, tables: str, mark: str, bridges: Sequence[str])
 
 
 def _run(program: str, *arguments: str) -> str:
+    """Looks do not take the lock that tells of changes: a table is read as a whole."""
     command = [program, "-w", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False).stdout
+    lock = {"XTABLES_LOCKFILE": _OUR_LOCK} if arguments == ("-S",) else {}
+    environment = {**os.environ, **lock}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=_SECONDS, check=False, env=environment
+    ).stdout
 
 
 # Rules that stay: what others do to the firewall is heard of, and put right.
@@ -264,7 +291,6 @@ def _run(program: str, *arguments: str) -> str:
 log = logging.getLogger("wherry.network")
 
 _CALM = 0.05  # seconds that others have to finish their changes
-_OURS = "wherry"  # what the tables' names of all engines begin with
 
 
 class Keeper:
@@ -275,6 +301,7 @@ class Keeper:
         self.rules = rules
         self._neighbours = Neighbours(rules.table)
         self._watch: Nftables | None = None
+        self._lock: Inotify | None = None
         self._calm: asyncio.TimerHandle | None = None
         self._flushed = False
 
@@ -287,11 +314,23 @@ class Keeper:
         if self._watch is None:
             self._watch = Nftables(groups=[nftables.GROUP])
             asyncio.get_running_loop().add_reader(self._watch, self._hear, self._watch)
+        if self._lock is None and any(_is_used(*legacy) for legacy in _LEGACY):
+            # The kernel tells nobody of changes by the iptables of before nftables, but that locks a file for each.
+            with (
+                contextlib.suppress(OSError),
+                open(_LEGACY_LOCK, "a", opener=lambda path, flags: os.open(path, flags, 0o600)),
+            ):
+                self._lock = Inotify()
+                self._lock.watch(_LEGACY_LOCK, IN_CLOSE)
+                asyncio.get_running_loop().add_reader(self._lock, self._hear_legacy, self._lock)
 
     def close(self) -> None:
         if self._watch is not None:
             asyncio.get_running_loop().remove_reader(self._watch)
             self._watch.close()
+        if self._lock is not None:
+            asyncio.get_running_loop().remove_reader(self._lock)
+            self._lock.close()
         if self._calm is not None:
             self._calm.cancel()
         self._neighbours.close()
@@ -312,6 +351,10 @@ class Keeper:
                 self._flushed = True
             if table == self.rules.table or not table.startswith(_OURS):  # those of other engines are their business
                 self._look_soon()
+
+    def _hear_legacy(self, lock: Inotify) -> None:
+        for _ in lock.events():
+            self._look_soon()
 
     def _look_soon(self) -> None:
         if self._calm is None:

@@ -3,6 +3,8 @@
 The rules themselves hardly ever change. They look things up in sets and maps, and it is their elements that come and go
 with networks and containers: a published port is one element of a map, found by one look-up however many there are.
 
+    extensions   of what is bridged behind a network's first bridge, which is shown here where there is br_netfilter, no
+                 connection is made, since it comes by again at the first; nothing else comes from there
     guard        before anything else: 127.0.0.0/8 is this host's alone, whatever the routes say (CVE-2020-8558), and
                  who sends as somebody that its network does not have is marked
     arriving     to this host itself, an impostor cannot send, and in "out" to no other network; what it says to its
@@ -52,6 +54,7 @@ from wherry.linux.nft_expressions import (
     mark,
     masked,
     masquerade,
+    not_tracked,
     output_interface,
     padded,
     source_is_elsewhere,
@@ -79,7 +82,7 @@ from wherry.linux.nftables import (
 )
 from wherry.network.ports import PROTOCOLS
 
-_MANGLE, _DSTNAT, _SRCNAT = -150, -100, 100
+_RAW, _MANGLE, _DSTNAT, _SRCNAT = -300, -150, -100, 100
 _BEFORE_FILTER = -10  # what is dropped here is not asked of other firewalls
 _AFTER_BRIDGE_NETFILTER = 1  # by which the chain "forward" sees what is bridged
 _LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
@@ -145,6 +148,7 @@ class Ruleset:
         self.published: dict[Published, None] = {}
         self.links: dict[Link, int] = {}
         self.isolated: dict[str, None] = {}
+        self.extensions: dict[str, None] = {}
         self.apart: dict[int, tuple[str, ...]] = {}
 
     def nothing(self) -> list[Request]:
@@ -167,6 +171,7 @@ class Ruleset:
     def _sets(self) -> Iterator[Request]:
         sets = {
             "bridges": [INTERFACE],
+            "extensions": [INTERFACE],
             "internal": [INTERFACE],
             "friendly": [INTERFACE, INTERFACE],
             "links": [IP, IP, PROTOCOL, PORT],
@@ -191,6 +196,8 @@ class Ruleset:
     def _guard(self) -> Iterator[Request]:
         """Every packet comes by here, so what tells most of them apart is asked first."""
         rule, drop, elsewhere = self.inet.rule, verdict(DROP), comes_by("lo", differs=True)
+        yield self.inet.chain("extensions", Hook("filter", PREROUTING, _RAW))
+        yield rule("extensions", input_interface(), look_up("extensions"), not_tracked())
         yield self.inet.chain("guard", Hook("filter", PREROUTING, _MANGLE))
         yield rule("guard", is_ip(4), load_destination(4), _within(_LOOPBACK), elsewhere, drop)
         yield rule("guard", is_ip(4), load_source(4), _within(_LOOPBACK), elsewhere, drop)
@@ -203,6 +210,7 @@ class Ruleset:
         yield rule("impostors", source_is_elsewhere(), mark(_IMPOSTOR))
         yield self.inet.chain("arriving", Hook("filter", INPUT, _BEFORE_FILTER))
         yield rule("arriving", is_marked(_IMPOSTOR), input_interface(), look_up("bridges"), drop)
+        yield rule("arriving", input_interface(), look_up("extensions"), drop)
 
     def _publish(self) -> Iterator[Request]:
         rule = self.inet.rule
@@ -231,6 +239,8 @@ class Ruleset:
             if not bridge.icc:  # by way of a published port, neighbours reach each other all the same
                 between = comes_by(bridge.interface) + leaves_by(bridge.interface)
                 yield rule("forward", between, is_published(), mark(_BY_THE_HOST))
+        from_behind = input_interface() + look_up("extensions")  # to the hardware address of a bridge without others
+        yield rule("forward", from_behind, output_interface(), look_up("extensions", absent=True), drop)
         yield rule("forward", state_is(STATE_ESTABLISHED, STATE_RELATED), accept)
         yield rule("forward", input_interface(), look_up("bridges"), verdict(JUMP, "out"))
         yield rule("forward", output_interface(), look_up("bridges"), verdict(JUMP, "into"))
@@ -294,6 +304,7 @@ class Ruleset:
     def _elements(self) -> Iterator[Request]:
         add = self.inet.add
         yield from add("bridges", interfaces(self.bridges))
+        yield from add("extensions", interfaces(self.extensions))
         yield from add("internal", interfaces(name for name, bridge in self.bridges.items() if bridge.internal))
         friendly = [name for name, bridge in self.bridges.items() if bridge.icc]
         yield from add("friendly", [(interface_name(name) * 2, b"") for name in friendly])

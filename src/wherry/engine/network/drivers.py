@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable
 from wherry.common.errors import EngineError, Forbidden, InvalidParameter
 from wherry.engine.config import EngineConfig
 from wherry.engine.network import options
-from wherry.model.network import IpamPool, Network
+from wherry.model.network import Attachment, IpamPool, Network
 from wherry.network import bridge, ipam
 from wherry.network.bridge import Announcer, BridgeError, Device
+from wherry.network.extensions import BridgePorts, uplink
 from wherry.network.firewall import Keeper, Rules
 from wherry.network.ipam import AddressError, IpNetwork, Pool
 from wherry.network.ruleset import BridgeRules
@@ -40,6 +41,7 @@ class Fabric:
         self._networks: dict[str, Network] = {}
         self._made: set[str] = set()
         self._mtus: dict[str, int] = {}
+        self._ports = BridgePorts()
         self._announcer = Announcer()
         self.on_settled: Callable[[Network], None] = lambda network: None
         table = f"wherry-{instance}" if instance else "wherry"
@@ -145,10 +147,12 @@ class Fabric:
     def pools(self, network: Network) -> list[Pool]:
         return self._pools.get(network.id, [])
 
-    def announce(self, network: Network, mac: str, addresses: Iterable[str]) -> None:
+    def announce(self, network: Network, attachment: Attachment, mac: str, addresses: Iterable[str]) -> None:
         """Tells the neighbours on a bridge who has these addresses now."""
         if network.driver == "bridge":
-            self._announcer.announce(self.bridge_name(network), mac, addresses)
+            if self._ports.is_extended(network.id):
+                bridge.place(mac, attachment.host_interface)
+            self._announcer.announce(attachment.bridge, mac, addresses)
 
     def make(self, network: Network) -> None:
         """Has everything that a container on the network needs be there. Raises EngineError."""
@@ -202,6 +206,31 @@ class Fabric:
                 bridge.allow_localhost(name)
             self._keeper.update()
 
+    def plug(self, network: Network) -> str:
+        """The bridge that the interface of one more container is to be a port of. Raises BridgeError."""
+        if network.driver != "bridge":
+            return ""
+        name = self._ports.take(Device(self.bridge_name(network), network.id, self._mtus.get(network.id, 0), ()))
+        self._extend(network, name)
+        return name
+
+    def adopt_port(self, network: Network, name: str) -> None:
+        """Notes the port of a container that runs."""
+        self._ports.adopt(name)
+        self._extend(network, name)
+
+    def unplug(self, name: str) -> None:
+        if name:
+            self._ports.release(name)
+
+    def _extend(self, network: Network, name: str) -> None:
+        if self._keeper is None or name == self.bridge_name(network) or name in self._keeper.rules.bridges:
+            return
+        self._keeper.rules.extend(name)
+        if not options.truth(network.options, options.ICC, default=True):
+            self._keeper.rules.isolate(uplink(name))  # among its own ports, the bridge behind it keeps order
+        self._keeper.update()
+
     def _settle_default(self, network: Network) -> None:
         """The host may have got routes since the default network's subnet was chosen; one from the settings stays."""
         if bridge.exists(self.bridge_name(network)):
@@ -225,7 +254,11 @@ class Fabric:
         self._made.discard(network.id)
         if network.driver == "bridge":
             name = self.bridge_name(network)
+            extensions = self._ports.remove(network.id)
             if self._keeper is not None:
+                for extension in extensions:
+                    self._keeper.rules.forget_extension(extension)
+                    self._keeper.rules.forget_port(uplink(extension))
                 self._keeper.rules.remove_bridge(name)
                 self._keeper.update()
             bridge.remove(name, network.id)

@@ -12,6 +12,7 @@ from wherry.engine.network.drivers import Fabric
 from wherry.linux.rtnetlink import mac_bytes
 from wherry.model.container import Container
 from wherry.model.network import Attachment, EndpointSettings, Network
+from wherry.network.bridge import BridgeError
 from wherry.network.ipam import AddressError, PoolExhausted, mac_for, pick
 from wherry.runtime.spec import Interface
 
@@ -56,7 +57,8 @@ def connect(container: Container, network: Network, fabric: Fabric) -> None:
             if asked is not None:
                 wanted = asked.ipv4_address if version == 4 else asked.ipv6_address
             _allocate(network, fabric, settings, version, wanted, attachment.last_addresses, taken)
-    except AddressError as error:
+        attachment.bridge = fabric.plug(network)
+    except (AddressError, BridgeError) as error:
         for version, address in taken:
             _give_back(network, fabric, version, address)
         clear(settings, attachment)
@@ -125,12 +127,17 @@ def disconnect(container: Container, network: Network, fabric: Fabric) -> None:
     attachment = container.attachments[network.name]
     attachment.last_addresses = tuple(filter(None, (settings.ip_address, settings.global_ipv6_address)))
     clear(settings, attachment)
-    attachment.interface = attachment.host_interface = ""
+    fabric.unplug(attachment.bridge)
+    attachment.interface = attachment.host_interface = attachment.bridge = ""
 
 
 def adopt(container: Container, network: Network, fabric: Fabric) -> None:
-    """Notes the addresses of a container that runs."""
+    """Notes the addresses and the port of a container that runs."""
     settings = container.networks[network.name]
+    attachment = container.attachments.setdefault(network.name, Attachment())
+    if network.driver == "bridge":
+        attachment.bridge = attachment.bridge or fabric.bridge_name(network)
+        fabric.adopt_port(network, attachment.bridge)
     for address in (settings.ip_address, settings.global_ipv6_address):
         for pool in fabric.pools(network):
             if address and address in pool:
@@ -141,7 +148,7 @@ def announce(container: Container, network: Network, fabric: Fabric) -> None:
     """Tells the neighbours that its addresses are here now."""
     settings = container.networks[network.name]
     addresses = filter(None, (settings.ip_address, settings.global_ipv6_address))
-    fabric.announce(network, settings.mac_address, addresses)
+    fabric.announce(network, container.attachments[network.name], settings.mac_address, addresses)
 
 
 def clear(settings: EndpointSettings, attachment: Attachment) -> None:
@@ -163,7 +170,7 @@ def interface(container: Container, network: Network, fabric: Fabric, gateways: 
     settings, attachment = container.networks[network.name], container.attachments[network.name]
     found = Interface(
         name=attachment.interface,
-        parent=fabric.bridge_name(network),
+        parent=attachment.bridge,
         host_name=attachment.host_interface,
         mac=settings.mac_address,
         mtu=fabric.mtu(network),
