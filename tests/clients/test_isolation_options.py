@@ -101,6 +101,42 @@ def test_processes_of_a_joined_pid_namespace_are_seen(cli: Cli, busybox: str) ->
     assert "sleep 4321" in cli.ok("run", "--rm", "--pid", "container:other", busybox, "ps")
 
 
+def test_with_another_s_network_goes_its_name(cli: Cli, busybox: str) -> None:
+    cli.ok("run", "-d", "--name", "xx", "-h", "of-x", "--domainname", "dom", busybox, "sleep", "1000")
+    line = "hostname; cat /etc/hostname; echo $HOSTNAME; cat /proc/sys/kernel/domainname"
+    cli.ok("create", "--name", "yy", "--network", "container:xx", busybox, "sh", "-c", f"{line}; sleep 1000")
+    cli.ok("start", "yy")
+    cli.wait_for_output("yy")
+    assert cli.ok("logs", "yy") == "of-x\nof-x\nof-x\ndom"
+    shown = "{{.Config.Hostname}} {{.Config.Domainname}} {{.HostnamePath}} {{.HostsPath}} {{.ResolvConfPath}}"
+    assert cli.inspect("yy", shown) == cli.inspect("xx", shown)
+    assert cli.ok("run", "--rm", "--network", "container:yy", busybox, "hostname") == "of-x"
+    assert (
+        cli.ok("run", "--rm", "--network", "container:xx", "--uts", "host", busybox, "hostname") == os.uname().nodename
+    )
+
+
+@pytest.mark.parametrize("mode", ["host", "shareable"])
+def test_the_ipc_of_another(cli: Cli, busybox: str, mode: str) -> None:
+    """And of one that has it from yet another."""
+    cli.ok("run", "-d", "--name", "xx", "--ipc", mode, busybox, "sleep", "1000")
+    own = cli.ok("exec", "xx", "readlink", "/proc/self/ns/ipc")
+    assert (own == os.readlink("/proc/self/ns/ipc")) == (mode == "host")
+    cli.ok("run", "-d", "--name", "yy", "--ipc", "container:xx", busybox, "sleep", "1000")
+    for other in ("xx", "yy"):
+        assert cli.ok("run", "--rm", "--ipc", f"container:{other}", busybox, "readlink", "/proc/self/ns/ipc") == own
+    cli.ok("exec", "xx", "touch", f"/dev/shm/wherry-test-{os.getpid()}")
+    assert cli.ok("exec", "yy", "rm", "-v", f"/dev/shm/wherry-test-{os.getpid()}").startswith("removed")
+
+
+@pytest.mark.parametrize("mode", ["private", "none"])
+def test_the_ipc_of_one_that_keeps_it(cli: Cli, busybox: str, mode: str) -> None:
+    cli.ok("run", "-d", "--name", "xx", "--ipc", mode, busybox, "sleep", "1000")
+    container = cli.inspect("xx", "{{.Id}}")
+    said = cli.fails("run", "--rm", "--ipc", "container:xx", busybox, "true", code=125)
+    assert f"failed to join IPC namespace: container {container}: non-shareable IPC" in said
+
+
 def test_limits_are_in_the_cgroup(cli: Cli, busybox: str) -> None:
     line = (
         "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes pids/pids.max cpu/cpu.shares cpu/cpu.cfs_quota_us "
@@ -120,6 +156,15 @@ def test_a_container_that_takes_too_much_memory(cli: Cli, busybox: str) -> None:
     assert cli.inspect("hog", "{{.State.OOMKilled}} {{.State.ExitCode}}") == "true 137"
     container = cli.inspect("hog", "{{.Id}}")
     assert cli.past_events(f"container={container}", "event=oom", "event=die") == ["oom", "die"]
+
+
+def test_which_cgroup_namespace_is_the_default(cli: Cli, busybox: str) -> None:
+    """The host's with version 1, as in Docker: what is in there looks for its own cgroup below the host's path."""
+    container = cli.ok("create", busybox, "cat", "/proc/self/cgroup")
+    mode = "host" if cli.ok("info", "-f", "{{.CgroupVersion}}") == "1" else "private"
+    assert cli.inspect(container, "{{.HostConfig.CgroupnsMode}}") == mode
+    paths = [line.split(":")[2] for line in cli.ok("start", "-a", container).split("\n")]
+    assert any(path.endswith(container) for path in paths) == (mode == "host")
 
 
 def test_cgroup_namespaces(cli: Cli, busybox: str) -> None:

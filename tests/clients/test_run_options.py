@@ -222,6 +222,29 @@ def test_oom_score_and_annotations(cli: Cli, busybox: str) -> None:
     assert cli.ok("run", "--rm", "--oom-score-adj", "500", busybox, "cat", "/proc/self/oom_score_adj") == "500"
 
 
+def test_an_oom_score_that_takes_a_privilege(cli: Cli, busybox: str) -> None:
+    """Docker 26 does not start it either, where it lacks CAP_SYS_RESOURCE."""
+    finished = cli("run", "--rm", "--oom-score-adj", "-500", busybox, "cat", "/proc/self/oom_score_adj")
+    if _may_lower_oom_score():
+        assert finished.stdout == "-500\n"
+    else:
+        assert finished.returncode == 125
+        assert "the OOM score adjustment -500 needs CAP_SYS_RESOURCE" in finished.stderr
+
+
+def _may_lower_oom_score() -> bool:
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff"))
+    return bool(int(line.split()[1], 16) >> 24 & 1)
+
+
+def test_gpus_are_missed_at_the_start(cli: Cli, busybox: str) -> None:
+    """Not before, as in Docker 26: what was made on another machine can be looked at on this one."""
+    cli.ok("create", "--name", "box", "--gpus", "all", busybox, "true")
+    text = 'could not select device driver "" with capabilities: [[gpu]]'
+    assert text in cli.fails("start", "box")
+    assert cli.inspect("box", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}") == f"created 128 {text}"
+
+
 def test_extra_hosts(cli: Cli, busybox: str) -> None:
     output = cli.ok("run", "--rm", "--add-host", "db:10.1.2.3", "--add-host", "six:::1", busybox, "cat", "/etc/hosts")
     assert "10.1.2.3\tdb" in output

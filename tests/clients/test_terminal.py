@@ -130,3 +130,28 @@ def test_output_of_a_terminal_is_whole(cli: Cli, busybox: str) -> None:
     terminal = cli.terminal("run", "--rm", "-it", busybox, "seq", "20000")
     assert terminal.wait() == 0
     assert terminal.output.split() == [str(number) for number in range(1, 20001)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "typed"), [("ctrl-p,ctrl-q", "\x10\x10\x11"), ("ctrl-p,ctrl-q", "\x10\x10\x10\x11"), ("a,a,b", "aaab")]
+)
+@pytest.mark.parametrize("way", ["run", "attach", "exec"])
+def test_a_first_key_that_is_typed_twice(cli: Cli, busybox: str, way: str, keys: str, typed: str) -> None:
+    """Docker 26 loses the sequence, and stays."""
+    if cli.name == "docker" and way != "exec":
+        pytest.skip("the docker CLI waits for the container's end, although the engine has let it go")
+    if way != "run":
+        cli.ok("run", "-dit", "--name", "left", busybox, "sh")
+    command = {
+        "run": ["run", "-it", "--name", "left", "--detach-keys", keys, busybox, "sh"],
+        "attach": ["attach", "--detach-keys", keys, "left"],
+        "exec": ["exec", "-it", "--detach-keys", keys, "left", "sh"],
+    }[way]
+    terminal = cli.terminal(*command)
+    if way == "attach":
+        terminal.send("\r")
+    terminal.expect("/ # ")
+    terminal.send(typed)
+    terminal.wait()
+    assert terminal.settings() == terminal.initial_settings
+    assert cli.inspect("left", "{{.State.Running}}") == "true"

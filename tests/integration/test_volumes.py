@@ -306,6 +306,25 @@ def test_an_image_that_is_mounted_stays(docker: Run, busybox: str) -> None:
         docker("rmi", "-f", "mounted")
 
 
+def test_an_image_that_is_mounted_may_be_removed_by_force(own_engine: Engine) -> None:
+    """Its files stay as long as the container, also over the engine's restart, and go with it."""
+    docker = own_engine.docker
+    docker("run", "--name", "maker", "busybox", "touch", "/made", check=True)
+    docker("commit", "maker", "mounted", check=True)
+    docker("rm", "maker", check=True)
+    before = len(os.listdir(own_engine.data_root / "layers"))
+    mount = "type=image,source=mounted,target=/i"
+    docker("create", "--name", "user", "--mount", mount, "busybox", "ls", "/i/made", check=True)
+    docker("rmi", "-f", "mounted", check=True)
+    assert docker("start", "-a", "user", check=True).stdout == "/i/made\n"
+    own_engine.stop()
+    own_engine.start()
+    assert docker("start", "-a", "user", check=True).stdout == "/i/made\n"
+    docker("rm", "user", check=True)
+    docker("rmi", "-f", "busybox", check=True)
+    assert len(os.listdir(own_engine.data_root / "layers")) < before - 1
+
+
 @pytest.mark.parametrize(("part", "shown"), [("etc", "passwd\n"), ("etc/passwd", ""), ("link", "passwd\n")])
 def test_a_part_of_an_image_as_a_mount(docker: Run, busybox: str, part: str, shown: str) -> None:
     docker("run", "--name", "maker", busybox, "ln", "-s", "../../etc", "/link", check=True)

@@ -52,7 +52,7 @@ async def list_all(request: Request, engine: Engine) -> Any:
 
 
 async def inspect(request: Request, engine: Engine) -> Any:
-    found = engine.views.inspect(request.name, size=request.flag("size"))
+    found = await engine.views.inspect(request.name, size=request.flag("size"))
     return adapt_container(request.version, found)
 
 

@@ -95,26 +95,19 @@ class DetachKeys:
 
     def __init__(self, keys: bytes) -> None:
         self._keys = keys
-        self._matched = 0
+        self._held = 0  # how many bytes of the sequence have come and were not passed on
 
     def feed(self, data: bytes) -> tuple[bytes, bool]:
         """What goes to the container, and whether the sequence is complete (what follows it is dropped)."""
-        if not self._matched and self._keys[0] not in data:
-            return data, False
-        passed = bytearray()
-        for code in data:
-            if code != self._keys[self._matched] and self._matched:
-                # Not the sequence after all: what was held back was meant for the container, and this key may start it.
-                passed += self._keys[: self._matched]
-                self._matched = 0
-            if code == self._keys[self._matched]:
-                self._matched += 1
-                if self._matched == len(self._keys):
-                    self._matched = 0
-                    return bytes(passed), True
-            else:
-                passed.append(code)
-        return bytes(passed), False
+        keys = self._keys
+        data = keys[: self._held] + data
+        at = data.find(keys)
+        if at >= 0:
+            self._held = 0
+            return data[:at], True
+        # The longest end of it that begins the sequence: also within one that has begun, if a key comes twice.
+        self._held = next(size for size in range(min(len(keys) - 1, len(data)), -1, -1) if data.endswith(keys[:size]))
+        return data[: len(data) - self._held], False
 
 
 # Signals to this program, as events in a poll loop: for the container, for the terminal, or to end here.

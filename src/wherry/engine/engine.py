@@ -5,6 +5,8 @@ import json
 import os
 import uuid
 
+import msgspec
+
 from wherry.common.settings import SETTINGS
 from wherry.engine.builder.builder import Builder
 from wherry.engine.builder.run import Containers as BuildContainers
@@ -43,6 +45,9 @@ class Engine:
 
     def __init__(self, config: EngineConfig, database: Database, store: Store, launcher: Launcher) -> None:
         hierarchies = Hierarchies.detect()
+        if not config.default_cgroupns_mode:
+            mode = "host" if hierarchies.version == 1 else "private"
+            config = msgspec.structs.replace(config, default_cgroupns_mode=mode)
         self.config = config
         self._database = database
         self._store = store

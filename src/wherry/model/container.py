@@ -270,7 +270,8 @@ class Volume(msgspec.Struct):
 class MountPoint(msgspec.Struct):
     """One thing mounted in a container, as it was settled when the container was made.
 
-    ``source`` is a path of the host, but for an image, where it is the image's id. ``propagation`` is of binds only.
+    ``source`` is a path of the host, but for an image, where it is the image's id; ``chain_id`` is its layers', which
+    stay when the image is removed. ``propagation`` is of binds only.
     ``copy`` says that an empty volume is filled from the image; ``anonymous`` that the volume was made for this
     container. ``request`` is the ``--mount`` it came from, if it did.
     """
@@ -286,6 +287,7 @@ class MountPoint(msgspec.Struct):
     copy: bool = False
     anonymous: bool = False
     request: MountRequest | None = None
+    chain_id: str = ""
 
 
 class Status(enum.StrEnum):

@@ -35,7 +35,7 @@ def _start(channel: Channel, cgroup: Cgroup | None) -> None:
     wanted = _decode_process(content)
     if cgroup is not None:
         cgroup.join(cloned=True)
-    identity.set_oom_score(wanted.oom_score_adj or 0, channel)
+    identity.set_oom_score(wanted.oom_score_adj)
     label = identity.SecurityLabel(wanted)
     process.join_new_keyring()
 

@@ -172,15 +172,20 @@ def set_limits(wanted: Process, channel: Channel) -> None:
             )
 
 
-def set_oom_score(value: int, channel: Channel) -> None:
-    """Before the root is changed, by the host's own /proc. Lowering it takes a privilege; without, it stays."""
+def set_oom_score(asked: int | None) -> None:
+    """Before the root is changed, by the host's own /proc. Raises StartError for a value that it may not have.
+
+    Lowering it takes CAP_SYS_RESOURCE. Where nothing was asked, and the engine's own cannot be left, that one stays.
+    """
     fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
     try:
-        if int(os.read(fd, 16)) == value:
-            return
-        os.pwrite(fd, str(value).encode(), 0)
+        if int(os.read(fd, 16)) != (asked or 0):
+            os.pwrite(fd, str(asked or 0).encode(), 0)
     except PermissionError:
-        channel.notice(f"the OOM score adjustment {value} needs CAP_SYS_RESOURCE, which the engine lacks")
+        if asked is not None:
+            raise StartError(
+                f"the OOM score adjustment {asked} needs CAP_SYS_RESOURCE, which the engine does not have"
+            ) from None
     finally:
         os.close(fd)
 

@@ -82,7 +82,7 @@ def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | Non
     content, _ = channel.wait_to_begin()
     spec = _decode_spec(content)
     wanted = spec.process
-    identity.set_oom_score(wanted.oom_score_adj or 0, channel)
+    identity.set_oom_score(wanted.oom_score_adj)
     label = identity.SecurityLabel(wanted)
     joins = _open_joined(spec, file_systems)
     _separate(spec, done=_AHEAD if ahead else 0)

@@ -191,7 +191,10 @@ def _check_depth(depth: int) -> None:
         raise EngineError(f"the container has directories nested deeper than {_DEPTH}")
 
 
-_SCHEMA = ("CREATE TABLE snapshots (id TEXT PRIMARY KEY, chain_id TEXT NOT NULL)",)
+_SCHEMA = (
+    "CREATE TABLE snapshots (id TEXT PRIMARY KEY, chain_id TEXT NOT NULL)",
+    "CREATE TABLE snapshots_mounted (id TEXT NOT NULL, chain_id TEXT NOT NULL)",
+)
 
 # What the kernel would otherwise take from its module's parameters. With redirect_dir a renamed directory, and with
 # metacopy a changed mode, would be a reference to another layer instead of content: nothing that could be packed.
@@ -222,10 +225,10 @@ class Snapshots:
             os.makedirs(f"{self._empty}/{name}", mode=0o755, exist_ok=True)
         _make_init_layer(self._init)
 
-    def create(self, id: str, chain_id: str | None) -> None:
-        """A new one upon a layer, or upon nothing."""
-        if chain_id:
-            self._layers.get(chain_id)
+    def create(self, id: str, chain_id: str | None, mounted: Iterable[str] = ()) -> None:
+        """A new one upon a layer, or upon nothing. The layers ``mounted`` in it stay as long as it does, too."""
+        for needed in filter(None, (chain_id, *mounted)):
+            self._layers.get(needed)
         directory = f"{self._root}/{id}"
         with contextlib.suppress(FileExistsError):
             os.mkdir(directory, 0o710)
@@ -234,6 +237,8 @@ class Snapshots:
         os.mkdir(f"{directory}/upper", 0o755)
         os.chmod(f"{directory}/upper", 0o755)
         self._database.execute("INSERT INTO snapshots VALUES (?, ?)", (id, chain_id or ""))
+        for each in mounted:
+            self._database.execute("INSERT INTO snapshots_mounted VALUES (?, ?)", (id, each))
 
     async def make_directory(self, id: str, path: str) -> None:
         """Makes a directory of root's, with its parents. Nothing happens when it is there; EngineError for a file."""
@@ -309,7 +314,7 @@ class Snapshots:
 
     def remove(self, id: str) -> None:
         """The same. The files go in the background."""
-        self._database.execute("DELETE FROM snapshots WHERE id = ?", (id,))
+        self._forget(id)
         self._staging.throw_away(f"{self._root}/{id}")
 
     def sweep(self, known: Iterable[str]) -> None:
@@ -317,13 +322,18 @@ class Snapshots:
         keep = set(known)
         for (id,) in self._database.query("SELECT id FROM snapshots"):
             if id not in keep:
-                self._database.execute("DELETE FROM snapshots WHERE id = ?", (id,))
+                self._forget(id)
         for name in set(os.listdir(self._root)) - keep:
             remove_tree_quietly(f"{self._root}/{name}")
 
     def chain_ids(self) -> frozenset[str]:
-        """The layers that snapshots stand on."""
-        return frozenset(row[0] for row in self._database.query("SELECT chain_id FROM snapshots"))
+        """The layers that snapshots stand on, or have mounted."""
+        rows = self._database.query("SELECT chain_id FROM snapshots UNION SELECT chain_id FROM snapshots_mounted")
+        return frozenset(row[0] for row in rows)
+
+    def _forget(self, id: str) -> None:
+        for table in ("snapshots", "snapshots_mounted"):
+            self._database.execute(f"DELETE FROM {table} WHERE id = ?", (id,))
 
     def _chain_id(self, id: str) -> str:
         row = self._database.one("SELECT chain_id FROM snapshots WHERE id = ?", (id,))

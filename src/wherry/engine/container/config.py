@@ -178,9 +178,6 @@ def _check_host_config(host: HostConfig) -> None:
         raise InvalidParameter(f"invalid isolation: \"{host.isolation}\" - linux only supports 'default'")
     if host.storage_opt:
         raise InvalidParameter("--storage-opt is not supported: this storage has no quotas")
-    for request in host.device_requests or ():
-        wanted = " ".join(f"[{' '.join(names)}]" for names in request.capabilities)
-        raise InvalidParameter(f'could not select device driver "{request.driver}" with capabilities: [{wanted}]')
     if host.runtime not in RUNTIMES:
         raise InvalidParameter(f"unknown or invalid runtime name: {host.runtime}")
     check_resources(host)

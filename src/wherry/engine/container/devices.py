@@ -6,7 +6,7 @@ import re
 import stat
 from collections.abc import Iterable, Sequence
 
-from wherry.common.errors import InvalidParameter
+from wherry.common.errors import EngineError, InvalidParameter
 from wherry.linux.cgroups import DEFAULT_DEVICE_RULES, DeviceRule
 from wherry.model.container import DeviceMapping, HostConfig
 from wherry.runtime.spec import Device
@@ -114,3 +114,10 @@ def _is_node(path: str) -> bool:
     except OSError:
         return False
     return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+
+
+def check_device_requests(host: HostConfig) -> None:
+    """Raises EngineError for what no driver of this engine provides: GPUs. Docker, too, says so at the start."""
+    for request in host.device_requests or ():
+        wanted = " ".join(f"[{' '.join(names)}]" for names in request.capabilities)
+        raise EngineError(f'could not select device driver "{request.driver}" with capabilities: [{wanted}]')

@@ -322,12 +322,14 @@ class Views:
     def list_all(self, *, show_all: bool, limit: int | None, size: bool, filters: Filters) -> list[dict[str, Any]]:
         return list_containers(self._roster, self._store, show_all=show_all, limit=limit, size=size, filters=filters)
 
-    def inspect(self, name: str, *, size: bool = False) -> dict[str, Any]:
+    async def inspect(self, name: str, *, size: bool = False) -> dict[str, Any]:
         live = self._roster.get(name)
+        await self._containers.started(live)
+        live = self._roster.get(live.record.id)
         return inspect(
             live.record,
             self._store,
-            directory=self._containers.directory(live.record.id),
+            directory=self._containers.files_directory(live.record),
             exec_ids=self._execs.ids(live),
             linked=links.shown(live.record, self._roster),
             size=size,

@@ -14,10 +14,11 @@ import signal
 from collections.abc import Coroutine
 from typing import Any
 
-from wherry.common.errors import Conflict, EngineError, InvalidParameter
+from wherry.common.errors import EngineError, InvalidParameter
 from wherry.engine import clock, platforms
 from wherry.engine.config import EngineConfig
 from wherry.engine.container import health, logs
+from wherry.engine.container.devices import check_device_requests
 from wherry.engine.container.mounts import write_mounts
 from wherry.engine.container.spec import cgroup_path, not_running, write_spec
 from wherry.engine.container.store import Live, Roster, resolve
@@ -168,6 +169,10 @@ class Lifecycle:
     async def _launch_with(self, live: Live, wiring: Wiring) -> Monitor:
         record = live.record
         self._check_ipc(record.host_config.ipc_mode)
+        check_device_requests(record.host_config)
+        holder = self.holder_of_files(record)
+        if holder is not record:  # with another's network goes that one's name
+            record.config.hostname, record.config.domainname = holder.config.hostname, holder.config.domainname
         record.defaults = Defaults(
             ulimits=list(self._config.default_ulimits),
             no_new_privileges=self._config.no_new_privileges,
@@ -176,7 +181,7 @@ class Lifecycle:
         spec = write_spec(
             record,
             self._store.snapshots.mounts(record.id, volatile=record.host_config.auto_remove),
-            self.directory(self._holder_of_files(record)),
+            self.directory(holder.id),
             self._config,
             self._pid_of,
             wiring,
@@ -188,20 +193,26 @@ class Lifecycle:
         live.drop_pending()
         return monitor
 
-    def _holder_of_files(self, record: Container) -> str:
-        """Whose hosts, hostname and resolv.conf a container has: with another's network go that one's files."""
-        mode = record.host_config.network_mode
-        return (
-            self._roster.get(mode.removeprefix("container:")).record.id if mode.startswith("container:") else record.id
-        )
+    def holder_of_files(self, record: Container) -> Container:
+        """Whose hosts, hostname and resolv.conf a container has: with another's network go that one's files.
+
+        Raises NotFound when that one is gone.
+        """
+        seen = {record.id}
+        while (mode := record.host_config.network_mode).startswith("container:"):
+            record = self._roster.get(mode.removeprefix("container:")).record
+            if record.id in seen:
+                break
+            seen.add(record.id)
+        return record
 
     def _check_ipc(self, mode: str) -> None:
         """Nobody joins the IPC namespace of a container that was not made to share it."""
         if mode.startswith("container:"):
             donor = self._roster.get(mode.removeprefix("container:")).record
-            if donor.host_config.ipc_mode != "shareable":
-                raise Conflict(
-                    f"can't join IPC of container {donor.id}: non-shareable IPC "
+            if donor.host_config.ipc_mode in ("private", "none"):
+                raise InvalidParameter(
+                    f"failed to join IPC namespace: container {donor.id}: non-shareable IPC "
                     "(hint: use IpcMode:shareable for the donor container)"
                 )
 

@@ -288,7 +288,7 @@ def _mount(point: MountPoint, store: Store) -> Mount:
         case "volume":
             return _volume(point)
         case "image":
-            view = store.snapshots.view(store.images.get(point.source).chain_id, point.destination)
+            view = store.snapshots.view(point.chain_id or store.images.get(point.source).chain_id, point.destination)
             asked = point.request.image_options if point.request else None
             return msgspec.structs.replace(view, subpath=asked.subpath) if asked else view
     return _tmpfs(point.destination, point.request or MountRequest(type="tmpfs"))

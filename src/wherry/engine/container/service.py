@@ -96,6 +96,12 @@ class Containers:
         """The container's own, with its log and its host files."""
         return self._lifecycle.directory(container_id)
 
+    def files_directory(self, record: Container) -> str:
+        """Where its hosts, hostname and resolv.conf are: with those whose network it shares, if that one is there."""
+        with contextlib.suppress(NotFound):
+            record = self._lifecycle.holder_of_files(record)
+        return self.directory(record.id)
+
     # --- create and remove
 
     async def create(
@@ -158,7 +164,8 @@ class Containers:
                 await self._mount_points(record)
             except NotFound as error:  # which would tell clients that the image is missing, and make them pull it
                 raise InvalidParameter(error.message) from None
-            self._store.snapshots.create(container_id, image.chain_id)
+            mounted = [point.chain_id for point in record.mounts if point.chain_id]
+            self._store.snapshots.create(container_id, image.chain_id, mounted)
             if merged.working_dir:
                 await self._store.snapshots.make_directory(container_id, merged.working_dir)
             self._roster.add(record)
@@ -180,8 +187,9 @@ class Containers:
             inherited += mounts.inherit(self.get(name).mounts, mode)
         record.mounts = mounts.settle(record.config, record.host_config, inherited)
         for point in record.mounts:
-            if point.type == "image":
-                point.source = self._store.images.get(point.request.source if point.request else point.source).id
+            if point.type == "image" and not point.chain_id:
+                mounted = self._store.images.get(point.request.source if point.request else point.source)
+                point.source, point.chain_id = mounted.id, mounted.chain_id
             elif point.type == "volume":
                 await self._volumes.settle(record.id, point)
                 if point.copy:
@@ -196,7 +204,7 @@ class Containers:
                 if not force:
                     raise _not_removable(live.record)
                 live.record.user_stopped = True
-                await self._started(live)
+                await self.started(live)
                 await self._lifecycle.end(live)
             async with live.lock:
                 if live.record.id in self._roster and live.monitor is None:  # it may have been started since
@@ -227,7 +235,7 @@ class Containers:
     async def stop(self, name: str, timeout: int | None = None, signal_name: str | None = None) -> None:
         """Asks the container to end and ends it after ``timeout`` seconds (-1: never). Raises NotModified."""
         live = self._roster.get(name)
-        await self._started(live)
+        await self.started(live)
         if live.restart is not None:
             live.record.user_stopped = True
             self._lifecycle.cancel_restart(live)
@@ -238,8 +246,9 @@ class Containers:
         live.record.user_stopped = True
         await self._stop(live, timeout, signal_name)
 
-    async def _started(self, live: Live) -> None:
-        """Waits for a start that is under way, by the restart policy too: before that it could not be ended."""
+    async def started(self, live: Live) -> None:
+        """Waits for a start that is under way, by the restart policy too: before that it could not be ended, and who
+        looks at it would find that it was made and no more."""
         if live.lock.locked():
             async with live.lock:
                 pass

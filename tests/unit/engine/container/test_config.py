@@ -6,7 +6,7 @@ import pytest
 from wherry.common.errors import InvalidParameter
 from wherry.engine.config import EngineConfig
 from wherry.engine.container import config
-from wherry.model.container import ContainerConfig, DeviceRequest, HealthConfig, HostConfig, RestartPolicy
+from wherry.model.container import ContainerConfig, HealthConfig, HostConfig, RestartPolicy
 
 IMAGE = ContainerConfig(
     user="app",
@@ -87,10 +87,6 @@ def test_merging_changes_neither_side() -> None:
         (HostConfig(pid_mode="nowhere"), "invalid PID mode: nowhere"),
         (HostConfig(ipc_mode="container:"), "invalid IPC mode: container:"),
         (HostConfig(storage_opt={"size": "10G"}), "--storage-opt is not supported"),
-        (
-            HostConfig(device_requests=[DeviceRequest(capabilities=[["gpu"]])]),
-            r"could not select device driver \"\" with capabilities: \[\[gpu\]\]",
-        ),
         (HostConfig(userns_mode="private"), "invalid user namespace mode"),
     ],
 )

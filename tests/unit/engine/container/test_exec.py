@@ -31,7 +31,7 @@ async def test_an_exec_runs_and_is_told_of(bare: BareEngine) -> None:
     bare.launcher.answer = printing(b"total 0\n", 3)
     execs = bare.engine.execs
     exec_id = execs.create("web", LS)
-    assert execs.ids(bare.live("web")) == [exec_id] == bare.engine.views.inspect("web")["ExecIDs"]
+    assert execs.ids(bare.live("web")) == [exec_id] == (await bare.engine.views.inspect("web"))["ExecIDs"]
     assert (execs.inspect(exec_id)["Running"], execs.inspect(exec_id)["ExitCode"]) == (False, None)
     stream = await execs.start(exec_id, tty=False, detach=False)
     assert stream is not None
@@ -134,7 +134,7 @@ async def test_a_container_becomes_healthy_and_then_not(bare: BareEngine) -> Non
     await until(lambda: state.health and state.health.status is HealthStatus.HEALTHY)
     bare.launcher.answer = printing(b"ill\n", 1)
     await until(lambda: state.health and state.health.status is HealthStatus.UNHEALTHY)
-    shown = bare.engine.views.inspect("web")["State"]["Health"]
+    shown = (await bare.engine.views.inspect("web"))["State"]["Health"]
     assert shown["Status"] == "unhealthy" and shown["FailingStreak"] >= 2 and len(shown["Log"]) <= 5
     assert (shown["Log"][-1]["ExitCode"], shown["Log"][-1]["Output"]) == (1, "ill\n")
     statuses = await bare.events(event=["health_status"])

@@ -165,15 +165,29 @@ async def test_a_container_in_the_list(fleet: BareEngine, api_definition: ApiDef
     ), "the name means another image now"
 
 
+async def test_who_inspects_one_that_is_being_started_waits(bare: BareEngine) -> None:
+    """Docker does, and the kubelet's cAdvisor asks once: "created" would be its last word."""
+    await bare.create("web", JSON)
+    async with bare.live("web").lock:
+        looking = asyncio.create_task(bare.engine.views.inspect("web"))
+        await asyncio.sleep(0.01)
+        assert not looking.done()
+        bare.live("web").record.state.status = Status.RUNNING
+    assert (await looking)["State"]["Status"] == "running"
+    bare.live("web").record.state.status = Status.CREATED
+
+
 async def test_inspect(fleet: BareEngine, api_definition: ApiDefinition) -> None:
     for name in ("aa", "cc", "dd", "ee"):  # the definition does not know that an exposed port may be null
-        api_definition.check("GET", "/containers/{id}/json", 200, as_sent(fleet.engine.views.inspect(name, size=True)))
-    found = fleet.engine.views.inspect("bb")
+        api_definition.check(
+            "GET", "/containers/{id}/json", 200, as_sent(await fleet.engine.views.inspect(name, size=True))
+        )
+    found = await fleet.engine.views.inspect("bb")
     assert found["NetworkSettings"]["Ports"] == {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "443/tcp": None}
     assert (found["State"]["Running"], found["Name"], found["LogPath"][-9:]) == (True, "/bb", "-json.log")
-    assert fleet.engine.views.inspect("cc")["NetworkSettings"]["Ports"] == {}
-    assert fleet.engine.views.inspect("ee")["State"]["Running"], "as in Docker: it is on its way"
-    assert "SizeRw" not in found and fleet.engine.views.inspect("bb", size=True)["SizeRootFs"] == 10
+    assert (await fleet.engine.views.inspect("cc"))["NetworkSettings"]["Ports"] == {}
+    assert (await fleet.engine.views.inspect("ee"))["State"]["Running"], "as in Docker: it is on its way"
+    assert "SizeRw" not in found and (await fleet.engine.views.inspect("bb", size=True))["SizeRootFs"] == 10
 
 
 async def test_what_differs_from_the_image(bare: BareEngine) -> None:
@@ -218,7 +232,9 @@ def write(path: str, *lines: str) -> None:
 async def test_the_log_of_one_that_has_ended(bare: BareEngine) -> None:
     record = await bare.create("web", JSON)
     write(record.log_path, "one", "two")
-    assert record.log_path.endswith(f"{record.id}-json.log") == bool(bare.engine.views.inspect("web")["LogPath"])
+    assert record.log_path.endswith(f"{record.id}-json.log") == bool(
+        (await bare.engine.views.inspect("web"))["LogPath"]
+    )
     chunks = b"".join([chunk async for chunk in bare.engine.views.logs("web", **ALL)])
     assert chunks == b"\x01\0\0\0\0\0\0\x04one\n\x01\0\0\0\0\0\0\x04two\n"
     last = [chunk async for chunk in bare.engine.views.logs("web", **ALL | {"tail": 1})]

@@ -358,13 +358,24 @@ async def test_a_container_joins_the_namespaces_of_one_that_runs(bare: BareEngin
     assert sources == [f"{bare.config.data_root}/containers/{donor.spec.id}/hosts"]
     await bare.run("private")
     await bare.create("rude", HostConfig(network_mode="none", ipc_mode="container:private"))
-    with pytest.raises(Conflict, match="non-shareable IPC"):
+    with pytest.raises(InvalidParameter, match="non-shareable IPC"):
         await bare.engine.containers.start("rude")
     donor.exit(0)
     await bare.ended("donor")
     await bare.create("late", HostConfig(network_mode="none", pid_mode="container:donor"))
     with pytest.raises(Conflict, match="cannot join the namespace of a non running container: donor"):
         await bare.engine.containers.start("late")
+
+
+async def test_a_container_has_the_name_of_whose_network_it_shares(bare: BareEngine) -> None:
+    donor = await bare.create("donor", HostConfig(network_mode="none"), hostname="of-donor", domainname="dom")
+    await bare.engine.containers.start("donor")
+    await bare.run("guest", HostConfig(network_mode="container:donor"))
+    started = await bare.run("third", HostConfig(network_mode="container:guest"))
+    assert (started.spec.hostname, started.spec.domainname) == ("of-donor", "dom")
+    assert "HOSTNAME=of-donor" in started.spec.process.env
+    assert bare.engine.containers.files_directory(bare.live("third").record).endswith(donor.id)
+    assert bare.live("third").record.config.hostname == "of-donor"
 
 
 # --- an engine after another
