@@ -3,8 +3,6 @@
 import base64
 import binascii
 import os
-import socket
-import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -175,8 +173,6 @@ _DIRECTORY = "X-Wherry-Context"
 _IDENTITY = "X-Wherry-Context-Identity"  # "device:inode": both sides mean the same directory
 _OWN_EVENTS = "application/vnd.wherry.build+json"
 
-_PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
-
 
 async def build(request: Request, engine: Engine) -> web.StreamResponse:
     """POST /build. The body is a tar, unless ``remote`` says where the context is."""
@@ -283,13 +279,8 @@ def _decode(text: str | None) -> bytes | None:
 
 def _is_trusted(request: Request) -> bool:
     """Whether the client is root or the engine's own user, on this machine."""
-    transport = request.http.transport
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is None or sock.family != socket.AF_UNIX:
-        return False
-    with socket.socket(fileno=os.dup(sock.fileno())) as peer:
-        _, uid, _ = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-    return uid in (0, os.geteuid())
+    peer = request.peer()
+    return peer is not None and peer.uid in (0, os.geteuid())
 
 
 def _read(request: Request, engine: Engine) -> BuildRequest:

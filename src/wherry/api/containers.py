@@ -13,9 +13,10 @@ from aiohttp import WSMsgType, web
 
 from wherry.api import response
 from wherry.api.body import fit, take
-from wherry.api.hijack import DetachDetector, Hijacked, hijack, parse_keys
+from wherry.api.hijack import Hijacked, hijack, read_detach_keys
 from wherry.api.request import Request
 from wherry.api.versions import Version, adapt_container, adapt_container_list, adapt_create
+from wherry.common.detach_keys import DetachDetector
 from wherry.common.errors import InvalidParameter, NotSupported
 from wherry.engine import clock
 from wherry.engine.container.service import Update
@@ -120,7 +121,7 @@ _HEADER = 8  # bytes before each piece of output: which stream, three zeros, the
 
 async def attach_streams(request: Request, engine: Engine) -> web.StreamResponse:
     """POST /containers/{name}/attach"""
-    keys = parse_keys(request.text("detachKeys"))
+    keys = read_detach_keys(request.text("detachKeys"))
     container = engine.containers.get(request.name)
     config = container.config
     stdin, stdout, stderr = (request.flag(name) for name in ("stdin", "stdout", "stderr"))
@@ -135,7 +136,7 @@ async def attach_streams(request: Request, engine: Engine) -> web.StreamResponse
             stdin=stdin and config.open_stdin,
             stdin_closes=config.stdin_once and not config.tty,
             detach_keys=keys if config.tty else b"",
-            on_detach=functools.partial(engine.containers.detached, container.id),
+            on_detach=functools.partial(engine.containers.detached, container.id, _docker_cli(request)),
         ) as client:
             if history is not None:
                 async for chunk in history:
@@ -165,7 +166,7 @@ def _history(
 
 async def attach_websocket(request: Request, engine: Engine) -> web.StreamResponse:
     """GET /containers/{name}/attach/ws: one message a piece of output, without frames, and the input likewise."""
-    keys = parse_keys(request.text("detachKeys"))
+    keys = read_detach_keys(request.text("detachKeys"))
     container = engine.containers.get(request.name)
     config = container.config
     chosen = request.version >= (1, 42)  # older ones attach to everything
@@ -187,7 +188,7 @@ async def attach_websocket(request: Request, engine: Engine) -> web.StreamRespon
             detector = DetachDetector(keys) if config.tty else None
             await _join_websocket(answer, sock, config.tty, stdin and config.open_stdin, detector)
             if detector is not None and detector.complete:
-                engine.containers.detached(container.id)
+                engine.containers.detached(container.id, _docker_cli(request))
         await answer.close()
     return answer
 
@@ -318,12 +319,23 @@ async def wait(request: Request, engine: Engine) -> web.StreamResponse:
     if request.version < (1, 30):
         code, _ = await engine.containers.waiter(request.name, "not-running")
         return response.json({"StatusCode": code})
-    waiter = engine.containers.waiter(request.name, condition)
+    waiter = engine.containers.waiter(request.name, condition, _docker_cli(request))
     answer = await response.begin(request, response.JSON)
     code, failure = await waiter
     body = {"StatusCode": code} | ({"Error": {"Message": failure}} if failure else {})
     await answer.write(_encode(body) + b"\n")
     return answer
+
+
+def _docker_cli(request: Request) -> int | None:
+    """The process on this machine that asks, if it is Docker's CLI.
+
+    It looks for the detach keys, too, but not where the first of them is typed twice. When they are found here and not
+    there, it goes on waiting for the container, on another connection: that wait is then to be over.
+    """
+    is_docker = request.http.headers.get("User-Agent", "").startswith("Docker-Client/")
+    peer = request.peer() if is_docker else None
+    return peer.pid or None if peer else None
 
 
 # /containers/{name}/archive: a container's files as tars, out and in

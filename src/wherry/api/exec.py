@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from wherry.api import response
-from wherry.api.hijack import Hijacked, frame, hijack, parse_keys
+from wherry.api.hijack import Hijacked, frame, hijack, read_detach_keys
 from wherry.api.request import Request
 from wherry.common.errors import EngineError
 from wherry.engine.engine import Engine
@@ -23,7 +23,7 @@ class StartRequest(msgspec.Struct, rename="pascal"):
 
 async def create(request: Request, engine: Engine) -> web.Response:
     config = await request.json(ExecConfig)
-    parse_keys(config.detach_keys)
+    read_detach_keys(config.detach_keys)
     if request.version < (1, 42):
         config.console_size = None
     return response.json({"Id": engine.execs.create(request.name, config)}, 201)
@@ -51,7 +51,7 @@ async def start(request: Request, engine: Engine) -> web.StreamResponse:
         response.stream_type(request, asked.tty),
         stdin=config.attach_stdin,
         stdin_closes=not config.tty,
-        detach_keys=parse_keys(config.detach_keys) if config.tty else b"",
+        detach_keys=read_detach_keys(config.detach_keys) if config.tty else b"",
         framed=config.tty and not asked.tty,
     ) as client:
         try:

@@ -1,7 +1,9 @@
 """One request, read by Docker's rules: what counts as true, what a filter looks like, which bodies are JSON."""
 
+import socket
+import struct
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -47,6 +49,17 @@ Filters = dict[str, list[str]]
 
 _FALSE = ("", "0", "no", "false", "none")
 _FILTERS = msgspec.json.Decoder(dict[str, dict[str, bool] | list[str] | None])
+
+
+_UCRED = struct.Struct("3i")  # struct ucred
+
+
+class Peer(NamedTuple):
+    """A process on this machine; of a pid namespace that is not seen from here it is 0."""
+
+    pid: int
+    uid: int
+    gid: int
 
 
 class Request:
@@ -134,6 +147,14 @@ class Request:
             raise InvalidParameter(f"malformed Content-Type header ({kind}): mime: no media type")
         if media != "application/json":
             raise InvalidParameter(f"unsupported Content-Type header ({kind}): must be 'application/json'")
+
+    def peer(self) -> Peer | None:
+        """Who has connected, by a unix socket."""
+        transport = self.http.transport
+        sock = transport.get_extra_info("socket") if transport is not None else None
+        if sock is None or sock.family != socket.AF_UNIX:
+            return None
+        return Peer._make(_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
 
     def body(self) -> AsyncIterator[bytes]:
         """The body as it arrives, however large: the client is held back while nobody reads."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from wherry.client.endpoint import Stream
     from wherry.client.transport import Response
+    from wherry.common.detach_keys import DetachDetector
 
 RECEIVE = 1 << 18
 READ = 1 << 16
@@ -59,7 +60,7 @@ class Interaction:
         self._raw = terminal.RawTerminal() if raw else None
         extra = ("WINCH", "CONT") if self._resize else ()
         self._signals = SignalWatch(FORWARDED if forward else ENDING + extra, self._restore)
-        self._keys = terminal.DetachKeys(_detach_keys(streams.detach_keys)) if streams.tty else None
+        self._keys = _detector(streams.detach_keys) if streams.tty else None
         self._poll = select.poll()
         self._stream: Stream | None = None
         self._hides = False  # whether the stream may have something to read that poll does not tell of
@@ -217,7 +218,8 @@ class Interaction:
             self._receive()
             return
         if self._keys:
-            data, self.detached = self._keys.feed(data)
+            data = self._keys.feed(data)
+            self.detached = self._keys.complete
         self._pending = memoryview(data)
         if data:
             self._send()
@@ -281,10 +283,10 @@ class Interaction:
                 raise Terminated(number)
 
 
-def _detach_keys(text: str) -> bytes:
-    if text:
-        try:
-            return terminal.parse_detach_keys(text)
-        except ValueError:
-            pass  # the engine refuses it too, and its answer is shown
-    return terminal.DEFAULT_DETACH_KEYS
+def _detector(keys: str) -> DetachDetector:
+    from wherry.common.detach_keys import DEFAULT, DetachDetector, parse_keys
+
+    try:
+        return DetachDetector(parse_keys(keys))
+    except ValueError:
+        return DetachDetector(DEFAULT)  # the engine refuses them too, and its answer is shown

@@ -1,4 +1,4 @@
-"""The user's terminal: raw while a container has it, and as it was again whatever happens; its size; detach keys."""
+"""The user's terminal: raw while a container has it, and as it was again whatever happens; its size."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 STDIN, STDOUT, STDERR = 0, 1, 2
-
-# The detach keys where nobody has chosen: ctrl-p, ctrl-q.
-DEFAULT_DETACH_KEYS = b"\x10\x11"
 
 
 def is_terminal(descriptor: int) -> bool:
@@ -70,44 +67,6 @@ class RawTerminal:
 
     def __exit__(self, *_: object) -> None:
         self.restore()
-
-
-_CONTROL = "@abcdefghijklmnopqrstuvwxyz[\\]^_"
-
-
-def parse_detach_keys(text: str) -> bytes:
-    """The bytes of keys like "ctrl-p,ctrl-q", "a" or "DEL". Raises ValueError for one that is not known."""
-    codes = bytearray()
-    for key in text.split(","):
-        if len(key) == 1 and key.isascii():
-            codes.append(ord(key))
-        elif key.startswith("ctrl-") and len(key) == 6 and key[5] in _CONTROL:
-            codes.append(_CONTROL.index(key[5]))
-        elif key == "DEL":
-            codes.append(127)
-        else:
-            raise ValueError(f"Unknown character: '{key}'")
-    return bytes(codes)
-
-
-class DetachKeys:
-    """Watches what is typed. A beginning of the sequence is held back until it is clear what it becomes."""
-
-    def __init__(self, keys: bytes) -> None:
-        self._keys = keys
-        self._held = 0  # how many bytes of the sequence have come and were not passed on
-
-    def feed(self, data: bytes) -> tuple[bytes, bool]:
-        """What goes to the container, and whether the sequence is complete (what follows it is dropped)."""
-        keys = self._keys
-        data = keys[: self._held] + data
-        at = data.find(keys)
-        if at >= 0:
-            self._held = 0
-            return data[:at], True
-        # The longest end of it that begins the sequence: also within one that has begun, if a key comes twice.
-        self._held = next(size for size in range(min(len(keys) - 1, len(data)), -1, -1) if data.endswith(keys[:size]))
-        return data[: len(data) - self._held], False
 
 
 # Signals to this program, as events in a poll loop: for the container, for the terminal, or to end here.

@@ -34,7 +34,7 @@ class Container:
             sock, self._engine_end = self._engine_end, None
             return sock
 
-        def detached(name: str) -> None:
+        def detached(name: str, client: int | None) -> None:
             self.detached += 1
 
         engine.containers.get = lambda name: SimpleNamespace(id=name, config=self.config)

@@ -185,7 +185,7 @@ async def test_a_wait_ends_with_its_client(client: Any, engine: SimpleNamespace)
     future: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
     gone = asyncio.Event()
     future.add_done_callback(lambda _: gone.set())
-    engine.containers.waiter = lambda name, condition: future
+    engine.containers.waiter = lambda name, condition, client: future
     reader, writer = await client.send("POST", "/containers/x/wait?condition=next-exit")
     assert (await client.head(reader))[0] == 200
     writer.close()
@@ -197,7 +197,7 @@ async def test_a_stream_that_is_cut_off_leaves_a_line_in_the_log(
     client: Any, engine: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
     future: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-    engine.containers.waiter = lambda name, condition: future
+    engine.containers.waiter = lambda name, condition, client: future
     reader, writer = await client.send("POST", "/containers/x/wait")
     assert (await client.head(reader))[0] == 200
     future.set_exception(Conflict("it is gone"))
@@ -209,7 +209,7 @@ async def test_a_stream_that_is_cut_off_leaves_a_line_in_the_log(
 
 async def test_wait_sends_its_head_at_once_and_the_code_later(client: Any, engine: SimpleNamespace) -> None:
     future: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-    engine.containers.waiter = lambda name, condition: future
+    engine.containers.waiter = lambda name, condition, client: future
     reader, writer = await client.send("POST", "/containers/x/wait")
     status, headers = await client.head(reader)
     assert (status, headers["Content-Type"]) == (200, "application/json")

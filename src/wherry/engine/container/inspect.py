@@ -323,9 +323,8 @@ class Views:
         return list_containers(self._roster, self._store, show_all=show_all, limit=limit, size=size, filters=filters)
 
     async def inspect(self, name: str, *, size: bool = False) -> dict[str, Any]:
-        live = self._roster.get(name)
-        await self._containers.started(live)
-        live = self._roster.get(live.record.id)
+        await self._containers.started(self._roster.get(name))
+        live = self._roster.get(name)  # it may be gone by now
         return inspect(
             live.record,
             self._store,

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import socket
+import weakref
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -27,7 +28,7 @@ from wherry.engine.container.config import (
     parse_signal,
 )
 from wherry.engine.container.lifecycle import Lifecycle
-from wherry.engine.container.store import Live, PendingAttach, Roster, check_name
+from wherry.engine.container.store import Live, PendingAttach, Roster, check_name, resolve
 from wherry.engine.events import Events
 from wherry.engine.network.attach import Connections
 from wherry.engine.volumes import Volumes
@@ -56,6 +57,9 @@ class Containers:
         self._events = events
         self._lifecycle = lifecycle
         self._connections = connections
+        self._waiting_clients: weakref.WeakKeyDictionary[asyncio.Future[tuple[int, str]], int] = (
+            weakref.WeakKeyDictionary()
+        )
 
     # --- looking
 
@@ -247,8 +251,8 @@ class Containers:
         await self._stop(live, timeout, signal_name)
 
     async def started(self, live: Live) -> None:
-        """Waits for a start that is under way, by the restart policy too: before that it could not be ended, and who
-        looks at it would find that it was made and no more."""
+        """Waits for a start that is under way, by the restart policy too: what is being started can not yet be ended,
+        and looks as if it had only been made."""
         if live.lock.locked():
             async with live.lock:
                 pass
@@ -380,8 +384,13 @@ class Containers:
             await monitor.resize(rows, columns)
         self._events.container(live.record, "resize", height=str(rows), width=str(columns))
 
-    def waiter(self, name: str, condition: str = "not-running") -> asyncio.Future[tuple[int, str]]:
-        """A future of the exit code and the error, once the condition holds. Raises InvalidParameter and NotFound."""
+    def waiter(
+        self, name: str, condition: str = "not-running", client: int | None = None
+    ) -> asyncio.Future[tuple[int, str]]:
+        """A future of the exit code and the error, once the condition holds. Raises InvalidParameter and NotFound.
+
+        ``client`` is a process that waits because it is attached, and no longer once it has detached.
+        """
         live = self._roster.get(name)
         future: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         if condition == "removed":
@@ -396,6 +405,8 @@ class Containers:
         else:
             waiters.add(future)
             future.add_done_callback(waiters.discard)
+            if client is not None:
+                self._waiting_clients[future] = client
         return future
 
     async def attach(self, name: str, *, stdin: bool, stdout: bool, stderr: bool) -> socket.socket:
@@ -419,8 +430,13 @@ class Containers:
         live.await_start(PendingAttach(theirs, stdin, stdout, stderr))
         return ours
 
-    def detached(self, name: str) -> None:
-        self._events.container(self.get(name), "detach")
+    def detached(self, name: str, client: int | None = None) -> None:
+        """Tells of a client that has left by the detach keys, and ends its waiting."""
+        live = self._roster.get(name)
+        self._events.container(live.record, "detach")
+        if client is not None:
+            waiters = live.exit_waiters | live.removal_waiters
+            resolve({each for each in waiters if self._waiting_clients.get(each) == client}, (0, ""))
 
 
 def _not_removable(record: Container) -> Conflict:

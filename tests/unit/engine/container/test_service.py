@@ -161,6 +161,21 @@ async def test_kill_and_signals(bare: BareEngine) -> None:
     assert (await bare.ended("web")).state.exit_code == 137
 
 
+async def test_a_client_that_detaches_waits_no_longer(bare: BareEngine) -> None:
+    """Docker's CLI waits on another connection than that which it is attached by. Others go on waiting."""
+    started = await bare.run("web")
+    waiter, detached = bare.engine.containers.waiter, bare.engine.containers.detached
+    own, removal = waiter("web", "next-exit", 11), waiter("web", "removed", 11)
+    other, nobodys = waiter("web", "", 12), waiter("web")
+    detached("web")
+    detached("web", 13)
+    assert not any(each.done() for each in (own, removal, other, nobodys))
+    detached("web", 11)
+    assert await own == await removal == (0, "")
+    started.exit(3)
+    assert await other == await nobodys == (3, "")
+
+
 async def test_restart(bare: BareEngine) -> None:
     first = await bare.run("web", HostConfig(network_mode="none", auto_remove=True))
     await bare.engine.containers.restart("web", timeout=5)
