@@ -34,7 +34,7 @@ async def test_names_and_ids(bare: BareEngine) -> None:
         bare.engine.networks.get("gone")
     with pytest.raises(NotFound):
         bare.engine.networks.inspect("shop", scope="swarm")
-    for number in range(40):
+    for number in range(250):
         other = bare.loopback_network(f"n{number}", f"10.{number}.0.0/24")
         if other[0] == network_id[0]:
             break
