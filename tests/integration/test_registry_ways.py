@@ -169,10 +169,14 @@ class TestProxies:
         found.stop()
         encrypted.stop()
 
-    def test_both(self, proxy: Proxy) -> None:
+    @pytest.mark.parametrize("way", ["environment", "flags"])
+    def test_both(self, proxy: Proxy, way: str) -> None:
         address = f"http://{self.LOG_IN}@{proxy.host}"
         insecure = ["--insecure-registry=plain.test", "--insecure-registry=encrypted.test"]
         environment = {"HTTP_PROXY": address, "https_proxy": address, "NO_PROXY": "other.test"}
+        if way == "flags":  # which are stronger
+            insecure += [f"--http-proxy={address}", f"--https-proxy={address}", "--no-proxy=other.test"]
+            environment = {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "*"}
         with own_engine(*insecure, environment=environment) as engine:
             for domain in ("plain.test", "encrypted.test"):
                 engine.wherry("tag", "busybox", f"{domain}/by/proxy", check=True)
@@ -185,12 +189,17 @@ class TestProxies:
         assert ("PUT", "plain.test:80") in proxy.asked
         assert ("CONNECT", "encrypted.test:443") in proxy.asked
 
-    def test_none(self, registry: Registry, proxy: Proxy, busybox_tar: bytes) -> None:
+    @pytest.mark.parametrize("way", ["environment", "flags"])
+    def test_none(self, registry: Registry, proxy: Proxy, busybox_tar: bytes, way: str) -> None:
         """The machine itself, and what NO_PROXY names, is reached directly."""
         registry.put_image("direct", "1", [(busybox_tar, registries.OCI_LAYER)])
         address = f"http://{self.LOG_IN}@{proxy.host}"
         environment = {"HTTP_PROXY": address, "HTTPS_PROXY": address, "NO_PROXY": ".test,plain.test"}
-        with own_engine("--insecure-registry=plain.test", environment=environment) as engine:
+        flags = ["--insecure-registry=plain.test"]
+        if way == "flags":
+            flags += [f"--{name.lower().replace('_', '-')}={value}" for name, value in environment.items()]
+            environment = {}
+        with own_engine(*flags, environment=environment) as engine:
             engine.wherry("pull", f"{registry.host}/direct:1", check=True)
             refused = engine.wherry("pull", "plain.test/direct:1")
             assert "lookup plain.test: no such host" in refused.stderr

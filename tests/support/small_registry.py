@@ -1,5 +1,6 @@
 """A registry in the test's own process: what is pushed into it, or put there by hand, can be pulled."""
 
+import asyncio
 import contextlib
 import gzip
 import hashlib
@@ -26,7 +27,8 @@ def digest_of(data: bytes) -> str:
 class SmallRegistry:
     """``host`` is what names of images begin with. ``asked`` counts requests, as "GET /v2/app/manifests/1".
 
-    ``refusal`` is the status and the error's code of every answer, if it is set.
+    ``refusal`` is the status and the error's code of every answer, if it is set. ``most`` is how many blobs were under
+    way at once, each for ``seconds`` at least.
     """
 
     host = ""
@@ -36,6 +38,8 @@ class SmallRegistry:
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
         self.asked: Counter[str] = Counter()
         self.refusal: tuple[int, str] | None = None
+        self.seconds = 0.0
+        self.most = self._under_way = 0
 
     def put_blob(self, data: bytes) -> str:
         digest = digest_of(data)
@@ -84,15 +88,25 @@ class SmallRegistry:
             return await self._manifest(request, path, rest)
         path, _, rest = request.path.removeprefix("/v2/").partition("/blobs/")
         if rest.startswith("uploads/"):
-            return await self._upload(request, path, rest.removeprefix("uploads/"))
+            async with self._transfer() if request.method == "PATCH" else contextlib.nullcontext():
+                return await self._upload(request, path, rest.removeprefix("uploads/"))
         if rest:
-            data = self.blobs.get(rest)
-            return _error(404, "BLOB_UNKNOWN") if data is None else web.Response(body=data)
+            async with self._transfer():
+                data = self.blobs.get(rest)
+                return _error(404, "BLOB_UNKNOWN") if data is None else web.Response(body=data)
         if path.endswith("/tags/list"):
             name = path.removesuffix("/tags/list")
             tags = [tag for found, tag in self.manifests if found == name and ":" not in tag]
             return web.json_response({"name": name, "tags": tags}) if tags else _error(404, "NAME_UNKNOWN")
         return web.json_response({})
+
+    @contextlib.asynccontextmanager
+    async def _transfer(self) -> AsyncIterator[None]:
+        self._under_way += 1
+        self.most = max(self.most, self._under_way)
+        await asyncio.sleep(self.seconds)
+        yield
+        self._under_way -= 1
 
     async def _manifest(self, request: web.Request, path: str, name: str) -> web.Response:
         if request.method == "PUT":

@@ -137,6 +137,23 @@ def test_options_that_cannot_be(engine: Engine, option: str, complaint: str) -> 
     assert complaint in refused.stderr
 
 
+@pytest.mark.parametrize("masquerades", [True, False])
+def test_the_default_network_masquerades_as_the_daemon_is_told(
+    world: Outside, _images: None, masquerades: bool
+) -> None:
+    engine = Engine(["--bip=10.235.0.1/24", f"--ip-masq={masquerades}".lower()])
+    try:
+        engine.start()
+        engine.load(CACHE / "busybox.image.tar")
+        engine.docker("run", "-d", "--name", "client", "busybox", "sleep", "1000", check=True)
+        address = inspect(engine, "client")["NetworkSettings"]["IPAddress"]
+        assert reach(engine, "client", world.address, world.serve()) == (world.host if masquerades else address)
+        engine.remove_containers()
+        engine.stop()
+    finally:
+        engine.discard()
+
+
 def test_without_the_firewall_the_engine_forwards(world: Outside, _images: None) -> None:
     """As on a kernel without nftables."""
     engine, port = Engine(["--iptables=false"]), free_port()

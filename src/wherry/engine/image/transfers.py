@@ -99,10 +99,7 @@ class Transfers:
 
     async def _run(self, transfer: Transfer, source: Open) -> None:
         try:
-            slots = self._slots
-            if slots.locked():
-                transfer.tell(step("Waiting", transfer.name))
-            async with slots, self._store.staging.area() as area:
+            async with self._store.staging.area() as area:
                 transfer.area = area
                 try:
                     staged = await self._receive(transfer, source, area)
@@ -117,10 +114,13 @@ class Transfers:
                 del self._transfers[transfer.descriptor.digest]
 
     async def _receive(self, transfer: Transfer, source: Open, area: str) -> StagedLayer:
-        descriptor = transfer.descriptor
+        descriptor, slots = transfer.descriptor, self._slots
+        if slots.locked():
+            transfer.tell(step("Waiting", transfer.name))
         meter = Meter(transfer.tell, "Downloading", transfer.name, descriptor.size)
         received = 0
-        async with IncomingLayer(area, descriptor.digest, descriptor.size) as layer:
+        # What was received waits for the layers below it without a slot, which those may need
+        async with slots, IncomingLayer(area, descriptor.digest, descriptor.size) as layer:
             async with contextlib.aclosing(source(descriptor)) as chunks:
                 async for chunk in chunks:
                     await layer.write(chunk)

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.support import tars
@@ -199,6 +200,22 @@ async def test_who_stops_listening_ends_the_pull(bare: BareEngine, registry: Sma
 
 async def pushed(bare: BareEngine, name: str, tag: str = "", platform: str = "") -> list[dict[str, Any]]:
     return [message async for message in bare.engine.pushes.push(name, tag, platform)]
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1, 1), (2, 2), (16, 6)])
+async def test_so_many_layers_at_once(bare: BareEngine, registry: SmallRegistry, limit: int, expected: int) -> None:
+    """max-concurrent-downloads and max-concurrent-uploads, as they are after the settings were read again."""
+    registry.put_image("app", "1", *(tar(f"layer{number}") for number in range(6)))
+    wanted = msgspec.structs.replace(bare.config, max_concurrent_downloads=limit, max_concurrent_uploads=limit)
+    bare.engine.reload(wanted)
+    registry.seconds = 0.05
+    await pulled(bare, f"{registry.host}/app", "1")
+    assert registry.most == expected
+    registry.blobs.clear()
+    registry.most = 0
+    bare.engine.images.tag(f"{registry.host}/app:1", f"{registry.host}/copy", "2")
+    await pushed(bare, f"{registry.host}/copy", "2")
+    assert registry.most == expected
 
 
 async def test_what_was_pulled_goes_back_as_it_came(bare: BareEngine, registry: SmallRegistry) -> None:
