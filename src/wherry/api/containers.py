@@ -16,9 +16,9 @@ from wherry.api.body import fit, take
 from wherry.api.hijack import Hijacked, hijack, read_detach_keys
 from wherry.api.request import Request
 from wherry.api.versions import Version, adapt_container, adapt_container_list, adapt_create
+from wherry.common import times
 from wherry.common.detach_keys import DetachDetector
 from wherry.common.errors import InvalidParameter, NotSupported
-from wherry.engine import clock
 from wherry.engine.container.service import Update
 from wherry.engine.engine import Engine
 from wherry.model.container import ContainerConfig, HostConfig
@@ -368,5 +368,5 @@ async def put(request: Request, engine: Engine) -> web.Response:
 
 
 def _headers(found: PathStat) -> dict[str, str]:
-    text: dict[str, Any] = msgspec.to_builtins(found) | {"mtime": clock.rfc3339(found.mtime)}
+    text: dict[str, Any] = msgspec.to_builtins(found) | {"mtime": times.rfc3339(found.mtime)}
     return {_STAT: base64.b64encode(msgspec.json.encode(text)).decode()}

@@ -11,18 +11,14 @@ from aiohttp import web
 from wherry.api import body
 from wherry.api.body import T, fit
 from wherry.api.versions import Version
+from wherry.common import times
 from wherry.common.errors import InvalidParameter
-from wherry.engine import clock
 from wherry.model.manifests import Platform
 from wherry.registry import platforms
 
-# Points in time as clients write them: Unix seconds with a fraction, or RFC 3339.
-
-_SECOND = 1_000_000_000
-
 
 def parse_moment(text: str) -> int | None:
-    """Nanoseconds since the epoch; None for "". Raises ValueError.
+    """Nanoseconds of seconds since 1970 or of an RFC 3339 time; None for "". Raises ValueError.
 
     >>> parse_moment("1700000000.5")
     1700000000500000000
@@ -31,18 +27,10 @@ def parse_moment(text: str) -> int | None:
     """
     if not text:
         return None
-    if "-" in text[1:]:
-        try:
-            return clock.parse_rfc3339(text)
-        except ValueError:
-            raise ValueError(f'invalid timestamp "{text}": neither seconds since 1970 nor RFC 3339') from None
-    seconds, _, fraction = text.partition(".")
-    digits = seconds.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit()):
-        raise ValueError(f'invalid timestamp "{text}": invalid seconds "{seconds}": invalid syntax')
-    if fraction and not (fraction.isascii() and fraction.isdigit()):
-        raise ValueError(f'invalid timestamp "{text}": invalid nanoseconds "{fraction}"')
-    return int(seconds) * _SECOND + int(fraction[:9].ljust(9, "0"))
+    try:
+        return times.parse_rfc3339(text) if "-" in text[1:] else times.parse_unix(text)
+    except ValueError as error:
+        raise ValueError(f"invalid timestamp: {error}") from None
 
 
 Filters = dict[str, list[str]]

@@ -8,9 +8,9 @@ from wherry.buildkit import exporter, messages
 from wherry.buildkit.build import Build
 from wherry.buildkit.grpc import UNAVAILABLE, Call, Method, RpcError, Service
 from wherry.buildkit.trace import timestamp
+from wherry.common import times
 from wherry.common.errors import EngineError, InvalidParameter, NotSupported
 from wherry.common.platforms import host_architecture
-from wherry.engine import clock
 
 if TYPE_CHECKING:
     from wherry.buildkit.service import BuildKit
@@ -162,8 +162,8 @@ def _usage(record: dict[str, Any]) -> Any:
         mutable=record["Type"] == "exec.cachemount",
         in_use=record["InUse"],
         size=record["Size"],
-        created_at=timestamp(clock.parse_rfc3339(record["CreatedAt"])),
-        last_used_at=timestamp(clock.parse_rfc3339(record["LastUsedAt"])),
+        created_at=timestamp(times.parse_rfc3339(record["CreatedAt"])),
+        last_used_at=timestamp(times.parse_rfc3339(record["LastUsedAt"])),
         usage_count=record["UsageCount"],
         description=record["Description"],
         record_type=record["Type"],

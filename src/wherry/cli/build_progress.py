@@ -8,7 +8,7 @@ import threading
 import time
 
 from wherry.cli import terminal
-from wherry.cli.table import human_size
+from wherry.common.sizes import human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from wherry.cli.session import CommandError, Session, command, for_all, for_each
 from wherry.client.client import container_path
 from wherry.client.transport import APIError, ClientError
 from wherry.common import values
+from wherry.common.errors import EngineError
 from wherry.common.flags import Options, integer, string, switch
 
 TYPE_CHECKING = False
@@ -200,9 +201,9 @@ def run_logs(session: Session, options: Options) -> None:
 
 
 def _moment(options: Options, name: str) -> str | None:
-    from wherry.cli.moments import timestamp
+    from wherry.common.times import query_time
 
     try:
-        return timestamp(options[name]) or None
-    except ValueError as error:
-        raise CommandError(f'invalid value for "{name}": {error}') from None
+        return query_time(options[name]) or None
+    except EngineError as error:
+        raise CommandError(f'invalid value for "{name}": {error.message}') from None

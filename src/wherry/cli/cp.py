@@ -203,7 +203,7 @@ class _Progress:
         self._write(f"\r\x1b[2K{self._header}{self._size()}")
 
     def _size(self) -> str:
-        from wherry.cli.table import human_size
+        from wherry.common.sizes import human_size
 
         return human_size(self._copied, 3)
 

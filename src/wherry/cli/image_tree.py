@@ -7,10 +7,11 @@ import sys
 
 from wherry.cli import terminal
 from wherry.cli.session import Session, command
-from wherry.cli.table import ellipsis, human_size, short_id, table
+from wherry.cli.table import ellipsis, short_id, table
 from wherry.client.client import quote
 from wherry.common import flags
 from wherry.common.flags import Options
+from wherry.common.sizes import human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

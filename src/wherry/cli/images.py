@@ -7,25 +7,14 @@ import sys
 
 from wherry.cli import terminal
 from wherry.cli.session import CommandError, Session, command
-from wherry.cli.table import (
-    TABLE,
-    Listing,
-    Row,
-    chosen_format,
-    ellipsis,
-    human_size,
-    local_time,
-    rfc3339,
-    short_id,
-    since,
-    table,
-)
+from wherry.cli.table import TABLE, Listing, Row, chosen_format, ellipsis, local_time, rfc3339, short_id, since, table
 from wherry.client.client import image_path
 from wherry.client.transport import APIError
 from wherry.common import flags, platforms
 from wherry.common.flags import Options
 from wherry.common.reference import InvalidReference
 from wherry.common.reference import parse as parse_reference
+from wherry.common.sizes import human_size
 from wherry.common.values import quoted
 
 TYPE_CHECKING = False

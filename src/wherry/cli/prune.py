@@ -7,9 +7,10 @@ from calendar import timegm
 
 from wherry.cli.build_progress import Working
 from wherry.cli.session import CommandError, Session, command
-from wherry.cli.table import Listing, Row, human_size, since
+from wherry.cli.table import Listing, Row, since
 from wherry.common import flags
 from wherry.common.flags import Options
+from wherry.common.sizes import human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

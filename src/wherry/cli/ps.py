@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 
 from wherry.cli.session import CommandError, Session, command
-from wherry.cli.table import RAW, Listing, Row, ellipsis, human_size, local_time, short_id, since
+from wherry.cli.table import RAW, Listing, Row, ellipsis, local_time, short_id, since
 from wherry.common import flags
 from wherry.common.flags import Options
+from wherry.common.sizes import human_size
 from wherry.common.values import quoted
 
 TYPE_CHECKING = False

@@ -259,7 +259,7 @@ class _Drawer:
         return f"\x1b[2K\r{text} {self._bar(text, detail)}\r"
 
     def _bar(self, text: str, detail: dict[str, Any]) -> str:
-        from wherry.cli.table import human_size
+        from wherry.common.sizes import human_size
 
         current, total, units = detail.get("current", 0), detail.get("total", 0), detail.get("units", "")
         if current <= 0 and total <= 0:

@@ -7,11 +7,12 @@ import sys
 import time
 
 from wherry.cli.session import CommandError, Session, command
-from wherry.cli.table import Listing, Row, binary_size, human_size
+from wherry.cli.table import Listing, Row
 from wherry.client.client import container_path
 from wherry.client.transport import APIError, ClientError, ConnectionLost
 from wherry.common import flags
 from wherry.common.flags import Options
+from wherry.common.sizes import binary_size, human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,23 +6,13 @@ import sys
 
 from wherry.cli.prune import CACHE_COLUMNS, CACHE_TABLE, cache_rows, cache_sizes
 from wherry.cli.session import CommandError, Session, command
-from wherry.cli.table import (
-    JSON,
-    RAW,
-    TABLE,
-    TEMPLATE_ERROR,
-    Listing,
-    Row,
-    binary_size,
-    executed,
-    human_size,
-    rfc3339,
-    template_of,
-)
+from wherry.cli.table import JSON, RAW, TABLE, TEMPLATE_ERROR, Listing, Row, executed, rfc3339, template_of
 from wherry.cli.version import client_info
 from wherry.client.transport import APIError, ClientError, ConnectionFailed
 from wherry.common import flags
+from wherry.common.errors import EngineError
 from wherry.common.flags import Options
+from wherry.common.sizes import binary_size, human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -312,14 +302,14 @@ NO_EVENT = {
     flags.string("until", "", "Stream events until this timestamp"),
 )
 def run_events(session: Session, options: Options) -> None:
-    from wherry.cli.moments import timestamp
+    from wherry.common.times import query_time
 
     format = options["format"]
     template = _template(format) if format else None
     try:
-        since, until = timestamp(options["since"]), timestamp(options["until"])
-    except ValueError as error:
-        raise CommandError(str(error)) from None
+        since, until = query_time(options["since"]), query_time(options["until"])
+    except EngineError as error:
+        raise CommandError(error.message) from None
     query = {"since": since, "until": until, "filters": options["filter"]}
     for event in session.client.request("GET", "/events", query=query).values():
         whole = event if format == "json" else {**NO_EVENT, **event}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from wherry.cli.session import Session
+from wherry.common import times
 from wherry.common.flags import Options
 
 TYPE_CHECKING = False
@@ -197,50 +198,9 @@ def short_id(identity: str) -> str:
     return identity[identity.find(":") + 1 :][:12]
 
 
-def human_size(size: float, precision: int = 4) -> str:
-    """Decimal units, that many digits: 1.982MB."""
-    return _scaled(size, 1000.0, ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"), precision)
-
-
-def binary_size(size: float) -> str:
-    """Binary units, four digits: 23.54GiB."""
-    return _scaled(size, 1024.0, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"), 4)
-
-
-def _scaled(size: float, base: float, units: Sequence[str], precision: int) -> str:
-    step = 0
-    while size >= base and step < len(units) - 1:
-        size /= base
-        step += 1
-    return f"{size:.{precision}g}{units[step]}"
-
-
-# Beyond so many hours the next larger unit is told, and how many hours it has.
-SPANS = ((48, 1, "hours"), (24 * 14, 24, "days"), (24 * 60, 24 * 7, "weeks"), (24 * 365 * 2, 24 * 30, "months"))
-
-
-def human_duration(seconds: float) -> str:
-    """About how long: "Less than a second", "5 seconds", "About a minute", "3 weeks"."""
-    whole = int(seconds)
-    if whole < 1:
-        return "Less than a second"
-    if whole < 60:
-        return f"{whole} second{'s' if whole > 1 else ''}"
-    minutes = whole // 60
-    if minutes < 60:
-        return "About a minute" if minutes == 1 else f"{minutes} minutes"
-    hours = int(seconds / 3600 + 0.5)
-    if hours == 1:
-        return "About an hour"
-    for limit, size, unit in SPANS:
-        if hours < limit:
-            return f"{hours // size} {unit}"
-    return f"{int(seconds / 3600) // 24 // 365} years"
-
-
 def since(moment: int) -> str:
     """How long ago a moment (seconds of Unix time) was."""
-    return human_duration(time.time() - moment) + " ago"
+    return times.human_duration(time.time() - moment) + " ago"
 
 
 def local_time(moment: int) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 
 from wherry.cli.session import CommandError, Session, command, for_each
-from wherry.cli.table import Listing, Row, chosen_format, human_size
+from wherry.cli.table import Listing, Row, chosen_format
 from wherry.client.client import quote
 from wherry.common import flags, values
 from wherry.common.flags import Options
+from wherry.common.sizes import human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -91,17 +91,17 @@ def unsigned(name: str, short: str, usage: str, bits: int = 64, **more: Any) -> 
 
 def duration(name: str, short: str, usage: str, **more: Any) -> Flag:
     """Nanoseconds, from text like 1m30s."""
-    return Flag(name, short, usage, "duration", 0, lambda text, _: values.parse_duration(text), **more)
+    return Flag(name, short, usage, "duration", 0, _duration, **more)
 
 
 def size(name: str, short: str, usage: str, **more: Any) -> Flag:
     """Bytes, from text like 512m."""
-    return Flag(name, short, usage, "bytes", 0, lambda text, _: values.parse_size(text), **more)
+    return Flag(name, short, usage, "bytes", 0, _size, **more)
 
 
 def swap(usage: str) -> Flag:
     """--memory-swap: bytes, or -1."""
-    parse: Parse = lambda text, _: -1 if text == "-1" else values.parse_size(text)  # noqa: E731
+    parse: Parse = lambda text, _: -1 if text == "-1" else _size(text, _)  # noqa: E731
     return Flag("memory-swap", "", usage, "bytes", 0, parse)
 
 
@@ -172,6 +172,21 @@ def _string(text: str, _: object) -> str:
 
 def _integer(text: str, _: object) -> int:
     return values.parse_int(text, base=0)
+
+
+# These are imported when they are needed, which is seldom: the command line's start counts.
+
+
+def _duration(text: str, _: object) -> int:
+    from wherry.common.times import parse_duration
+
+    return parse_duration(text)
+
+
+def _size(text: str, _: object) -> int:
+    from wherry.common.sizes import parse_size
+
+    return parse_size(text)
 
 
 def _append(text: str, so_far: list[str]) -> list[str]:

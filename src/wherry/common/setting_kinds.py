@@ -74,7 +74,7 @@ def integer(name: str, usage: str, default: int = 0, *, least: int = 0, **more: 
 def size(name: str, usage: str, default: int, show: str, **more: Any) -> Setting:
     flag = flags.size(name, "", usage)
     flag.default, flag.show = default, show
-    return Setting(flag, name, lambda value: values.parse_size(str(value)), **more)
+    return Setting(flag, name, lambda value: flag.parse(str(value), 0), **more)
 
 
 def listing(

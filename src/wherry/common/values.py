@@ -77,78 +77,7 @@ def _number(text: str, base: int, function: str) -> int:
     raise ValueError(f"strconv.{function}: parsing {quoted(text)}: invalid syntax")
 
 
-_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-
-
 _DIGITS = frozenset("0123456789")
-
-
-def _leading(text: str, chars: frozenset[str]) -> tuple[str, str]:
-    """The beginning of a text that is made of some characters, and the rest."""
-    length = 0
-    while length < len(text) and text[length] in chars:
-        length += 1
-    return text[:length], text[length:]
-
-
-def parse_duration(text: str) -> int:
-    """Nanoseconds, from text like -1.5h, 300ms or 1m30s."""
-    rest = text[1:] if text[:1] in ("+", "-") else text
-    if rest == "0":
-        return 0
-    if not rest:
-        raise ValueError(f"time: invalid duration {quoted(text)}")
-    total = 0
-    while rest:
-        whole, rest = _leading(rest, _DIGITS)
-        fraction = ""
-        if rest.startswith("."):
-            fraction, rest = _leading(rest[1:], _DIGITS)
-        if not (whole or fraction):
-            raise ValueError(f"time: invalid duration {quoted(text)}")
-        length = 0
-        while length < len(rest) and rest[length] not in "0123456789.":
-            length += 1
-        unit, rest = rest[:length], rest[length:]
-        if not unit:
-            raise ValueError(f"time: missing unit in duration {quoted(text)}")
-        if unit not in _UNITS:
-            raise ValueError(f"time: unknown unit {quoted(unit)} in duration {quoted(text)}")
-        total += int(whole or "0") * _UNITS[unit]
-        if fraction:
-            total += int(fraction) * _UNITS[unit] // 10 ** len(fraction)
-    if total >= 1 << 63:
-        raise ValueError(f"time: invalid duration {quoted(text)}")
-    return -total if text[0] == "-" else total
-
-
-def parse_size(text: str) -> int:
-    """Bytes, from text like 512, 64k, 1.5 GiB; the units are powers of 1024."""
-    last = max((text.rfind(char) for char in "0123456789. "), default=-1)
-    if last < 0:
-        raise ValueError(f"invalid size: '{text}'")
-    number, suffix = (text[:last] if text[last] == " " else text[: last + 1]), text[last + 1 :]
-    try:
-        amount = _float(number)
-    except ValueError:
-        raise ValueError(f"strconv.ParseFloat: parsing {quoted(number)}: invalid syntax") from None
-    if amount < 0:
-        raise ValueError(f"invalid size: '{text}'")
-    unit = suffix.lower()
-    if unit in ("", "b"):
-        return int(amount)
-    power = "kmgtp".find(unit[0]) + 1
-    if len(suffix) > 3:
-        raise ValueError(f"invalid suffix: '{suffix}'")
-    if not power or unit[1:] not in ("", "b", "ib"):
-        raise ValueError(f"invalid suffix: '{unit}'")
-    return int(amount * 1024**power)
-
-
-def _float(text: str) -> float:
-    if not text.isascii() or any(char not in "0123456789.+-eE" for char in text):
-        raise ValueError
-    return float(text)
 
 
 def parse_cpus(text: str) -> int:

@@ -1,25 +1,13 @@
 """``--name=value`` flags of an instruction, against those that it knows; and HEALTHCHECK's durations."""
 
-import re
 from collections.abc import Sequence
 
 from msgspec import Struct
 
+from wherry.common.times import parse_duration
 from wherry.dockerfile.lexer import DockerfileError, suggestion
 
-_UNITS = {
-    "ns": 1,
-    "us": 1_000,
-    "µs": 1_000,
-    "μs": 1_000,
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "m": 60_000_000_000,
-    "h": 3_600_000_000_000,
-}
-_PART = re.compile(r"([0-9]{0,19})(?:\.([0-9]{0,30}))?(ns|us|µs|μs|ms|s|m|h)")
-_MILLISECOND = _UNITS["ms"]
-_LONGEST = (1 << 63) - 1
+_LEAST = 1_000_000  # nanoseconds, a millisecond
 
 
 class Flags(Struct, frozen=True):
@@ -79,33 +67,15 @@ def _switch(name: str, separator: str, value: str) -> bool:
     return value.lower() == "true"
 
 
-def parse_duration(name: str, text: str) -> int:
+def parse_interval(name: str, text: str) -> int:
     """Nanoseconds of a text like ``1m30s`` or ``1.5h``; 0 for "" and "0". ``name`` is the flag's, for the error."""
-    if text in ("", "0", "+0", "-0"):
-        return 0
-    nanoseconds, at = 0, 1 if text[0] in "+-" else 0
-    while at < len(text):
-        part = _PART.match(text, at)
-        if part is None or not (part[1] or part[2]):
-            break
-        unit = _UNITS[part[3]]
-        nanoseconds += int(part[1] or 0) * unit + int(part[2] or 0) * unit // 10 ** len(part[2] or "")
-        at = part.end()
-    if at < len(text) or text in ("+", "-") or nanoseconds > _LONGEST:
-        raise DockerfileError(f'invalid duration "{text}" for --{name}: expected one like 30s, 1m30s or 500ms')
-    if nanoseconds and (text[0] == "-" or nanoseconds < _MILLISECOND):
+    try:
+        nanoseconds = parse_duration(text or "0")
+    except ValueError as error:
+        raise DockerfileError(f"{error} for --{name}: expected one like 30s, 1m30s or 500ms") from None
+    if nanoseconds and nanoseconds < _LEAST:
         raise DockerfileError(f'Interval "{name}" cannot be less than 1ms')
     return nanoseconds
-
-
-def format_duration(nanoseconds: int) -> str:
-    """The shortest exact text that parse_duration() reads back."""
-    parts: list[str] = []
-    for unit in ("h", "m", "s", "ms", "us", "ns"):
-        amount, nanoseconds = divmod(nanoseconds, _UNITS[unit])
-        if amount:
-            parts.append(f"{amount}{unit}")
-    return "".join(parts) or "0s"
 
 
 # EXPOSE's port specifications: ``80``, ``53/udp``, ``8000-8010/tcp``.

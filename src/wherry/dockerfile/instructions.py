@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, cast
 
 from msgspec import Struct
 
+from wherry.common.sizes import parse_size
 from wherry.dockerfile.expansion import split_raw, unquote
 from wherry.dockerfile.lexer import NOWHERE, DockerfileError, Position, suggestion
 
@@ -27,9 +28,7 @@ _KEYS = (
 _FLAGS = ("readonly", "readwrite", "required")
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([kKmMgGtTpP]?)(?:[iI]?[bB])?")
 _FIELD = re.compile(r'(?:"((?:[^"]|"")*+)"|([^",]*))(?=,|\Z)')
-_UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 
 
 class Mount(Struct, frozen=True, kw_only=True):
@@ -176,10 +175,11 @@ def _number(key: str, values: dict[str, str], base: int) -> int | None:
 
 
 def _size(value: str) -> int:
-    match = _SIZE.fullmatch(value)
-    if match is None:
-        raise DockerfileError(f"invalid value for size: {value}: expected a number of bytes, or one with k, m or g")
-    return int(float(match[1]) * (1 << _UNITS[match[2].lower()]))
+    try:
+        return parse_size(value)
+    except ValueError:
+        reason = f"invalid value for size: {value}: expected a number of bytes, or one with k, m or g"
+        raise DockerfileError(reason) from None
 
 
 # Here-documents: ``<<EOF``, ``<<-EOF`` (tabs stripped), ``<<"EOF"`` (nothing expanded), ``3<<EOF`` (a descriptor).

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from wherry.dockerfile import instructions as ins
-from wherry.dockerfile.flags import Flags, check_signal, parse_duration, parse_flags, parse_ports
+from wherry.dockerfile.flags import Flags, check_signal, parse_flags, parse_interval, parse_ports
 from wherry.dockerfile.instructions import HereDocument, parse_mount, parse_start
 from wherry.dockerfile.lexer import (
     SPACES,
@@ -294,10 +294,10 @@ def _health_check(statement: Statement, flags: Flags) -> ins.HealthCheck:
         raise DockerfileError("Missing command after HEALTHCHECK CMD")
     return ins.HealthCheck(
         test=("CMD-SHELL" if command.shell else "CMD", *command.arguments),
-        interval=parse_duration("interval", flags.text("interval")),
-        timeout=parse_duration("timeout", flags.text("timeout")),
-        start_period=parse_duration("start-period", flags.text("start-period")),
-        start_interval=parse_duration("start-interval", flags.text("start-interval")),
+        interval=parse_interval("interval", flags.text("interval")),
+        timeout=parse_interval("timeout", flags.text("timeout")),
+        start_period=parse_interval("start-period", flags.text("start-period")),
+        start_interval=parse_interval("start-interval", flags.text("start-interval")),
         retries=_retries(flags.text("retries")),
         position=statement.position,
     )

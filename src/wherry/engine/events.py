@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
+from wherry.common import times
 from wherry.common.errors import InvalidParameter
-from wherry.engine import clock
 from wherry.model.container import Container
 from wherry.storage.database import Database
 
@@ -88,7 +88,7 @@ class Events:
         return len(self._listeners)
 
     def publish(self, kind: str, action: str, actor: str, attributes: Mapping[str, str]) -> None:
-        moment = clock.now()
+        moment = times.now()
         event: Event = {
             "Type": kind,
             "Action": action,
@@ -136,7 +136,7 @@ class Events:
         if unknown:
             raise InvalidParameter(f"invalid filter '{min(unknown)}'")
         queue: asyncio.Queue[Event] = asyncio.Queue()
-        if until is None or until > clock.now():
+        if until is None or until > times.now():
             self._listeners.add(queue)
         return self._follow(queue, self._past(since, until), filters, until)
 
@@ -148,7 +148,7 @@ class Events:
                 if matches(event, filters):
                     yield event
             while queue in self._listeners:
-                delay = None if until is None else max(0, until - clock.now()) / 1e9
+                delay = None if until is None else max(0, until - times.now()) / 1e9
                 try:
                     event = await asyncio.wait_for(queue.get(), delay)
                 except TimeoutError:
@@ -159,11 +159,11 @@ class Events:
             self._listeners.discard(queue)
 
     def _past(self, since: int | None, until: int | None) -> list[Event]:
-        if since is None and (until is None or until > clock.now()):
+        if since is None and (until is None or until > times.now()):
             return []
         rows = self._database.query(
             "SELECT body FROM events WHERE time >= ? AND time <= ? ORDER BY number",
-            (since or 0, until if until is not None else clock.now()),
+            (since or 0, until if until is not None else times.now()),
         )
         return [msgspec.json.decode(row[0]) for row in rows]
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from wherry.common import times
 from wherry.common.errors import Conflict, InvalidParameter, NotFound
-from wherry.engine import clock
 from wherry.engine.builder.builder import Builder
 from wherry.engine.container.inspect import summary
 from wherry.engine.container.service import Containers
@@ -107,7 +107,7 @@ def _until(filters: Filters) -> int | None:
     moments = filters.get("until", [])
     if len(moments) > 1:
         raise InvalidParameter("more than one until filter specified")
-    return clock.parse_moment(moments[0]) if moments else None
+    return times.parse_timestamp(moments[0]) if moments else None
 
 
 # ``system df``: what containers, images and volumes take on the disk. Counting is done beside the event loop.

@@ -6,8 +6,8 @@ import sys
 from typing import Any
 
 from wherry import __version__
+from wherry.common import times
 from wherry.common.platforms import host_architecture
-from wherry.engine import clock
 from wherry.engine.config import EngineConfig
 from wherry.engine.container import logs
 from wherry.engine.container.store import Roster
@@ -118,7 +118,7 @@ class System:
             "Debug": self._config.debug,
             "NFd": len(os.listdir("/proc/self/fd")),
             "NGoroutines": 1,
-            "SystemTime": clock.rfc3339(clock.now()),
+            "SystemTime": times.rfc3339(times.now()),
             "LoggingDriver": self._config.log_driver,
             "CgroupDriver": "cgroupfs",
             "CgroupVersion": str(self._hierarchies.version),

@@ -11,8 +11,8 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
+from wherry.common import times
 from wherry.common.errors import Conflict, EngineError, InvalidParameter
-from wherry.engine import clock
 from wherry.engine.container.store import Roster
 from wherry.engine.events import Events, boolean, check_known, label_matches, labels_pass, pattern
 from wherry.engine.plugins import WrongInterface
@@ -166,7 +166,7 @@ class Volumes:
             labels = {**(labels or {}), "com.docker.volume.anonymous": ""}
         made = Volume(
             name=name,
-            created=clock.now(),
+            created=times.now(),
             driver=driver or "local",
             labels=_sorted(labels),
             options=_sorted(options),
@@ -432,7 +432,7 @@ class Volumes:
         said = said or {}
         local = volume.driver == "local"
         found = {
-            "CreatedAt": said.get("CreatedAt") or clock.rfc3339(volume.created - volume.created % 1_000_000_000),
+            "CreatedAt": said.get("CreatedAt") or times.rfc3339(volume.created - volume.created % 1_000_000_000),
             "Driver": volume.driver,
             "Labels": volume.labels,
             "Mountpoint": self._volumes.path(volume.name) if local else said.get("Mountpoint", ""),
@@ -465,4 +465,4 @@ def _is_plain(volume: Volume) -> bool:
 
 
 def _plugged(driver: str, said: Mapping[str, Any]) -> Volume:
-    return Volume(name=str(said["Name"]), created=clock.now(), driver=driver)
+    return Volume(name=str(said["Name"]), created=times.now(), driver=driver)

@@ -1,6 +1,5 @@
 """The command line in this process, against an engine that answers from a table, or from a script."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,19 +10,6 @@ from tests.support.scripted_engine import ScriptedEngine
 from wherry.cli import main
 
 Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def zone() -> Iterator[Callable[[str], None]]:
-    """Sets this process's time zone, for the test."""
-    with pytest.MonkeyPatch.context() as patch:
-
-        def set_zone(name: str) -> None:
-            patch.setenv("TZ", name)
-            time.tzset()
-
-        yield set_zone
-    time.tzset()
 
 
 @pytest.fixture

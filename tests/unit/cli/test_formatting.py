@@ -25,56 +25,6 @@ def test_wide_characters_take_two_places() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "three", "four", "binary"),
-    [
-        (0, "0B", "0B", "0B"),
-        (999, "999B", "999B", "999B"),
-        (1_000, "1kB", "1kB", "1000B"),
-        (1_982_312, "1.98MB", "1.982MB", "1.89MiB"),
-        (116_999_999, "117MB", "117MB", "111.6MiB"),
-        (999_999, "1e+03kB", "1000kB", "976.6KiB"),
-        (25_276_514_304, "25.3GB", "25.28GB", "23.54GiB"),
-        (-1, "-1B", "-1B", "-1B"),
-    ],
-)
-def test_sizes(size: int, three: str, four: str, binary: str) -> None:
-    assert table.human_size(size, 3) == three
-    assert table.human_size(size) == four
-    assert table.binary_size(size) == binary
-
-
-HOUR, DAY = 3600, 24 * 3600
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (-5, "Less than a second"),
-        (0.9, "Less than a second"),
-        (1, "1 second"),
-        (59.9, "59 seconds"),
-        (60, "About a minute"),
-        (119, "About a minute"),
-        (120, "2 minutes"),
-        (59 * 60 + 59, "59 minutes"),
-        (HOUR, "About an hour"),
-        (1.4 * HOUR, "About an hour"),
-        (1.5 * HOUR, "2 hours"),
-        (47 * HOUR, "47 hours"),
-        (2 * DAY, "2 days"),
-        (13 * DAY, "13 days"),
-        (14 * DAY, "2 weeks"),
-        (59 * DAY, "8 weeks"),
-        (60 * DAY, "2 months"),
-        (729 * DAY, "24 months"),
-        (730 * DAY, "2 years"),
-    ],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert table.human_duration(seconds) == text
-
-
-@pytest.mark.parametrize(
     ("text", "width", "shown"),
     [
         ("sleep 100000", 20, "sleep 100000"),

@@ -196,7 +196,7 @@ def test_the_trigger_of_onbuild_is_read_too() -> None:
         ("HEALTHCHECK TEST a", 'Unknown type "TEST" in HEALTHCHECK'),
         ("HEALTHCHECK CMD", "Missing command after HEALTHCHECK CMD"),
         ("HEALTHCHECK CMD []", "Missing command after HEALTHCHECK CMD"),
-        ("HEALTHCHECK --interval=5 CMD a", 'invalid duration "5" for --interval'),
+        ("HEALTHCHECK --interval=5 CMD a", 'missing unit in duration "5" for --interval'),
         ("HEALTHCHECK --interval=. CMD a", "invalid duration"),
         ("HEALTHCHECK --interval=1us CMD a", 'Interval "interval" cannot be less than 1ms'),
         ("HEALTHCHECK --timeout=-5s CMD a", 'Interval "timeout" cannot be less than 1ms'),

@@ -126,8 +126,10 @@ def weight(text: str) -> dict[str, Any]:
 
 def bytes_per_second(text: str) -> dict[str, Any]:
     """--device-read-bps /dev/sda:1mb"""
+    from wherry.common.sizes import parse_size
+
     unit = "[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb"
-    return _rate(text, values.parse_size, unit)
+    return _rate(text, parse_size, unit)
 
 
 def operations_per_second(text: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 
 from wherry.cli.options import key_values
 from wherry.common import values
+from wherry.common.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _FIELDS: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "volume-subpath": ("volume", "Subpath", str),
     "volume-nocopy": ("volume", "NoCopy", values.parse_bool),
     "image-subpath": ("image", "Subpath", str),
-    "tmpfs-size": ("tmpfs", "SizeBytes", values.parse_size),
+    "tmpfs-size": ("tmpfs", "SizeBytes", parse_size),
     "tmpfs-mode": ("tmpfs", "Mode", lambda text: values.parse_unsigned(text, 32, base=8)),
 }
 _SWITCHES = ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src")

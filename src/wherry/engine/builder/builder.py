@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from wherry.common import reference
+from wherry.common import reference, times
 from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.dockerfile.stages import Platform
-from wherry.engine import clock
 from wherry.engine.builder import context as contexts
 from wherry.engine.builder import progress
 from wherry.engine.builder.context import Context
@@ -202,8 +201,8 @@ class Builder:
                 "InUse": record.kind == "exec.cachemount" and self._cache_mounts.is_used(record.key),
                 "Shared": record.chain_id in shared,
                 "Size": record.size,
-                "CreatedAt": clock.rfc3339(record.created),
-                "LastUsedAt": clock.rfc3339(record.used),
+                "CreatedAt": times.rfc3339(record.created),
+                "LastUsedAt": times.rfc3339(record.used),
                 "UsageCount": record.count,
                 "Parents": None,
             }
@@ -277,7 +276,7 @@ def _matcher(filters: Mapping[str, list[str]]) -> Callable[[Record, bool, bool],
         if name.rstrip("!~") not in _PRUNE_FILTERS:
             raise InvalidParameter(f"invalid filter '{name}'")
     ages = [*filters.get("until", ()), *filters.get("unused-for", ())]
-    oldest = min((clock.parse_moment(age) for age in ages), default=None)
+    oldest = min((times.parse_timestamp(age) for age in ages), default=None)
 
     def matches(record: Record, in_use: bool, shared: bool) -> bool:
         if filters.get("id") and not any(record.key.startswith(wanted) for wanted in filters["id"]):

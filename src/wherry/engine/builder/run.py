@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from wherry.common import times
 from wherry.common.errors import Conflict, EngineError, Forbidden
 from wherry.dockerfile import instructions as ins
 from wherry.dockerfile.config import Script, command_words, run_command
 from wherry.dockerfile.instructions import Mount as WantedMount
-from wherry.engine import clock, platforms
+from wherry.engine import platforms
 from wherry.engine.builder import history, progress
 from wherry.engine.builder.copy import Origin, Sources
 from wherry.engine.builder.mounts import USUAL_PLACES, RunMounts, target_of
@@ -139,7 +140,7 @@ class Containers:
         return Container(
             id=container_id,
             name=f"build-{container_id[:12]}",
-            created=clock.now(),
+            created=times.now(),
             image="",
             image_id="",
             chain_id="",

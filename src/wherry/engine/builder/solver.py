@@ -13,13 +13,14 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from wherry.common import times
 from wherry.common.errors import EngineError, NotFound, NotSupported
 from wherry.common.platforms import host_architecture
 from wherry.dockerfile import instructions as ins
 from wherry.dockerfile.lexer import DockerfileError
 from wherry.dockerfile.parser import Dockerfile, parse
 from wherry.dockerfile.stages import EPOCH, SCRATCH, Graph, Platform, Source, Stage, build_graph
-from wherry.engine import clock, platforms
+from wherry.engine import platforms
 from wherry.engine.builder import progress
 from wherry.engine.builder.context import Context
 from wherry.engine.builder.copy import Copies, Origin, Sources
@@ -75,7 +76,7 @@ def write_image(
         architecture=architecture,
         os=os_name,
         variant=variant,
-        created=history[-1].created if history else clock.rfc3339(clock.now()),
+        created=history[-1].created if history else times.rfc3339(times.now()),
         author=outcome.author,
         config=config,
         rootfs=RootFS(diff_ids=[layer.diff_id for layer in store.layers.chain(top_of(tree))]),
@@ -91,7 +92,7 @@ def write_image(
 def _entry(step: Step, outcome: Outcome) -> History:
     has_layer = bool(step.chain_id) or (step.draft is not None and step.draft.layer is not None)
     return History(
-        created=clock.rfc3339(step.created),
+        created=times.rfc3339(step.created),
         created_by=step.created_by,
         comment=COMMENT,
         author=outcome.author,
@@ -365,7 +366,7 @@ class Solver:
         found = self._store.build_cache.find(key)
         if found is None or not self._request.only_cache_from:
             return found
-        said = (found.description, clock.rfc3339(found.created))
+        said = (found.description, times.rfc3339(found.created))
         return found if key in self._imported or said in self._steps_of_images else None
 
     @staticmethod

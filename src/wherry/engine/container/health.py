@@ -9,8 +9,8 @@ import os
 import socket
 from dataclasses import dataclass
 
+from wherry.common import times
 from wherry.common.values import replace_undecodable
-from wherry.engine import clock
 from wherry.engine.container import spec
 from wherry.engine.container.store import Live, Roster
 from wherry.engine.events import Events
@@ -94,7 +94,7 @@ def _is_paused(live: Live) -> bool:
 
 
 def _in_start_period(checks: HealthConfig, started_at: int) -> bool:
-    return clock.now() - started_at < checks.start_period
+    return times.now() - started_at < checks.start_period
 
 
 def _judge(health: Health, result: HealthResult, checks: HealthConfig, *, in_start_period: bool) -> None:
@@ -113,7 +113,7 @@ def _judge(health: Health, result: HealthResult, checks: HealthConfig, *, in_sta
 async def _probe(
     live: Live, monitor: Monitor, roster: Roster, events: Events, arguments: list[str], seconds: float
 ) -> HealthResult:
-    start = clock.now()
+    start = times.now()
     exec_id = os.urandom(32).hex()
     process = spec.exec_process(
         live.record, ExecConfig(cmd=arguments), links.environment(live.record, links.running(live.record, roster))
@@ -123,7 +123,7 @@ async def _probe(
     try:
         started, sock = await monitor.exec(exec_id, process, (False, True, True))
     except StartError as error:
-        return HealthResult(start, clock.now(), _NO_EXIT_CODE, spec.exec_failure(error.message))
+        return HealthResult(start, times.now(), _NO_EXIT_CODE, spec.exec_failure(error.message))
     assert sock is not None
     output = bytearray()
     try:
@@ -133,13 +133,13 @@ async def _probe(
         text = _text(output)
     except TimeoutError:
         code = _NO_EXIT_CODE
-        text = f"Health check exceeded timeout ({clock.go_duration(round(seconds * 1e9))})"
+        text = f"Health check exceeded timeout ({times.format_duration(round(seconds * 1e9))})"
         text = ": ".join(filter(None, (text, _text(output))))
     finally:
         sock.close()
         _end(started)
     events.container(live.record, "exec_die", execID=exec_id, exitCode=str(code))
-    return HealthResult(start, clock.now(), code, text)
+    return HealthResult(start, times.now(), code, text)
 
 
 def _end(started: Exec) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
+from wherry.common import times
 from wherry.common.errors import Conflict, InvalidParameter, NotFound, NotSupported
-from wherry.engine import clock
 from wherry.engine.container import logs, mounts, stats
 from wherry.engine.container.exec import Execs
 from wherry.engine.container.logs import read_logs
@@ -29,7 +29,7 @@ def inspect(
     image = store.images.platform(record.image_id)
     found: dict[str, Any] = {
         "Id": record.id,
-        "Created": clock.rfc3339(record.created),
+        "Created": times.rfc3339(record.created),
         "Path": record.path,
         "Args": record.args,
         "State": _state(record),
@@ -70,8 +70,8 @@ def _state(record: Container) -> dict[str, Any]:
         "Pid": state.pid,
         "ExitCode": state.exit_code,
         "Error": state.error,
-        "StartedAt": clock.rfc3339(state.started_at),
-        "FinishedAt": clock.rfc3339(state.finished_at),
+        "StartedAt": times.rfc3339(state.started_at),
+        "FinishedAt": times.rfc3339(state.finished_at),
     }
     if state.health is not None:
         found["Health"] = _health(state.health)
@@ -84,8 +84,8 @@ def _health(health: Health) -> dict[str, Any]:
         "FailingStreak": health.failing_streak,
         "Log": [
             {
-                "Start": clock.rfc3339(result.start),
-                "End": clock.rfc3339(result.end),
+                "Start": times.rfc3339(result.start),
+                "End": times.rfc3339(result.end),
                 "ExitCode": result.exit_code,
                 "Output": result.output,
             }
@@ -158,20 +158,20 @@ def list_containers(
 def status_text(record: Container) -> str:
     """The STATUS column."""
     state = record.state
-    now = clock.now()
+    now = times.now()
     match state.status:
         case Status.RUNNING:
-            up = f"Up {clock.human_duration(now - state.started_at)}"
+            up = f"Up {times.human_duration((now - state.started_at) / 1e9)}"
             if state.health is None:
                 return up
             starting = state.health.status is HealthStatus.STARTING
             return f"{up} ({'health: ' if starting else ''}{state.health.status})"
         case Status.PAUSED:
-            return f"Up {clock.human_duration(now - state.started_at)} (Paused)"
+            return f"Up {times.human_duration((now - state.started_at) / 1e9)} (Paused)"
         case Status.RESTARTING:
-            return f"Restarting ({state.exit_code}) {clock.human_duration(now - state.finished_at)} ago"
+            return f"Restarting ({state.exit_code}) {times.human_duration((now - state.finished_at) / 1e9)} ago"
         case Status.EXITED:
-            return f"Exited ({state.exit_code}) {clock.human_duration(now - state.finished_at)} ago"
+            return f"Exited ({state.exit_code}) {times.human_duration((now - state.finished_at) / 1e9)} ago"
         case Status.REMOVING:
             return "Removal In Progress"
         case Status.DEAD:

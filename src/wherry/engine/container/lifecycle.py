@@ -14,8 +14,9 @@ import signal
 from collections.abc import Coroutine
 from typing import Any
 
+from wherry.common import times
 from wherry.common.errors import EngineError, InvalidParameter
-from wherry.engine import clock, platforms
+from wherry.engine import platforms
 from wherry.engine.config import EngineConfig
 from wherry.engine.container import health, logs
 from wherry.engine.container.devices import check_device_requests
@@ -371,7 +372,7 @@ class Lifecycle:
         """Records the end of a container that ended unseen. None when its monitor is gone, too: then it is ended."""
         if found is None:
             await asyncio.to_thread(_end_leftovers, self.cgroup(live))
-            found = Exit(code=255, at=clock.now(), error=MONITOR_DIED)
+            found = Exit(code=255, at=times.now(), error=MONITOR_DIED)
         future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         future.set_result(found)
         self._on_exit(live, future)

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Literal
 from urllib.parse import urlsplit
 
+from wherry.common import times
 from wherry.common.errors import InvalidParameter
-from wherry.engine import clock
+from wherry.common.sizes import parse_size
 from wherry.engine.container.store import Live
 from wherry.linux.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_TO, Inotify
 from wherry.model.container import Container, LogConfig
@@ -153,7 +154,6 @@ def _facility(text: str) -> int:
     return _FACILITIES.index(text)
 
 
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _ATTRIBUTES = {"labels", "labels-regex", "env", "env-regex", "tag"}
 _FILE = {"max-size", "max-file", "compress"}
 _CACHE = {f"cache-{name}" for name in (*_FILE, "disabled")}
@@ -165,7 +165,7 @@ _OPTIONS = {
     "journald": _ATTRIBUTES | _CACHE,
 }
 _DEFAULTS = {"json-file": ("0", "1", "false")}  # Docker's: size, files, compression
-_OTHERS = ("20m", "5", "true")  # and those of "local", and of the file beside what is forwarded
+_OTHERS = (str(20 << 20), "5", "true")  # and those of "local", and of the file beside what is forwarded
 _BUFFER = "1m"
 _BOOLEANS = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
 DRIVERS = ("journald", "json-file", "local", "none", "syslog")
@@ -202,7 +202,7 @@ def _check_mode(options: dict[str, str]) -> None:
         if mode != "non-blocking":
             raise InvalidParameter("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
         try:
-            parse_size(options["max-buffer-size"])
+            _size(options["max-buffer-size"], 1024)
         except InvalidParameter as error:
             raise InvalidParameter(f"error parsing option max-buffer-size: {error.message}") from None
 
@@ -258,7 +258,7 @@ def log_of(container: Container) -> Log:
         compress=compress,
         attrs=attributes,
         forward=forward_of(container, attributes),
-        buffer=parse_size(config.config.get("max-buffer-size", _BUFFER)),
+        buffer=_size(config.config.get("max-buffer-size", _BUFFER), 1024),
         patient=config.config.get("mode") != "non-blocking",
     )
 
@@ -273,7 +273,7 @@ def _limits(config: LogConfig) -> tuple[int, int, bool]:
     """The size of a file, how many there are, and whether the older ones are compressed."""
     default_size, default_files, default_compress = _DEFAULTS.get(config.type, _OTHERS)
     prefix = "cache-" if _forwards(config) else ""
-    size = parse_size(config.config.get(f"{prefix}max-size", default_size))
+    size = _size(config.config.get(f"{prefix}max-size", default_size))
     files = config.config.get(f"{prefix}max-file", default_files)
     if not re.fullmatch(r"[+-]?\d+", files):
         raise InvalidParameter(f'strconv.Atoi: parsing "{files}": invalid syntax')
@@ -292,15 +292,11 @@ def _boolean(options: dict[str, str], name: str, default: str) -> bool:
     return _BOOLEANS[text.lower()]
 
 
-def parse_size(text: str) -> int:
-    """Bytes of "10m", "1.5g", "512" or "-1" (no limit: 0). Raises InvalidParameter."""
-    number = text.strip().lower().removesuffix("ib").removesuffix("b")
-    unit = number[-1:] if number[-1:].isalpha() else ""
+def _size(text: str, kilo: int = 1000) -> int:
     try:
-        size = float(number.removesuffix(unit)) * _UNITS[unit]
-    except (ValueError, KeyError):
-        raise InvalidParameter(f"invalid size: '{text}'") from None
-    return max(0, int(size))
+        return parse_size(text, kilo)
+    except ValueError as error:
+        raise InvalidParameter(str(error)) from None
 
 
 def _attributes(container: Container) -> dict[str, str]:
@@ -392,7 +388,7 @@ async def _settled(live: Live) -> None:
     Docker's own start answers so much later than the process begins that scripts start a short command and read its
     log at once. Here they would come before the first line.
     """
-    left = live.record.state.started_at + _YOUNG - clock.now()
+    left = live.record.state.started_at + _YOUNG - times.now()
     if live.monitor is not None and 0 < left <= _YOUNG:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(live.ended.wait(), left / 1e9)
@@ -400,7 +396,7 @@ async def _settled(live: Live) -> None:
 
 async def _more(changes: "_Changes", live: Live, until: int | None) -> bool:
     """Waits for the log to change or the container to end. False when the time to stop at has come before that."""
-    delay = None if until is None else max(0, until - clock.now()) / 1e9
+    delay = None if until is None else max(0, until - times.now()) / 1e9
     waits = [asyncio.ensure_future(changes.wait()), asyncio.ensure_future(live.ended.wait())]
     try:
         done, _ = await asyncio.wait(waits, timeout=delay, return_when=asyncio.FIRST_COMPLETED)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from wherry.common import times
 from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified
-from wherry.engine import clock, platforms
+from wherry.engine import platforms
 from wherry.engine.config import EngineConfig
 from wherry.engine.container import devices, health, logs, mounts, spec
 from wherry.engine.container.config import (
@@ -144,7 +145,7 @@ class Containers:
         record = Container(
             id=container_id,
             name=name,
-            created=clock.now(),
+            created=times.now(),
             image=config.image,
             image_id=image.id,
             chain_id=image.chain_id,

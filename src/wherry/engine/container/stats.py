@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+from wherry.common import times
 from wherry.common.errors import EngineError, InvalidParameter, NotSupported
-from wherry.engine import clock
 from wherry.engine.container.service import Containers
 from wherry.engine.container.store import Live
 from wherry.linux.cgroups import BlkioEntry, BlkioStats, CpuStats, MemoryStats, Stats, host_cpu_time
@@ -50,8 +50,8 @@ def _sample(containers: Containers, live: Live, previous: Sample | None) -> Samp
     found: Sample = {
         "name": f"/{record.name}",
         "id": record.id,
-        "read": clock.rfc3339(clock.now()) if live.monitor else clock.NEVER,
-        "preread": previous["read"] if previous else clock.NEVER,
+        "read": times.rfc3339(times.now()) if live.monitor else times.NEVER,
+        "preread": previous["read"] if previous else times.NEVER,
         "num_procs": 0,
         "storage_stats": {},
         "pids_stats": {},

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from wherry.common import reference
+from wherry.common import reference, times
 from wherry.common.errors import Conflict, InvalidParameter
 from wherry.dockerfile.config import apply_changes
-from wherry.engine import clock, platforms
+from wherry.engine import platforms
 from wherry.engine.builder.context import stream_url
 from wherry.engine.container.service import Containers
 from wherry.engine.container.store import Roster
@@ -150,7 +150,7 @@ def _describe(
     record: Container, parent: ImageConfig, config: ContainerConfig, *, comment: str, author: str, diff_id: str
 ) -> ImageConfig:
     """The new image's configuration: the parent's, with one layer and one line of history more."""
-    now = clock.rfc3339(clock.now())
+    now = times.rfc3339(times.now())
     step = History(created=now, created_by=" ".join([record.path, *record.args]), author=author, comment=comment)
     return msgspec.structs.replace(
         parent,
@@ -219,7 +219,7 @@ class Images:
             return False
         if any(_made(image) <= _made(self._store.images.get(name)) for name in filters.get("since", ())):
             return False
-        if any(image.created >= clock.parse_moment(moment) / 1e9 for moment in filters.get("until", ())):
+        if any(image.created >= times.parse_timestamp(moment) / 1e9 for moment in filters.get("until", ())):
             return False
         patterns = filters.get("reference", ())
         return not patterns or any(_matches(name, patterns) for name in (*summary.tags, *summary.digests))
@@ -257,7 +257,7 @@ class Images:
             "RepoDigests": [name.familiar for name in names if name.digest],
             "Parent": image.parent,
             "Comment": config.comment or (config.history[-1].comment if config.history else ""),
-            "Created": config.created or clock.NEVER,
+            "Created": config.created or times.NEVER,
             "DockerVersion": config.docker_version,
             "Author": config.author,
             "Config": msgspec.to_builtins(config.config) if config.config else None,
@@ -266,7 +266,7 @@ class Images:
             "Size": image.size,
             "GraphDriver": {"Name": "overlay2", "Data": {}},
             "RootFS": {"Type": "layers", "Layers": config.rootfs.diff_ids},
-            "Metadata": {"LastTagTime": clock.rfc3339(image.tagged)},
+            "Metadata": {"LastTagTime": times.rfc3339(image.tagged)},
         }
         if config.variant:
             found["Variant"] = config.variant
@@ -397,7 +397,7 @@ class Images:
             yield {"status": f"Downloading from {url}"}
             source = stream_url(url)
         os_name, architecture, variant = platforms.parse(platform)
-        now = clock.rfc3339(clock.now())
+        now = times.rfc3339(times.now())
         image_id = await self._store.loader.import_tar(
             source,
             ImageConfig(
@@ -429,7 +429,7 @@ class Images:
 def _made(image: Image) -> int:
     """When, in nanoseconds: images of one script are made within a second."""
     try:
-        return clock.parse_rfc3339(image.config.created or clock.NEVER)
+        return times.parse_rfc3339(image.config.created or times.NEVER)
     except ValueError:
         return image.created * 1_000_000_000
 

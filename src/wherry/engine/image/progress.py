@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
+from wherry.common.sizes import human_size
+
 Message = dict[str, Any]
 Tell = Callable[[Message], None]
 
@@ -28,7 +30,7 @@ def progress(text: str, name: str, current: int, total: int) -> Message:
     return {
         "status": text,
         "progressDetail": {"current": current, "total": total},
-        "progress": f"[{bar:<50}] {_size(current):>8}/{_size(total)}",
+        "progress": f"[{bar:<50}] {human_size(current):>8}/{human_size(total)}",
         "id": name,
     }
 
@@ -63,12 +65,3 @@ async def stream(work: Callable[[Tell], Coroutine[Any, Any, None]]) -> AsyncIter
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):  # raised above where somebody listens
             await task
-
-
-def _size(count: float) -> str:
-    """ "1.234MB", as go-units prints it."""
-    units = iter(("B", "kB", "MB", "GB", "TB"))
-    unit = next(units)
-    while count >= 1000 and (larger := next(units, None)):
-        count, unit = count / 1000, larger
-    return f"{count:.4g}{unit}"

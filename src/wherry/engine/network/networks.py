@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from wherry.common import times
 from wherry.common.errors import Conflict, Forbidden, InvalidParameter, NotFound
-from wherry.engine import clock
 from wherry.engine.config import EngineConfig
 from wherry.engine.container.store import Roster
 from wherry.engine.events import Events, boolean, check_known, labels_pass, pattern
@@ -48,7 +48,7 @@ class Networks:
         fabric.on_settled = self._save
         for name, driver in _DRIVER_OF.items():
             if not any(network.name == name for network in self._by_id.values()):
-                network = Network(os.urandom(32).hex(), name, clock.now(), driver)
+                network = Network(os.urandom(32).hex(), name, times.now(), driver)
                 if name == "bridge":
                     self._set_up_default(network)
                 fabric.register(network)
@@ -92,7 +92,7 @@ class Networks:
         network = Network(
             id=os.urandom(32).hex(),
             name=asked.name,
-            created=clock.now(),
+            created=times.now(),
             driver=asked.driver or "bridge",
             enable_ipv4=bool(asked.enable_ipv4),
             enable_ipv6=bool(asked.enable_ipv6),
@@ -124,7 +124,7 @@ class Networks:
     def prune(self, filters: Mapping[str, list[str]]) -> dict[str, Any]:
         """Removes the networks that no container has, running or not."""
         check_known(filters, _PRUNE_FILTERS)
-        before = min((clock.parse_moment(moment) for moment in filters.get("until", ())), default=None)
+        before = min((times.parse_timestamp(moment) for moment in filters.get("until", ())), default=None)
         removed = []
         for network in list(self._by_id.values()):
             if network.is_predefined or self._is_wanted(network) or (before is not None and network.created >= before):
@@ -159,7 +159,7 @@ class Networks:
         return {
             "Name": network.name,
             "Id": network.id,
-            "Created": clock.rfc3339(network.created),
+            "Created": times.rfc3339(network.created),
             "Scope": "local",
             "Driver": network.driver,
             "EnableIPv4": network.enable_ipv4,

@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.api_definition import ApiDefinition
 from tests.support.bare_engine import BareEngine
+from wherry.common import times
 from wherry.common.errors import Conflict, InvalidParameter, NotFound, NotSupported
-from wherry.engine import clock
 from wherry.engine.container import stats
 from wherry.engine.container.inspect import status_text
 from wherry.linux.cgroups import BlkioEntry, BlkioStats, CpuStats, MemoryStats
@@ -41,7 +41,7 @@ async def fleet(bare: BareEngine) -> BareEngine:
     for number, name in enumerate(NAMES):
         record = await bare.create(name, image="other:2" if name == "cc" else "app", labels={"n": name, "all": ""})
         record.created = number * SECOND
-    now = clock.now()
+    now = times.now()
     states = {
         "bb": State(Status.RUNNING, started_at=now - 5 * SECOND, health=Health(HealthStatus.HEALTHY)),
         "cc": State(Status.EXITED, exit_code=3, finished_at=now - 120 * SECOND),
@@ -144,7 +144,7 @@ async def test_the_status_column(fleet: BareEngine) -> None:
     for status, text in ((Status.REMOVING, "Removal In Progress"), (Status.DEAD, "Dead")):
         record.state.status = status
         assert status_text(record) == text
-    record.state = State(Status.RUNNING, started_at=clock.now(), health=Health())
+    record.state = State(Status.RUNNING, started_at=times.now(), health=Health())
     assert status_text(record) == "Up Less than a second (health: starting)"
 
 
@@ -225,7 +225,7 @@ ALL: dict[str, Any] = {
 def write(path: str, *lines: str) -> None:
     with open(path, "a", encoding="ascii") as file:
         for line in lines:
-            entry = {"log": f"{line}\n", "stream": "stdout", "time": clock.rfc3339(clock.now())}
+            entry = {"log": f"{line}\n", "stream": "stdout", "time": times.rfc3339(times.now())}
             file.write(json.dumps(entry) + "\n")
 
 
@@ -275,7 +275,7 @@ async def test_what_a_container_that_does_not_run_uses(bare: BareEngine, monkeyp
     await bare.create("web")
     for options in ({"stream": False, "one_shot": True}, {"stream": False, "one_shot": False}):
         (sample,) = [each async for each in bare.engine.views.stats("web", **options)]
-        assert (sample["name"], sample["read"], sample["memory_stats"]) == ("/web", clock.NEVER, {})
+        assert (sample["name"], sample["read"], sample["memory_stats"]) == ("/web", times.NEVER, {})
     samples = bare.engine.views.stats("web", stream=True, one_shot=False)
     first, second = await anext(samples), await anext(samples)
     assert second["precpu_stats"] == first["cpu_stats"]

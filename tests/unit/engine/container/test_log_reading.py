@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from wherry.engine import clock
+from wherry.common import times
 from wherry.engine.container import logs
 
 
 def live(*, age: int = 0, runs: bool = True) -> Any:
     """``age`` in ns."""
-    state = SimpleNamespace(started_at=clock.now() - age)
+    state = SimpleNamespace(started_at=times.now() - age)
     return SimpleNamespace(
         record=SimpleNamespace(state=state), monitor=object() if runs else None, ended=asyncio.Event()
     )
@@ -32,7 +32,7 @@ async def test_one_that_goes_on_is_waited_for_no_longer_than_it_is_young(monkeyp
     monkeypatch.setattr(logs, "_YOUNG", 10**7)
     young = live()
     await logs._settled(young)
-    assert clock.now() >= young.record.state.started_at + 10**7
+    assert times.now() >= young.record.state.started_at + 10**7
 
 
 @pytest.mark.parametrize("old", [{"age": 3601 * 10**9}, {"age": -(10**9)}, {"runs": False}])
