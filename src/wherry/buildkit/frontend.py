@@ -11,7 +11,7 @@ from wherry.buildkit import definition
 from wherry.buildkit.filesync import Sources, read_files
 from wherry.buildkit.session import Session
 from wherry.common.errors import InvalidParameter, NotSupported
-from wherry.dockerfile.ignore import IgnoreRules
+from wherry.common.ignore import PatternMatcher
 from wherry.dockerfile.parser import parse
 from wherry.engine.builder.context import IGNORE_FILE, Context
 from wherry.engine.builder.request import ENTITLEMENTS, BuildRequest, Given, Limits
@@ -112,7 +112,7 @@ class Local:
 
     def files(self, ignore: bytes) -> "contextlib.AbstractAsyncContextManager[str]":
         """The client's files, without those that ``ignore`` names."""
-        IgnoreRules.parse(ignore)
+        PatternMatcher.parse(ignore)
         lines = [line.strip() for line in ignore.decode("utf-8", "replace").removeprefix("\ufeff").split("\n")]
         exclude = [line for line in lines if line and not line.startswith("#")]
         return self._sources.receive(self._session, self._options.get("contextkey", "context"), exclude=exclude)

@@ -6,8 +6,8 @@ import os
 import stat
 import tarfile
 
-from wherry.client.ignore import Ignore
 from wherry.client.transport import ClientError
+from wherry.common.ignore import InvalidPattern, PatternMatcher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def pack(
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
-def _ignore_rules(directory: str, dockerfile: str, given: bytes | None) -> Ignore:
+def _ignore_rules(directory: str, dockerfile: str, given: bytes | None) -> PatternMatcher:
     if given is not None:
         return _parse(given.decode(errors="replace"), "the .dockerignore beside the Dockerfile")
     for name in (f"{dockerfile}{_IGNORE_FILE}", _IGNORE_FILE):
@@ -54,30 +54,30 @@ def _ignore_rules(directory: str, dockerfile: str, given: bytes | None) -> Ignor
                 return _parse(file.read(), name)
         except OSError:
             continue
-    return Ignore("")
+    return PatternMatcher()
 
 
-def _parse(text: str, name: str) -> Ignore:
+def _parse(text: str, name: str) -> PatternMatcher:
     try:
-        return Ignore(text)
-    except ValueError as error:
-        raise ClientError(f"{name}: {error}") from None
+        return PatternMatcher.parse(text, name)
+    except InvalidPattern as error:
+        raise ClientError(error.message) from None
 
 
 def _walk(
-    directory: str, below: str, ignore: Ignore, needed: tuple[str, ...]
+    directory: str, below: str, ignore: PatternMatcher, needed: tuple[str, ...]
 ) -> Iterator[tuple[str, str, os.stat_result]]:
     with os.scandir(directory) as scanned:
         entries = sorted(scanned, key=lambda entry: entry.name)
     for entry in entries:
         name = f"{below}{entry.name}"
         facts = entry.stat(follow_symlinks=False)
-        left_out = ignore.leave_out(name) and name not in needed
+        left_out = ignore.matches(name) and name not in needed
         if stat.S_ISSOCK(facts.st_mode) or (left_out and not stat.S_ISDIR(facts.st_mode)):
             continue
         if not left_out:
             yield entry.path, name, facts
-        if stat.S_ISDIR(facts.st_mode) and not (left_out and ignore.leave_out_all(name)):
+        if stat.S_ISDIR(facts.st_mode) and not (left_out and ignore.matches_below(name)):
             yield from _walk(entry.path, f"{name}/", ignore, needed)
 
 

@@ -16,6 +16,13 @@ _FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\v": "\\v"}
 
 
+# What Go's unicode.IsSpace calls a space: str.isspace() has four more (0x1c to 0x1f).
+SPACES = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+
+
 def quoted(text: str, mark: str = '"') -> str:
     """Text between marks, as Go's %q writes it."""
     body = []
@@ -150,3 +157,14 @@ def parse_domain(text: str) -> str:
     if not re.search("[a-zA-Z]", domain) or not match or len(match[1]) >= 255:
         raise ValueError(f"{domain} is not a valid domain")
     return match[1]
+
+
+def clean_path(path: str) -> str:
+    """Go's path.Clean: no ``.``, no double or trailing slashes, and no ``..`` but at the beginning."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == ".." and parts and parts[-1] != "..":
+            parts.pop()
+        elif part not in ("", ".") and not (part == ".." and path.startswith("/")):
+            parts.append(part)
+    return ("/" if path.startswith("/") else "") + "/".join(parts) or "."

@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
+from wherry.common.values import clean_path
 from wherry.dockerfile.expansion import expand, expand_words
 from wherry.dockerfile.flags import check_signal, parse_ports
 from wherry.dockerfile.instructions import (
@@ -35,7 +36,7 @@ from wherry.dockerfile.instructions import (
     parse_mount,
     parse_start,
 )
-from wherry.dockerfile.lexer import DockerfileError, Lexer, clean_path
+from wherry.dockerfile.lexer import DockerfileError, Lexer
 from wherry.dockerfile.parser import parse_statement
 from wherry.dockerfile.statements import read_statements
 from wherry.model.container import ContainerConfig, HealthConfig

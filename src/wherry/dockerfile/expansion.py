@@ -19,7 +19,8 @@ import re
 from collections.abc import Mapping
 from functools import cache
 
-from wherry.dockerfile.lexer import SPACES, DockerfileError
+from wherry.common.values import SPACES
+from wherry.dockerfile.lexer import DockerfileError
 
 # The patterns of ``${x#p}``, ``${x%p}`` and ``${x/p/r}``: ``*``, ``?`` and a backslash before either.
 #

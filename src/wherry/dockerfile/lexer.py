@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from wherry.common.errors import InvalidParameter
+from wherry.common.values import SPACES
 
 # Where something stands in a Dockerfile, and what is wrong with it.
 
@@ -104,12 +105,6 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     near = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]}?)" if near and near[0] != word else ""
 
-
-# What Go's unicode.IsSpace calls a space: str.isspace() has four more (0x1c to 0x1f).
-SPACES = (
-    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-    "\u2028\u2029\u202f\u205f\u3000"
-)
 
 _DIRECTIVE = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)\s*=(.*)", re.DOTALL)
 _DIRECTIVES = frozenset({"syntax", "escape", "check"})
@@ -225,14 +220,3 @@ class Lexer:
 
 
 # Paths as texts.
-
-
-def clean_path(path: str) -> str:
-    """The shortest spelling: no ``.``, no double or trailing slashes, and no ``..`` but at the beginning."""
-    parts: list[str] = []
-    for part in path.split("/"):
-        if part == ".." and parts and parts[-1] != "..":
-            parts.pop()
-        elif part not in ("", ".") and not (part == ".." and path.startswith("/")):
-            parts.append(part)
-    return ("/" if path.startswith("/") else "") + "/".join(parts) or "."

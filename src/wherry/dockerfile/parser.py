@@ -11,18 +11,11 @@ from typing import cast
 from msgspec import Struct
 from msgspec.structs import replace
 
+from wherry.common.values import SPACES
 from wherry.dockerfile import instructions as ins
 from wherry.dockerfile.flags import Flags, check_signal, parse_flags, parse_interval, parse_ports
 from wherry.dockerfile.instructions import HereDocument, parse_mount, parse_start
-from wherry.dockerfile.lexer import (
-    SPACES,
-    DockerfileError,
-    DockerfileSyntaxError,
-    Lexer,
-    Position,
-    printable,
-    suggestion,
-)
+from wherry.dockerfile.lexer import DockerfileError, DockerfileSyntaxError, Lexer, Position, printable, suggestion
 from wherry.dockerfile.statements import (
     Statement,
     exec_form,

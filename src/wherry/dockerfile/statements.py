@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from msgspec import Struct
 from msgspec.structs import replace
 
+from wherry.common.values import SPACES
 from wherry.dockerfile.instructions import HereDocument, find_starts
 from wherry.dockerfile.lexer import (
-    SPACES,
     DockerfileError,
     DockerfileSyntaxError,
     Lexer,

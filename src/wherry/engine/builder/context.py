@@ -15,9 +15,8 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from wherry.common.errors import EngineError, InvalidParameter
+from wherry.common.ignore import PatternMatcher, Rule
 from wherry.common.tls import client_context
-from wherry.dockerfile.ignore import IgnoreRules, Rule
-from wherry.dockerfile.lexer import DockerfileError
 from wherry.engine.builder import git
 from wherry.linux import files
 from wherry.linux.syscalls import SyscallError
@@ -118,7 +117,7 @@ _LARGEST = 16 << 20  # bytes of a Dockerfile or a .dockerignore
 
 
 class Context(msgspec.Struct, frozen=True):
-    """``directory`` holds the files; ``ignored`` says which of them are as if not there, see ``IgnoreRules``.
+    """``directory`` holds the files; ``ignored`` says which of them are as if not there, see ``PatternMatcher``.
 
     ``dockerfile`` is the text, ``name`` what errors call it.
     """
@@ -139,7 +138,7 @@ async def receive(workspace: Workspace, stream: AsyncIterable[bytes], dockerfile
     found = _open(directory, dockerfile if answer["tar"] else _DEFAULT, filtered=True)
     if not outside:
         return found
-    added = IgnoreRules((dockerfile, f"{dockerfile}{IGNORE_FILE}")).expressions()
+    added = PatternMatcher.of((dockerfile, f"{dockerfile}{IGNORE_FILE}")).rules
     return msgspec.structs.replace(found, name=outside, ignored=[*found.ignored, *added])
 
 
@@ -192,26 +191,19 @@ def _open(
             text = read_file(directory, name)
         if text is None:
             raise InvalidParameter(f"Cannot locate specified Dockerfile: {dockerfile or _DEFAULT}")
-    rules = _ignore_rules(directory, name) if ignore is None else _parse_rules(ignore, f"{name}{IGNORE_FILE}")
+    rules = _ignore_rules(directory, name) if ignore is None else PatternMatcher.parse(ignore, f"{name}{IGNORE_FILE}")
     if not filtered:
-        return Context(directory, rules.expressions(), text, name)
+        return Context(directory, rules.rules, text, name)
     own = [own for own in (name, IGNORE_FILE) if rules.matches(own)]
-    return Context(directory, IgnoreRules(own).expressions() if own else [], text, name)
+    return Context(directory, PatternMatcher.of(own).rules if own else [], text, name)
 
 
-def _ignore_rules(directory: str, dockerfile: str) -> IgnoreRules:
+def _ignore_rules(directory: str, dockerfile: str) -> PatternMatcher:
     for name in (f"{dockerfile}{IGNORE_FILE}", IGNORE_FILE):
         text = read_file(directory, name)
         if text is not None:
-            return _parse_rules(text, name)
-    return IgnoreRules(())
-
-
-def _parse_rules(text: bytes, name: str) -> IgnoreRules:
-    try:
-        return IgnoreRules.parse(text, name)
-    except DockerfileError as error:
-        raise InvalidParameter(error.message) from None
+            return PatternMatcher.parse(text, name)
+    return PatternMatcher()
 
 
 def _inside(directory: str, path: str) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from wherry.common.ignore import InvalidPattern, PatternMatcher, Rule
 from wherry.dockerfile import instructions as ins
-from wherry.dockerfile.ignore import IgnoreRules, Rule
 from wherry.dockerfile.lexer import DockerfileError
 from wherry.engine.builder import git, history
 from wherry.engine.builder.context import download, is_url
@@ -111,7 +111,7 @@ class Copies:
         stage = files.source_stage if isinstance(files, ins.Copy) else ""
         groups = await self._groups(files, await origin_of(stage))
         parents = isinstance(files, ins.Copy) and files.parents
-        excluded = IgnoreRules(files.exclude).expressions() if files.exclude else []
+        excluded = _excluded(files.exclude)
         destination = _destination(walker.working_directory, files.destination)
         contents = [
             [
@@ -194,6 +194,13 @@ def _paths(files: Files) -> list[str]:
 
 def _is_directory(destination: str) -> bool:
     return destination.endswith("/") or destination.rpartition("/")[2] in (".", "..")
+
+
+def _excluded(patterns: Sequence[str]) -> list[Rule]:
+    try:
+        return PatternMatcher.of(patterns).rules
+    except InvalidPattern as error:
+        raise DockerfileError(error.message) from None
 
 
 def _destination(working_directory: str, destination: str) -> str:

@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 import msgspec
 
 from wherry.common.errors import EngineError, InvalidParameter
+from wherry.common.values import clean_path
 from wherry.dockerfile.instructions import Mount as DockerfileMount
 from wherry.dockerfile.instructions import Mount as Wanted
-from wherry.dockerfile.lexer import DockerfileError, clean_path
+from wherry.dockerfile.lexer import DockerfileError
 from wherry.engine.builder import context
 from wherry.engine.builder.copy import Origin
 from wherry.engine.builder.request import BuildRequest

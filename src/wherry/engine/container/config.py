@@ -11,7 +11,7 @@ import msgspec
 
 from wherry.common.errors import Conflict, Forbidden, InvalidParameter
 from wherry.common.settings import RUNTIMES
-from wherry.dockerfile.lexer import clean_path
+from wherry.common.values import clean_path
 from wherry.engine.config import EngineConfig
 from wherry.model.container import Container, ContainerConfig, HealthConfig, HostConfig, LogConfig, RestartPolicy
 from wherry.model.network import Network, NetworkingConfig

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
+from wherry.common.ignore import PatternMatcher, Rule
 from wherry.linux.files import make_directories
 from wherry.linux.mounts import Mount
 from wherry.storage.tar import compression
@@ -20,7 +21,7 @@ from wherry.storage.tar.writer import Packer
 from wherry.storage.worker.copy import Copier, Owner, parse_mode
 from wherry.storage.worker.layer import Buffered, Report, Reported, lock_in
 from wherry.storage.worker.rootfs import enter, look_up_owner, make_mount
-from wherry.storage.worker.select import Exclusions, Patterns, Tree
+from wherry.storage.worker.select import Tree
 
 # Inside the worker: a context is mounted without what .dockerignore leaves out.
 #
@@ -33,14 +34,14 @@ _shade_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 Hidden = dict[str, "Hidden | None"]
 
 
-def shade(report: Report, *, directory: str, path: str, ignored: Patterns, place: str) -> bool:
+def shade(report: Report, *, directory: str, path: str, ignored: Iterable[Rule], place: str) -> bool:
     """Makes the shade of a context's ``directory`` in the empty directory ``place``; False when nothing is hidden.
 
     ``path`` is the directory's own path in the context, which the rules are about.
     """
     root = os.open(directory, _shade_DIRECTORY)
     try:
-        hidden, _ = _find_hidden(root, path, Exclusions(ignored))
+        hidden, _ = _find_hidden(root, path, PatternMatcher(ignored))
         if hidden:
             _make(root, os.open(place, _shade_DIRECTORY), hidden)
     finally:
@@ -48,7 +49,7 @@ def shade(report: Report, *, directory: str, path: str, ignored: Patterns, place
     return bool(hidden)
 
 
-def _find_hidden(directory: int, path: str, rules: Exclusions) -> tuple[Hidden, bool]:
+def _find_hidden(directory: int, path: str, rules: PatternMatcher) -> tuple[Hidden, bool]:
     """What of a directory is left out, and whether anything else is in it."""
     hidden: Hidden = {}
     keeps = False
@@ -56,8 +57,8 @@ def _find_hidden(directory: int, path: str, rules: Exclusions) -> tuple[Hidden, 
         entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in scanned]
     for name, is_directory in entries:
         whole = f"{path}/{name}" if path else name
-        left_out = rules.leave_out(whole)
-        if not is_directory or (left_out and rules.leave_out_all(whole)):
+        left_out = rules.matches(whole)
+        if not is_directory or (left_out and rules.matches_below(whole)):
             if left_out:
                 hidden[name] = None
             keeps = keeps or not left_out
@@ -154,15 +155,15 @@ def digest(
     *,
     source: dict[str, Any],
     patterns: list[str],
-    ignored: Patterns,
-    excluded: Patterns,
+    ignored: Iterable[Rule],
+    excluded: Iterable[Rule],
     parents: bool,
     owners: bool,
 ) -> str:
     """A digest of what COPY's sources stand for: see ``selection.Tree.digest``."""
     root = _open_source(source)
     try:
-        tree = Tree(root, Exclusions(ignored), Exclusions(excluded), parents=parents)
+        tree = Tree(root, ignored, excluded, parents=parents)
         return tree.digest(patterns, owners=owners)
     finally:
         os.close(root)
@@ -176,10 +177,10 @@ def copy(
     chown: str,
     chmod: str,
     parents: bool,
-    excluded: Patterns,
+    excluded: Iterable[Rule],
     source: dict[str, Any] | None = None,
     patterns: Iterable[str] = (),
-    ignored: Patterns = (),
+    ignored: Iterable[Rule] = (),
     keep_owners: bool = False,
     unpack: bool = False,
     files: Collection[tuple[str, str]] = (),
@@ -187,7 +188,7 @@ def copy(
     """Copies what ``patterns`` mean in a source, or ``files`` (name, content), into a root."""
     for kind in ("gzip", "zstd") if unpack else ():
         compression.prepare(kind)
-    tree = Tree(_open_source(source), Exclusions(ignored), Exclusions(excluded), parents=parents) if source else None
+    tree = Tree(_open_source(source), ignored, excluded, parents=parents) if source else None
     found = [each for pattern in patterns for each in tree.find(pattern)] if tree else []
     inside = enter(root)
     os.umask(0)
@@ -201,7 +202,7 @@ def copy(
             copier.copy(each, destination)
     if files:
         # Their owner is root, not the owner that unpacking keeps: they come from no archive.
-        writer = Copier(tree or Tree(inside, Exclusions(), Exclusions()), owner=owner or (0, 0), mode=parse_mode(chmod))
+        writer = Copier(tree or Tree(inside), owner=owner or (0, 0), mode=parse_mode(chmod))
         for name, content in files:
             writer.write(name, content.encode("utf-8", "surrogateescape"), destination)
 

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from wherry.common.ignore import PatternMatcher, Rule
 from wherry.linux import files
 from wherry.linux.syscalls import SyscallError
 from wherry.storage.tar.writer import xattrs
@@ -22,37 +23,6 @@ _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK = 1 << 20
 _WILD = re.compile(r"[*?\[\\]")
-
-# As ``wherry.dockerfile.ignore.Rule`` has them.
-Patterns = Iterable[tuple[bool, str, str]]
-
-
-class Exclusions:
-    """What is left out, by the rules of .dockerignore. Paths are relative, without a slash at either end."""
-
-    def __init__(self, patterns: Patterns = ()) -> None:
-        self._groups = [
-            (negated, re.compile(text, re.DOTALL), re.compile(reach, re.DOTALL)) for negated, text, reach in patterns
-        ]
-
-    def __bool__(self) -> bool:
-        return bool(self._groups)
-
-    def leave_out(self, path: str) -> bool:
-        for negated, expression, _ in reversed(self._groups):
-            if expression.match(path):
-                return not negated
-        return False
-
-    def leave_out_all(self, directory: str) -> bool:
-        """Whether nothing in the directory can be meant, either: then it need not be looked into."""
-        inside = f"{directory}/"
-        for negated, expression, reach in reversed(self._groups):
-            if expression.match(directory):
-                return not negated
-            if negated and reach.match(inside):
-                return False
-        return False
 
 
 class Found(NamedTuple):
@@ -86,10 +56,12 @@ class Tree:
     ``parents`` is COPY's: with it "**" in a source is any number of directories, without it a "*" like any other.
     """
 
-    def __init__(self, root: int, ignored: Exclusions, excluded: Exclusions, *, parents: bool = False) -> None:
+    def __init__(
+        self, root: int, ignored: Iterable[Rule] = (), excluded: Iterable[Rule] = (), *, parents: bool = False
+    ) -> None:
         self._root = root
-        self._ignored = ignored
-        self._excluded = excluded
+        self._ignored = PatternMatcher(ignored)
+        self._excluded = PatternMatcher(excluded)
         self._parents = parents
 
     def find(self, pattern: str) -> list[Found]:
@@ -116,17 +88,17 @@ class Tree:
     def _check_link(self, path: str) -> None:
         """What a pattern matches is not there when its last names have no wildcards; or it is a link to nowhere."""
         directory, name = posixpath.split(path)
-        if name in (each for each, _ in self._list(directory)) and not self._ignored.leave_out(path):
+        if name in (each for each, _ in self._list(directory)) and not self._ignored.matches(path):
             raise Reported(f'"/{path}": not found: it is a link to what is not there', "missing")
 
     def _is_excluded(self, found: Found) -> bool:
-        return not found.is_directory and self._excluded.leave_out(posixpath.basename(found.path))
+        return not found.is_directory and self._excluded.matches(posixpath.basename(found.path))
 
     def _is_ignored(self, found: Found) -> bool:
         """A directory that is left out is not, as long as something in it may be taken back."""
-        if not found.real or not self._ignored.leave_out(found.real):
+        if not found.real or not self._ignored.matches(found.real):
             return False
-        return not found.is_directory or self._ignored.leave_out_all(found.real)
+        return not found.is_directory or self._ignored.matches_below(found.real)
 
     def _one(self, path: str, base: str) -> Found | None:
         try:
@@ -211,12 +183,12 @@ class Tree:
         for name, is_directory in entries:
             inner = f"{below}/{name}" if below else name
             whole = f"{path}/{name}" if path else name
-            left_out = self._ignored.leave_out(whole) or self._excluded.leave_out(inner)
+            left_out = self._ignored.matches(whole) or self._excluded.matches(inner)
             if not is_directory:
                 if not left_out:
                     yield Entry(inner, fd, name, os.stat(name, dir_fd=fd, follow_symlinks=False))
                 continue
-            if left_out and (self._ignored.leave_out_all(whole) or self._excluded.leave_out_all(inner)):
+            if left_out and (self._ignored.matches_below(whole) or self._excluded.matches_below(inner)):
                 continue
             own = Entry(inner, fd, name, os.stat(name, dir_fd=fd, follow_symlinks=False))
             child = os.open(name, _OPEN_DIRECTORY, dir_fd=fd)

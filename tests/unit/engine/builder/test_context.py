@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from wherry.common.errors import EngineError, InvalidParameter
-from wherry.dockerfile.ignore import IgnoreRules
+from wherry.common.ignore import PatternMatcher
 from wherry.engine.builder import context, git
 
 
@@ -33,14 +33,14 @@ def test_the_dockerfile_in_the_directory(directory: Path) -> None:
 
 def test_a_dockerfile_from_elsewhere(directory: Path) -> None:
     found = context.on_this_machine(str(directory), "/far/Dockerfile", b"FROM x", b"secret\n")
-    assert found.dockerfile == b"FROM x" and found.ignored == IgnoreRules(("secret",)).expressions()
+    assert found.dockerfile == b"FROM x" and found.ignored == PatternMatcher.of(("secret",)).rules
 
 
 def test_what_is_ignored_is_said_by_the_nearest_file(directory: Path) -> None:
     (directory / ".dockerignore").write_text("a\n")
-    assert context.on_this_machine(str(directory), "", None, None).ignored == IgnoreRules(("a",)).expressions()
+    assert context.on_this_machine(str(directory), "", None, None).ignored == PatternMatcher.of(("a",)).rules
     (directory / "Dockerfile.dockerignore").write_text("b\n")
-    assert context.on_this_machine(str(directory), "", None, None).ignored == IgnoreRules(("b",)).expressions()
+    assert context.on_this_machine(str(directory), "", None, None).ignored == PatternMatcher.of(("b",)).rules
     (directory / "Dockerfile.dockerignore").write_text("[\n")
     with pytest.raises(InvalidParameter, match=r"Dockerfile.dockerignore"):
         context.on_this_machine(str(directory), "", None, None)

@@ -8,13 +8,21 @@ is below it, the first place where a part of a pattern fits is as good as any la
 (atomic groups): a pattern like ``**/a*a*/**/b`` costs no more than its length times that of the path.
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
 
-from msgspec import Struct
+from wherry.common.errors import InvalidParameter
+from wherry.common.values import SPACES, clean_path, quoted
 
-from wherry.dockerfile.lexer import SPACES, DockerfileError, Position, clean_path
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+# A group of patterns, for those who cannot import this: whether it takes paths back, and regular expressions: of the
+# paths, matched at their beginning, and of the directories, with a slash behind, that may hold such paths.
+Rule = tuple[bool, str, str]
 
 _STAR = "*"
 _DIRECTORIES = "**"
@@ -25,15 +33,75 @@ _NOTHING = "(?!)"  # matches nothing
 _MOST_INNER_STARS = 5
 
 
-Rule = tuple[bool, str, str]
-"""Whether it takes paths back, and regular expressions: of the paths, matched at their beginning, and of the
-directories, with a slash behind, that may hold such paths. Of several rules the last that matches a path decides."""
+class InvalidPattern(InvalidParameter):
+    """A line that is no pattern. ``line`` is its number, and stands in the message where there is a ``file``."""
+
+    def __init__(self, reason: str, line: int, text: str, file: str) -> None:
+        super().__init__(f"{reason}\n{file}:{line}:\n  {line} | {quoted(text[:200])[1:-1]}" if file else reason)
+        self.line = line
 
 
-class _Pattern(Struct, frozen=True):
-    text: str
-    negated: bool
-    position: Position
+class PatternMatcher:
+    """Compiled patterns. Paths are relative to the context, parted by slashes: ``src/main.c``."""
+
+    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+        self.rules = list(rules)
+        self._groups = [
+            (negated, re.compile(text, re.DOTALL), re.compile(reach, re.DOTALL)) for negated, text, reach in self.rules
+        ]
+
+    @classmethod
+    def of(cls, patterns: Iterable[str], file: str = "") -> PatternMatcher:
+        """``patterns`` as in a .dockerignore, or of ``COPY --exclude``. Raises InvalidPattern."""
+        numbered = enumerate(patterns, 1)
+        return cls(_rules([found for number, line in numbered if (found := _Pattern.parse(line, file, number))]))
+
+    @classmethod
+    def parse(cls, text: str | bytes, file: str = ".dockerignore") -> PatternMatcher:
+        """Reads a .dockerignore: a pattern a line, and comments. Raises InvalidPattern."""
+        decoded = text if isinstance(text, str) else text.decode("utf-8", "replace")
+        lines = decoded.removeprefix("\ufeff").split("\n")
+        return cls.of(["" if line.startswith("#") else line for line in lines], file)
+
+    def __bool__(self) -> bool:
+        """Whether anything is left out at all."""
+        return any(not negated for negated, _, _ in self.rules)
+
+    def matches(self, path: str) -> bool:
+        """Whether the path is left out."""
+        for negated, expression, _ in reversed(self._groups):
+            if expression.match(path):
+                return not negated
+        return False
+
+    def matches_below(self, directory: str) -> bool:
+        """Whether all in the directory is left out: then it need not be looked into."""
+        inside = f"{directory}/"
+        for negated, expression, reach in reversed(self._groups):
+            if expression.match(directory):
+                return not negated
+            if negated and reach.match(inside):
+                return False
+        return False
+
+
+class _Pattern:
+    def __init__(self, text: str, negated: bool, place: tuple[int, str, str]) -> None:
+        """``place``: the line's number, the line, the file."""
+        self.text, self.negated, self.place = text, negated, place
+
+    @classmethod
+    def parse(cls, line: str, file: str, number: int) -> _Pattern | None:
+        place = (number, line, file)
+        text = line.strip(SPACES)
+        if not text:
+            return None
+        negated = text.startswith("!")
+        if negated:
+            text = text[1:].strip(SPACES)
+            if not text:
+                raise InvalidPattern('illegal exclusion pattern: "!": expected a path after it', *place)
+        return cls(clean_path(text).lstrip("/") or "/", negated, place)
 
     def reach(self) -> Iterator[str]:
         """The directories, with a slash behind, in which something may match though they themselves do not.
@@ -47,66 +115,12 @@ class _Pattern(Struct, frozen=True):
             yield re.escape(literal)
 
 
-class _Group(Struct, frozen=True):
-    """Patterns in a row of which none is negated, or all."""
-
-    negated: bool
-    expression: re.Pattern[str]
-    reach: str
-
-
-class IgnoreRules:
-    """Compiled patterns. Paths are relative to the context, parted by slashes: ``src/main.c``."""
-
-    def __init__(self, patterns: Iterable[str], file: str = "") -> None:
-        """``patterns`` as in a .dockerignore, or of ``COPY --exclude``. Raises DockerfileError for one that is none."""
-        numbered = enumerate(patterns, 1)
-        self._groups = _groups([found for number, line in numbered if (found := _clean(line, file, number))])
-
-    @classmethod
-    def parse(cls, text: str | bytes, file: str = ".dockerignore") -> "IgnoreRules":
-        """Reads a .dockerignore: a pattern a line, and comments. Raises DockerfileError with the line."""
-        decoded = text if isinstance(text, str) else text.decode("utf-8", "replace")
-        lines = decoded.removeprefix("\ufeff").split("\n")
-        return cls(["" if line.startswith("#") else line for line in lines], file)
-
-    def __bool__(self) -> bool:
-        """Whether anything is ignored at all."""
-        return any(not group.negated for group in self._groups)
-
-    def expressions(self) -> list[Rule]:
-        """The rules for those who cannot import this."""
-        return [(group.negated, group.expression.pattern, group.reach) for group in self._groups]
-
-    def matches(self, path: str) -> bool:
-        """Whether the path is left out."""
-        for group in reversed(self._groups):
-            if group.expression.match(path):
-                return not group.negated
-        return False
-
-
-def _groups(patterns: list[_Pattern]) -> list[_Group]:
-    groups: list[_Group] = []
+def _rules(patterns: list[_Pattern]) -> Iterator[Rule]:
     for negated, found in groupby(patterns, key=lambda pattern: pattern.negated):
         members = tuple(found)
         expressions = [expression for pattern in members for expression in _expressions(pattern)]
         reach = [found for pattern in members for found in pattern.reach()] if negated else []
-        groups.append(_Group(negated, re.compile("|".join(expressions), re.DOTALL), "|".join(reach or [_NOTHING])))
-    return groups
-
-
-def _clean(line: str, file: str, number: int) -> _Pattern | None:
-    position = Position(file, number, number, line)
-    text = line.strip(SPACES)
-    if not text:
-        return None
-    negated = text.startswith("!")
-    if negated:
-        text = text[1:].strip(SPACES)
-        if not text:
-            raise DockerfileError('illegal exclusion pattern: "!": expected a path after it', position)
-    return _Pattern(clean_path(text).lstrip("/") or "/", negated, position)
+        yield negated, "|".join(expressions), "|".join(reach or [_NOTHING])
 
 
 def _expressions(pattern: _Pattern) -> Iterator[str]:
@@ -121,7 +135,7 @@ def _expressions(pattern: _Pattern) -> Iterator[str]:
     inner = sum(_is_inner(tokens, at) for at in range(len(tokens)))
     if inner > _MOST_INNER_STARS:
         reason = f"too many ** inside of names: expected {_MOST_INNER_STARS} at most: {pattern.text}"
-        raise DockerfileError(reason, pattern.position)
+        raise InvalidPattern(reason, *pattern.place)
     for spelled in _without_inner(tokens):
         yield _expression(spelled)
 
@@ -182,8 +196,8 @@ def _class_character(pattern: _Pattern, at: int) -> tuple[str, int]:
     return text[at], at + 1
 
 
-def _bad(pattern: _Pattern, expected: str) -> DockerfileError:
-    return DockerfileError(f"syntax error in pattern {pattern.text}: {expected}", pattern.position)
+def _bad(pattern: _Pattern, expected: str) -> InvalidPattern:
+    return InvalidPattern(f"syntax error in pattern {pattern.text}: {expected}", *pattern.place)
 
 
 def _is_inner(tokens: list[str], at: int) -> bool:

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.dockerfile.ignore import IgnoreRules
-from wherry.dockerfile.lexer import DockerfileError, clean_path
-from wherry.storage.worker.select import Exclusions
+from wherry.common.ignore import InvalidPattern, PatternMatcher
+from wherry.common.values import clean_path
 
 
 @pytest.mark.parametrize(
@@ -81,7 +80,7 @@ from wherry.storage.worker.select import Exclusions
     ],
 )
 def test_patterns(patterns: str, ignored: list[str], kept: list[str]) -> None:
-    rules = IgnoreRules.parse(patterns)
+    rules = PatternMatcher.parse(patterns)
     assert [path for path in ignored if not rules.matches(path)] == []
     assert [path for path in kept if rules.matches(path)] == []
 
@@ -108,7 +107,7 @@ def test_patterns(patterns: str, ignored: list[str], kept: list[str]) -> None:
     ],
 )
 def test_directories_that_need_not_be_looked_into(patterns: str, directory: str, skips: bool) -> None:
-    assert Exclusions(IgnoreRules.parse(patterns).expressions()).leave_out_all(directory) is skips
+    assert PatternMatcher(PatternMatcher.parse(patterns).rules).matches_below(directory) is skips
 
 
 @pytest.mark.parametrize(
@@ -128,20 +127,20 @@ def test_directories_that_need_not_be_looked_into(patterns: str, directory: str,
     ],
 )
 def test_errors_name_the_line(patterns: str, reason: str, line: int) -> None:
-    with pytest.raises(DockerfileError, match=reason) as caught:
-        IgnoreRules.parse(patterns, "app.dockerignore")
+    with pytest.raises(InvalidPattern, match=reason) as caught:
+        PatternMatcher.parse(patterns, "app.dockerignore")
     assert caught.value.line == line
     assert f"\napp.dockerignore:{line}:\n" in caught.value.message
 
 
 def test_whether_there_are_any() -> None:
-    assert not IgnoreRules.parse("# nothing\n")
-    assert not IgnoreRules(["!a"])
-    assert IgnoreRules(["a"])
+    assert not PatternMatcher.parse("# nothing\n")
+    assert not PatternMatcher.of(["!a"])
+    assert PatternMatcher.of(["a"])
 
 
 def test_exclusions_of_a_copy() -> None:
-    rules = IgnoreRules(["*.o", "#a"])
+    rules = PatternMatcher.of(["*.o", "#a"])
     assert rules.matches("x.o")
     assert rules.matches("#a")
 
@@ -208,24 +207,24 @@ _PATHS = st.builds("/".join, st.lists(st.sampled_from(["a", "b", "ab", "aab", "a
 
 @given(st.lists(_PATTERNS, min_size=1, max_size=4), _PATHS)
 def test_as_the_plain_matcher(patterns: list[str], path: str) -> None:
-    rules = IgnoreRules(patterns)
+    rules = PatternMatcher.of(patterns)
     assert rules.matches(path) == _plain(patterns, path)
-    if Exclusions(rules.expressions()).leave_out_all(path):
+    if rules.matches_below(path):
         assert all(rules.matches(f"{path}/{name}") for name in ("a", "b", "ab/a", "a/b/c"))
 
 
 @given(st.lists(st.text(max_size=20), max_size=5), st.text(max_size=30))
 def test_any_text_is_a_pattern_or_refused(patterns: list[str], path: str) -> None:
     try:
-        rules = IgnoreRules(patterns)
-    except DockerfileError:
+        rules = PatternMatcher.of(patterns)
+    except InvalidPattern:
         return
     rules.matches(path)
-    Exclusions(rules.expressions()).leave_out_all(path)
+    rules.matches_below(path)
 
 
 def test_work_grows_with_the_length_alone() -> None:
     """Patterns that ruin a backtracking matcher: done at once, or not in a lifetime."""
-    rules = IgnoreRules(["**/a/**/a/**/a/**/a/**/a/**/b", "*a*a*a*a*a*a*a*b", "a**a**a**a/**/b"])
+    rules = PatternMatcher.of(["**/a/**/a/**/a/**/a/**/a/**/b", "*a*a*a*a*a*a*a*b", "a**a**a**a/**/b"])
     assert not rules.matches("/".join(["a"] * 2000))
     assert not rules.matches("a" * 4000)
