@@ -101,6 +101,34 @@ def test_a_paused_container_stays_paused_across_a_restart(own_engine: Engine) ->
     own_engine.docker("rm", "-f", "still", check=True)
 
 
+def test_a_ping_is_answered_while_containers_are_taken_up(own_engine: Engine) -> None:
+    own_engine.docker("run", "-d", "--name", "slow", "busybox", "sleep", "1000", check=True)
+    monitor = _parent(int(str(_state(own_engine, "slow")["Pid"])))
+    own_engine.kill()
+    os.kill(monitor, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            starting = pool.submit(own_engine.start)
+            deadline = time.monotonic() + 30
+            while not _is_answering(own_engine):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            asked = pool.submit(_state, own_engine, "slow")
+            assert _is_answering(own_engine) and not asked.done() and not starting.done()
+            os.kill(monitor, signal.SIGCONT)
+            assert asked.result()["Running"]
+            starting.result()
+    finally:
+        os.kill(monitor, signal.SIGCONT)
+    assert own_engine.docker("exec", "slow", "echo", "fine", check=True).stdout == "fine\n"
+
+
+def _is_answering(engine: Engine) -> bool:
+    with contextlib.suppress(OSError):
+        return engine.request("GET", "/_ping").body == b"OK"
+    return False
+
+
 @pytest.mark.parametrize("options", [(), ("--init",), ("--pid", "container:two")], ids=["plain", "init", "joined"])
 def test_a_killed_monitor_ends_its_container_and_no_other(own_engine: Engine, options: tuple[str, ...]) -> None:
     for name, its in (("two", ()), ("one", options)):

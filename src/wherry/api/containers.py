@@ -13,6 +13,7 @@ from aiohttp import WSMsgType, web
 
 from wherry.api import response
 from wherry.api.body import fit, take
+from wherry.api.headers import HEADERS
 from wherry.api.hijack import Hijacked, hijack, read_detach_keys
 from wherry.api.request import Request
 from wherry.api.versions import Version, adapt_container, adapt_container_list, adapt_create
@@ -346,7 +347,7 @@ _STAT = "X-Docker-Container-Path-Stat"
 async def stat(request: Request, engine: Engine) -> web.Response:
     """HEAD: what there is at the path, in a header."""
     found = await engine.archives.stat(request.name, request.text("path"))
-    return web.Response(headers=response.HEADERS | _headers(found))
+    return web.Response(headers=HEADERS | _headers(found))
 
 
 async def get(request: Request, engine: Engine) -> web.StreamResponse:

@@ -23,8 +23,9 @@ from typing import Protocol, cast
 from aiohttp import web
 
 from wherry.api.connection import Connection, HangUp
+from wherry.api.headers import HEADERS
 from wherry.api.request import Request
-from wherry.api.response import HEADERS, RAW_STREAM
+from wherry.api.response import RAW_STREAM
 from wherry.common.detach_keys import DetachDetector, parse_keys
 from wherry.common.errors import InvalidParameter
 

@@ -11,9 +11,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-import wherry
+from wherry.api.headers import HEADERS
 from wherry.api.request import Request
-from wherry.api.versions import CURRENT
 from wherry.common.errors import EngineError
 
 # What users are told of errors that are not the engine's own.
@@ -37,12 +36,6 @@ def _is_full(failure: Exception) -> bool:
     return isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-HEADERS = {
-    "Api-Version": str(CURRENT),
-    "Docker-Experimental": "false",
-    "Ostype": "linux",
-    "Server": f"Wherry/{wherry.__version__} (linux)",
-}
 RAW_STREAM = "application/vnd.docker.raw-stream"
 MULTIPLEXED_STREAM = "application/vnd.docker.multiplexed-stream"
 TAR = "application/x-tar"

@@ -4,26 +4,16 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
-from wherry.api import buildkit, response
+from wherry.api import buildkit, headers
 from wherry.api.request import Request
 from wherry.api.versions import adapt_image_list, adapt_info
 from wherry.common.errors import NotFound, NotSupported, Unavailable
 from wherry.engine.engine import Engine
 from wherry.engine.prune import KINDS
 
-_PING = response.HEADERS | {
-    "Builder-Version": "2",  # BuildKit's protocol; the classic builder's is spoken as well
-    "Cache-Control": "no-cache, no-store, must-revalidate",
-    "Pragma": "no-cache",
-    "Swarm": "inactive",
-    "Content-Type": "text/plain; charset=utf-8",
-}
-
 
 async def ping(request: Request, engine: Engine) -> web.Response:
-    buildkit = engine.config.features.get("buildkit", True)
-    headers = _PING if buildkit else _PING | {"Builder-Version": "1"}  # which a client is then to speak
-    return web.Response(body=b"" if request.http.method == "HEAD" else b"OK", headers=headers)
+    return web.Response(body=b"" if request.http.method == "HEAD" else b"OK", headers=headers.of_ping(engine.config))
 
 
 async def version(request: Request, engine: Engine) -> Any:

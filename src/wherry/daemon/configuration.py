@@ -11,7 +11,6 @@ from wherry.common.errors import EngineError
 from wherry.common.flags import Options
 from wherry.common.settings import OBJECTS, SETTINGS
 from wherry.engine.config import EngineConfig
-from wherry.engine.container import logs
 from wherry.engine.plugins import find_address
 from wherry.model.container import LogConfig
 from wherry.network import ipam
@@ -125,10 +124,17 @@ class Configuration:
                 raise ConfigurationError(f'authorization plugin: plugin "{name}" not found')
         if self["init-path"] and not os.access(self["init-path"], os.X_OK):
             raise ConfigurationError(f"--init-path {self['init-path']}: there is no such program")
-        try:
-            logs.check_log_config(LogConfig(self["log-driver"], self["log-opts"]))
-        except EngineError as error:
-            raise ConfigurationError(error.message) from None
+        if self["log-opts"] or self["log-driver"] != _BY_KEY["log-driver"].flag.default:
+            _check_log(LogConfig(self["log-driver"], self["log-opts"]))
+
+
+def _check_log(config: LogConfig) -> None:
+    from wherry.engine.container import logs  # late: an engine that nobody has told of logs starts without it
+
+    try:
+        logs.check_log_config(config)
+    except EngineError as error:
+        raise ConfigurationError(error.message) from None
 
 
 def _is_within(part: str, whole: str) -> bool:

@@ -6,31 +6,33 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from wherry.api.gate import Gate
 from wherry.api.listen import BACKLOG, Listener
 from wherry.daemon.configuration import Configuration, ConfigurationError
 from wherry.daemon.log_format import set_level
 from wherry.linux.systemd import Notifier
 
 if TYPE_CHECKING:
-    from wherry.api.server import Server
     from wherry.engine.engine import Engine
 
 log = logging.getLogger("wherry.daemon")
 
 
 async def serve(configuration: Configuration, listeners: Sequence[Listener], ready_fd: int) -> None:
-    from wherry.api.server import Server  # late, so that a mistake in the flags is answered at once
-    from wherry.engine.engine import Engine
-
     notifier = Notifier()
     told = _watch_signals()
+    gate = Gate(configuration.engine())
+    doors = [await _open_door(gate.protocol, listener) for listener in listeners if listener.is_local]
+    await asyncio.to_thread(_load)
+    from wherry.api.server import Server
+    from wherry.engine.engine import Engine
+
     engine = await Engine.open(configuration.engine())
     reloader = Reloader(configuration, engine, notifier)
     try:
-        doors = []
         observe = None
         if configuration["metrics-addr"]:
             from wherry.daemon.metrics import Metrics  # late, as few engines need it
@@ -39,11 +41,9 @@ async def serve(configuration: Configuration, listeners: Sequence[Listener], rea
             doors.append(await metrics.serve(configuration["metrics-addr"]))
             observe = metrics.observe
         server = Server(engine, observe)
-        doors += [await _open_door(server, listener) for listener in listeners]
+        doors += [await _open_door(server.protocol, listener) for listener in listeners if not listener.is_local]
+        gate.open(server.protocol)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload)
-        # What has been imported stays: the collector need not look at it again
-        gc.collect()
-        gc.freeze()
         _say_ready(listeners, ready_fd)
         notifier.ready()
         await told.wait()
@@ -54,6 +54,18 @@ async def serve(configuration: Configuration, listeners: Sequence[Listener], rea
         await server.close()
     finally:
         await engine.close()
+
+
+def _load() -> None:
+    """Imports most of the program: three quarters of the time that the engine takes to start."""
+    gc.disable()
+    import wherry.api.server
+    import wherry.engine.engine  # noqa: F401
+
+    # What has been imported stays: the collector need not look at it again
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 class Reloader:
@@ -81,17 +93,17 @@ class Reloader:
         self._notifier.ready()
 
 
-async def _open_door(server: "Server", listener: Listener) -> asyncio.AbstractServer:
-    """Both calls listen again, by a backlog of 100 unless they are told one."""
+async def _open_door(serve: Callable[[], Any], listener: Listener) -> asyncio.AbstractServer:
+    """``serve`` makes a protocol. Both calls listen again, by a backlog of 100 unless they are told one."""
     loop = asyncio.get_running_loop()
     if listener.is_local:
-        return await loop.create_unix_server(server.protocol, sock=listener.sock, backlog=BACKLOG)
+        return await loop.create_unix_server(serve, sock=listener.sock, backlog=BACKLOG)
     if listener.context is None:
-        return await loop.create_server(server.protocol, sock=listener.sock, backlog=BACKLOG)
-    from wherry.api.listen import TlsRelay  # late, as few engines need it
+        return await loop.create_server(serve, sock=listener.sock, backlog=BACKLOG)
+    from wherry.api.tls import TlsRelay  # late, as few engines need it
 
     context = listener.context
-    return await loop.create_server(lambda: TlsRelay(context, server.protocol), sock=listener.sock, backlog=BACKLOG)
+    return await loop.create_server(lambda: TlsRelay(context, serve), sock=listener.sock, backlog=BACKLOG)
 
 
 def _watch_signals() -> asyncio.Event:

@@ -132,6 +132,7 @@ class Engine:
         if not self.config.live_restore:
             await self.containers.shut_down()
         await self.builder.close()
+        self._recovery.close()
         await self._lifecycle.close()
         self.connections.close()
         await self._launcher.close()

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from wherry.api.listen import TlsRelay
+from wherry.api.tls import TlsRelay
 from wherry.common.tls import client_context, server_context
 
 

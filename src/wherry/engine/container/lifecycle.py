@@ -7,6 +7,7 @@ waiting for anything.
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import re
 import shutil
@@ -32,6 +33,8 @@ from wherry.runtime.ipc import CANNOT_START, OF_USERS
 from wherry.runtime.launcher_client import Launcher
 from wherry.runtime.monitor_client import MONITOR_DIED, Exit, Monitor, StartError, connect
 from wherry.storage.store import Store
+
+log = logging.getLogger(__name__)
 
 # Restart policies: whether a container that ended is started again, and after how long.
 
@@ -398,6 +401,7 @@ def _end_leftovers(cgroup: Cgroup) -> None:
 
 # What an engine that comes up finds of the one before it: containers that run, and those that ended unseen.
 
+_ANSWER_PATIENCE = 10  # seconds that a monitor is waited for before the engine serves without it
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -417,30 +421,56 @@ class Recovery:
         self._volumes = volumes
         self._lifecycle = lifecycle
         self._connections = connections
+        self._silent: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
         """Brings what the state says and what is there together, and starts what its restart policy wants to run."""
         self._store.snapshots.sweep(live.record.id for live in self._roster)
         await self._end_strangers()
-        for live in self._roster:
-            found = await connect(self._lifecycle.exec_directory(live.record.id))
-            if live.record.state.status is Status.REMOVING:
-                await self._end_monitor(found)
-                await self._lifecycle.remove(live)
-            elif isinstance(found, Monitor):
-                self._lifecycle.adopt(live, found)
-            elif live.record.state.running or (found is not None and found.at > live.record.state.finished_at):
-                await self._lifecycle.settle(live, found)
-            else:
-                self._lifecycle.clear_exec_directory(live.record.id)
-                if live.record.host_config.auto_remove and live.record.state.status is Status.EXITED:
-                    await self._lifecycle.remove_ended(live)
+        for live, found in await self._find():
+            await self._take_up(live, found)
         self._connections.adopted()
         await self._volumes.adopted()
         ended = [live.record for live in self._roster if live.monitor is None]
         self._lifecycle.spawn(asyncio.to_thread(logs.catch_up, ended))
         for live in self._roster:
             self._start_at_boot(live)
+
+    async def _find(self) -> list[tuple[Live, Monitor | Exit | None]]:
+        """What became of each container. All monitors are asked at the same time: one that was swapped out, or has to
+        wait for a processor, holds up no other; one that does not answer at all, not for long."""
+        asking = {
+            asyncio.create_task(connect(self._lifecycle.exec_directory(live.record.id))): live for live in self._roster
+        }
+        if not asking:
+            return []
+        _, silent = await asyncio.wait(asking, timeout=_ANSWER_PATIENCE)
+        for each in silent:
+            log.warning("container %s: its monitor does not answer yet", asking[each].record.name)
+            self._silent.append(asyncio.create_task(self._take_up_later(asking[each], each)))
+        return [(live, each.result()) for each, live in asking.items() if each not in silent]
+
+    async def _take_up_later(self, live: Live, asking: "asyncio.Task[Monitor | Exit | None]") -> None:
+        """With its lock: who wants to stop or to remove it waits as well."""
+        async with live.lock:
+            await self._take_up(live, await asking)
+
+    def close(self) -> None:
+        for each in self._silent:
+            each.cancel()
+
+    async def _take_up(self, live: Live, found: Monitor | Exit | None) -> None:
+        if live.record.state.status is Status.REMOVING:
+            await self._end_monitor(found)
+            await self._lifecycle.remove(live)
+        elif isinstance(found, Monitor):
+            self._lifecycle.adopt(live, found)
+        elif live.record.state.running or (found is not None and found.at > live.record.state.finished_at):
+            await self._lifecycle.settle(live, found)
+        else:
+            self._lifecycle.clear_exec_directory(live.record.id)
+            if live.record.host_config.auto_remove and live.record.state.status is Status.EXITED:
+                self._lifecycle.spawn(self._lifecycle.remove_ended(live))
 
     async def _end_strangers(self) -> None:
         """Ends what runs without a row: its container was being removed when the engine was killed."""
