@@ -68,7 +68,7 @@ def engine(_session_engine: Engine) -> Iterator[Engine]:
 @pytest.fixture
 def own_engine(_images: None) -> Iterator[Engine]:
     """An engine for one test alone, which may kill it, stop it and start it again; busybox:latest is loaded."""
-    engine = Engine()
+    engine = Engine(cgroup_parent="wherry-test")
     try:
         engine.start()
         engine.load(CACHE / "busybox.image.tar")

@@ -525,6 +525,23 @@ class TestFilesOfTheImage:
         await monitor.exited
         stream.close()
 
+    async def test_a_user_file_that_is_no_file_is_not_opened(self, launcher: Launcher, bundles: Bundles) -> None:
+        """A hole: opening a device does something, and a fifo's other end learns of it, or says who bob is."""
+        script = (
+            "rm /etc/passwd; mkfifo /etc/passwd; echo ready; echo bob:x:0:0::/: >/etc/passwd; echo opened; sleep 99"
+        )
+        monitor, stream = await start_attached(launcher, bundles.spec("sh", "-c", script))
+        await read_until(stream, b"ready")
+        for number in range(5):
+            with pytest.raises(StartError, match="unable to find user bob"):
+                await monitor.exec(f"e{number}", bundles.process("true", user="bob"))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await read_until(stream, b"opened")
+        monitor.kill()
+        await monitor.exited
+        stream.close()
+
     def test_nothing_is_imported_once_inside(self, tmp_path: Path) -> None:
         """CVE-2019-14271: code from the container's files in a process with the host's privileges."""
         (tmp_path / "colorsys.py").write_text("print('evil')")

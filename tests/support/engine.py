@@ -26,6 +26,7 @@ from tests.support.networks import remove_networks
 
 PROJECT = Path(__file__).parents[2]
 CACHE = PROJECT / ".cache"
+CGROUP_ROOT = Path("/sys/fs/cgroup")
 WHERRY = Path(sys.executable).with_name("wherry")
 
 # An engine's processes inherit this variable, which tells them from those of every other engine on the machine.
@@ -51,8 +52,11 @@ class Engine:
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] = MappingProxyType({}),
         prefix: Sequence[str] = (),
+        *,
+        cgroup_parent: str = "",
     ) -> None:
-        """``prefix`` is a command that becomes the daemon's: ``unshare -m`` say."""
+        """``prefix`` is a command that becomes the daemon's: ``unshare -m`` say. A ``cgroup_parent`` ("wherry-test", to
+        which a name is added) holds this engine's cgroups alone, which no other engine's are then taken for."""
         if os.geteuid() != 0:
             pytest.skip("containers need root")
         # /var/tmp, since an overlay's upper directory cannot be on every tmpfs, and a short path, since a unix socket's
@@ -64,7 +68,10 @@ class Engine:
         self.socket = self.root / "wherry.sock"
         self.host = f"unix://{self.socket}"
         self.log = self.root / "daemon.log"
+        self.cgroup_parent = f"{cgroup_parent}-{self.mark[:12]}" if cgroup_parent else ""
         self._arguments = list(arguments)
+        if cgroup_parent:
+            self._arguments.insert(0, f"--cgroup-parent=/{self.cgroup_parent}")
         self._prefix = list(prefix)
         self._environment = dict(environment)
         self._daemon: subprocess.Popen[bytes] | None = None
@@ -124,7 +131,18 @@ class Engine:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         remove_networks(self.data_root)
+        for directory in self.cgroups(with_parent=True):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
         shutil.rmtree(self.root, ignore_errors=True)
+
+    def cgroups(self, *, with_parent: bool = False) -> list[Path]:
+        """What there is in its ``cgroup_parent``, in each hierarchy, the innermost first."""
+        if not self.cgroup_parent:
+            return []
+        parents = (CGROUP_ROOT / self.cgroup_parent, *CGROUP_ROOT.glob(f"*/{self.cgroup_parent}"))
+        found = [Path(place) for parent in parents for place, _, _ in os.walk(parent, topdown=False)]
+        return [place for place in found if with_parent or place not in parents]
 
     def log_text(self) -> str:
         """What the daemon has logged since ``begin_log``, its last 8,000 characters."""

@@ -6,10 +6,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.engine import Engine
+from tests.support.engine import CGROUP_ROOT, Engine
 from tests.support.networks import interfaces
 
-CGROUP_ROOT = Path("/sys/fs/cgroup")
 _CONTAINER_CGROUP = re.compile(r"(docker-|wherry-)?([0-9a-f]{64})(\.scope)?")
 
 
@@ -31,7 +30,7 @@ def footprint(engine: Engine) -> Footprint:
     return Footprint(
         processes=tuple(sorted(_command(pid) for pid in pids)),
         mounts=frozenset(_mounts(engine.root)),
-        cgroups=frozenset(_idle_container_cgroups()),
+        cgroups=frozenset(map(str, engine.cgroups()) if engine.cgroup_parent else _idle_container_cgroups()),
         interfaces=frozenset(interfaces(engine.data_root)),
         files=frozenset(_files(engine.data_root / "containers") | _files(engine.exec_root)),
         descriptors=sum(_descriptors(pid) for pid in pids),

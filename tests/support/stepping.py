@@ -2,16 +2,20 @@
 
 Run as a program, as root: ``python -m tests.support.stepping INIT PID…``. The PIDs are the engine's launcher and
 monitors; what they fork is stepped through until it executes a program of the container's. INIT is the container's
-first process. Prints one JSON object: how often it looked, and all that was seen of each new process in the container's
-/proc. Ends when the standard input does.
+first process. Prints one JSON object: how often it looked, all that was seen of each new process in the container's
+/proc, and the programs of those that were open to a container with the host's processes. Ends when the standard input
+does.
 """
 
 import ctypes
 import json
 import os
+import socket
 import sys
 import threading
 from typing import Any
+
+from wherry.linux import capabilities
 
 SEIZE, CONT, SYSCALL, DETACH, GETEVENTMSG, INTERRUPT, LISTEN = 0x4206, 7, 24, 17, 0x4201, 0x4207, 0x4208
 OPTIONS = 0x1 | 0x2 | 0x4 | 0x8 | 0x10  # tell system calls from signals, follow forks, vforks and clones, tell of execs
@@ -109,12 +113,43 @@ class Looking:
         return found
 
 
+class Witness:
+    """A process with the user and the capabilities that a container has by default, and with the host's processes.
+
+    ``programs``: the executables of those that the kernel let it look at.
+    """
+
+    def __init__(self) -> None:
+        self.programs: set[str] = set()
+        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if os.fork() == 0:
+            self._line.close()
+            self._serve(theirs)
+            os._exit(0)
+        theirs.close()
+
+    def look_at(self, pid: int) -> None:
+        self._line.send(str(pid).encode())
+        if program := self._line.recv(4096).decode().strip("\0"):
+            self.programs.add(program)
+
+    def _serve(self, line: socket.socket) -> None:
+        capabilities.set_process(capabilities.DEFAULT)
+        while asked := line.recv(100):
+            try:
+                program = os.readlink(f"/proc/{asked.decode()}/exe")
+            except OSError:
+                program = ""
+            line.send(program.encode() + b"\0")
+
+
 def executes_its_own(pid: int) -> bool:
     return not os.readlink(f"/proc/{pid}/exe").startswith("/memfd:wherry-init")
 
 
 def main() -> None:
     init, *traced = map(int, sys.argv[1:])
+    witness = Witness()
     looking = Looking(init, traced[0])
     roots = set(traced)
     for pid in traced:
@@ -148,8 +183,10 @@ def main() -> None:
             ptrace(DETACH, pid)
             continue
         looking.look()
+        witness.look_at(pid)
         ptrace(SYSCALL, pid, 0 if event or stop & 0x80 or stop == SIGTRAP else stop)
-    print(json.dumps({"looks": looking.looks, "seen": list(looking.seen.values())}), flush=True)
+    found = {"looks": looking.looks, "seen": list(looking.seen.values()), "open": sorted(witness.programs)}
+    print(json.dumps(found), flush=True)
     os._exit(0)  # the kernel lets go of those that are still traced
 
 
