@@ -13,6 +13,7 @@ from typing import Any
 
 from wherry.common import times
 from wherry.common.errors import Conflict, EngineError, InvalidParameter
+from wherry.engine.container.mounts import volume_subpath
 from wherry.engine.container.store import Roster
 from wherry.engine.events import Events, boolean, check_known, label_matches, labels_pass, pattern
 from wherry.engine.plugins import WrongInterface
@@ -320,12 +321,12 @@ class Volumes:
         """
         request = point.request.volume_options if point.request else None
         driver = request.driver_config if request else None
-        anonymous = not point.name
+        point.anonymous = point.anonymous or not point.name
         point.name = point.name or _new_name()
         self._claims.setdefault(container_id, set()).add(point.name)
         options, labels = (driver.options if driver else None), (request.labels if request else None)
-        volume = await self._make(point.name, point.driver, options or None, labels or None, anonymous=anonymous)
-        point.anonymous, point.driver = anonymous, volume.driver
+        volume = await self._make(point.name, point.driver, options or None, labels or None, anonymous=point.anonymous)
+        point.driver = volume.driver
         point.source = self._volumes.path(volume.name) if volume.driver == "local" else ""
 
     def made(self, container_id: str) -> None:
@@ -333,20 +334,19 @@ class Volumes:
         self._claims.pop(container_id, None)
 
     async def fill(self, point: MountPoint, image: Mount) -> None:
-        """Gives a volume that has nothing in it what the image has at its place."""
-        name = point.name
-        volume = self._volumes.get(name)
-        plain = _is_plain(volume)
-        if not plain and not await self._files.exists((image,), point.destination):
+        """Gives a volume that has nothing in it what the image has at its place; or the part of it that is mounted."""
+        name, part = point.name, volume_subpath(point)
+        plain = _is_plain(self._volumes.get(name))
+        if (part or not plain) and not await self._files.exists((image,), point.destination):
             return
         async with self.in_use([point]), self._lock(name):
-            if os.listdir(point.source):
+            if not part and os.listdir(point.source):
                 return
-            if plain:
+            if part or not plain:
+                await self._files.copy_out((image,), point.destination, point.source, part)
+            else:
                 with self._volumes.filling(name, alone=len(self.users(name)) == 1) as directory:
                     await self._files.copy_out((image,), point.destination, directory)
-            else:
-                await self._files.copy_out((image,), point.destination, point.source)
 
     @contextlib.asynccontextmanager
     async def in_use(self, points: Iterable[MountPoint]) -> AsyncIterator[None]:
@@ -422,7 +422,7 @@ class Volumes:
         self._events.publish("volume", action, point.name, {"driver": point.driver, "container": container_id, **how})
 
     async def remove_anonymous(self, points: Iterable[MountPoint]) -> None:
-        """Removes the volumes that were made for one container, which is gone; others may still use them."""
+        """Removes the volumes without a name of a container that is gone, if it was the last that had them."""
         for point in points:
             if point.anonymous and point.name in self._volumes and not self.users(point.name):
                 await self.remove(point.name)

@@ -15,6 +15,8 @@ RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
+BENEATH = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS  # EXDEV for a link that is absolute or leads outside
+
 _LINKS_AT_MOST = 40  # the kernel's own MAXSYMLINKS
 _RACES_AT_MOST = 128
 
@@ -43,6 +45,11 @@ def open_in(
         if last_errno() != errno.EAGAIN:
             break
     raise SyscallError(last_errno(), "open", path)
+
+
+def escapes(base: str, path: str) -> str:
+    """What to say of a path that ``BENEATH`` refuses; in Docker's words."""
+    return f"path concatenation escapes the base directory, base: {base}, subpath: {path}"
 
 
 def make_directories(root: int, path: str, mode: int = 0o755, owner: tuple[int, int] | None = None) -> int:

@@ -42,8 +42,8 @@ class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
     ``type`` is a file system ("overlay", "tmpfs", "proc", …) or "bind". ``target`` is absolute in the container's view,
     "" for the root itself. ``options`` are mount(8)'s: flags ("ro", "nosuid"), propagation ("rslave") and file-system
     data ("size=64m", "lowerdir=…"). ``create`` makes a missing target: "dir", "file", or "" to fail.
-    ``subpath`` is the part of a bind's source, or of an overlay, that is meant; links in it are followed, but not out
-    of it.
+    ``subpath`` is the part of a bind's source, or of an overlay, that is meant. Links in it are followed: in an overlay
+    as if it were the root, in a bind if they do not lead outside.
     """
 
     type: str
@@ -188,7 +188,7 @@ def pick_up(mount: Mount) -> int:
     # By descriptors: who writes to the source could put a link in the path's place.
     source = os.open(mount.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        part = files.open_in(source, mount.subpath)
+        part = files.open_in(source, mount.subpath, resolve=files.BENEATH)
     finally:
         os.close(source)
     try:

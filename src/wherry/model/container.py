@@ -272,8 +272,8 @@ class MountPoint(msgspec.Struct):
 
     ``source`` is a path of the host, but for an image, where it is the image's id; ``chain_id`` is its layers', which
     stay when the image is removed. ``propagation`` is of binds only.
-    ``copy`` says that an empty volume is filled from the image; ``anonymous`` that the volume was made for this
-    container. ``request`` is the ``--mount`` it came from, if it did.
+    ``copy`` says that an empty volume is filled from the image; ``anonymous`` that the volume has no name, and was
+    made for this container, or for one whose volumes it has. ``request`` is the ``--mount`` it came from, if it did.
     """
 
     type: str

@@ -3,6 +3,7 @@
 Each is settled when the container is made and kept with it, so that a later start mounts the same things again.
 """
 
+import errno
 import json
 import os
 import posixpath
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from wherry.common.errors import EngineError, InvalidParameter
+from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.linux import files, host_mounts
 from wherry.linux.mounts import Mount
 from wherry.model.container import Container, ContainerConfig, HostConfig, MountPoint, MountRequest, TmpfsOptions
@@ -180,7 +181,7 @@ def inherit(points: Iterable[MountPoint], mode: str) -> list[MountPoint]:
     """The mount points of another container, for --volumes-from; "ro" makes them read-only here. No tmpfs."""
     read_only = "ro" in mode.split(",")
     return [
-        msgspec.structs.replace(point, rw=point.rw and not read_only, anonymous=False, copy=False, mode="")
+        msgspec.structs.replace(point, rw=point.rw and not read_only, copy=False, mode="")
         for point in points
         if point.type != "tmpfs"
     ]
@@ -336,10 +337,15 @@ def _check_propagation(point: MountPoint) -> None:
 
 def _volume(point: MountPoint) -> Mount:
     """One that is ready: its files are at the point's source."""
-    asked = point.request.volume_options if point.request else None
-    subpath = asked.subpath if asked else ""
+    subpath = volume_subpath(point)
     options = ("rbind", "rprivate", *([] if point.rw else ["rro"]))
     return Mount("bind", point.source, point.destination, options, _kind(point.source, subpath), subpath)
+
+
+def volume_subpath(point: MountPoint) -> str:
+    """The part of its volume that is mounted; "" for all of it."""
+    asked = point.request.volume_options if point.request else None
+    return asked.subpath if asked else ""
 
 
 def _tmpfs(target: str, request: MountRequest) -> Mount:
@@ -362,7 +368,7 @@ def _kind(source: str, subpath: str = "") -> str:
             return "dir" if stat.S_ISDIR(os.stat(source).st_mode) else "file"
         root = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            part = files.open_in(root, subpath)
+            part = files.open_in(root, subpath, resolve=files.BENEATH)
         finally:
             os.close(root)
         try:
@@ -370,5 +376,11 @@ def _kind(source: str, subpath: str = "") -> str:
         finally:
             os.close(part)
     except OSError as error:
-        what = f"access path {subpath} of {source}" if subpath else f"mount {source}"
-        raise InvalidParameter(f"cannot {what}: {os.strerror(error.errno or 0)}") from None
+        if error.errno == errno.EXDEV:
+            raise InvalidParameter(files.escapes(source, subpath)) from None
+        reason = os.strerror(error.errno or 0).lower()
+        if not subpath:
+            raise InvalidParameter(f"cannot mount {source}: {reason}") from None
+        path = f"{source}/{subpath}"
+        kind = NotFound if error.errno == errno.ENOENT else InvalidParameter
+        raise kind(f"cannot access path {path}: lstat {path}: {reason}") from None

@@ -397,9 +397,12 @@ class Files:
             async for chunk in worker.output():
                 yield chunk
 
-    async def copy_out(self, root: Root, path: str, target: str) -> None:
-        """Copies what is in the directory ``path`` of a root, if it is there, into the host's directory ``target``."""
-        await run(_job("copy out", root, path=path, target=target))
+    async def copy_out(self, root: Root, path: str, target: str, part: str = "") -> None:
+        """Copies what is in the directory ``path`` of a root, if it is there, into the host's directory ``target``.
+
+        Or into ``part`` of it, if that is an empty directory. Raises InvalidParameter for one that leads outside.
+        """
+        await run(_job("copy out", root, path=path, target=target, part=part))
 
 
 def _job(kind: str, root: Root, **arguments: Any) -> dict[str, Any]:

@@ -169,12 +169,23 @@ def export(report: Report, *, root: Root) -> None:
     _pack_into(1, inside, b"")
 
 
-def copy_out(report: Report, *, root: Root, path: str, target: str) -> None:
+def copy_out(report: Report, *, root: Root, path: str, target: str, part: str) -> None:
     """Copies what is in the directory ``path`` of a root into the host's directory ``target``, with its metadata.
 
-    Does nothing when there is no such directory. It is how an empty volume gets what the image has in its place.
+    Does nothing when there is no such directory. It is how an empty volume gets what the image has in its place, or a
+    ``part`` of one, if that is an empty directory.
     """
     outside = os.open(target, _DIRECTORY | os.O_CLOEXEC)
+    if part:
+        try:
+            outside = files.open_in(outside, part, _DIRECTORY, files.BENEATH)
+        except SyscallError as error:
+            if error.errno == errno.EXDEV:
+                text = f"failed to populate volume: {files.escapes(target, part)}"
+                raise Reported(text, "invalid") from None
+            return
+        if os.listdir(outside):
+            return
     inside = enter(root)
     try:
         directory = files.open_in(inside, path, _DIRECTORY)
