@@ -107,6 +107,40 @@ def test_what_is_read_only(cli: Cli, busybox: str, tmp_path: Path, state: str) -
     assert os.listdir(tmp_path / "host") == []
 
 
+BY_LINKS = (  # where the link leads, what is asked for, and what comes of it
+    ("/vol/one", "/links/it", "vol/one/file"),
+    ("../vol/two", "/links/it/", "vol/two/file"),
+    ("/vol", "/links/it/three", "vol/three"),
+    ("/vol/four", "/links/it", "vol/four"),
+    ("/", "/links/it/vol/two/../five", "vol/five"),
+    ("/", "/links/it", "container rootfs is marked read-only"),
+    ("/nowhere", "/links/it", "container rootfs is marked read-only"),
+    ("../../tmp", "/links/it/new", "container rootfs is marked read-only"),
+    ("/bind", "/links/it", "mounted volume is marked read-only"),
+    ("/vol/../bind", "/links/it/new", "mounted volume is marked read-only"),
+)
+
+
+@pytest.mark.parametrize("state", ["run", "create"])
+def test_what_is_read_only_by_way_of_a_link(cli: Cli, busybox: str, tmp_path: Path, state: str) -> None:
+    for directory in ("host", "links", "vol", "vol/one", "vol/two"):
+        (tmp_path / directory).mkdir()
+    (tmp_path / "file").touch()
+    places = [word for place in ("links", "vol") for word in ("-v", f"{tmp_path}/{place}:/{place}")]
+    options = ["--read-only", *places, "-v", f"{tmp_path}/host:/bind:ro"]
+    name = cli.ok(state, *(["-d"] if state == "run" else []), *options, busybox, "sleep", "60")
+    for link, target, outcome in BY_LINKS:
+        (tmp_path / "links/it").symlink_to(link)
+        command = ["cp", str(tmp_path / "file"), f"{name}:{target}"]
+        if outcome.startswith("vol/"):
+            cli.ok(*command)
+            assert (tmp_path / outcome).is_file()
+        else:
+            assert f"Error response from daemon: {outcome}" in cli.fails(*command)
+        (tmp_path / "links/it").unlink()
+    assert os.listdir(tmp_path / "host") == []
+
+
 def test_owners(cli: Cli, busybox: str, tmp_path: Path) -> None:
     """As docker's engine has it: the archive's own, and with -a those of the container's user, if it has one."""
     (tmp_path / "file").touch()
@@ -123,6 +157,23 @@ def test_owners(cli: Cli, busybox: str, tmp_path: Path) -> None:
         assert cli.ok("exec", name, "stat", "-c", "%u:%g", "/tmp/file") == owner
     cli.ok("cp", f"{root}:/tmp/file", str(tmp_path / "back"))
     assert (tmp_path / "back").stat().st_uid == os.geteuid()
+
+
+def test_owners_are_kept_outward(cli: Cli, busybox: str, tmp_path: Path) -> None:
+    """Which docker's help promises of -a, and its CLI does not do."""
+    if cli.name != "wherry":
+        pytest.skip("what a CLI does with the archive is its own affair")
+    script = "mkdir -p /t/d; echo x > /t/d/f; ln -s f /t/d/l; ln /t/d/f /t/h; mkfifo /t/p; chown -Rh 12:34 /t"
+    name = cli.ok("create", busybox, "sh", "-c", f"{script}; chmod 4750 /t/d/f; chmod 2750 /t/d; chown 56:78 /t/p")
+    cli.ok("start", "-a", name)
+    cli.ok("cp", "-a", f"{name}:/t", str(tmp_path / "kept"))
+    cli.ok("cp", f"{name}:/t", str(tmp_path / "own"))
+    for top, owner, of_pipe in (("kept", (12, 34), (56, 78)), ("own", (0, 0), (0, 0))):
+        found = {each: (tmp_path / top / each).lstat() for each in ("", "d", "d/f", "d/l", "h", "p")}
+        owners = {each: (facts.st_uid, facts.st_gid) for each, facts in found.items()}
+        assert owners == dict.fromkeys(found, owner) | {"p": of_pipe}
+        assert (found["d/f"].st_mode & 0o7777, found["d"].st_mode & 0o7777) == (0o4750, 0o2750)
+        assert found["h"].st_ino == found["d/f"].st_ino
 
 
 def test_what_cannot_be(cli: Cli, busybox: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ def _copy_out(session: Session, options: Options, container: str, path: str, des
     from wherry.cli.tar import Unpacker
 
     with _Progress(options, "Copying from container - ") as progress:
-        Unpacker(directory, old, new).unpack(progress.counting(response.piece))
+        Unpacker(directory, old, new, keep_owners=options["archive"]).unpack(progress.counting(response.piece))
         while response.piece():
             pass  # the padding behind the archive's end
     progress.tell(destination)

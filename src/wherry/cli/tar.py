@@ -118,8 +118,8 @@ def _capabilities(path: str) -> dict[str, str]:
 # A tar becomes local files: everything below one directory, whatever the archive says.
 #
 # The archive comes from a container, which nobody needs to trust: names are resolved a component at a time from a
-# descriptor of the directory, and never through a link. Owners are left out, as docker does: what is copied is the
-# user's.
+# descriptor of the directory, and never through a link. What is copied is the user's, as docker does it, unless owners
+# are to be kept and the user is root: nobody else may give files away.
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -162,8 +162,9 @@ class Body:
 class Unpacker:
     """`old` and `new`: what the top name in the archive is replaced by."""
 
-    def __init__(self, directory: str, old: str = "", new: str = "") -> None:
+    def __init__(self, directory: str, old: str = "", new: str = "", *, keep_owners: bool = False) -> None:
         self._old, self._new = old, new
+        self._keep_owners = keep_owners and os.geteuid() == 0
         try:
             self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -180,7 +181,7 @@ class Unpacker:
                 self._member(body, member)
                 archive.members = []  # type: ignore[attr-defined]  # it would remember them all
             self._set_times()
-        except tarfile.TarError as error:
+        except (tarfile.TarError, OverflowError) as error:  # which an owner can be, or a time
             raise CommandError(f"the archive that the engine sent cannot be read: {error}") from None
         except OSError as error:
             raise CommandError(f"{self._path}: {error.filename or ''}: {reason(error)}") from None
@@ -215,6 +216,8 @@ class Unpacker:
             else:
                 kind = stat.S_IFCHR if member.ischr() else stat.S_IFBLK
                 os.mknod(last, kind | member.mode, os.makedev(member.devmajor, member.devminor), dir_fd=parent)
+            if self._keep_owners and not (member.isdir() or member.isreg() or member.islnk()):
+                os.chown(last, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
             if not member.isdir() and not member.islnk():
                 moment = int(member.mtime)
                 os.utime(last, (moment, moment), dir_fd=parent, follow_symlinks=False)
@@ -253,6 +256,7 @@ class Unpacker:
             os.mkdir(last, 0o700, dir_fd=parent)
         made = os.open(last, _DIRECTORY, dir_fd=parent)
         try:
+            self._give(made, member)
             # What comes below it must be possible until all is there.
             os.fchmod(made, member.mode | 0o700)
         finally:
@@ -268,12 +272,18 @@ class Unpacker:
                 _copy(body, descriptor, length)
             if sparse is not None:
                 os.ftruncate(descriptor, member.size)
+            self._give(descriptor, member)
             os.fchmod(descriptor, member.mode)
             capabilities = member.pax_headers.get(f"SCHILY.xattr.{CAPABILITIES}")
             if capabilities and sys.platform == "linux":
                 _set_capabilities(descriptor, capabilities)
         finally:
             os.close(descriptor)
+
+    def _give(self, descriptor: int, member: tarfile.TarInfo) -> None:
+        """Before modes and capabilities, of which the kernel takes some away from what is given to somebody."""
+        if self._keep_owners:
+            os.fchown(descriptor, member.uid, member.gid)
 
     def _hard_link(self, parent: int, last: str, member: tarfile.TarInfo) -> None:
         directory, _, target = self._name(member.linkname).rpartition("/")

@@ -126,6 +126,7 @@ class Builder:
                 async for event in events:
                     yield event
             image_id = work.result()
+            self._images.built(image_id)
             for name in names:
                 self._images.tag(image_id, name.familiar)
         yield progress.Built(image_id, [name.familiar for name in names], solver.is_new)

@@ -289,6 +289,10 @@ class Images:
         """An image's configuration as it is stored. Raises NotFound."""
         return self._store.images.raw(self._get(name).id)
 
+    def built(self, image_id: str) -> None:
+        """Tells of what a build has made, whether it gets a name or not."""
+        self._tell(self._store.images.get(image_id), "create", image_id)
+
     def tag(self, name: str, repo: str, tag: str = "") -> None:
         image = self._store.images.get(name)
         target = reference.parse_to_tag(repo, tag)

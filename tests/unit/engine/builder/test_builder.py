@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,12 @@ async def test_what_the_instructions_say_is_in_the_image(build: Builds) -> None:
     assert (config.entrypoint, config.cmd, config.on_build) == (["/entry"], ["all"], ["LABEL child=yes"])
     built = build.of(Built)[0]
     assert (built.names, built.is_new) == (["built:1", "other:latest"], True)
+    told = build.bare.engine.events.subscribe({"type": ["image"]}, since=0, until=time.time_ns())
+    assert [(event["Action"], event["Actor"]["ID"], event["Actor"]["Attributes"]["name"]) async for event in told] == [
+        ("create", image_id, image_id),  # as since API 1.46, also for an image that is given no name
+        ("tag", image_id, "built:1"),
+        ("tag", image_id, "other:latest"),
+    ]
     image = build.bare.store.images.get("built:1")
     assert [layer.chain_id for layer in build.bare.store.images.layers(image)] == [
         layer.chain_id for layer in build.bare.store.images.layers(build.bare.store.images.get("app"))

@@ -122,7 +122,7 @@ def test_a_link_leads_to_nowhere_outside_of_a_volume(store: Store, tmp_path: Pat
     volume.mkdir()
     (volume / "out").symlink_to(tmp_path)
     request = MountRequest(type="volume", volume_options=VolumeOptions(subpath="out/volume"))
-    with pytest.raises(InvalidParameter, match="escapes the base directory, base: .*/volume, subpath: out/volume"):
+    with pytest.raises(InvalidParameter, match=r"escapes the base directory, base: .*/volume, subpath: out/volume"):
         written(store, MountPoint(type="volume", source=str(volume), destination="/x", request=request))
 
 
