@@ -305,6 +305,7 @@ def _read(request: Request, engine: Engine) -> BuildRequest:
         no_cache=request.flag("nocache"),
         pull=request.flag("pull"),
         squash=request.flag("squash"),
+        with_parent=request.text("version") != "2" and not _is_own(request),
         limits=Limits(
             memory=_number(request, "memory"),
             memory_swap=_number(request, "memswap"),

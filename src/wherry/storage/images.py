@@ -260,13 +260,19 @@ class Images:
         return sum(layer.size for layer in self._layers.chain(chain_id))
 
     def descendants(self, name: str) -> set[str]:
-        """The ids of an image and of all that were made of it. Raises NotFound."""
-        wanted = [self.get(name).id]
+        """The ids of an image and of all that were made of it. Raises NotFound.
+
+        They are known by their histories and layers, also where they were made elsewhere, or by who notes no parents.
+        """
+        ancestor = self.get(name)
+        rows = self._database.query("SELECT id FROM images")
+        wanted = [ancestor.id, *(row[0] for row in rows if _begins_with(self._config(row[0]), ancestor.config))]
         found: set[str] = set()
         while wanted:
             image_id = wanted.pop()
-            found.add(image_id)
-            wanted += self.children(image_id)
+            if image_id not in found:
+                found.add(image_id)
+                wanted += self.children(image_id)
         return found
 
     def history(self, name: str) -> list[dict[str, Any]]:
@@ -287,11 +293,11 @@ class Images:
         ]
         steps.reverse()
         ancestor: Image | None = image
-        for step in steps:
-            if ancestor is None:
-                break
-            step["Id"] = ancestor.id
-            step["Tags"] = [found.familiar for found in self.names(ancestor.id) if found.tag] or None
+        while ancestor is not None:
+            later = len(steps) - len(ancestor.config.history)
+            if 0 <= later < len(steps):
+                tags = [found.familiar for found in self.names(ancestor.id) if found.tag]
+                steps[later] |= {"Id": ancestor.id, "Tags": tags or None}
             ancestor = self.find(ancestor.parent) if ancestor.parent else None
         return steps
 
@@ -370,15 +376,19 @@ class Images:
         """Notes which image this one was made of."""
         self._database.execute("UPDATE images SET parent = ? WHERE id = ?", (parent, image_id))
 
-    def tag(self, image_id: str, name: Reference) -> str | None:
-        """Gives an image a name with a tag or a digest; the id of the image that had it before, if another one did."""
+    def tag(self, image_id: str, name: Reference, *, is_new: bool = True) -> str | None:
+        """Gives an image a name with a tag or a digest; the id of the image that had it before, if another one did.
+
+        ``is_new``: it was given here and now, not brought along.
+        """
         image = self.get(image_id)
         name = name.with_default_tag()
         key = (name.name, "" if name.digest else name.tag, name.digest)
         with self._database.transaction():
             row = self._database.one("SELECT image FROM names WHERE name = ? AND tag = ? AND digest = ?", key)
             self._database.execute("INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?)", (*key, image.id))
-            self._database.execute("UPDATE images SET tagged = ? WHERE id = ?", (time.time_ns(), image.id))
+            if is_new:
+                self._database.execute("UPDATE images SET tagged = ? WHERE id = ?", (time.time_ns(), image.id))
         return row[0] if row and row[0] != image.id else None
 
     def untag(self, image_id: str, name: Reference) -> Reference:
@@ -440,6 +450,17 @@ def seconds(created: str | None) -> int:
         return int(datetime.datetime.fromisoformat(created or _NEVER).timestamp())
     except (ValueError, OverflowError):
         return int(datetime.datetime.fromisoformat(_NEVER).timestamp())
+
+
+def _begins_with(config: ImageConfig, base: ImageConfig) -> bool:
+    steps, layers = len(base.history), len(base.rootfs.diff_ids)
+    is_more = (len(config.history), len(config.rootfs.diff_ids)) != (steps, layers)
+    return (
+        is_more
+        and steps + layers > 0
+        and config.rootfs.diff_ids[:layers] == base.rootfs.diff_ids
+        and config.history[:steps] == base.history
+    )
 
 
 def _reference(name: str, tag: str, digest: str) -> Reference:

@@ -213,7 +213,7 @@ class Loader:
                 image_id = self._images.add(image.config, documents=[image.manifest] if image.manifest else [])
                 replaced = []
                 for name in image.names:
-                    before = self._images.tag(image_id, name)
+                    before = self._images.tag(image_id, name, is_new=False)
                     if before is not None:
                         replaced.append((name, before))
                 loaded.append(Loaded(image_id, image.names, replaced))

@@ -201,6 +201,10 @@ _SCHEMA = (
 _OVERLAY_FEATURES = ("redirect_dir", "metacopy")
 
 
+EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+"""The diff id of a commit that changes nothing: a tar that ends as soon as it begins."""
+
+
 class LayerInfo(msgspec.Struct, frozen=True):
     """What a commit made. ``size`` is the bytes of its files."""
 
@@ -288,6 +292,12 @@ class Snapshots:
             "UpperDir": f"{directory}/upper",
             "WorkDir": f"{directory}/work",
         }
+
+    def describe_image(self, chain_id: str) -> dict[str, str]:
+        """The same of an image, whose layers are folders and nowhere mounted."""
+        folders = self._layers.folders(chain_id)
+        found = {"UpperDir": "".join(folders[:1]), "LowerDir": ":".join(folders[1:])}
+        return {name: path for name, path in found.items() if path}
 
     def changes(self, id: str) -> list[tuple[int, str]]:
         """(kind, path) of everything that differs from the image: 0 changed, 1 added, 2 deleted. Docker's order."""

@@ -147,20 +147,40 @@ def test_summaries(disk: Disk) -> None:
     assert disk.store.images.descendants("base:1") == {base, child}
 
 
+def test_what_was_made_of_an_image_elsewhere_is_known_by_its_history(disk: Disk) -> None:
+    steps = [
+        History(created_by="FROM nothing"),
+        History(created_by="RUN b"),
+        History(created_by="CMD c", empty_layer=True),
+    ]
+    base = disk.image("a", history=steps[:1])
+    disk.image("a", history=steps[1:2])
+    other = disk.image("a", "b", history=[steps[1], steps[2]])
+    child = disk.image("a", "b", history=steps[:2])
+    grandchild = disk.image("a", "b", history=steps)
+    squashed = disk.image("c", parent=child)
+    assert disk.store.images.descendants(base) == {base, child, grandchild, squashed}
+    assert disk.store.images.descendants(child) == {child, grandchild, squashed}
+    assert disk.store.images.descendants(other) == {other}
+    assert disk.store.images.descendants(disk.image(history=[])) == {disk.image(history=[])}
+
+
 def test_history(disk: Disk) -> None:
     steps = [
         History(created="2020-01-01T00:00:00Z", created_by="ADD file", comment="first"),
         History(created="2020-01-02T00:00:00Z", created_by="CMD", empty_layer=True),
     ]
     base = disk.image("a", tag="base", history=steps)
-    child = disk.image("a", "b", parent=base, tag="child", history=[*steps, History(created_by="RUN x")])
+    more = [History(created_by="RUN x"), History(created_by="ENV y", empty_layer=True)]
+    child = disk.image("a", "b", parent=base, tag="child", history=[*steps, *more])
     found = disk.store.images.history("child")
     assert [(step["Id"], step["CreatedBy"], step["Size"], step["Tags"]) for step in found] == [
-        (child, "RUN x", 10, ["child:latest"]),
+        (child, "ENV y", 0, ["child:latest"]),
+        ("<missing>", "RUN x", 10, None),
         (base, "CMD", 0, ["base:latest"]),
         ("<missing>", "ADD file", 10, None),
     ]
-    assert found[2]["Created"] == 1577836800
+    assert found[3]["Created"] == 1577836800
 
 
 class TestRemoving:

@@ -68,6 +68,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     ``credentials`` are log-ins by the registries' domains. ``cache_from`` are images that bring their cache along;
     with ``only_cache_from`` a step must have been a step of one of them, as in Docker's classic builder. The steps of
     the stages ``no_cache_for`` are all carried out. ``contexts`` go before stages and images of the same names.
+    ``with_parent``: the image is a child of what it was made of, as with Docker's classic builder alone.
     """
 
     dockerfile: str = "Dockerfile"
@@ -86,6 +87,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     no_cache_for: tuple[str, ...] = ()
     pull: bool = False
     squash: bool = False
+    with_parent: bool = False
     limits: Limits = Limits()
     given: Given = Given()
     credentials: dict[str, Credentials] = {}

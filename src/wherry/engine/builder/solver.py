@@ -433,6 +433,8 @@ class Solver:
                 await self._workspace.keep(tree)
         inline = noted if self._request.arguments.get(_INLINE) == "1" else None
         image_id, self.is_new = write_image(self._store, outcome, self._request.labels, tree, inline)
+        if self._request.with_parent and outcome.image not in ("", image_id):
+            self._store.images.set_parent(image_id, outcome.image)
         return image_id
 
     async def _base_of(self, stage: Stage) -> str:

@@ -24,6 +24,7 @@ from wherry.registry.auth import NOBODY, Credentials
 from wherry.storage import image_removal
 from wherry.storage.images import Image, Summary
 from wherry.storage.load import Loaded
+from wherry.storage.snapshots import EMPTY_LAYER
 from wherry.storage.store import Store
 
 # The platforms of an image: the manifests of the index that it was pulled by, and which of them are here.
@@ -123,8 +124,11 @@ async def commit(
         if paused and live.record.state.status is Status.PAUSED:
             await containers.unpause(record.id)
     parent = store.images.get(record.image_id)
-    image = _describe(record, parent.config, new_config, comment=comment, author=author, diff_id=layer.diff_id)
+    diff_ids = [] if layer.diff_id == EMPTY_LAYER else [layer.diff_id]
+    image = _describe(record, parent.config, new_config, comment=comment, author=author, diff_ids=diff_ids)
     image_id = store.images.create(image, parent=record.image_id, layer=layer)
+    if not diff_ids:
+        store.images.collect_layers()
     if target is not None:
         store.images.tag(image_id, target)
         labels = image.config.labels if image.config else {}
@@ -147,11 +151,12 @@ def _base_config(record: Container, config: ContainerConfig | None) -> Container
 
 
 def _describe(
-    record: Container, parent: ImageConfig, config: ContainerConfig, *, comment: str, author: str, diff_id: str
+    record: Container, parent: ImageConfig, config: ContainerConfig, *, comment: str, author: str, diff_ids: list[str]
 ) -> ImageConfig:
-    """The new image's configuration: the parent's, with one layer and one line of history more."""
+    """The new image's configuration: the parent's, with one line of history and what layer there is more."""
     now = times.rfc3339(times.now())
-    step = History(created=now, created_by=" ".join([record.path, *record.args]), author=author, comment=comment)
+    command = " ".join([record.path, *record.args])
+    step = History(created=now, created_by=command, author=author, comment=comment, empty_layer=not diff_ids)
     return msgspec.structs.replace(
         parent,
         created=now,
@@ -161,7 +166,7 @@ def _describe(
         config=msgspec.structs.replace(config, image="", hostname="", domainname="", attach_stdin=False,
                                        attach_stdout=False, attach_stderr=False, tty=False, open_stdin=False,
                                        stdin_once=False),
-        rootfs=RootFS(diff_ids=[*parent.rootfs.diff_ids, diff_id]),
+        rootfs=RootFS(diff_ids=[*parent.rootfs.diff_ids, *diff_ids]),
         history=[*parent.history, step],
     )  # fmt: skip
 
@@ -260,11 +265,11 @@ class Images:
             "Created": config.created or times.NEVER,
             "DockerVersion": config.docker_version,
             "Author": config.author,
-            "Config": msgspec.to_builtins(config.config) if config.config else None,
+            "Config": _shown(config.config) if config.config else None,
             "Architecture": config.architecture,
             "Os": config.os,
             "Size": image.size,
-            "GraphDriver": {"Name": "overlay2", "Data": {}},
+            "GraphDriver": {"Name": "overlay2", "Data": self._store.snapshots.describe_image(image.chain_id)},
             "RootFS": {"Type": "layers", "Layers": config.rootfs.diff_ids},
             "Metadata": {"LastTagTime": times.rfc3339(image.tagged)},
         }
@@ -428,6 +433,12 @@ class Images:
     def _tell(self, image: Image, action: str, name: str) -> None:
         labels = image.config.config.labels if image.config.config else {}
         self._events.publish("image", action, image.id, labels | {"name": name})
+
+
+def _shown(config: ContainerConfig) -> dict[str, Any]:
+    """Without labels they are null, as those of a container are not."""
+    found: dict[str, Any] = msgspec.to_builtins(config)
+    return found | {"Labels": config.labels or None}
 
 
 def _made(image: Image) -> int:

@@ -225,7 +225,7 @@ class Pulls:
             wanted.append(Reference(name.domain, name.path, name.tag))
         for each in wanted:
             if images.resolve(each) != image_id:
-                images.tag(image_id, each)
+                images.tag(image_id, each, is_new=False)
                 changed = True
         return changed
 

@@ -154,7 +154,7 @@ class Pushes:
         else:
             raw, media_type = self._write_manifest(image, layers)
         digest = await repository.put_manifest(name.tag, raw, media_type)
-        store.images.tag(image.id, Reference(name.domain, name.path, digest=digest))
+        store.images.tag(image.id, Reference(name.domain, name.path, digest=digest), is_new=False)
         tell(status(f"{name.tag}: digest: {digest} size: {len(raw)}"))
         tell({"progressDetail": {}, "aux": {"Tag": name.tag, "Digest": digest, "Size": len(raw)}})
         labels = image.config.config.labels if image.config.config else {}
