@@ -100,6 +100,9 @@ def lines_of(info: dict[str, Any], debug: bool) -> Iterator[str]:
     if info.get("CDISpecDirs"):
         yield " CDI spec directories:"
         yield from (f"  {directory}" for directory in info["CDISpecDirs"])
+    if info.get("DiscoveredDevices"):
+        yield " Discovered Devices:"
+        yield from (f"  {device['Source']}: {device['ID']}" for device in info["DiscoveredDevices"])
     yield f" Swarm: {(info.get('Swarm') or {}).get('LocalNodeState', '')}"
     if info.get("Runtimes"):
         yield f" Runtimes: {' '.join(info['Runtimes'])}"

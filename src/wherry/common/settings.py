@@ -39,10 +39,10 @@ _CERTIFICATES = os.environ.get("DOCKER_CERT_PATH") or os.path.expanduser("~/.doc
 
 
 def _feature(name: str, on: bool) -> None:
-    if name == "buildkit":
+    if name in ("buildkit", "cdi"):
         return
-    if name not in ("cdi", "containerd-snapshotter"):
-        raise ValueError(f"unknown feature {name}: there is buildkit")
+    if name != "containerd-snapshotter":
+        raise ValueError(f"unknown feature {name}: there are buildkit and cdi")
     if on:
         raise ValueError(f"wherry does not have the feature {name}")
 
@@ -72,8 +72,8 @@ _PROCESS = (
     integer("shutdown-timeout", "Seconds that containers which do not outlive the engine get to end in (-1: any)", 15,
             least=-1, reloads=True),
     switch("experimental", "Tell clients that this is an experimental engine"),
-    features("feature", "NAME or NAME=false; buildkit=false has clients use the classic builder", _feature,
-             reloads=True),
+    features("feature", "NAME=false: without buildkit, clients use the classic builder; without cdi, no device "
+             "is found by its name", _feature, reloads=True),
 )  # fmt: skip
 
 _API = (
@@ -108,6 +108,8 @@ _CONTAINERS = (
     switch("no-new-privileges", "Containers' processes gain no privileges by executing a program"),
     string("seccomp-profile", "The seccomp profile of containers: a file, builtin, or unconfined for none", "builtin"),
     listing("exec-opt", "native.cgroupdriver=cgroupfs, which is the only one", check=_cgroup_driver),
+    listing("cdi-spec-dir", 'Vendors\' files of devices for --device vendor.com/class=name (default /etc/cdi and '
+            '/var/run/cdi; "" for none)'),
     listing("dns", "A name server for containers", "dns", address, kind="ipSlice"),
     listing("dns-opt", "An option of containers' resolver"),
     listing("dns-search", "A domain that containers look names up in", "dns-search", parse_domain),
@@ -158,7 +160,6 @@ _REFUSED = (
     refused(listing("allow-nondistributable-artifacts", "", "allow-nondistributable-artifacts"),
             "every layer that an image has is pushed"),
     refused(string("api-cors-header", ""), "for other sites' pages, put a proxy before the API"),
-    refused(listing("cdi-spec-dir", ""), "devices are not taken from CDI specifications"),
     refused(string("containerd", ""), _NO_CONTAINERD),
     refused(string("containerd-namespace", "", "moby"), _NO_CONTAINERD),
     refused(string("containerd-plugins-namespace", "", "plugins.moby"), _NO_CONTAINERD),

@@ -4,6 +4,8 @@ import msgspec
 
 from wherry.model.container import Ulimit
 
+CDI_SPEC_DIRS = ("/etc/cdi", "/var/run/cdi")
+
 
 class AddressPool(msgspec.Struct, frozen=True):
     """Networks without a subnet of their own get one of the length ``size`` below ``base``."""
@@ -47,6 +49,7 @@ class EngineConfig(msgspec.Struct, rename="kebab"):
     dns_opts: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     host_gateway_ips: tuple[str, ...] = ()
+    cdi_spec_dirs: tuple[str, ...] = ()  # none are Docker's, and "" alone is no directory
 
     # Of networks; from ``bip`` to ``mtu`` of the default one
     icc: bool = True  # its containers reach each other
@@ -70,3 +73,9 @@ class EngineConfig(msgspec.Struct, rename="kebab"):
     max_concurrent_downloads: int = 16
     max_concurrent_uploads: int = 5
     max_download_attempts: int = 5
+
+    @property
+    def cdi_directories(self) -> tuple[str, ...]:
+        if not self.features.get("cdi", True):
+            return ()
+        return tuple(filter(None, self.cdi_spec_dirs)) if self.cdi_spec_dirs else CDI_SPEC_DIRS

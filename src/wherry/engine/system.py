@@ -9,7 +9,7 @@ from wherry import __version__
 from wherry.common import times
 from wherry.common.platforms import host_architecture
 from wherry.engine.config import EngineConfig
-from wherry.engine.container import logs
+from wherry.engine.container import cdi, logs
 from wherry.engine.container.store import Roster
 from wherry.engine.events import Events
 from wherry.linux.cgroups import Hierarchies
@@ -88,6 +88,7 @@ class System:
     def info(self) -> dict[str, Any]:
         states = [live.record.state.status for live in self._roster]
         supports = self._hierarchies.supports
+        known = cdi.Registry(self._config.cdi_directories)
         return {
             "ID": self.id,
             "Containers": len(states),
@@ -162,8 +163,13 @@ class System:
             "InitCommit": {"ID": ""},
             "SecurityOptions": self._security_options(),
             "FirewallBackend": {"Driver": "nftables" if self._has_firewall else "none"},
-            "Warnings": [*_warnings(self._hierarchies), *([] if self._has_firewall else [_NO_FIREWALL])],
-            "CDISpecDirs": [],
+            "Warnings": [
+                *_warnings(self._hierarchies),
+                *([] if self._has_firewall else [_NO_FIREWALL]),
+                *(f"WARNING: CDI: {error}" for error in known.errors),
+            ],
+            "CDISpecDirs": list(self._config.cdi_directories),
+            "DiscoveredDevices": [{"Source": cdi.DRIVER, "ID": name} for name in known.devices],
             **self._address_pools(),
         }  # fmt: skip
 

@@ -14,7 +14,7 @@ from wherry.linux import namespaces, process
 from wherry.linux.cgroups import Hierarchies
 from wherry.linux.process import WrittenPages, write_ahead
 from wherry.linux.sockets import bring_up
-from wherry.runtime import execute, identity
+from wherry.runtime import execute, hooks, identity
 from wherry.runtime.execute import find_program
 from wherry.runtime.identity import look_up_user
 from wherry.runtime.ipc import Channel, StartError
@@ -105,6 +105,8 @@ def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | Non
         os.close(terminal.master)
         if root.has_own_devices:
             mount_console(root.fd, terminal.slave)
+    if spec.hooks:
+        hooks.run(spec)
     root.protect()
     root.enter()
 

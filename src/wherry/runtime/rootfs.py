@@ -438,16 +438,21 @@ def _bind_devices(root: int) -> None:
 
 def _make_device(root: int, device: Device) -> None:
     """A node like the host's ``source``, which the cgroup's device rules allow to be used."""
-    try:
-        status = os.stat(device.source)
-    except OSError as error:
-        raise StartError(f"error gathering device information for {device.source!r}: {reason(error)}") from None
-    if not (stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)):
-        raise StartError(f"error gathering device information for {device.source!r}: not a device node")
+    kind, number = device.kind, device.number
+    if not kind:
+        try:
+            status = os.stat(device.source)
+        except OSError as error:
+            raise StartError(f"error gathering device information for {device.source!r}: {reason(error)}") from None
+        if not (stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)):
+            raise StartError(f"error gathering device information for {device.source!r}: not a device node")
+        kind, number = stat.S_IFMT(status.st_mode), status.st_rdev
     parent, _, name = device.path.rpartition("/")
     directory = files.make_directories(root, parent or "/")
     try:
-        os.mknod(name, stat.S_IFMT(status.st_mode) | device.mode, status.st_rdev, dir_fd=directory)
+        os.mknod(name, kind | device.mode, number, dir_fd=directory)
+        if device.uid or device.gid:
+            os.chown(name, device.uid, device.gid, dir_fd=directory, follow_symlinks=False)
     except FileExistsError:
         return
     except PermissionError:  # in a user namespace

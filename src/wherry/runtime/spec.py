@@ -15,6 +15,7 @@ from wherry.linux.mounts import Mount
 __all__ = [
     "Device",
     "DeviceRule",
+    "Hook",
     "Interface",
     "Journald",
     "Log",
@@ -46,12 +47,26 @@ class Rlimit(msgspec.Struct, frozen=True):
     hard: int
 
 
-class Device(msgspec.Struct, frozen=True):
-    """A device node to make below the root. ``source`` is the host's node; its type and numbers are read from there."""
+class Device(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A device node to make below the root. ``source`` is the host's node; its type and number are read from there,
+    unless they are given: ``kind`` is one of S_IFCHR, S_IFBLK and S_IFIFO."""
 
     source: str
     path: str
     mode: int = 0o666
+    kind: int = 0
+    number: int = 0
+    uid: int = 0
+    gid: int = 0
+
+
+class Hook(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A program of the host's, to be run before the root is the container's "/". ``timeout`` in seconds, 0 for none."""
+
+    path: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    timeout: int = 0
 
 
 class Process(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -159,7 +174,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     ``rootfs`` is mounted in order to make the root, ``mounts`` inside it afterwards, ordered as given. ``cgroup`` is
     the path below every hierarchy's own mount, such as "/wherry/<id>". A namespace kind that is not listed stays the
     host's. ``interfaces`` are made in a new network namespace beside the loopback; with ``resolver``, the sockets of a
-    name service at 127.0.0.11 in there are opened and given to the daemon.
+    name service at 127.0.0.11 in there are opened and given to the daemon. ``hooks`` find the container's configuration
+    in the directory ``bundle``.
     """
 
     id: str
@@ -176,6 +192,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     readonly_paths: tuple[str, ...] = ()
     readonly_proc: bool = False  # what lies at the top of /proc and is not of a process, and so is the host's, too
     devices: tuple[Device, ...] = ()
+    hooks: tuple[Hook, ...] = ()
+    bundle: str = ""
     sysctls: dict[str, str] = {}
     interfaces: tuple[Interface, ...] = ()
     resolver: bool = False

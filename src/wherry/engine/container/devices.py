@@ -6,7 +6,8 @@ import re
 import stat
 from collections.abc import Iterable, Sequence
 
-from wherry.common.errors import EngineError, InvalidParameter
+from wherry.common.errors import InvalidParameter
+from wherry.engine.container.cdi import is_name
 from wherry.linux.cgroups import DEFAULT_DEVICE_RULES, DeviceRule
 from wherry.model.container import DeviceMapping, HostConfig
 from wherry.runtime.spec import Device
@@ -79,8 +80,10 @@ def _number(text: str) -> int | None:
 
 
 def _expand(mappings: Sequence[DeviceMapping]) -> Iterable[tuple[str, str, str]]:
-    """(source, path in the container, access) of each node."""
+    """(source, path in the container, access) of each node, but of devices that vendors' files describe."""
     for mapping in mappings:
+        if is_name(mapping.path_on_host):
+            continue
         source = os.path.realpath(mapping.path_on_host)
         target = mapping.path_in_container or mapping.path_on_host
         if _is_node(source):
@@ -114,10 +117,3 @@ def _is_node(path: str) -> bool:
     except OSError:
         return False
     return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
-
-
-def check_device_requests(host: HostConfig) -> None:
-    """Raises EngineError for what no driver of this engine provides: GPUs. Docker, too, says so at the start."""
-    for request in host.device_requests or ():
-        wanted = " ".join(f"[{' '.join(names)}]" for names in request.capabilities)
-        raise EngineError(f'could not select device driver "{request.driver}" with capabilities: [{wanted}]')

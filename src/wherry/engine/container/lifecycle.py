@@ -15,12 +15,13 @@ import signal
 from collections.abc import Coroutine
 from typing import Any
 
+import msgspec
+
 from wherry.common import times
 from wherry.common.errors import EngineError, InvalidParameter
 from wherry.engine import platforms
 from wherry.engine.config import EngineConfig
-from wherry.engine.container import health, logs
-from wherry.engine.container.devices import check_device_requests
+from wherry.engine.container import cdi, health, logs
 from wherry.engine.container.mounts import write_mounts
 from wherry.engine.container.spec import cgroup_path, not_running, write_spec
 from wherry.engine.container.store import Live, Roster, resolve
@@ -29,9 +30,11 @@ from wherry.engine.network.attach import Connections, Wiring
 from wherry.engine.volumes import Volumes
 from wherry.linux.cgroups import Cgroup, CgroupError, Hierarchies
 from wherry.model.container import Container, Defaults, HealthStatus, RestartPolicy, State, Status
+from wherry.runtime.hooks import write_bundle
 from wherry.runtime.ipc import CANNOT_START, OF_USERS
 from wherry.runtime.launcher_client import Launcher
 from wherry.runtime.monitor_client import MONITOR_DIED, Exit, Monitor, StartError, connect
+from wherry.runtime.spec import Spec
 from wherry.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -173,7 +176,6 @@ class Lifecycle:
     async def _launch_with(self, live: Live, wiring: Wiring) -> Monitor:
         record = live.record
         self._check_ipc(record.host_config.ipc_mode)
-        check_device_requests(record.host_config)
         holder = self.holder_of_files(record)
         if holder is not record:  # with another's network goes that one's name
             record.config.hostname, record.config.domainname = holder.config.hostname, holder.config.domainname
@@ -191,11 +193,24 @@ class Lifecycle:
             wiring,
             write_mounts(record, self._store),
         )
+        spec = self._with_devices(spec, record)
         os.makedirs(spec.exec_dir, mode=0o700, exist_ok=True)
         clients = [(attach.sock, attach.stdin, attach.stdout, attach.stderr) for attach in live.pending]
         monitor = await self._launcher.start(spec, clients)
         live.drop_pending()
         return monitor
+
+    def _with_devices(self, spec: Spec, record: Container) -> Spec:
+        """With what vendors say of the devices that were asked for by name."""
+        host = record.host_config
+        if not cdi.is_asked(host):
+            return spec
+        known = cdi.Registry(self._config.cdi_directories)
+        spec = cdi.inject(spec, known.edits(cdi.names_of(host, known)))
+        if spec.hooks:
+            spec = msgspec.structs.replace(spec, bundle=self.directory(record.id))
+            write_bundle(spec)
+        return spec
 
     def holder_of_files(self, record: Container) -> Container:
         """Whose hosts, hostname and resolv.conf a container has: with another's network go that one's files.
