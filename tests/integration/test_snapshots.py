@@ -33,7 +33,7 @@ CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)  # cap_net_bind_se
 async def test_what_is_packed_and_unpacked_is_the_same(disk: Disk) -> None:
     await disk.image()
     disk.store.snapshots.create("c1", disk.store.images.get("app").chain_id)
-    upper = disk.root / "containers" / "c1" / "upper"
+    upper = disk.root / "containers" / "c1" / "diff"
     subprocess.run(["tar", "-x", "-C", upper], input=tars.make(*everything()), check=True)
     os.setxattr(upper / "bin" / "ping", "security.capability", CAPABILITY)
     os.setxattr(upper / "home", "user.note", b"a directory's")

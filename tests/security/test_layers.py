@@ -424,7 +424,7 @@ async def test_what_would_block_a_reader_is_not_opened(disk: Disk) -> None:
         member("zero", tarfile.CHRTYPE, devmajor=1, devminor=5),
         member("file", data=b"x"),
     )
-    upper = disk.root / "containers" / "c1" / "upper"
+    upper = disk.root / "containers" / "c1" / "diff"
     os.mkfifo(upper / "second pipe")
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(upper / "socket"))
@@ -441,7 +441,7 @@ async def test_what_would_block_a_reader_is_not_opened(disk: Disk) -> None:
 async def test_a_tree_that_no_tar_can_hold(disk: Disk) -> None:
     """Directories nested deeper than any path can say: clear errors, and the container can still be removed."""
     await container(disk, member("a"))
-    fd = os.open(disk.root / "containers" / "c1" / "upper", os.O_RDONLY)
+    fd = os.open(disk.root / "containers" / "c1" / "diff", os.O_RDONLY)
     for _ in range(2500):
         os.mkdir("deeper", dir_fd=fd)
         below = os.open("deeper", os.O_RDONLY, dir_fd=fd)

@@ -1,5 +1,6 @@
 """``info`` and ``version``: what this engine is, and what it stands on."""
 
+import json
 import os
 import platform
 import sys
@@ -16,6 +17,7 @@ from wherry.linux.cgroups import Hierarchies
 from wherry.model.container import Status
 from wherry.registry.endpoints import Registries
 from wherry.registry.http import shown_proxies
+from wherry.runtime import features
 from wherry.storage.store import Store
 
 API_VERSION = "1.51"
@@ -24,6 +26,7 @@ SERVER_VERSION = "28.5.2+wherry"
 others one that is before some feature. What is behind + counts for nothing in a comparison. wherry's own version is not
 in it: cAdvisor, and so the kubelet, takes only a text with one x.y.z in it."""
 MIN_API_VERSION = "1.24"
+_FEATURES = "org.opencontainers.runtime-spec.features"
 _NO_FIREWALL = (
     "WARNING: No firewall rules are made: published ports are forwarded by the engine itself, and containers reach "
     "nothing outside unless this host routes and masquerades for them"
@@ -149,7 +152,7 @@ class System:
             "Labels": list(self._config.labels),
             "ExperimentalBuild": self._config.experimental,
             "ServerVersion": SERVER_VERSION,
-            "Runtimes": {name: {"path": sys.executable} for name in {"wherry", self._config.default_runtime}},
+            "Runtimes": {name: _runtime() for name in {"wherry", self._config.default_runtime}},
             "DefaultRuntime": self._config.default_runtime,
             "Swarm": {
                 "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": False, "Error": "",
@@ -181,6 +184,10 @@ class System:
     def _security_options(self) -> list[str]:
         found = [f"name=seccomp,profile={self._config.seccomp_profile}", "name=cgroupns"]
         return [*found, "name=no-new-privileges"] if self._config.no_new_privileges else found
+
+
+def _runtime() -> dict[str, Any]:
+    return {"path": sys.executable, "status": {_FEATURES: json.dumps(features.describe())}}
 
 
 def _warnings(hierarchies: Hierarchies) -> list[str]:

@@ -128,6 +128,12 @@ _PROPAGATION = {"private": MS_PRIVATE, "slave": MS_SLAVE, "shared": MS_SHARED, "
 _IGNORED = frozenset(("defaults", "bind", "rbind", "async", "nomand", "norelatime"))
 
 
+def option_names() -> set[str]:
+    """Every option that is not a file system's own."""
+    plain = {*_ATTRIBUTES, *_PROPAGATION}
+    return {*_IGNORED, *plain, *(f"r{name}" for name in plain)}
+
+
 class Options(msgspec.Struct, frozen=True):
     """mount(8)'s options, sorted by who takes them: the mount (attributes, propagation) or the file system (data).
 

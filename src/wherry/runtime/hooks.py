@@ -14,7 +14,7 @@ import msgspec
 from wherry.runtime.ipc import StartError, reason
 from wherry.runtime.spec import Hook, Spec
 
-_VERSION = "1.2.0"  # of the OCI runtime specification
+VERSION = "1.2.0"  # of the OCI runtime specification
 _SAID = 4096  # bytes of what a hook that failed has said
 
 
@@ -22,7 +22,7 @@ def write_bundle(spec: Spec) -> None:
     """The configuration that hooks read, as much of it as they have use for."""
     process = spec.process
     configuration = {
-        "ociVersion": _VERSION,
+        "ociVersion": VERSION,
         "root": {"path": spec.exec_dir},
         "hostname": spec.hostname,
         "process": {"args": process.args, "env": process.env, "cwd": process.cwd, "terminal": process.tty},
@@ -37,7 +37,7 @@ def write_bundle(spec: Spec) -> None:
 def run(spec: Spec) -> None:
     """Raises StartError for the first that fails."""
     state = {
-        "ociVersion": _VERSION,
+        "ociVersion": VERSION,
         "id": spec.id,
         "status": "creating",
         "pid": int(os.readlink("/proc/self")),  # as the host counts

@@ -2,13 +2,13 @@
 
 The life of one:
 
-1. ``create`` makes two empty directories, ``containers/<id>/upper`` and ``work``, and notes which layer is below.
+1. ``create`` makes two empty directories, ``containers/<id>/diff`` and ``work``, and notes which layer is below.
    Nothing is copied and nothing is mounted, so this takes no time and leaves nothing to undo on the host.
 2. ``mounts`` says how to make the root: one overlay mount, which a container's own mount namespace makes when it
-   starts, and which is gone with it. What the container writes lands in upper. The same mounts let a worker look
-   inside a container that does not run.
-3. ``changes`` compares upper with what is below, in Docker's words; ``size`` counts it.
-4. ``commit`` packs upper into a tar, which becomes a layer on top of the one below. The snapshot itself stays as it is,
+   starts, and which is gone with it. What the container writes lands in diff, the overlay's upper directory. The same
+   mounts let a worker look inside a container that does not run.
+3. ``changes`` compares diff with what is below, in Docker's words; ``size`` counts it.
+4. ``commit`` packs diff into a tar, which becomes a layer on top of the one below. The snapshot itself stays as it is,
    and may be in use meanwhile.
 5. ``discard`` takes the directories away. Whatever was interrupted half-way is swept at the next start.
 
@@ -228,6 +228,8 @@ class Snapshots:
         for name in "ab":
             os.makedirs(f"{self._empty}/{name}", mode=0o755, exist_ok=True)
         _make_init_layer(self._init)
+        if not os.path.islink(f"{root}/overlay2"):
+            _take_on_names(root)
 
     def create(self, id: str, chain_id: str | None, mounted: Iterable[str] = ()) -> None:
         """A new one upon a layer, or upon nothing. The layers ``mounted`` in it stay as long as it does, too."""
@@ -238,8 +240,9 @@ class Snapshots:
             os.mkdir(directory, 0o710)
         os.mkdir(f"{directory}/work", 0o700)
         # It is the root directory that the container sees: everybody's to enter, whatever the image's archive says.
-        os.mkdir(f"{directory}/upper", 0o755)
-        os.chmod(f"{directory}/upper", 0o755)
+        os.mkdir(f"{directory}/diff", 0o755)
+        os.chmod(f"{directory}/diff", 0o755)
+        _name(directory)
         self._database.execute("INSERT INTO snapshots VALUES (?, ?)", (id, chain_id or ""))
         for each in mounted:
             self._database.execute("INSERT INTO snapshots_mounted VALUES (?, ?)", (id, each))
@@ -269,7 +272,7 @@ class Snapshots:
             remove_tree_quietly(mark)
         options = (
             f"lowerdir={join(lower)}",
-            f"upperdir={directory}/upper",
+            f"upperdir={directory}/diff",
             f"workdir={directory}/work",
             *(("volatile",) if volatile else ()),
             *self._options,
@@ -289,7 +292,7 @@ class Snapshots:
             "ID": id,
             "LowerDir": ":".join(self._lower(self._chain_id(id))),
             "MergedDir": f"{directory}/merged",
-            "UpperDir": f"{directory}/upper",
+            "UpperDir": f"{directory}/diff",
             "WorkDir": f"{directory}/work",
         }
 
@@ -301,18 +304,18 @@ class Snapshots:
 
     def changes(self, id: str) -> list[tuple[int, str]]:
         """(kind, path) of everything that differs from the image: 0 changed, 1 added, 2 deleted. Docker's order."""
-        return compare_upper(f"{self._root}/{id}/upper", self._lower(self._chain_id(id)))
+        return compare_upper(f"{self._root}/{id}/diff", self._lower(self._chain_id(id)))
 
     def size(self, id: str) -> int:
         """The bytes of the files that the container wrote, hard links once, holes included."""
         self._chain_id(id)
-        return upper_size(f"{self._root}/{id}/upper")
+        return upper_size(f"{self._root}/{id}/diff")
 
     async def commit(self, id: str) -> LayerInfo:
         """Makes a layer of what differs from the image."""
         parent = self._chain_id(id)
         async with self._staging.area() as area:
-            job = {"kind": "commit", "staging": area, "upper": f"{self._root}/{id}/upper"}
+            job = {"kind": "commit", "staging": area, "upper": f"{self._root}/{id}/diff"}
             staged = msgspec.convert(await client.run(job), StagedLayer)
             layer = self._layers.add(staged, parent)
         self._staging.sync_later()
@@ -374,6 +377,29 @@ def _make_init_layer(directory: str) -> None:
     for name, target in _INIT_LINKS.items():
         with contextlib.suppress(FileExistsError):
             os.symlink(target, f"{directory}/{name}")
+
+
+# cAdvisor, and so the kubelet, knows Docker's data root: it asks for a container's writable layer by a name in
+# image/overlay2/layerdb/mounts/<id>/mount-id, and looks for it at overlay2/<name>/diff. cri-dockerd up to 0.3.4 wants
+# image/ to be there.
+
+
+def _take_on_names(root: str) -> None:
+    """Has a container's layer be found there, also what an earlier version has made and called "upper"."""
+    for name in os.listdir(f"{root}/containers"):
+        directory = f"{root}/containers/{name}"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(f"{directory}/upper", f"{directory}/diff")
+            _name(directory)
+    os.makedirs(f"{root}/image/overlay2/layerdb", mode=0o710, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.symlink("../../../containers", f"{root}/image/overlay2/layerdb/mounts")
+    os.symlink("containers", f"{root}/overlay2")  # at last, when all of it is done
+
+
+def _name(directory: str) -> None:
+    with open(f"{directory}/mount-id", "w", encoding="ascii") as file:
+        file.write(os.path.basename(directory))
 
 
 def join(directories: Iterable[str]) -> str:

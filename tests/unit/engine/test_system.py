@@ -1,5 +1,6 @@
 """What the engine says of itself."""
 
+import json
 import os
 
 from tests.support.api_definition import ApiDefinition
@@ -19,8 +20,21 @@ async def test_info_counts(bare: BareEngine, api_definition: ApiDefinition) -> N
     assert found["DockerRootDir"] == bare.config.data_root
     assert any("No firewall rules are made" in warning for warning in found["Warnings"])
     assert found["NEventsListener"] == 0
+    assert found["CDISpecDirs"] == ["/etc/cdi", "/var/run/cdi"]
     assert found["DriverStatus"][0][1] != "unknown"
     bare.live("paused").record.state.status = Status.RUNNING
+
+
+async def test_the_runtimes_say_what_they_can_do(bare: BareEngine) -> None:
+    """The kubelet looks for "rro" in it, cri-dockerd in the runtime that is the default."""
+    info = bare.engine.system.info()
+    status = info["Runtimes"][info["DefaultRuntime"]]["status"]
+    features = json.loads(status["org.opencontainers.runtime-spec.features"])
+    assert {"rro", "rbind", "nosuid", "rslave", "rnodev"} <= set(features["mountOptions"])
+    assert features["hooks"] == ["createContainer"]
+    assert features["linux"]["namespaces"] == ["cgroup", "ipc", "mount", "network", "pid", "uts"]
+    assert "CAP_SYS_ADMIN" in features["linux"]["capabilities"]
+    assert "SCMP_ACT_ERRNO" in features["linux"]["seccomp"]["actions"]
 
 
 async def test_the_id_stays(bare: BareEngine) -> None:

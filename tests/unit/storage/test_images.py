@@ -376,7 +376,7 @@ def test_mounts(disk: Disk) -> None:
     options = dict(option.split("=", 1) for option in mount.options)
     lower = options["lowerdir"].split(":")
     assert lower[0] == disk.store.layers.path(chain_id) and len(lower) == 3
-    assert options["upperdir"].endswith("/containers/c1/upper") and os.path.isdir(options["workdir"])
+    assert options["upperdir"].endswith("/containers/c1/diff") and os.path.isdir(options["workdir"])
     assert all(os.path.isdir(path) for path in lower)
     assert "lowerdir=" in disk.store.snapshots.mounts("c2")[0].options[0]
     view = disk.store.snapshots.view(chain_id, "/data")
@@ -384,6 +384,23 @@ def test_mounts(disk: Disk) -> None:
     assert disk.store.snapshots.describe("c1")["UpperDir"] == options["upperdir"]
     with pytest.raises(NotFound):
         disk.store.snapshots.mounts("nothing")
+
+
+def test_layers_of_containers_are_where_docker_has_them(disk: Disk) -> None:
+    """Also those that an earlier version has made."""
+    for name in ("c1", "c2"):
+        disk.store.snapshots.create(name, None)
+        (disk.root / "containers" / name / "diff" / name).touch()
+    os.rename(disk.root / "containers" / "c1" / "diff", disk.root / "containers" / "c1" / "upper")
+    for left in ("containers/c1/mount-id", "image/overlay2/layerdb/mounts", "overlay2"):
+        (disk.root / left).unlink()
+    for _ in range(2):
+        disk.reopen()
+        for name in ("c1", "c2"):
+            found = (disk.root / "image/overlay2/layerdb/mounts" / name / "mount-id").read_text()
+            layer = disk.root / "overlay2" / found / "diff"
+            assert os.listdir(layer) == [name] and not layer.is_symlink()
+            assert os.path.samefile(layer, disk.store.snapshots.describe(name)["UpperDir"])
 
 
 def test_a_data_root_with_a_colon(tmp_path: Path) -> None:

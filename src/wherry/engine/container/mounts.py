@@ -15,7 +15,15 @@ import msgspec
 from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.linux import files, host_mounts
 from wherry.linux.mounts import Mount
-from wherry.model.container import Container, ContainerConfig, HostConfig, MountPoint, MountRequest, TmpfsOptions
+from wherry.model.container import (
+    BindOptions,
+    Container,
+    ContainerConfig,
+    HostConfig,
+    MountPoint,
+    MountRequest,
+    TmpfsOptions,
+)
 from wherry.storage.store import Store
 
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
@@ -310,6 +318,8 @@ def _bind(point: MountPoint) -> Mount:
                 f"mkdir {point.source}: {os.strerror(error.errno or 0).lower()}"
             ) from None
     _check_propagation(point)
+    if options:
+        _check_recursion(options, read_only=not point.rw)
     recursive = not (options and options.non_recursive)
     # What is read-only on the host stays so: a bind that may be written to has no option that says it.
     access = []
@@ -333,6 +343,19 @@ def _check_propagation(point: MountPoint) -> None:
     if found.isdisjoint(wanted):
         kind = "shared" if wanted == ("shared",) else "shared or slave"
         raise EngineError(f"path {point.source} is mounted on {place} but it is not a {kind} mount")
+
+
+def _check_recursion(options: BindOptions, *, read_only: bool) -> None:
+    """Raises EngineError for options of a read-only mount that contradict each other, or that is not one."""
+    wanted = {
+        "ReadOnlyNonRecursive": options.read_only_non_recursive,
+        "ReadOnlyForceRecursive": options.read_only_force_recursive,
+    }
+    for name, asked in wanted.items():
+        if asked and not read_only:
+            raise EngineError(f"mount options conflict: !ReadOnly && BindOptions.{name}")
+    if all(wanted.values()):
+        raise EngineError("mount options conflict: ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive")
 
 
 def _volume(point: MountPoint) -> Mount:

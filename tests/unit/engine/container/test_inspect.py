@@ -193,7 +193,7 @@ async def test_inspect(fleet: BareEngine, api_definition: ApiDefinition) -> None
 async def test_what_differs_from_the_image(bare: BareEngine) -> None:
     record = await bare.create("web")
     assert bare.engine.views.changes("web") is None
-    os.mknod(f"{bare.config.data_root}/containers/{record.id}/upper/new")
+    os.mknod(f"{bare.config.data_root}/containers/{record.id}/diff/new")
     assert bare.engine.views.changes("web") == [{"Path": "/new", "Kind": 1}]
 
 

@@ -72,6 +72,27 @@ def test_how_far_down_read_only_goes(
     assert found.options == expected
 
 
+@pytest.mark.parametrize(
+    ("options", "read_only", "reason"),
+    [
+        ({"read_only_non_recursive": True}, False, "!ReadOnly && BindOptions.ReadOnlyNonRecursive"),
+        ({"read_only_force_recursive": True}, False, "!ReadOnly && BindOptions.ReadOnlyForceRecursive"),
+        (
+            {"read_only_non_recursive": True, "read_only_force_recursive": True},
+            True,
+            "ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive",
+        ),
+    ],
+)
+def test_read_only_that_contradicts_itself(
+    store: Store, tmp_path: Path, options: dict[str, bool], read_only: bool, reason: str
+) -> None:
+    asked = BindOptions(**options)
+    request = MountRequest(type="bind", source=str(tmp_path), target="/x", read_only=read_only, bind_options=asked)
+    with pytest.raises(EngineError, match=f"mount options conflict: {reason}"):
+        written(store, bind(str(tmp_path), rw=not read_only, request=request))
+
+
 def test_the_missing_source_of_a_bind_is_made_and_of_a_mount_is_not(store: Store, tmp_path: Path) -> None:
     missing = tmp_path / "a" / "b"
     request = MountRequest(type="bind", source=str(missing), target="/x")

@@ -148,7 +148,7 @@ async def test_a_tar_becomes_an_image(bare: BareEngine) -> None:
 
 async def test_a_container_becomes_an_image(bare: BareEngine) -> None:
     record = await bare.create("web", labels={"of": "container"}, hostname="box")
-    with open(f"{bare.config.data_root}/containers/{record.id}/upper/new", "w", encoding="ascii") as file:  # noqa: ASYNC230
+    with open(f"{bare.config.data_root}/containers/{record.id}/diff/new", "w", encoding="ascii") as file:  # noqa: ASYNC230
         file.write("new")
 
     async def commit(**options: Any) -> str:
