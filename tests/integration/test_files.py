@@ -24,7 +24,7 @@ from tests.support.disk import Disk, everything, look, stream
 from tests.support.tars import member
 from wherry.common.errors import InvalidParameter, NotFound
 from wherry.model.image import ImageConfig
-from wherry.storage.worker.client import Running
+from wherry.storage.worker.files import Running
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners, devices and mounts need root")
 D, S = tarfile.DIRTYPE, tarfile.SYMTYPE

@@ -24,7 +24,7 @@ from wherry.engine.container.service import Update
 from wherry.engine.engine import Engine
 from wherry.model.container import ContainerConfig, HostConfig
 from wherry.model.network import NetworkingConfig
-from wherry.storage.worker.client import PathStat
+from wherry.storage.worker.files import PathStat
 
 
 async def create(request: Request, engine: Engine) -> web.Response:

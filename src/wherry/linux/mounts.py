@@ -54,6 +54,18 @@ class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
     subpath: str = ""
 
 
+def allow_again(mount: Mount) -> None:
+    """Lets a volatile overlay be mounted that was so before: the kernel has left a mark, and would refuse."""
+    for option in mount.options:
+        if option.startswith("workdir="):
+            mark = f"{option.removeprefix('workdir=')}/work/incompat/volatile"
+            try:
+                os.unlink(f"{mark}/dirty")
+                os.rmdir(mark)
+            except FileNotFoundError:
+                continue
+
+
 MS_UNBINDABLE = 1 << 17
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19

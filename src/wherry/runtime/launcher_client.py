@@ -103,8 +103,10 @@ class Launcher:
             return await self._start(spec, clients)
         except MonitorGone:
             # The launcher, or the spare monitor, died with the request in its hands. The first process dies with its
-            # monitor, but may have children.
+            # monitor, but may have children, and may have mounted its root.
             await asyncio.to_thread(end_cgroup, spec.cgroup)
+            for mount in spec.rootfs:
+                mounts.allow_again(mount)
             try:
                 return await self._start(spec, clients)
             except MonitorGone as error:

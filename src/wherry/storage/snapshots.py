@@ -27,13 +27,14 @@ import msgspec
 
 from wherry.common.errors import EngineError, NotFound
 from wherry.linux.files import spread_children
-from wherry.linux.mounts import Mount
+from wherry.linux.mounts import Mount, allow_again
 from wherry.storage.database import Database
-from wherry.storage.layers import Layers, StagedLayer
+from wherry.storage.layers import Layer, Layers, StagedLayer
 from wherry.storage.merged import find_merged, is_opaque, is_whiteout, look_up_merged
 from wherry.storage.staging import Staging, remove_tree_quietly
 from wherry.storage.tar.writer import is_placeholder, is_placeholder_directory
 from wherry.storage.worker import client
+from wherry.storage.worker.retry import again
 
 # What an overlay's upper directory changes in the directories below it, in the words of ``docker diff``.
 #
@@ -253,9 +254,13 @@ class Snapshots:
         if isinstance(found, str):
             raise EngineError(f"Cannot mkdir: {path} is not a directory")
         if not found:
-            root = msgspec.to_builtins(self.mounts(id, volatile=True))
-            try:
+
+            async def make() -> None:
+                root = msgspec.to_builtins(self.mounts(id, volatile=True))
                 await client.run({"kind": "make directory", "root": root, "path": path, "user": ""})
+
+            try:
+                await again(make)
             except EngineError as error:
                 raise EngineError(f"Cannot mkdir {path}: {error.message.rpartition(': ')[2].lower()}") from None
 
@@ -267,9 +272,6 @@ class Snapshots:
         """
         lower = self._lower(self._chain_id(id))
         directory = f"{self._root}/{id}"
-        mark = f"{directory}/work/work/incompat"  # of the kernel, which refuses to mount a second time what has it
-        if os.path.exists(mark):
-            remove_tree_quietly(mark)
         options = (
             f"lowerdir={join(lower)}",
             f"upperdir={directory}/diff",
@@ -277,7 +279,9 @@ class Snapshots:
             *(("volatile",) if volatile else ()),
             *self._options,
         )
-        return (Mount("overlay", "overlay", "", options),)
+        mount = Mount("overlay", "overlay", "", options)
+        allow_again(mount)
+        return (mount,)
 
     def view(self, chain_id: str, target: str) -> Mount:
         """A read-only mount of a layer with all below it, upon ``target``."""
@@ -313,13 +317,16 @@ class Snapshots:
 
     async def commit(self, id: str) -> LayerInfo:
         """Makes a layer of what differs from the image."""
+        layer = await again(lambda: self._commit(id))
+        self._staging.sync_later()
+        return LayerInfo(layer.diff_id, layer.chain_id, layer.size)
+
+    async def _commit(self, id: str) -> Layer:
         parent = self._chain_id(id)
         async with self._staging.area() as area:
             job = {"kind": "commit", "staging": area, "upper": f"{self._root}/{id}/diff"}
             staged = msgspec.convert(await client.run(job), StagedLayer)
-            layer = self._layers.add(staged, parent)
-        self._staging.sync_later()
-        return LayerInfo(layer.diff_id, layer.chain_id, layer.size)
+            return self._layers.add(staged, parent)
 
     async def discard(self, id: str) -> None:
         """Takes a snapshot away, with all that is in the container's folder. Nothing happens when there is none."""

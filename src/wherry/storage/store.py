@@ -17,7 +17,7 @@ from wherry.storage.save import Saver
 from wherry.storage.snapshots import Snapshots
 from wherry.storage.staging import Staging
 from wherry.storage.volumes import Volumes
-from wherry.storage.worker.client import Files
+from wherry.storage.worker.files import Files
 
 
 class DiskUsage(msgspec.Struct):

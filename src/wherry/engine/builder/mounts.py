@@ -21,7 +21,7 @@ from wherry.engine.builder.request import BuildRequest
 from wherry.linux.mounts import Mount
 from wherry.storage.build_cache import BuildCache
 from wherry.storage.build_snapshots import Workspace
-from wherry.storage.worker.client import Files
+from wherry.storage.worker.files import Files
 
 # The directories of ``RUN --mount=type=cache``: which one a step gets, and who waits for whom.
 

@@ -19,7 +19,7 @@ from wherry.engine.network.ports import parse_port
 from wherry.model.container import Container, Health, HealthStatus, Status
 from wherry.model.network import EndpointSettings
 from wherry.storage.store import Store
-from wherry.storage.worker.client import Root, Running
+from wherry.storage.worker.files import Root, Running
 
 
 def inspect(

@@ -15,14 +15,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
-from types import MappingProxyType
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any
 
 import msgspec
 
 from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound
-from wherry.linux.mounts import Mount
 
 # A warm process that workers are forked from: to start an interpreter with all that a job needs takes 80 ms and more,
 # to fork one that has it already about 2.
@@ -64,31 +62,35 @@ class Nursery:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        self._pidfd = -1
 
-    async def fork(self, control: socket.socket, given: tuple[int, int, int]) -> Child:
-        """A new worker with ``given``: the other end of ``control``, its standard input and its standard output.
-
-        Raises EngineError when there can be none.
-        """
-        for _ in range(2):  # it may never have been there, have gone, or go with the request in its hands
+    async def fork(self, stdin: int, stdout: int) -> tuple[Child, socket.socket]:
+        """A new worker with these, and the socket that it is spoken with. Raises EngineError when there can be none."""
+        for _ in range(ATTEMPTS):  # it may never have been there, have gone, or go with the request in its hands
+            control, theirs = socket.socketpair()
+            control.setblocking(False)
             try:
-                self._ask(given)
-            except OSError:
-                self._start()
-                self._ask(given)
-            pidfd = os.dup(self._pidfd)  # a descriptor can be waited for by one only
-            try:
-                # For its end, too: the other end of ``control`` is ours as well, so that it would never close.
-                await _readable(control.fileno(), pidfd)
+                with theirs:
+                    self._forward((theirs.fileno(), stdin, stdout))
+                # The other end is the worker's alone by now, or on its way to it: it ends with the worker.
+                await _readable(control.fileno())
                 _, fds, _, _ = socket.recv_fds(control, 1, 1, socket.MSG_DONTWAIT)
                 if fds:
-                    return Child(fds[0])
-            except BlockingIOError:
-                self._discard()
-            finally:
-                os.close(pidfd)
+                    return Child(fds[0]), control
+            except ConnectionResetError:  # it has died with something of ours unread
+                control.close()
+            except BaseException:
+                control.close()
+                raise
+            else:
+                control.close()
         raise EngineError("a storage worker could not be started: the engine's log has the reason")
+
+    def _forward(self, given: tuple[int, int, int]) -> None:
+        try:
+            self._ask(given)
+        except OSError:
+            self._start()
+            self._ask(given)
 
     def _ask(self, given: tuple[int, int, int]) -> None:
         if self._socket is None:
@@ -106,14 +108,12 @@ class Nursery:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # a Ctrl-C at the engine's terminal is the engine's to handle
             )
-        self._pidfd = os.pidfd_open(self._process.pid)
 
     def _discard(self) -> None:
         if self._socket is not None and self._process is not None:
             self._socket.close()
             self._process.kill()
             self._process.wait()
-            os.close(self._pidfd)
         self._socket = self._process = None
 
 
@@ -122,26 +122,28 @@ def _module_paths() -> list[str]:
     return [path for path in sys.path if os.path.isabs(path)]
 
 
-async def _readable(*descriptors: int) -> None:
-    """Waits until one of them is."""
+async def _readable(descriptor: int) -> None:
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
-    for descriptor in descriptors:
-        loop.add_reader(descriptor, ready.set)
+    loop.add_reader(descriptor, ready.set)
     try:
         await ready.wait()
     finally:
-        for descriptor in descriptors:
-            loop.remove_reader(descriptor)
+        loop.remove_reader(descriptor)
 
 
 _nursery = Nursery()
+ATTEMPTS = 3  # at what a worker may die over that does no harm a second time
 _CHUNK = 256 << 10
 _LONGEST_EVENT = 64 << 20
 
 
 class Full(EngineError):
     """The disk has no room."""
+
+
+class WorkerDied(EngineError):
+    """It was killed: by somebody, or for want of memory."""
 
 
 class Worker:
@@ -171,7 +173,7 @@ class Worker:
                 except ConnectionResetError:
                     data = b""
                 if not data:
-                    raise EngineError(await self._died())
+                    raise WorkerDied(await self._died())
                 self._pending += data
                 if len(self._pending) > _LONGEST_EVENT:
                     raise EngineError("the storage worker talks too much")
@@ -186,8 +188,14 @@ class Worker:
 
     async def ask(self, job: dict[str, Any]) -> Any:
         """One more job, after one that can be followed by others; what it answered."""
-        await asyncio.get_running_loop().sock_sendall(self._control, msgspec.json.encode(job) + b"\n")
+        await self.tell(job)
         return await self.finish()
+
+    async def tell(self, job: dict[str, Any]) -> None:
+        try:
+            await asyncio.get_running_loop().sock_sendall(self._control, msgspec.json.encode(job) + b"\n")
+        except (BrokenPipeError, ConnectionResetError):
+            raise WorkerDied(await self._died()) from None
 
     async def finish(self, progress: Callable[[int], None] | None = None) -> Any:
         """Waits for the job's end; what it answered."""
@@ -234,7 +242,7 @@ class Worker:
     async def _died(self) -> str:
         if self._sending is not None and self._sending.done():
             await self._sending
-        return "the storage worker died before it was done"
+        return "the storage worker was killed before it was done: try again"
 
     async def close(self) -> None:
         if self._sending is not None:
@@ -271,28 +279,35 @@ async def run(job: dict[str, Any], *, input: AsyncIterable[bytes] | None = None)
 
 
 async def _start(job: dict[str, Any], *, takes: bool, gives: bool) -> Worker:
-    control, theirs = socket.socketpair()
+    for _ in range(ATTEMPTS - 1):
+        with contextlib.suppress(WorkerDied):  # before it knew of its job
+            return await _start_one(job, takes=takes, gives=gives)
+    return await _start_one(job, takes=takes, gives=gives)
+
+
+async def _start_one(job: dict[str, Any], *, takes: bool, gives: bool) -> Worker:
     data_in, stdin = _stream(takes)
     data_out, stdout = _stream(gives)
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    ours = [sock for sock in (control, data_in, data_out) if sock is not None]
+    ours = [sock for sock in (data_in, data_out) if sock is not None]
     try:
         for sock in ours:
             sock.setblocking(False)
-        given = (theirs.fileno(), stdin.fileno() if stdin else nothing, stdout.fileno() if stdout else nothing)
-        process = await _nursery.fork(control, given)
+        process, control = await _nursery.fork(
+            stdin.fileno() if stdin else nothing, stdout.fileno() if stdout else nothing
+        )
     except BaseException:
         for sock in ours:
             sock.close()
         raise
     finally:
         os.close(nothing)
-        for far in (theirs, stdin, stdout):
+        for far in (stdin, stdout):
             if far is not None:
                 far.close()
     worker = Worker(process, control, data_in, data_out)
     try:
-        await asyncio.get_running_loop().sock_sendall(control, msgspec.json.encode(job) + b"\n")
+        await worker.tell(job)
     except BaseException:
         await worker.close()
         raise
@@ -321,89 +336,3 @@ def _error(event: dict[str, Any]) -> EngineError:
         "conflict": Conflict,
     }
     return kinds.get(event["kind"], EngineError)(event["error"])
-
-
-# The files of containers, read and written from inside their roots by a worker.
-#
-# A root is that of a running container, or the mounts of one that does not run.
-
-
-class Running(msgspec.Struct, frozen=True):
-    """``pid`` is the container's init. What is mounted ``without`` stays out of sight: what lies below it is seen."""
-
-    pid: int
-    without: tuple[str, ...] = ()
-
-
-Root = Running | tuple[Mount, ...]
-
-
-class PathStat(msgspec.Struct, rename={"link_target": "linkTarget"}):
-    """What the archive API says about a path. ``mode`` is Go's os.FileMode, ``mtime`` nanoseconds since the epoch.
-
-    ``link_target`` is where a symbolic link leads in the end, as a path of the container.
-    """
-
-    name: str
-    size: int
-    mode: int
-    mtime: int
-    link_target: str = ""
-
-
-class Files:
-    """Raises NotFound, with the path as its message, for what is not there."""
-
-    async def stat(self, root: Root, path: str) -> PathStat:
-        return msgspec.convert(await run(_job("stat", root, path=path)), PathStat)
-
-    async def exists(self, root: Root, path: str) -> bool:
-        try:
-            await self.stat(root, path)
-        except NotFound:
-            return False
-        return True
-
-    @contextlib.asynccontextmanager
-    async def get(self, root: Root, path: str) -> AsyncIterator[tuple[PathStat, AsyncIterator[bytes]]]:
-        """A path's stat, and a tar of it: ``async with files.get(…) as (stat, chunks)``."""
-        async with working(_job("get", root, path=path), output=True) as worker:
-            event = await anext(worker.events())
-            yield msgspec.convert(event["stat"], PathStat), worker.output()
-
-    async def put(
-        self,
-        root: Root,
-        path: str,
-        stream: AsyncIterable[bytes],
-        *,
-        keep_kinds: bool = False,
-        user: str = "",
-        writable: Mapping[str, bool] = MappingProxyType({}),
-    ) -> None:
-        """Unpacks a tar, compressed or not, into the directory ``path``.
-
-        ``keep_kinds`` refuses to put a directory in place of something else and the reverse; ``user`` (a name of the
-        root's own, or a number) is given everything. ``writable`` says of the root ("/") and of what is mounted in it
-        whether it may be written to. Raises InvalidParameter when the path is no directory, or read-only, or the stream
-        no tar.
-        """
-        job = _job("put", root, path=path, keep_kinds=keep_kinds, user=user, writable=dict(writable))
-        await run(job, input=stream)
-
-    async def export(self, root: Root) -> AsyncIterator[bytes]:
-        """A tar of the whole root, without what is mounted in it."""
-        async with working(_job("export", root), output=True) as worker:
-            async for chunk in worker.output():
-                yield chunk
-
-    async def copy_out(self, root: Root, path: str, target: str, part: str = "") -> None:
-        """Copies what is in the directory ``path`` of a root, if it is there, into the host's directory ``target``.
-
-        Or into ``part`` of it, if that is an empty directory. Raises InvalidParameter for one that leads outside.
-        """
-        await run(_job("copy out", root, path=path, target=target, part=part))
-
-
-def _job(kind: str, root: Root, **arguments: Any) -> dict[str, Any]:
-    return {"kind": kind, "root": msgspec.to_builtins(root), **arguments}

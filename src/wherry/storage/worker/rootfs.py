@@ -37,7 +37,7 @@ _TYPES_IN_GO = {
 
 
 Root = dict[str, Any] | list[dict[str, Any]]
-"""What ``client.Root`` is here."""
+"""What ``files.Root`` is here."""
 
 
 def _join(pid: int, without: list[str]) -> None:
