@@ -263,6 +263,11 @@ def is_open(connection: socket.socket) -> bool:
         return True
 
 
+def is_readable(sock: socket.socket) -> bool:
+    """Whether there is something to be read, or on a listening socket somebody who connects."""
+    return bool(select.select([sock], [], [], 0)[0])
+
+
 def to_memfd(name: str, content: bytes) -> int:
     """A descriptor of a file in memory with this content."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC)

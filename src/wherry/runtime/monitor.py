@@ -43,6 +43,8 @@ from wherry.runtime.ipc import (
     Warned,
     decode_request,
     encode,
+    is_open,
+    is_readable,
     receive,
     send,
 )
@@ -124,6 +126,7 @@ class Monitor:
                 self._watch_memory(self._cgroup)
             self._connect(self._daemon)
             self._listen()
+            self._check_is_wanted()
         except (OSError, StartError):
             if self._first is not None:
                 self._first.kill()
@@ -171,6 +174,12 @@ class Monitor:
         listener.setblocking(False)
         self._listener = listener
         self._loop.watch(listener.fileno(), READ, lambda events: self._accept(listener))
+
+    def _check_is_wanted(self) -> None:
+        """Raises StartError when the daemon is gone and no other one has come: it may have looked for this container
+        before there was somewhere to connect to, and would never know that it runs."""
+        if not is_open(self._daemon) and self._listener is not None and not is_readable(self._listener):
+            raise StartError("the engine that asked for it is gone")
 
     def _watch_memory(self, cgroup: Cgroup) -> None:
         """Where the machine has no room for it, what is killed is found when the container ends."""

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from wherry.common import reference, times
-from wherry.common.errors import Conflict, InvalidParameter
+from wherry.common.errors import Conflict, EngineError, InvalidParameter
 from wherry.dockerfile.config import apply_changes
 from wherry.engine import platforms
 from wherry.engine.builder.context import stream_url
@@ -120,6 +120,9 @@ async def commit(
             paused = False
     try:
         layer = await store.snapshots.commit(record.id)
+    except EngineError:
+        containers.get(record.id)  # it may have been removed meanwhile, which is the reason then
+        raise
     finally:
         if paused and live.record.state.status is Status.PAUSED:
             await containers.unpause(record.id)

@@ -22,7 +22,7 @@ from wherry.engine.network.ports import Publishing, check_bindings
 from wherry.model.container import Container, ContainerConfig, HostConfig
 from wherry.model.network import Attachment, EndpointSettings, Network, NetworkingConfig
 from wherry.network.ruleset import Link
-from wherry.runtime.monitor_client import Monitor, StartError
+from wherry.runtime.monitor_client import Monitor, MonitorGone, StartError
 from wherry.runtime.spec import Interface
 
 log = logging.getLogger("wherry.network")
@@ -196,6 +196,8 @@ class Connections:
             try:
                 if live.monitor is not None:
                     await self._connect_live(live, live.monitor, network)
+            except MonitorGone:
+                await live.ended.wait()  # which gives the address back: the network is for its next run
             except BaseException:
                 self._forget(live, network.name)
                 raise
@@ -216,6 +218,8 @@ class Connections:
             wanted = endpoint.interface(record, network, self._fabric, gateways)
             self._isolate(record, network)
             await monitor.connect(wanted, resolver=not network.is_predefined)
+        except MonitorGone:
+            raise
         except BaseException as error:
             self._publish_without(record, network)
             self._leave(record, network)
@@ -253,8 +257,11 @@ class Connections:
             if network.name not in record.networks:
                 raise Forbidden(f"container {record.id} is not connected to network {network.name}")
             if live.monitor is not None and record.networks[network.name].endpoint_id:
-                await self._disconnect_live(live, live.monitor, network)
-                self._tell(network, record, "disconnect")
+                try:
+                    await self._disconnect_live(live, live.monitor, network)
+                    self._tell(network, record, "disconnect")
+                except MonitorGone:
+                    await live.ended.wait()  # which has disconnected it from all
             self._forget(live, network.name)
 
     def _forget(self, live: Live, name: str) -> None:
@@ -270,6 +277,8 @@ class Connections:
         if network.driver != "null":
             try:
                 await monitor.disconnect(record.attachments[network.name].interface, routes)
+            except MonitorGone:
+                raise
             except StartError as error:
                 raise EngineError(error.message) from None
         self._publish_without(record, network)

@@ -160,3 +160,19 @@ async def test_the_next_engine_keeps_the_addresses_of_those_that_run_and_no_othe
     assert [each["Name"] for each in bare.engine.networks.list({"type": ["custom"]})] == ["shop", "back"]
     await bare.start("web")
     assert record.networks["shop"].ip_address == "192.0.2.2"
+
+
+@pytest.mark.parametrize("change", ["connect", "disconnect"])
+async def test_one_that_ends_at_that_moment_has_it_changed_for_its_next_run(bare: BareEngine, change: str) -> None:
+    record = await bare.create("web", on("shop"))
+    await bare.start("web")
+    bare.launcher.started[0].dying = True
+    if change == "connect":
+        await bare.engine.connections.connect("back", "web", None)
+    else:
+        await bare.engine.connections.disconnect("shop", "web", force=False)
+    assert sorted(record.networks) == (["back", "shop"] if change == "connect" else [])
+    assert not [each.ip_address for each in record.networks.values() if each.ip_address]
+    await bare.ended("web")
+    again = await bare.start("web")
+    assert sorted(each.parent for each in again.spec.interfaces) == ["lo"] * len(record.networks)
