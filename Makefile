@@ -3,13 +3,14 @@
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: help demo root test check unit bench bytecode clean
+.PHONY: help demo root test check unit bench soak bytecode clean
 help:
 	@echo "make demo     play a first session with wherry (root)"
 	@echo "make test     run all checks and tests (root; without it, those that need no containers)"
 	@echo "make check    linters, types, and the floors of the packages"
 	@echo "make unit     the tests that need neither root nor containers"
 	@echo "make bench    measure wherry beside Docker and Podman, where they are installed (root)"
+	@echo "make soak     twenty clients, while all that an engine consists of is killed: MINUTES=8 (root)"
 	@echo "make clean    remove everything that these made"
 
 $(READY): pyproject.toml scripts/environment.sh
@@ -43,6 +44,10 @@ unit: $(READY)
 bench: bytecode
 	@scripts/fixtures.sh
 	$(PYTHON) -m bench $(BENCH_ARGUMENTS)
+
+soak: root bytecode
+	@scripts/fixtures.sh
+	$(PYTHON) -m tests.soak $(MINUTES) $(SOAK_ARGUMENTS)
 
 clean:
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
