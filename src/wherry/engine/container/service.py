@@ -517,9 +517,14 @@ class Updates:
         try:
             await asyncio.to_thread(self._containers.cgroup(live).update, resources)
         except CgroupError as error:
-            if error.errno in (errno.ENOENT, errno.ENODEV) and not self._containers.cgroup(live).exists():
-                return  # it has just ended: the limits are for its next run
+            if _is_of_the_end(error):
+                return  # the limits are for its next run
             raise EngineError(f"Cannot update container {live.record.id}: {error}") from None
+
+
+def _is_of_the_end(error: CgroupError) -> bool:
+    """Whether the cgroup has been taken away, at least in the hierarchy that the error is about."""
+    return error.errno in (errno.ENOENT, errno.ENODEV) and not os.path.isdir(os.path.dirname(error.path))
 
 
 def _bare(asked: Resources) -> HostConfig:

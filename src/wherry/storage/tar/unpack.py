@@ -40,6 +40,7 @@ _WHITEOUT_META = b".wh..wh."
 OPAQUE = b".wh..wh..opq"
 OVERLAY_OPAQUE = "trusted.overlay.opaque"
 
+_ATTEMPTS = 100  # at what another one makes again as soon as it is taken away
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _IMPLIED_DIRECTORY_MODE = 0o755
@@ -54,6 +55,9 @@ class _Directory:
     def __init__(self, fd: int, setgid: bool) -> None:
         self.fd = fd
         self.setgid = setgid
+
+
+_Make = Callable[[TarReader, Entry, bytes, _Directory, bytes], None]
 
 
 class Limits:
@@ -106,7 +110,7 @@ class Unpacker:
         self._directories: dict[bytes, _Directory] = {}
         self._times: dict[bytes, int] = {}
         self._written = 0
-        self._make: dict[bytes, Callable[[TarReader, Entry, bytes, _Directory, bytes], None]] = {
+        self._make: dict[bytes, _Make] = {
             REGULAR: self._file,
             HARD_LINK: self._hard_link,
             SYMLINK: self._symlink,
@@ -176,8 +180,20 @@ class Unpacker:
             try:
                 make(reader, entry, path, directory, base)
             except FileExistsError:
-                self._replace(path, directory, base)
-                make(reader, entry, path, directory, base)
+                self._make_in_place(make, reader, entry, path, directory, base)
+
+    def _make_in_place(
+        self, make: _Make, reader: TarReader, entry: Entry, path: bytes, directory: _Directory, base: bytes
+    ) -> None:
+        """Somebody else may write here, too: the container, or another copy into it."""
+        for attempt in range(_ATTEMPTS):
+            self._replace(path, directory, base)
+            try:
+                return make(reader, entry, path, directory, base)
+            except FileExistsError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        return None
 
     # What there is of each kind
 
@@ -356,6 +372,8 @@ class Unpacker:
             raise TarError(f"cannot overwrite non-directory {_quoted(path)} with directory {_quoted(path)}")
         try:
             os.unlink(base, dir_fd=directory.fd)
+        except FileNotFoundError:
+            pass
         except IsADirectoryError:
             if self._keep_kinds:
                 text = f"cannot overwrite directory {_quoted(path)} with non-directory {_quoted(path)}"

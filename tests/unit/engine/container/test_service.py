@@ -1,6 +1,7 @@
 """Containers from their creation to their removal, by what their monitors say."""
 
 import asyncio
+import errno
 import os
 import signal
 import time
@@ -14,6 +15,7 @@ from tests.support.waiting import until
 from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified
 from wherry.engine.container import lifecycle
 from wherry.engine.container.service import Update
+from wherry.linux.cgroups import Cgroup, CgroupError
 from wherry.model.container import (
     ContainerConfig,
     DeviceMapping,
@@ -334,6 +336,26 @@ async def test_a_restart_that_is_being_waited_for_can_be_stopped(
     with pytest.raises(Conflict, match="container is restarting"):
         await bare.engine.containers.remove("web")
     await bare.engine.containers.remove("web", force=True)
+
+
+async def test_an_update_that_meets_the_end_is_for_the_next_run(
+    bare: BareEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Cgroups go one hierarchy after the other."""
+    await bare.run("web")
+    (tmp_path / "left").mkdir()
+
+    def gone(cgroup: Cgroup, resources: object) -> None:
+        raise CgroupError(errno.ENOENT, "write", f"{tmp_path}/{place}/cpu.shares")
+
+    monkeypatch.setattr(Cgroup, "update", gone)
+    monkeypatch.setattr(Cgroup, "exists", lambda cgroup: True)
+    place = "gone"
+    await bare.engine.updates.update("web", Update(cpu_shares=7))
+    assert bare.live("web").record.host_config.cpu_shares == 7
+    place = "left"
+    with pytest.raises(EngineError, match=r"cpu\.shares: No such file"):
+        await bare.engine.updates.update("web", Update(cpu_shares=8))
 
 
 async def test_update(bare: BareEngine) -> None:

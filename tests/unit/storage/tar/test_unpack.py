@@ -137,6 +137,22 @@ def test_a_later_member_replaces_an_earlier_one(root: Root) -> None:
     assert stat.S_IMODE((path / "again").stat().st_mode) == 0o711
 
 
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, S, L], ids=["file", "symlink", "hard link"])
+def test_another_one_makes_what_was_just_taken_away(root: Root, kind: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    root.unpack(member("first", data=b"first"), member("file", data=b"theirs"))
+    unlink, left = os.unlink, [3]
+
+    def contended(path: bytes, *, dir_fd: int) -> None:
+        unlink(path, dir_fd=dir_fd)
+        if left[0]:
+            left[0] -= 1
+            (root.path / "file").write_text("theirs")
+
+    monkeypatch.setattr(os, "unlink", contended)
+    root.unpack(member("file", kind, b"ours" if kind == tarfile.REGTYPE else b"", linkname="first"))
+    assert (root.path / "file").read_text() == ("ours" if kind == tarfile.REGTYPE else "first") and left == [0]
+
+
 def test_times_of_what_was_replaced_do_not_come_back(root: Root) -> None:
     root.unpack(
         member("a", D, mtime=1),
