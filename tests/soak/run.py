@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.soak import checker
 from tests.soak.clients import NETWORK, Client, Findings
@@ -40,9 +40,7 @@ class Report(NamedTuple):
 
 def soak(engine: Engine, seconds: float, *, clients: int = 20, seed: int = 1, pause: float = 2) -> Report:
     """Of an engine that runs and has busybox. ``pause`` is between two kills, on the average."""
-    body = {"Name": NETWORK, "IPAM": {"Config": [{"Subnet": "10.213.77.0/29"}]}}
-    made = engine.request("POST", "/networks/create", body)
-    assert made.status == 201, made
+    network = _make_network(engine)
     engine.request(
         "POST", "/containers/create?name=warm", {"Image": "busybox", "HostConfig": {"NetworkMode": "bridge"}}
     )
@@ -50,7 +48,7 @@ def soak(engine: Engine, seconds: float, *, clients: int = 20, seed: int = 1, pa
     engine.request("DELETE", "/containers/warm?force=1")
     engine.request("DELETE", f"/networks/{NETWORK}")
     before, memory = checker.kept(engine), _memory(engine)
-    assert engine.request("POST", "/networks/create", body).status == 201
+    assert engine.request("POST", "/networks/create", network).status == 201
     findings, killer = Findings(), Killer(engine, seed, pause)
     crowd = [Client(engine, number, seed, findings, killer.kills) for number in range(clients)]
     began = time.monotonic()
@@ -74,6 +72,16 @@ def soak(engine: Engine, seconds: float, *, clients: int = 20, seed: int = 1, pa
         elapsed, findings.operations, findings.statuses, findings.unanswered, killer.kills, killer.silences,
         findings.wrong, (memory, _memory(engine)),
     )  # fmt: skip
+
+
+def _make_network(engine: Engine) -> dict[str, Any]:
+    """Of few addresses, that this machine does not have: what it was asked for by."""
+    for number in range(256):
+        body = {"Name": NETWORK, "IPAM": {"Config": [{"Subnet": f"10.213.{(engine.pid + number) % 256}.0/29"}]}}
+        made = engine.request("POST", "/networks/create", body)
+        if made.status == 201:
+            return body
+    raise AssertionError(made)
 
 
 def _memory(engine: Engine) -> int:
