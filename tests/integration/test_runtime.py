@@ -673,7 +673,7 @@ async def test_a_monitor_that_dies_before_it_has_told_of_the_start(
         if not killed:
             killed.append(monitor)
             os.kill(monitor.monitor_pid, signal.SIGKILL)
-            raise MonitorGone
+            raise MonitorGone("killed")
 
     monkeypatch.setattr(Monitor, "started", once_killed)
     monitor = await launcher.start(bundles.spec("sh", "-c", "sleep 1000 & sleep 1000 & wait"))
