@@ -22,10 +22,12 @@ _Fit = Callable[[Any], Any]
 MAX_BODY = 16 << 20  # bytes; the largest bodies seen are a few KiB
 MAX_ALL = 64 << 20  # bytes, of all bodies at a time
 MAX_VALUES = 1 << 18  # in a body: "[]," is 3 bytes, and 64 once it is decoded
+MIN_INT, MAX_INT = -1 << 63, (1 << 63) - 1
 _LARGE = 1 << 20  # bytes after which the C library is told to give memory back
 
 _WORDS = frozenset(("Cmd", "Entrypoint", "Shell"))  # one string will do for a list of one (Go's strslice)
 _WHERE = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$(?P<where>.*)`)?$", re.DOTALL)
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -71,18 +73,20 @@ def parse(body: bytes | bytearray) -> Any:
         if _SURROGATE.search(body) and not isinstance(error, RecursionError):
             text = "half of a surrogate pair is no character"
         raise InvalidParameter(f"invalid JSON: {text}") from None
-    if b"\\u0000" in body:
-        _refuse_null(found)
+    if b"\\u0000" in body or _LONG_NUMBER.search(body):
+        _check(found)
     return found
 
 
-def _refuse_null(found: Any) -> None:
-    """The kernel's texts end at a null byte, so what is checked would not be what is used."""
+def _check(found: Any) -> None:
+    """The kernel's texts end at a null byte, so what is checked would not be what is used; its numbers have 64 bits."""
     rest = [found]
     while rest:
         match rest.pop():
             case str(text) if "\0" in text:
                 raise InvalidParameter(f"invalid JSON: a null byte in {text!r}")
+            case int(number) if not MIN_INT <= number <= MAX_INT:
+                raise InvalidParameter(f"invalid JSON: the number {number} is out of range: it has more than 64 bits")
             case dict(members):
                 rest += [*members, *members.values()]
             case list(items):

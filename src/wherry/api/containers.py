@@ -28,6 +28,8 @@ from wherry.storage.worker.files import PathStat
 
 
 async def create(request: Request, engine: Engine) -> web.Response:
+    if not request.http.body_exists:
+        raise InvalidParameter("invalid JSON: got EOF while reading request body")
     body = await request.json_object()
     if not body:
         raise InvalidParameter("config cannot be empty in order to create a container")
@@ -95,7 +97,7 @@ async def update(request: Request, engine: Engine) -> Any:
 
 
 async def resize(request: Request, engine: Engine) -> web.Response:
-    rows, columns = request.size("h", "resize height"), request.size("w", "resize width")
+    rows, columns = request.size("h"), request.size("w")
     await engine.containers.resize(request.name, rows, columns)
     return response.empty(200)
 
@@ -174,7 +176,7 @@ async def attach_websocket(request: Request, engine: Engine) -> web.StreamRespon
     stdin, stdout, stderr = (request.flag(name) or not chosen for name in ("stdin", "stdout", "stderr"))
     answer = web.WebSocketResponse()
     if not answer.can_prepare(request.http):
-        return response.error("the request is not a websocket handshake", 400)
+        return response.error("not websocket protocol", 400)
     history = _history(request, engine, container.id, stdout, stderr)
     sock = None
     if request.flag("stream"):

@@ -10,7 +10,7 @@ from aiohttp import web
 from wherry.api import response
 from wherry.api.hijack import Hijacked, frame, hijack, read_detach_keys
 from wherry.api.request import Request
-from wherry.common.errors import EngineError
+from wherry.common.errors import EngineError, InvalidParameter
 from wherry.engine.engine import Engine
 from wherry.model.container import ExecConfig
 
@@ -23,7 +23,10 @@ class StartRequest(msgspec.Struct, rename="pascal"):
 
 async def create(request: Request, engine: Engine) -> web.Response:
     config = await request.json(ExecConfig)
-    read_detach_keys(config.detach_keys)
+    try:
+        read_detach_keys(config.detach_keys)
+    except InvalidParameter:
+        raise EngineError(f"Invalid escape keys ({config.detach_keys}) provided") from None
     if request.version < (1, 42):
         config.console_size = None
     return response.json({"Id": engine.execs.create(request.name, config)}, 201)
@@ -67,7 +70,7 @@ async def start(request: Request, engine: Engine) -> web.StreamResponse:
 
 
 async def resize(request: Request, engine: Engine) -> web.Response:
-    rows, columns = request.size("h", "resize height"), request.size("w", "resize width")
+    rows, columns = request.size("h"), request.size("w")
     await engine.execs.resize(request.name, rows, columns)
     return response.empty(200)
 

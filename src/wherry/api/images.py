@@ -95,9 +95,11 @@ async def log_in(request: Request, engine: Engine) -> Any:
 
 async def search(request: Request, engine: Engine) -> Any:
     """GET /images/search"""
-    return await engine.registry.search(
-        request.text("term"), request.integer("limit"), request.filters(), credentials(request)
-    )
+    try:
+        limit = request.integer("limit")
+    except InvalidParameter as error:
+        raise InvalidParameter(f"invalid limit specified: {error.message}") from None
+    return await engine.registry.search(request.text("term"), limit, request.filters(), credentials(request))
 
 
 async def distribution(request: Request, engine: Engine) -> Any:

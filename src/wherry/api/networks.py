@@ -8,6 +8,7 @@ from aiohttp import web
 from wherry.api import response
 from wherry.api.request import Request
 from wherry.common.errors import InvalidParameter
+from wherry.common.values import parse_bool
 from wherry.engine.engine import Engine
 from wherry.model.network import EndpointSettings, NetworkCreate
 
@@ -31,6 +32,11 @@ async def create(request: Request, engine: Engine) -> web.Response:
 
 
 async def inspect(request: Request, engine: Engine) -> Any:
+    if verbose := request.text("verbose"):
+        try:
+            parse_bool(verbose)
+        except ValueError as error:
+            raise InvalidParameter(f"invalid value for verbose: {verbose}: {error}") from None
     return engine.networks.inspect(request.name, scope=request.text("scope"))
 
 
@@ -40,22 +46,15 @@ async def remove(request: Request, engine: Engine) -> None:
 
 async def connect(request: Request, engine: Engine) -> web.Response:
     asked = await request.json(ConnectRequest)
-    _require_container(asked.container)
     await engine.connections.connect(request.name, asked.container, asked.endpoint_config)
     return response.empty(200)
 
 
 async def disconnect(request: Request, engine: Engine) -> web.Response:
     asked = await request.json(DisconnectRequest)
-    _require_container(asked.container)
     await engine.connections.disconnect(request.name, asked.container, force=asked.force)
     return response.empty(200)
 
 
 async def prune(request: Request, engine: Engine) -> Any:
     return engine.networks.prune(request.filters())
-
-
-def _require_container(name: str) -> None:
-    if not name:
-        raise InvalidParameter("invalid container name or ID: value is empty")

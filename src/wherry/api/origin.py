@@ -12,7 +12,6 @@ import os
 import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from wherry.common.errors import Forbidden
 
@@ -33,7 +32,7 @@ def check(http: "web.BaseRequest", addresses: Iterable[str]) -> None:
             f"the name {host!r} may be a web page's: reach the engine by its address, by a name without a dot, "
             f"or by one that {_HOSTS} on its machine has; or give it TLS"
         )
-    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+    if origin is not None and origin.partition("://")[2].lower() != host.lower():
         raise Forbidden(f"a web page of {origin} cannot use the engine")
 
 

@@ -13,12 +13,13 @@ from wherry.api.body import T, fit
 from wherry.api.versions import Version
 from wherry.common import times
 from wherry.common.errors import InvalidParameter
+from wherry.common.values import parse_int
 from wherry.model.manifests import Platform
 from wherry.registry import platforms
 
 
 def parse_moment(text: str) -> int | None:
-    """Nanoseconds of seconds since 1970 or of an RFC 3339 time; None for "". Raises ValueError.
+    """Nanoseconds of seconds since 1970 or of an RFC 3339 time; None for "". Raises InvalidParameter.
 
     >>> parse_moment("1700000000.5")
     1700000000500000000
@@ -27,16 +28,29 @@ def parse_moment(text: str) -> int | None:
     """
     if not text:
         return None
+    if "-" in text[1:]:
+        try:
+            return times.parse_rfc3339(text)
+        except ValueError:
+            raise InvalidParameter(f'invalid timestamp "{text}": neither seconds since 1970 nor RFC 3339') from None
     try:
-        return times.parse_rfc3339(text) if "-" in text[1:] else times.parse_unix(text)
+        return times.parse_unix(text)
     except ValueError as error:
-        raise ValueError(f"invalid timestamp: {error}") from None
+        raise InvalidParameter(str(error)) from None
+
+
+def _number(text: str) -> int:
+    """A number of 64 bits. Raises InvalidParameter in the words of Go's Atoi."""
+    try:
+        return parse_int(text, function="Atoi")
+    except ValueError as error:
+        raise InvalidParameter(str(error)) from None
 
 
 Filters = dict[str, list[str]]
 
 _FALSE = ("", "0", "no", "false", "none")
-_FILTERS = msgspec.json.Decoder(dict[str, dict[str, bool] | list[str] | None])
+_FILTERS = msgspec.json.Decoder(dict[str, dict[str, bool] | list[str] | None] | None)
 
 
 _UCRED = struct.Struct("3i")  # struct ucred
@@ -76,30 +90,22 @@ class Request:
         return default if value is None else value.strip().lower() not in _FALSE
 
     def integer(self, key: str) -> int | None:
-        """None when it is not there or empty. Raises InvalidParameter in the words of Go's Atoi."""
+        """None when it is not there or empty. Raises InvalidParameter."""
         value = self.text(key)
         if not value:
             return None
-        digits = value[1:] if value[0] in "+-" else value
-        if not (digits.isascii() and digits.isdigit()):
-            raise InvalidParameter(f'strconv.Atoi: parsing "{value}": invalid syntax')
-        return int(value)
+        return _number(value)
 
-    def size(self, key: str, what: str) -> int:
+    def size(self, key: str) -> int:
         """A number of rows or columns, which must be there."""
-        value = self.text(key)
-        if not (value.isascii() and value.isdigit()):
-            raise InvalidParameter(f'invalid {what} "{value}": invalid syntax')
-        if int(value) >= 1 << 32:
-            raise InvalidParameter(f'invalid {what} "{value}": value out of range')
-        return int(value)
+        value = _number(self.text(key))
+        if not 0 <= value < 1 << 16:
+            raise InvalidParameter(f'strconv.Atoi: parsing "{value}": value out of range')
+        return value
 
     def moment(self, key: str) -> int | None:
         """Nanoseconds since the epoch, None when it is not there."""
-        try:
-            return parse_moment(self.text(key))
-        except ValueError as error:
-            raise InvalidParameter(f'invalid value for "{key}": {error}') from None
+        return parse_moment(self.text(key))
 
     def filters(self) -> Filters:
         """``{"status": ["running"]}``, or Docker's older form of the same, ``{"status": {"running": true}}``."""
@@ -110,7 +116,7 @@ class Request:
             found = _FILTERS.decode(text)
         except msgspec.MsgspecError:
             raise InvalidParameter("invalid filter") from None
-        return {name: list(values) for name, values in found.items() if values}
+        return {name: list(values or ()) for name, values in (found or {}).items()}
 
     async def json(self, kind: type[T]) -> T:
         """The body as a struct; no body is one of zero values. Raises InvalidParameter."""

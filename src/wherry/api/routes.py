@@ -85,6 +85,7 @@ ROUTES: dict[str, Handler] = {
     "POST /volumes/{name}/import": volumes.import_,
     "PUT /volumes/{name}": volumes.update,
     "DELETE /volumes/{name}": volumes.remove,
+    "GET /networks/": networks.list_all,
     "GET /networks": networks.list_all,
     "POST /networks/create": networks.create,
     "POST /networks/prune": networks.prune,

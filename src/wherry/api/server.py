@@ -16,7 +16,7 @@ from wherry.api.request import Request
 from wherry.api.response import as_response
 from wherry.api.routes import Match, find
 from wherry.api.versions import CURRENT, VersionRefused, parse_version
-from wherry.common.errors import EngineError
+from wherry.common.errors import EngineError, InvalidParameter
 from wherry.engine.engine import Engine
 
 if TYPE_CHECKING:
@@ -86,7 +86,10 @@ class Server:
 
     async def _answer(self, http: web.BaseRequest, inquiry: Inquiry | None) -> web.StreamResponse:
         origin.check(http, self._engine.config.hosts)
+        _check_address(http)
         path, version = http.path, CURRENT
+        if "//" in path:
+            return _moved(http)
         versioned = _VERSIONED.fullmatch(path)
         match = find(http.method, versioned[2] if versioned else path)
         if match is None:
@@ -125,6 +128,25 @@ async def _allowed(inquiry: Inquiry, http: web.BaseRequest, answer: web.StreamRe
         if isinstance(answer, web.Response):
             return _failed(http, failure.message, failure.status)
         log.error("%s %s: %s", http.method, http.path, failure.message)
+    return answer
+
+
+def _check_address(http: web.BaseRequest) -> None:
+    """Raises InvalidParameter for what no name and no path can be: see ``body.parse``."""
+    address = http.raw_path
+    if "%00" in address:
+        raise InvalidParameter("invalid address: it has a null byte in it")
+    try:
+        address.encode()
+    except UnicodeEncodeError:
+        raise InvalidParameter("invalid address: it is no UTF-8; write such bytes as %XX") from None
+
+
+def _moved(http: web.BaseRequest) -> web.Response:
+    """To the same path without empty parts, which clients get by an address that ends with a slash."""
+    path, query, rest = http.raw_path.partition("?")
+    answer = response.empty(301)
+    answer.headers["Location"] = re.sub("/+", "/", path) + query + rest
     return answer
 
 

@@ -7,8 +7,9 @@ from aiohttp import web
 from wherry.api import buildkit, headers
 from wherry.api.request import Request
 from wherry.api.versions import adapt_image_list, adapt_info
-from wherry.common.errors import NotFound, NotSupported, Unavailable
+from wherry.common.errors import InvalidParameter, NotFound, NotSupported, Unavailable
 from wherry.engine.engine import Engine
+from wherry.engine.network.options import NOT_A_MANAGER
 from wherry.engine.prune import KINDS
 
 
@@ -33,13 +34,22 @@ async def plugins(request: Request, engine: Engine) -> Any:
 
 async def build_cache(request: Request, engine: Engine) -> Any:
     """Its limit has had several names: reserved-space is today's, keep-storage that before API 1.48."""
-    keep = request.integer("reserved-space") or request.integer("max-used-space") or request.integer("keep-storage")
-    pruned = engine.builder.prune(
-        everything=request.flag("all"),
-        keep_bytes=keep or 0,
-        filters=request.filters(),
-        min_free=request.integer("min-free-space") or 0,
-    )
+    keep, min_free = 0, 0
+    try:
+        for name in ("keep-storage", "max-used-space", "reserved-space"):
+            keep = request.integer(name) or keep
+        name = "min-free-space"
+        min_free = request.integer(name) or 0
+    except InvalidParameter as error:
+        text = f"{name} is in bytes and expects an integer, got {request.text(name)}"
+        raise InvalidParameter(f"{text}: {error.message}") from None
+    filters = request.filters()
+    try:
+        pruned = engine.builder.prune(
+            everything=request.flag("all"), keep_bytes=keep, filters=filters, min_free=min_free
+        )
+    except InvalidParameter as error:
+        raise InvalidParameter(f"failed to prune build cache: {error.message}") from None
     pruned["SpaceReclaimed"] += await buildkit.service(engine).sources.prune()
     engine.events.publish("builder", "prune", "", {"reclaimed": str(pruned["SpaceReclaimed"])})
     return pruned
@@ -61,10 +71,7 @@ async def disk_usage(request: Request, engine: Engine) -> Any:
 
 
 async def not_a_manager(request: Request, engine: Engine) -> NoReturn:
-    raise Unavailable(
-        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to '
-        "swarm and try again."
-    )
+    raise Unavailable(NOT_A_MANAGER)
 
 
 async def not_in_a_swarm(request: Request, engine: Engine) -> NoReturn:

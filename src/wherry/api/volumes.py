@@ -7,7 +7,7 @@ from aiohttp import web
 
 from wherry.api import response
 from wherry.api.request import Request
-from wherry.common.errors import NotSupported
+from wherry.common.errors import InvalidParameter, NotSupported, Unavailable
 from wherry.engine.engine import Engine
 
 
@@ -20,7 +20,11 @@ class CreateRequest(msgspec.Struct, rename="pascal"):
 
 
 async def list_all(request: Request, engine: Engine) -> Any:
-    volumes, warnings = await engine.volumes.list_all(request.filters())
+    try:
+        filters = request.filters()
+    except InvalidParameter as error:
+        raise InvalidParameter(f"error reading volume filters: {error.message}") from None
+    volumes, warnings = await engine.volumes.list_all(filters)
     return {"Volumes": volumes, "Warnings": warnings or None}
 
 
@@ -35,7 +39,7 @@ async def create(request: Request, engine: Engine) -> web.Response:
 
 
 async def update(request: Request, engine: Engine) -> web.Response:
-    raise NotSupported("only cluster volumes can be updated, and wherry has no swarm mode")
+    raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable")
 
 
 async def remove(request: Request, engine: Engine) -> None:

@@ -89,7 +89,7 @@ def parse(text: str) -> Reference:
     named, at, digest = remainder.partition("@")
     path, colon, tag = named.partition(":")
     if (
-        not _is_domain(domain)
+        not is_domain(domain)
         or not all(_is_component(part) for part in path.split("/"))
         or (colon and not is_tag(tag))
         or (at and not _is_digest(digest))
@@ -143,7 +143,7 @@ def _split_domain(text: str) -> tuple[str, str]:
     return domain, remainder
 
 
-def _is_domain(text: str) -> bool:
+def is_domain(text: str) -> bool:
     host, colon, port = ("", "", "") if text.endswith("]") else text.rpartition(":")
     if not colon:
         host = text

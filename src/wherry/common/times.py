@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from wherry.common.errors import InvalidParameter
-from wherry.common.values import quoted
+from wherry.common.values import parse_int, quoted
 
 NEVER = "0001-01-01T00:00:00Z"  # Go's zero time, which clients test for
 SECOND = 10**9
@@ -122,10 +122,10 @@ def parse_rfc3339(text: str) -> int:
 def parse_unix(text: str) -> int:
     """The nanoseconds of "1700000000.5", seconds since 1970. Raises ValueError."""
     whole, _, fraction = text.partition(".")
-    digits = whole.removeprefix("-")
-    if not (digits and len(digits) < 20 and _DIGITS.issuperset(digits) and _DIGITS.issuperset(fraction)):
-        raise ValueError(f"cannot parse {quoted(text)} as seconds since 1970")
-    return int(whole) * SECOND + int(fraction[:9].ljust(9, "0"))
+    seconds = parse_int(whole)
+    if not _DIGITS.issuperset(fraction):
+        raise ValueError(f"strconv.ParseInt: parsing {quoted(fraction)}: invalid syntax")
+    return seconds * SECOND + int(fraction[:9].ljust(9, "0"))
 
 
 def parse_timestamp(text: str, at: int | None = None) -> int:

@@ -13,9 +13,11 @@ from typing import Any
 
 from wherry.common import times
 from wherry.common.errors import Conflict, EngineError, InvalidParameter
+from wherry.common.values import parse_bool
 from wherry.engine.container.mounts import volume_subpath
 from wherry.engine.container.store import Roster
-from wherry.engine.events import Events, boolean, check_known, label_matches, labels_pass, pattern
+from wherry.engine.events import Events, boolean, check_known, label_matches, labels_pass
+from wherry.engine.patterns import name_filter
 from wherry.engine.plugins import WrongInterface
 from wherry.engine.volume_plugins import VolumePlugin, VolumePlugins
 from wherry.linux import host_mounts
@@ -247,7 +249,12 @@ class Volumes:
                 found |= {said["Name"]: (_plugged(driver, said), said) for said in answer}
         for volume in self._volumes.list_all():
             found[volume.name] = (volume, found[volume.name][1] if volume.name in found else {})
-        passing = sorted(name for name, (volume, _) in found.items() if self._passes(volume, filters))
+        wanted = [name_filter(text) for text in filters.get("name", ())]
+        passing = sorted(
+            name
+            for name, (volume, _) in found.items()
+            if self._passes(volume, filters) and (not wanted or any(finds(name) for finds in wanted))
+        )
         return [self.describe(*found[name]) for name in passing], warnings
 
     async def _list_plugged(self, driver: str) -> list[dict[str, Any]]:
@@ -257,8 +264,6 @@ class Volumes:
         if filters.get("dangling") and boolean("dangling", filters["dangling"]) == bool(self.users(volume.name)):
             return False
         if filters.get("driver") and volume.driver not in filters["driver"]:
-            return False
-        if filters.get("name") and not any(pattern(name).search(volume.name) for name in filters["name"]):
             return False
         return all(label_matches(volume.labels or {}, wanted) for wanted in filters.get("label", ()))
 
@@ -296,7 +301,10 @@ class Volumes:
         Never those whose files are elsewhere: a plug-in's, and what an option says.
         """
         check_known(filters, _PRUNE_FILTERS)
-        every = bool(filters.get("all")) and boolean("all", filters["all"])
+        try:
+            every = any(parse_bool(value) for value in filters.get("all", ()))
+        except ValueError as error:
+            raise InvalidParameter(f"invalid filter 'all': {error}") from None
         removed, reclaimed = [], 0
         for volume in self._volumes.list_all():
             wanted = _is_plain(volume) and (every or volume.anonymous) and labels_pass(volume.labels or {}, filters)

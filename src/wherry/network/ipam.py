@@ -26,6 +26,11 @@ class AddressError(Exception):
     """No address, or not this one; the text says why."""
 
 
+class AddressInUse(AddressError):
+    def __init__(self) -> None:
+        super().__init__("Address already in use")
+
+
 def network_of(text: str) -> IpNetwork:
     """ "10.1.2.3/24" is 10.1.2.0/24. Raises AddressError."""
     try:
@@ -126,7 +131,7 @@ class Pool:
         if asked:
             number = self._inside(asked, "address")
             if number in self._in_use:
-                raise AddressError("Address already in use")
+                raise AddressInUse
             return str(self._take(number))
         if before and int(address_of(before)) not in self._in_use:
             return str(self._take(self._inside(before, "address")))

@@ -13,8 +13,8 @@ import socket
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
+from wherry.common.addresses import split_address
 from wherry.common.errors import EngineError, InvalidParameter
 from wherry.common.reference import DEFAULT_DOMAIN
 from wherry.common.tls import client_context
@@ -38,7 +38,7 @@ class Endpoint:
 
     @property
     def host(self) -> str:
-        return urlsplit(self.base).netloc
+        return self.base.partition("://")[2]
 
 
 class Registries:
@@ -92,8 +92,11 @@ class Registries:
         change(endpoint.host)
 
     async def is_insecure(self, host: str) -> bool:
-        """Whether a host, with its port if it has one, need not prove who it is: by its name, or by its address."""
-        name = urlsplit(f"//{host}").hostname or ""
+        """Whether a host, with its port if it has one, need not prove who it is: by its name, or by its address.
+
+        Raises InvalidParameter for what is no host.
+        """
+        name = split_address(f"//{host}").hostname or ""
         if host.lower() in self._names or name in self._names:
             return True
         try:
@@ -131,7 +134,10 @@ class Registries:
 
 
 def _mirror(text: str) -> str:
-    parts = urlsplit(text)
+    try:
+        parts = split_address(text)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"invalid mirror: {error.message}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidParameter(f'invalid mirror: "{text}" is not an address like https://mirror.example')
     if parts.path.strip("/") or parts.query or parts.fragment or parts.username:

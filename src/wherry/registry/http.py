@@ -7,6 +7,8 @@ import random
 from collections.abc import Mapping
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from wherry.common.addresses import split_address
+from wherry.common.errors import InvalidParameter
 from wherry.registry.errors import RegistryError, printable
 
 ATTEMPTS = 5
@@ -133,8 +135,8 @@ def _in_network(address: ipaddress.IPv4Address | ipaddress.IPv6Address, text: st
 def shown_url(url: str) -> str:
     """What people may see of it: without query, name and password."""
     try:
-        parts = urlsplit(url)
-    except ValueError:
+        parts = split_address(url)
+    except InvalidParameter:
         return "what is no address"
     return printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
 
@@ -152,7 +154,7 @@ def join_url(base: str, location: str) -> str:
 
 def is_web_url(url: str) -> bool:
     try:
-        parts = urlsplit(url)
-        return bool(parts.hostname) and (parts.port or 1) > 0 and parts.scheme in ("http", "https")
-    except ValueError:
+        parts = split_address(url)
+        return bool(parts.hostname) and parts.port != 0 and parts.scheme in ("http", "https")
+    except InvalidParameter:
         return False

@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 
-from wherry.common.reference import DEFAULT_DOMAIN
+from wherry.common.addresses import split_address
+from wherry.common.errors import InvalidParameter
+from wherry.common.reference import DEFAULT_DOMAIN, is_domain
+from wherry.common.values import quoted
 from wherry.registry.endpoints import HUB_ACCOUNT, HUB_SEARCH, Endpoint
 from wherry.registry.errors import NOT_JSON, RegistryError, printable
 from wherry.registry.repository import list_pages
@@ -32,7 +35,12 @@ def domain_of(address: str) -> str:
     """The registry's name in what a user logs in to: "https://host:5000/v1/" is "host:5000", nothing is Docker Hub."""
     if not address or address == HUB_ACCOUNT:
         return DEFAULT_DOMAIN
-    host = urlsplit(address).netloc if "://" in address else address.partition("/")[0]
+    try:
+        host = split_address(address if "://" in address else f"//{address}").netloc
+    except InvalidParameter as error:
+        raise InvalidParameter(f"unable to parse server address: {error.message}") from None
+    if not is_domain(host):
+        raise InvalidParameter(f"unable to parse server address: parse {quoted(address)}: invalid host")
     return DEFAULT_DOMAIN if host in ("index.docker.io", "registry-1.docker.io") else host
 
 

@@ -127,7 +127,7 @@ class Images:
             image_id = name if name.startswith("sha256:") else f"sha256:{name}"
             if self._database.one("SELECT 1 FROM images WHERE id = ?", (image_id,)):
                 return image_id
-            raise NotFound(f"No such image: {name}")
+            raise NotFound(f"No such image: {image_id}")
         parsed = reference.parse(name)
         found = self.resolve(parsed) or self._by_prefix(name)
         if found is None:

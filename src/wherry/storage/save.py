@@ -54,7 +54,10 @@ class Saver:
         parsed = reference.parse(text)
         if not parsed.tag and not parsed.digest and (tags := self._images.tags(parsed.name)):
             return [(image_id, name) for name, image_id in tags]
-        image = self._images.get(text)
+        try:
+            image = self._images.get(text)
+        except NotFound:
+            raise NotFound(f"No such image: {text}") from None
         by_name = self._images.resolve(parsed) == image.id
         return [(image.id, parsed.with_default_tag() if by_name and not parsed.digest else None)]
 

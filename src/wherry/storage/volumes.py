@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from wherry.common.errors import InvalidParameter, NotFound
+from wherry.common.sizes import parse_size
 from wherry.linux import host_mounts
 from wherry.model.container import Volume
 from wherry.storage.database import Database
@@ -130,7 +131,7 @@ class Volumes:
 
 def check_name(name: str) -> None:
     """Raises InvalidParameter in Docker's words."""
-    if len(name) < 2:
+    if len(os.fsencode(name)) < 2:
         raise InvalidParameter(
             f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
         )
@@ -153,6 +154,10 @@ def _check_options(volume: str, options: Mapping[str, str]) -> None:
     if "device" in options and "type" not in options:
         raise InvalidParameter(f'{invalid}missing required option: "type"')
     if "size" in options:
+        try:
+            parse_size(options["size"])
+        except ValueError as error:
+            raise InvalidParameter(f"{invalid}{error}") from None
         raise InvalidParameter(f"{invalid}quota size requested but no quota support")
 
 

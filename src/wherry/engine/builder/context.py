@@ -10,16 +10,18 @@ import stat
 from collections.abc import AsyncIterable, AsyncIterator
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import msgspec
 
-from wherry.common.errors import EngineError, InvalidParameter
+from wherry.common.addresses import split_address
+from wherry.common.errors import EngineError, Forbidden, InvalidParameter, NotFound
 from wherry.common.ignore import PatternMatcher, Rule
 from wherry.common.tls import client_context
 from wherry.engine.builder import git
 from wherry.linux import files
 from wherry.linux.syscalls import SyscallError
+from wherry.registry.errors import printable
 from wherry.storage.build_snapshots import Workspace
 from wherry.storage.worker import client
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 _CHUNK = 1 << 18
 _TIMEOUT = 60  # seconds without a byte
+_SAID = 1024  # bytes of what a server says that has nothing
 
 
 def is_url(text: str) -> bool:
@@ -50,7 +53,7 @@ async def download(url: str, directory: str, *, checksum: str = "") -> Download:
     """Fetches ``url`` into ``directory``. Raises EngineError, InvalidParameter for another content than promised."""
     if checksum and not _CHECKSUM.fullmatch(checksum):
         raise InvalidParameter(f'invalid checksum "{checksum}": expected sha256: and 64 hexadecimal digits')
-    name = posixpath.basename(unquote(urlsplit(url).path)) or "download"
+    name = posixpath.basename(unquote(split_address(url).path)) or "download"
     path = f"{directory}/{name}"
     total = hashlib.sha256()
     async with _get(url) as answer:
@@ -81,6 +84,9 @@ async def _get(url: str) -> AsyncIterator["aiohttp.ClientResponse"]:
     """The answer of a server that has it. What goes wrong, also while it is read, is an EngineError."""
     import aiohttp  # its client is 3 MB that few need
 
+    if not is_url(url):
+        scheme, _, _ = url.partition("://")
+        raise EngineError(f'Get "{url}": unsupported protocol scheme "{scheme}"')
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT, sock_read=_TIMEOUT)
     try:
         async with (
@@ -91,10 +97,16 @@ async def _get(url: str) -> AsyncIterator["aiohttp.ClientResponse"]:
             session.get(url, headers={"Accept-Encoding": "identity"}) as answer,
         ):
             if answer.status >= 400:
-                raise EngineError(f"failed to GET {url} with status {answer.status} {answer.reason}")
+                said = printable((await answer.content.read(_SAID)).decode(errors="replace").strip())
+                kind = {400: InvalidParameter, 403: Forbidden, 404: NotFound}.get(answer.status, EngineError)
+                text = f"failed to GET {url} with status {answer.status} {answer.reason}"
+                raise kind(f"{text}: {said}" if said else text)
             yield answer
     except aiohttp.ClientConnectorError as error:
-        raise EngineError(f"failed to GET {url}: {_reason(error.os_error)}") from None
+        reason = f"dial tcp {error.host}:{error.port}: connect: {_reason(error.os_error)}"
+        raise EngineError(f'Get "{url}": {reason}') from None
+    except aiohttp.InvalidURL:
+        raise EngineError(f'Get "{url}": not an address') from None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise EngineError(f"failed to GET {url}: {error or type(error).__name__}") from None
 

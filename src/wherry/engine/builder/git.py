@@ -5,10 +5,11 @@ import contextlib
 import os
 import re
 import shutil
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import msgspec
 
+from wherry.common.addresses import split_address
 from wherry.common.errors import EngineError, InvalidParameter, NotSupported
 
 _ADDRESS = re.compile(r"(?:git://|git@|ssh://|(?:https?://)?github\.com/|https?://[^#?]+\.git(?:[#?]|$))")
@@ -112,7 +113,7 @@ async def _fetch(directory: str, ref: str) -> str:
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
+    parts = split_address(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.password else url
 
 

@@ -4,12 +4,12 @@ import functools
 import ipaddress
 import os
 import signal
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import TypeVar
 
 import msgspec
 
-from wherry.common.errors import Conflict, Forbidden, InvalidParameter
+from wherry.common.errors import Conflict, EngineError, InvalidParameter
 from wherry.common.settings import RUNTIMES
 from wherry.common.values import clean_path
 from wherry.engine.config import EngineConfig
@@ -23,7 +23,7 @@ MASKED_PATHS = (
 )  # fmt: skip
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _T = TypeVar("_T")
-_NUMBER_AT_MOST = 1 << 16  # of a processor or a memory node; whoever asks for more means harm
+_NUMBER_AT_MOST = 8192  # of a processor or a memory node, as in Docker; whoever asks for more means harm
 _MINIMUM_MEMORY = 6 << 20
 _MILLISECOND = 1_000_000
 _REAL_TIME = {f"RTMIN+{offset}": signal.SIGRTMIN + offset for offset in range(1, 16)} | {
@@ -97,15 +97,17 @@ def check_config(config: ContainerConfig) -> None:
         raise InvalidParameter(
             f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"
         )
-    for entry in config.env or []:
-        if entry.startswith("=") or not entry:
-            raise InvalidParameter(f"invalid environment variable: {entry}")
-        if "\0" in entry:
-            raise InvalidParameter("invalid environment variable: it contains a null byte")
+    check_environment(config.env)
     if config.stop_signal:
         parse_signal(config.stop_signal)
     if isinstance(config.healthcheck, HealthConfig):
         _check_health(config.healthcheck)
+
+
+def check_environment(entries: Sequence[str] | None) -> None:
+    for entry in entries or ():
+        if entry.startswith("=") or not entry:
+            raise InvalidParameter(f"invalid environment variable: {entry}")
 
 
 def _check_health(health: HealthConfig) -> None:
@@ -175,9 +177,13 @@ def _check_host_config(host: HostConfig) -> None:
     if host.oom_score_adj < -1000 or host.oom_score_adj > 1000:
         raise InvalidParameter(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
     if host.isolation not in ("", "default"):
-        raise InvalidParameter(f"invalid isolation: \"{host.isolation}\" - linux only supports 'default'")
-    if host.storage_opt:
-        raise InvalidParameter("--storage-opt is not supported: this storage has no quotas")
+        raise EngineError(f"Invalid isolation: \"{host.isolation}\" - linux only supports 'default'")
+    for name in host.storage_opt or {}:
+        if name != "size":
+            raise EngineError(f"Unknown option {name}")
+        raise EngineError("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
+    if min(host.console_size) < 0:
+        raise InvalidParameter(f"invalid console size: {list(host.console_size)}")
     if host.runtime not in RUNTIMES:
         raise InvalidParameter(f"unknown or invalid runtime name: {host.runtime}")
     check_resources(host)
@@ -228,12 +234,15 @@ def check_resources(host: HostConfig) -> None:
         raise InvalidParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
     if host.memory == 0 and host.memory_swap > 0:
         raise InvalidParameter("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if 0 < host.memory_reservation < _MINIMUM_MEMORY:
+        raise InvalidParameter("Minimum memory reservation allowed is 6MB")
     if host.memory_reservation and host.memory and host.memory < host.memory_reservation:
         raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit, see usage")
     if host.memory_swappiness is not None and not -1 <= host.memory_swappiness <= 100:
         raise InvalidParameter(f"Invalid value: {host.memory_swappiness}, valid memory swappiness range is 0-100")
-    if host.nano_cpus and (host.cpu_period or host.cpu_quota):
-        raise InvalidParameter("Conflicting options: Nano CPUs and CPU Period/Quota cannot both be set")
+    for name, limit in (("Period", host.cpu_period), ("Quota", host.cpu_quota)):
+        if host.nano_cpus and limit:
+            raise InvalidParameter(f"Conflicting options: Nano CPUs and CPU {name} cannot both be set")
     processors = os.sched_getaffinity(0)
     if not 0 <= host.nano_cpus <= len(processors) * 1_000_000_000:
         raise InvalidParameter(
@@ -255,10 +264,10 @@ def _check_set(what: str, name: str, asked: str, available: Set[int]) -> None:
         return
     try:
         wanted = parse_set(asked)
-    except ValueError:
-        raise InvalidParameter(f"Invalid value {asked} for cpuset {name}") from None
+    except ValueError as error:
+        raise InvalidParameter(f"Invalid value {asked} for cpuset {name}: {error}") from None
     if not wanted <= available:
-        there = ",".join(map(str, sorted(available)))
+        there = write_set(available)
         raise InvalidParameter(f"Requested {what} are not available - requested {asked}, available: {there}")
 
 
@@ -267,10 +276,24 @@ def parse_set(text: str) -> Set[int]:
     found: set[int] = set()
     for part in text.strip().split(","):
         first, dash, last = part.partition("-")
-        if int(last or first) > _NUMBER_AT_MOST:
-            raise ValueError(f"{part}: no machine has so many")
-        found.update(range(int(first), int(last if dash else first) + 1))
+        last = last if dash else first
+        if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
+            raise ValueError(f"invalid format: {text}")
+        if len(last) > 5 or int(last) > _NUMBER_AT_MOST:
+            raise ValueError(f"value of out range, maximum is {_NUMBER_AT_MOST}")
+        if len(first) > 5 or int(first) > int(last):
+            raise ValueError(f"invalid format: {text}")
+        found.update(range(int(first), int(last) + 1))
     return found
+
+
+def write_set(numbers: Set[int]) -> str:
+    """The same, the other way: "0-2,4"."""
+    starts = sorted(number for number in numbers if number - 1 not in numbers)
+    ends = sorted(number for number in numbers if number + 1 not in numbers)
+    return ",".join(
+        str(first) if first == last else f"{first}-{last}" for first, last in zip(starts, ends, strict=True)
+    )
 
 
 @functools.cache
@@ -279,7 +302,7 @@ def _memory_nodes() -> Set[int]:
     try:
         with open("/sys/devices/system/node/online", encoding="ascii") as file:
             return parse_set(file.read())
-    except OSError:
+    except (OSError, ValueError):
         return {0}
 
 
@@ -337,7 +360,7 @@ def check_network_mode(config: ContainerConfig, host: HostConfig, networking: Ne
     joins, _, target = host.network_mode.partition(":")
     shared = joins == "container"
     if shared and not target:
-        raise InvalidParameter("invalid network mode: invalid container format container:<name|id>")
+        raise InvalidParameter("Invalid network mode: invalid container format container:<name|id>")
     endpoints = [each for each in networking.endpoints_config.values() if each is not None]
     published = host.port_bindings or host.publish_all_ports
     has_mac = bool(config.mac_address) or any(each.mac_address for each in endpoints)
@@ -361,16 +384,16 @@ def check_network_mode(config: ContainerConfig, host: HostConfig, networking: Ne
 
 
 def check_connect(record: Container, network: Network) -> None:
-    """Raises Forbidden and Conflict."""
+    """Raises InvalidParameter and Conflict."""
     mode = record.host_config.network_mode
     if network.driver == "host" or mode == "host":
-        raise Forbidden("container cannot be disconnected from host network or connected to host network")
+        raise InvalidParameter("container cannot be disconnected from host network or connected to host network")
     if mode.startswith("container:"):
         raise Conflict(
             "container sharing network namespace with another container or host cannot be connected to any other "
             "network"
         )
     if network.driver == "null" or "none" in record.networks:
-        raise Forbidden(
+        raise InvalidParameter(
             "container cannot be connected to multiple networks with one of the networks in private (none) mode"
         )

@@ -11,6 +11,7 @@ import msgspec
 
 from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound
 from wherry.engine.container import spec
+from wherry.engine.container.config import check_environment
 from wherry.engine.container.service import Containers
 from wherry.engine.container.store import ExecRecord, Live, Roster
 from wherry.engine.events import Events
@@ -31,9 +32,11 @@ class Execs:
         self._execs: weakref.WeakValueDictionary[str, ExecRecord] = weakref.WeakValueDictionary()
 
     def create(self, name: str, config: ExecConfig) -> str:
-        live = self._running(name)
+        """Raises InvalidParameter, NotFound and Conflict."""
         if not config.cmd:
             raise InvalidParameter("No exec command specified")
+        live = self._running(name)
+        check_environment(config.env)
         record = ExecRecord(os.urandom(32).hex(), live, config, live.record.state.started_at)
         self._forget(live)
         self._execs[record.id] = live.execs[record.id] = record

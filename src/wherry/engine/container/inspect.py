@@ -7,15 +7,17 @@ import msgspec
 
 from wherry.common import times
 from wherry.common.errors import Conflict, InvalidParameter, NotFound, NotSupported
+from wherry.common.values import parse_int, parse_unsigned
 from wherry.engine.container import logs, mounts, stats
 from wherry.engine.container.exec import Execs
 from wherry.engine.container.logs import read_logs
 from wherry.engine.container.service import Containers
 from wherry.engine.container.stats import top
 from wherry.engine.container.store import Live, Roster
-from wherry.engine.events import Events, boolean, label_matches, pattern
+from wherry.engine.events import Events, boolean, label_matches
 from wherry.engine.network import links
 from wherry.engine.network.ports import parse_port
+from wherry.engine.patterns import name_filter
 from wherry.model.container import Container, Health, HealthStatus, Status
 from wherry.model.network import EndpointSettings
 from wherry.storage.store import Store
@@ -237,10 +239,10 @@ def _compile(roster: Roster, store: Store, filters: Filters) -> Callable[[Live],
 def _test(roster: Roster, store: Store, name: str, values: list[str]) -> Callable[[Container], bool]:
     match name:
         case "id":
-            return lambda record: any(record.id.startswith(value) for value in values)
+            return lambda record: any(value and record.id.startswith(value) for value in values)
         case "name":
-            patterns = [pattern(value) for value in values]
-            return lambda record: any(p.search(record.name) or p.search(f"/{record.name}") for p in patterns)
+            found = [name_filter(value) for value in values]
+            return lambda record: any(finds(record.name) or finds(f"/{record.name}") for finds in found)
         case "label":
             return lambda record: all(label_matches(record.config.labels, value) for value in values)
         case "status":
@@ -267,7 +269,7 @@ def _test(roster: Roster, store: Store, name: str, values: list[str]) -> Callabl
                 for network, settings in record.networks.items()
             )
         case "publish" | "expose":
-            wanted = set().union(*map(_listing_ports, values))
+            wanted = set().union(*(_listing_ports(name, value) for value in values))
             side = "PublicPort" if name == "publish" else "PrivatePort"
             return lambda record: any(f"{port.get(side)}/{port['Type']}" in wanted for port in _published(record))
         case "volume":
@@ -281,7 +283,7 @@ def _test(roster: Roster, store: Store, name: str, values: list[str]) -> Callabl
             return lambda record: (record.state.health.status if record.state.health else "none") in values
         case "is-task":
             return lambda record: not boolean(name, values)
-    return lambda record: "default" in values  # isolation, which only Windows has
+    return lambda record: True  # isolation: only Windows has more than one
 
 
 def _descendants(store: Store, name: str) -> Iterable[str]:
@@ -294,18 +296,25 @@ def _descendants(store: Store, name: str) -> Iterable[str]:
 
 def _exit_code(value: str) -> int:
     try:
-        return int(value)
-    except ValueError:
-        raise InvalidParameter(f"invalid filter 'exited={value}': an exit code is a number") from None
+        return parse_int(value, function="Atoi")
+    except ValueError as error:
+        raise InvalidParameter(f"invalid filter 'exited={value}': {error}") from None
 
 
-def _listing_ports(value: str) -> set[str]:
-    """Every "80/tcp" that "80", "80-82/tcp" or "53/udp" stands for."""
+def _listing_ports(name: str, value: str) -> set[str]:
+    """Every "80/tcp" that "80", "80-82/tcp" or "53/udp" stands for; ``name`` is the filter's."""
     numbers, _, protocol = value.partition("/")
-    first, _, last = numbers.partition("-")
-    if not first.isdigit() or (last and not last.isdigit()):
-        raise InvalidParameter(f"invalid port: {value}")
-    return {f"{port}/{protocol or 'tcp'}" for port in range(int(first), min(int(last or first), 65535) + 1)}
+    first, dash, last = numbers.partition("-")
+    try:
+        if not value:
+            raise ValueError("Empty string specified for ports.")
+        start = parse_unsigned(first, 16)
+        end = parse_unsigned(last, 16) if dash else start
+        if end < start:
+            raise ValueError(f"Invalid range specified for the Port: {numbers}")
+    except ValueError as error:
+        raise InvalidParameter(f"error while looking up for {name} {value}: {error}") from None
+    return {f"{port}/{protocol or 'tcp'}" for port in range(start, end + 1)}
 
 
 # Looking at containers: lists, details, logs, changes, processes, files. Nothing here changes one.

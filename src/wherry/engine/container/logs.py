@@ -6,12 +6,13 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Literal
-from urllib.parse import urlsplit
 
 from wherry.common import times
+from wherry.common.addresses import split_address
 from wherry.common.errors import InvalidParameter
 from wherry.common.sizes import parse_size
 from wherry.engine.container.store import Live
+from wherry.engine.patterns import Finds, compile_expression
 from wherry.linux.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_TO, Inotify
 from wherry.model.container import Container, LogConfig
 from wherry.runtime.logging import write_behind
@@ -135,15 +136,15 @@ def _address(text: str) -> tuple[str, str, int]:
     """The protocol, the path or host, and the port."""
     if not text:
         return "unixgram", next((path for path in _LOCAL if os.path.exists(path)), _LOCAL[0]), 0
-    url = urlsplit(text)
+    try:
+        url = split_address(text)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"syslog-address {error.message}") from None
     if url.scheme not in _PROTOCOLS or "://" not in text:
         raise InvalidParameter(f"syslog-address should be in form proto://address, got {text}")
     if url.scheme in ("unix", "unixgram"):
         return url.scheme, url.path, 0
-    try:
-        return url.scheme, url.hostname or "localhost", url.port or _DEFAULT_PORT
-    except ValueError as error:
-        raise InvalidParameter(f"syslog-address {text}: {error}") from None
+    return url.scheme, url.hostname or "localhost", url.port or _DEFAULT_PORT
 
 
 def _facility(text: str) -> int:
@@ -312,14 +313,14 @@ def _attributes(container: Container) -> dict[str, str]:
 
 def _chosen(values: dict[str, str], names: str, pattern: str) -> dict[str, str]:
     wanted = names.split(",")
-    matches = _pattern(pattern).search if pattern else lambda name: None
+    matches = _pattern(pattern) if pattern else lambda name: False
     return {name: value for name, value in values.items() if name in wanted or matches(name)}
 
 
-def _pattern(text: str) -> re.Pattern[str]:
+def _pattern(text: str) -> Finds:
     try:
-        return re.compile(text)
-    except re.error as error:
+        return compile_expression(text)
+    except ValueError as error:
         raise InvalidParameter(f"error parsing regexp: {error}: `{text}`") from None
 
 

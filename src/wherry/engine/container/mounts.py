@@ -40,26 +40,32 @@ _TYPES = ("bind", "volume", "tmpfs", "image")
 
 
 def parse_bind(text: str) -> MountPoint:
-    """A ``-v``: "source:destination:options", "source:destination" or "destination". Raises InvalidParameter."""
+    """A ``-v``: "source:destination:options", "source:destination" or "destination".
+
+    Raises EngineError: what is wrong here, Docker answers with 500, and clients know it by that.
+    """
     invalid = f"invalid volume specification: '{text}'"
     parts = text.split(":")
     # One without a source takes no options: "/data:ro" is not a volume at /data.
     if len(parts) > 3 or not all(parts) or (len(parts) == 2 and _is_mode(parts[1])):
-        raise InvalidParameter(invalid)
+        raise EngineError(invalid)
     *sources, destination = parts[:2]
     source = sources[0] if sources else ""
     mode = parts[2] if len(parts) == 3 else ""
     if mode and not _is_mode(mode):
-        raise InvalidParameter(f"invalid mode: {mode}")
+        raise EngineError(f"invalid mode: {mode}")
     kind = "bind" if source.startswith("/") else "volume"
     invalid += f': invalid mount config for type "{kind}"'
-    destination = _destination(destination, invalid)
+    try:
+        destination = _destination(destination, invalid)
+    except InvalidParameter as error:
+        raise EngineError(error.message) from None
     options = mode.split(",") if mode else []
     propagation = next((option for option in options if option in _PROPAGATIONS), "")
     if kind == "volume" and propagation:
-        raise InvalidParameter(f"{invalid}: field BindOptions must not be specified")
+        raise EngineError(f"{invalid}: field BindOptions must not be specified")
     if kind == "bind" and "nocopy" in options:
-        raise InvalidParameter(f"{invalid}: field VolumeOptions must not be specified")
+        raise EngineError(f"{invalid}: field VolumeOptions must not be specified")
     return MountPoint(
         type=kind,
         destination=destination,

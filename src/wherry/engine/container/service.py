@@ -29,7 +29,7 @@ from wherry.engine.container.config import (
     parse_signal,
 )
 from wherry.engine.container.lifecycle import Lifecycle
-from wherry.engine.container.store import Live, PendingAttach, Roster, check_name, resolve
+from wherry.engine.container.store import Live, PendingAttach, Roster, resolve
 from wherry.engine.events import Events
 from wherry.engine.network.attach import Connections
 from wherry.engine.volumes import Volumes
@@ -263,7 +263,8 @@ class Containers:
         try:
             number = parse_signal(signal_name or config.stop_signal or "SIGTERM")
         except InvalidParameter as error:
-            raise EngineError(f"cannot stop container: {live.record.name}: {error.message}") from None
+            doing = "Cannot restart container" if live.restarting else "cannot stop container:"
+            raise EngineError(f"{doing} {live.record.name}: {error.message}") from None
         if timeout is None:
             timeout = config.stop_timeout if isinstance(config.stop_timeout, int) else self._config.default_stop_timeout
         if number < signal.NSIG:
@@ -342,7 +343,7 @@ class Containers:
         live = self._roster.get(name)
         async with live.lock:
             if live.record.state.status is not Status.PAUSED:
-                raise EngineError(f"container {live.record.id} is not paused")
+                raise EngineError(f"Container {live.record.id} is not paused")
             await self._freeze_or_thaw(live, self.cgroup(live).thaw)
             self._set_status(live, Status.RUNNING, "unpause")
 
@@ -364,16 +365,16 @@ class Containers:
     # --- names, sizes, waiting, streams
 
     def rename(self, name: str, new: str) -> None:
-        live = self._roster.get(name)
-        old = live.record.name
         if not new:
             raise InvalidParameter("Neither old nor new names may be empty")
-        if check_name(new) == old:
+        live = self._roster.get(name)
+        old = live.record.name
+        if new.removeprefix("/") == old:
             raise InvalidParameter("Renaming a container with the same name as its current name")
         try:
-            live.record.name = self._roster.reserve(new, live.record.id)
-        except Conflict as error:
-            raise Conflict(f"Error when allocating new name: {error.message}") from None
+            live.record.name = self._roster.reserve(f"/{new.removeprefix('/')}", live.record.id)
+        except (Conflict, InvalidParameter) as error:
+            raise type(error)(f"Error when allocating new name: {error.message}") from None
         self._roster.release(old)
         self._connections.renamed(live)
         self._roster.save(live)
@@ -392,14 +393,11 @@ class Containers:
 
         ``client`` is a process that waits because it is attached, and no longer once it has detached.
         """
+        if condition not in ("", "not-running", "next-exit", "removed"):
+            raise InvalidParameter(f'invalid condition: "{condition}"')
         live = self._roster.get(name)
         future: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-        if condition == "removed":
-            waiters = live.removal_waiters
-        elif condition in ("", "not-running", "next-exit"):
-            waiters = live.exit_waiters
-        else:
-            raise InvalidParameter(f'invalid condition: "{condition}"')
+        waiters = live.removal_waiters if condition == "removed" else live.exit_waiters
         state = live.record.state
         if condition in ("", "not-running") and not state.running and state.status is not Status.RESTARTING:
             future.set_result((state.exit_code, state.error))

@@ -5,7 +5,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 
-from wherry.common.errors import Conflict, InvalidParameter, NotSupported
+from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotSupported
 from wherry.engine.config import EngineConfig
 from wherry.engine.container.config import complete_sysctls
 from wherry.engine.container.devices import block_device, cgroup_rules, device_nodes, privileged_nodes
@@ -217,7 +217,7 @@ def check_security_options(host: HostConfig) -> None:
         name, _, value = option.partition("=" if "=" in option else ":")
         if name == "no-new-privileges":
             if value.lower() not in ("", "true", "1", "t", "false", "0", "f"):
-                raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
+                raise EngineError(f'invalid --security-opt 2: "{option}"')
         elif name == "seccomp":
             if value not in ("unconfined", "builtin"):
                 _load_profile(value)
@@ -225,7 +225,7 @@ def check_security_options(host: HostConfig) -> None:
             if value not in ("unconfined", "disable"):
                 raise NotSupported(f"security option {option!r} is not supported: this engine does not use {name}")
         elif name != "systempaths":
-            raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
+            raise EngineError(f'invalid --security-opt {2 if value else 1}: "{option}"')
 
 
 def namespaces(host: HostConfig, pid_of: PidOf) -> tuple[Namespace, ...]:

@@ -187,5 +187,5 @@ async def _run_ps(arguments: list[str]) -> list[str]:
     out, errors = await process.communicate()
     if process.returncode != 0:
         reason = errors.decode(errors="replace").strip().partition("\n")[0]
-        raise InvalidParameter(f"Error running ps: {reason or f'exit status {process.returncode}'}")
+        raise EngineError(f"ps: {reason or f'exit status {process.returncode}'}")
     return out.decode(errors="replace").splitlines() or [""]

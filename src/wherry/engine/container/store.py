@@ -174,6 +174,8 @@ class Roster:
         """By full id, name, name in a link ("web/db"), or the unambiguous beginning of an id.
 
         Raises NotFound and InvalidParameter."""
+        if not name:
+            raise InvalidParameter('invalid name or ID supplied: ""')
         found = self._by_id.get(name) or self._by_name(name.removeprefix("/"))
         if found is not None:
             return found

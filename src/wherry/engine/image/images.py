@@ -1,6 +1,7 @@
 """Images as the user sees them: listed, inspected, tagged, removed, brought in and out, made from containers."""
 
 import fnmatch
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from wherry.engine import platforms
 from wherry.engine.builder.context import stream_url
 from wherry.engine.container.service import Containers
 from wherry.engine.container.store import Roster
-from wherry.engine.events import Events, boolean, label_matches
+from wherry.engine.events import Events, boolean, check_known, label_matches
 from wherry.engine.image.progress import Message, progress
 from wherry.engine.image.pull import Pulls
 from wherry.model import manifests
@@ -199,9 +200,9 @@ class Images:
         manifests: bool = False,
     ) -> list[dict[str, Any]]:
         """The API's ImageSummary of each, the youngest first; without those that are only a step to another image."""
-        unknown = set(filters) - _LIST_FILTERS
-        if unknown:
-            raise InvalidParameter(f"invalid filter '{min(unknown)}'")
+        check_known(filters, _LIST_FILTERS)
+        for pattern in filters.get("reference", ()):
+            _check_pattern(pattern)
         found = []
         for summary in self._store.images.summaries(shared=shared_size):
             step = summary.children and not summary.tags and not summary.digests
@@ -219,7 +220,7 @@ class Images:
     def _passes(self, summary: Summary, filters: Filters) -> bool:
         image = summary.image
         labels = image.config.config.labels if image.config.config else {}
-        if filters.get("dangling") and boolean("dangling", filters["dangling"]) != summary.dangling:
+        if "dangling" in filters and boolean("dangling", filters["dangling"]) != summary.dangling:
             return False
         if not all(label_matches(labels, wanted) for wanted in filters.get("label", ())):
             return False
@@ -404,24 +405,25 @@ class Images:
         """Makes an image of one layer of a tar, or of a tar behind a URL; one without a scheme is of http."""
         target = reference.parse_to_tag(repo, tag) if repo else None
         config = apply_changes(ContainerConfig(), changes)
+        os_name, architecture, variant = platforms.parse(platform)
         if isinstance(source, str):
             url = source if "://" in source else f"http://{source}"
+            source = await _begun(stream_url(url))
             yield {"status": f"Downloading from {url}"}
-            source = stream_url(url)
-        os_name, architecture, variant = platforms.parse(platform)
         now = times.rfc3339(times.now())
-        image_id = await self._store.loader.import_tar(
-            source,
-            ImageConfig(
-                architecture=architecture,
-                os=os_name,
-                variant=variant,
-                created=now,
-                comment=message,
-                config=config,
-                history=[History(created=now, comment=message)],
-            ),
+        made = ImageConfig(
+            architecture=architecture,
+            os=os_name,
+            variant=variant,
+            created=now,
+            comment=message,
+            config=config,
+            history=[History(created=now, comment=message)],
         )
+        try:
+            image_id = await self._store.loader.import_tar(source, made)
+        except InvalidParameter as error:
+            raise EngineError(error.message) from None  # Docker's status for what is no tar is 500
         image = self._store.images.get(image_id)
         if target is not None:
             self._store.images.tag(image_id, target)
@@ -444,6 +446,18 @@ def _shown(config: ContainerConfig) -> dict[str, Any]:
     return found | {"Labels": config.labels or None}
 
 
+async def _begun(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same, once the server has answered: that it has nothing is an answer of ours, and not a line of progress."""
+    first = await anext(source, b"")
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield first
+        async for chunk in source:
+            yield chunk
+
+    return whole()
+
+
 def _made(image: Image) -> int:
     """When, in nanoseconds: images of one script are made within a second."""
     try:
@@ -457,6 +471,13 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     bare = name.partition("@")[0]
     bare = bare if ":" not in bare.rpartition("/")[2] else bare.rpartition(":")[0]
     return any(_match_path(candidate, pattern) for pattern in patterns for candidate in (name, bare))
+
+
+def _check_pattern(text: str) -> None:
+    """Raises InvalidParameter for brackets that do not close, and a backslash at the end, as Go's path.Match."""
+    rest = re.sub(r"\\.|\[\^?(\\.|[^\]\\])+\]", "", text, flags=re.DOTALL)
+    if "[" in rest or "\\" in rest:
+        raise InvalidParameter("syntax error in pattern")
 
 
 def _match_path(name: str, pattern: str) -> bool:

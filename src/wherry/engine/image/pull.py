@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
 from wherry.common import reference
-from wherry.common.errors import InvalidParameter, NotFound
+from wherry.common.errors import Forbidden, InvalidParameter, NotFound
 from wherry.common.reference import Reference
 from wherry.engine.config import EngineConfig
 from wherry.engine.events import Events
@@ -67,6 +67,8 @@ class Pulls:
         Raises InvalidReference at once; NotFound and other EngineErrors as it goes.
         """
         wanted = parse(name, tag)
+        if wanted.familiar_name == "scratch":
+            raise Forbidden("'scratch' is a reserved name")
         chosen = platforms.parse(platform)
         return progress.stream(lambda tell: self._pull(wanted, chosen, bool(platform), credentials, tell))
 

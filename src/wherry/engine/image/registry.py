@@ -9,6 +9,7 @@ import msgspec
 from wherry.common import reference
 from wherry.common.errors import InvalidParameter, NotSupported
 from wherry.common.reference import DEFAULT_DOMAIN
+from wherry.common.values import parse_int
 from wherry.engine.events import boolean
 from wherry.engine.image.pull import translated
 from wherry.model.manifests import Platform
@@ -130,8 +131,10 @@ def _check_filters(filters: Mapping[str, list[str]]) -> None:
     if unknown:
         raise InvalidParameter(f"invalid filter '{min(unknown)}'")
     for text in filters.get("stars", ()):
-        if not text.isdigit():
-            raise InvalidParameter(f"invalid filter 'stars={text}'")
+        try:
+            parse_int(text, function="Atoi")
+        except ValueError as error:
+            raise InvalidParameter(f"invalid filter 'stars={text}': {error}") from None
 
 
 def _passes(hit: Hit, filters: Mapping[str, list[str]]) -> bool:

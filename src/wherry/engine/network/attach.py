@@ -73,9 +73,14 @@ class Connections:
                         "container cannot be connected to multiple networks with one of the networks in "
                         f"{'host' if network.driver == 'host' else 'private (none)'} mode"
                     )
-                endpoint.check(network, settings)
+                # Docker's rule: the container's own address is for the network that it was made with.
+                if config.mac_address and not found:
+                    settings.mac_address = settings.mac_address or config.mac_address
+                try:
+                    endpoint.check(network, settings)
+                except InvalidParameter as error:
+                    raise InvalidParameter(f"invalid config for network {name}: {error.message}") from None
                 name = network.name
-            # Docker's rule: the container's own address is for the network that it was made with.
             asked_mac = settings.mac_address or ((config.mac_address or "") if not found else "")
             attachments[name] = Attachment(asked_mac)
             endpoint.clear(settings, attachments[name])
@@ -239,7 +244,7 @@ class Connections:
         except NotFound:
             if force:
                 self._networks.get(name)
-                return
+                raise NotFound(f"endpoint {container} not found") from None
             raise
         async with live.lock:
             record = live.record
@@ -255,7 +260,7 @@ class Connections:
                     "cannot disconnect container from host network - container was created in host network mode"
                 )
             if network.name not in record.networks:
-                raise Forbidden(f"container {record.id} is not connected to network {network.name}")
+                raise EngineError(f"container {record.id} is not connected to network {network.name}")
             if live.monitor is not None and record.networks[network.name].endpoint_id:
                 try:
                     await self._disconnect_live(live, live.monitor, network)
@@ -300,7 +305,7 @@ class Connections:
         """Takes the link "web/db" away: what is known of db to web. Raises NotFound, Conflict, InvalidParameter."""
         parent, slash, alias = name.strip("/").partition("/")
         if not slash:
-            raise Conflict("Conflict, cannot remove the default link name of the container")
+            raise EngineError("Conflict, cannot remove the default link name of the container")
         live = self._roster.get(parent)
         if not links.remove(live.record, alias):
             raise NotFound(f"No such link: {name}")

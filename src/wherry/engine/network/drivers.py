@@ -67,6 +67,7 @@ class Fabric:
     def add(self, network: Network) -> None:
         """A new network: known and there, or neither. Raises EngineError."""
         with bridge.choosing():
+            self._check_bridge(network)
             self.register(network)
             try:
                 self.make(network)
@@ -111,12 +112,22 @@ class Fabric:
         """Of an engine that was killed there may be a bridge with other addresses."""
         bridge.remove(self.bridge_name(network), network.id)
 
+    def _check_bridge(self, network: Network) -> None:
+        """Raises Forbidden for one that another network has."""
+        name = self.bridge_name(network)
+        for other in self._networks.values():
+            if network.driver == other.driver == "bridge" and self.bridge_name(other) == name:
+                raise Forbidden(
+                    f"cannot create network {network.id} ({name}): conflicts with network {other.id} ({name}): "
+                    "networks have same bridge name"
+                )
+
     def _check_overlap(self, network: Network, subnet: IpNetwork) -> None:
         for other_id, pools in self._pools.items():
             both_bridges = network.driver == "bridge" == self._networks[other_id].driver
             overlaps = any(ipam.overlap(subnet, pool.subnet) for pool in pools)
             if other_id != network.id and both_bridges and overlaps:
-                raise Forbidden("invalid pool request: Pool overlaps with other one on this address space")
+                raise Forbidden("Pool overlaps with other one on this address space")
 
     def _taken(self, network: Network) -> list[IpNetwork]:
         own = [pool.subnet for key, pools in self._pools.items() if key != network.id for pool in pools]

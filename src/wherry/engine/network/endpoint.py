@@ -6,43 +6,67 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from wherry.common.errors import EngineError, InvalidParameter
+from wherry.common.errors import EngineError, Forbidden, InvalidParameter
 from wherry.engine.network import options
 from wherry.engine.network.drivers import Fabric
 from wherry.linux.rtnetlink import mac_bytes
 from wherry.model.container import Container
-from wherry.model.network import Attachment, EndpointSettings, Network
+from wherry.model.network import Attachment, EndpointSettings, IpamConfig, Network
 from wherry.network.bridge import BridgeError
-from wherry.network.ipam import AddressError, PoolExhausted, mac_for, pick
+from wherry.network.ipam import AddressError, AddressInUse, PoolExhausted, mac_for, network_of, pick
 from wherry.runtime.spec import Interface
 
 
 def check(network: Network, settings: EndpointSettings) -> None:
     """Raises InvalidParameter for what a network of this kind does not give."""
-    asked = settings.ipam_config
-    addresses = [(4, asked.ipv4_address), (6, asked.ipv6_address)] if asked is not None else []
+    wrong = list(_wrong_settings(network, settings))
+    if wrong:
+        listed = wrong if len(wrong) == 1 else [f"* {each}" for each in wrong]
+        raise InvalidParameter("\n".join(("invalid endpoint settings:", *listed)))
+    for text in settings.ipam_config.link_local_ips if settings.ipam_config is not None else ():
+        if not ipaddress.ip_address(text).is_link_local:
+            raise InvalidParameter(f"invalid link local IP address: {text}")
+    if settings.mac_address and not is_mac(settings.mac_address):
+        raise InvalidParameter(f"invalid MAC address {settings.mac_address}")
+
+
+def is_mac(text: str) -> bool:
+    """Whether an interface can have it: the kernel takes neither the address of a group nor that of nobody."""
+    try:
+        address = mac_bytes(text)
+    except ValueError:
+        return False
+    return len(address) == 6 and not address[0] & 1 and any(address)
+
+
+def _wrong_settings(network: Network, settings: EndpointSettings) -> Iterator[str]:
+    asked = settings.ipam_config or IpamConfig()
+    addresses = [(version, text) for version, text in ((4, asked.ipv4_address), (6, asked.ipv6_address)) if text]
+    if addresses and network.is_predefined:
+        yield "user specified IP address is supported on user defined networks only"
+    if settings.aliases and network.is_predefined:
+        yield "network-scoped alias is supported only for containers in user defined networks"
+    valid = []
     for version, text in addresses:
-        if not text:
-            continue
-        if network.is_predefined:
-            raise InvalidParameter("user specified IP address is supported on user defined networks only")
         try:
-            if ipaddress.ip_address(text).version != version:
-                raise ValueError
+            valid.append(ipaddress.ip_address(text))
         except ValueError:
-            raise InvalidParameter(f"invalid IPv{version} address: {text}") from None
-    for text in asked.link_local_ips if asked is not None else ():
+            yield f"invalid IPv{version} address: {text}"
+            continue
+        if valid[-1].version != version:
+            yield f"invalid IPv{version} address: {valid.pop()}"
+    for text in asked.link_local_ips:
         try:
             ipaddress.ip_address(text)
         except ValueError:
-            raise InvalidParameter(f"invalid link-local IP address: {text}") from None
-    try:
-        if settings.mac_address and len(mac_bytes(settings.mac_address)) != 6:
-            raise ValueError
-    except ValueError:
-        raise InvalidParameter(f"invalid MAC address: {settings.mac_address}") from None
-    if settings.aliases and network.is_predefined:
-        raise InvalidParameter("network-scoped alias is supported only for containers in user defined networks")
+            yield f"invalid link-local IP address: {text}"
+    subnets = [network_of(pool.subnet) for pool in network.ipam.config if pool.subnet]
+    for address in valid if not network.is_predefined else ():
+        of_version = [subnet for subnet in subnets if subnet.version == address.version]
+        if not of_version:
+            yield "user specified IP address is supported only when connecting to networks with user configured subnets"
+        elif not any(address in subnet for subnet in of_version):
+            yield f"no configured subnet or ip-range contain the IP address {address}"
 
 
 def connect(container: Container, network: Network, fabric: Fabric) -> None:
@@ -62,7 +86,8 @@ def connect(container: Container, network: Network, fabric: Fabric) -> None:
         for version, address in taken:
             _give_back(network, fabric, version, address)
         clear(settings, attachment)
-        raise EngineError(f"failed to set up container networking: {error}") from None
+        kind = Forbidden if isinstance(error, AddressInUse) else EngineError
+        raise kind(f"failed to set up container networking: {error}") from None
     settings.network_id, settings.endpoint_id = network.id, os.urandom(32).hex()
     settings.mac_address = attachment.asked_mac or _mac(network, settings)
     settings.dns_names = names(container, settings) if not network.is_predefined else None

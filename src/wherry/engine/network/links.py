@@ -27,11 +27,15 @@ def check(container: Container, roster: Roster) -> None:
         return
     found = []
     for text in container.host_config.links or ():
+        if not text:
+            raise EngineError("empty string specified for links")
+        if text.count(":") > 1:
+            raise EngineError(f"bad format for links: {text}")
         name, alias = parse_link(text)
         try:
             target = roster.get(name)
-        except NotFound:
-            raise InvalidParameter(f"could not get container for {name}: No such container: {name}") from None
+        except (NotFound, InvalidParameter) as error:
+            raise InvalidParameter(f"could not get container for {name}: {error.message}") from None
         mode = target.record.host_config.network_mode
         if mode.startswith("container:"):
             raise InvalidParameter(f"conflicting options: cannot link to a container that shares a network: {name}")

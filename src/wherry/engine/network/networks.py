@@ -12,9 +12,10 @@ from wherry.common import times
 from wherry.common.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from wherry.engine.config import EngineConfig
 from wherry.engine.container.store import Roster
-from wherry.engine.events import Events, boolean, check_known, labels_pass, pattern
+from wherry.engine.events import Events, boolean, check_known, labels_pass
 from wherry.engine.network import options
 from wherry.engine.network.drivers import Fabric
+from wherry.engine.patterns import name_filter
 from wherry.model.network import EndpointSettings, Network, NetworkCreate
 from wherry.storage.database import Database
 
@@ -86,7 +87,7 @@ class Networks:
         if asked.name in _DRIVER_OF:
             raise Forbidden(f"operation is not permitted on predefined {asked.name} network")
         if not asked.name.strip():
-            raise InvalidParameter("invalid network name: name is empty")
+            raise InvalidParameter(f"invalid name: {asked.name}")
         if any(network.name == asked.name for network in self._by_id.values()):
             raise Conflict(f"network with name {asked.name} already exists")
         network = Network(
@@ -199,7 +200,7 @@ class Networks:
         return any(network.name in live.record.networks for live in self._roster)
 
     def _passes(self, network: Network, filters: Mapping[str, list[str]]) -> bool:
-        if filters.get("dangling") and boolean("dangling", filters["dangling"]) == (
+        if filters.get("dangling") and _dangling(filters["dangling"]) == (
             network.is_predefined or self._is_wanted(network)
         ):
             return False
@@ -213,7 +214,6 @@ class Networks:
         tests: dict[str, Callable[[str], bool]] = {
             "driver": lambda value: value == network.driver,
             "id": lambda value: network.id.startswith(value),
-            "name": lambda value: pattern(value).search(network.name) is not None,
             "scope": lambda value: value == "local",
         }
         for name, test in tests.items():
@@ -231,8 +231,21 @@ class Networks:
 
     def list(self, filters: Mapping[str, list[str]]) -> list[dict[str, Any]]:
         check_known(filters, _LIST_FILTERS)
-        return [self.describe(network) for network in self._by_id.values() if self._passes(network, filters)]
+        wanted = [name_filter(text) for text in filters.get("name", ())]
+        return [
+            self.describe(network)
+            for network in self._by_id.values()
+            if self._passes(network, filters) and (not wanted or any(finds(network.name) for finds in wanted))
+        ]
 
 
 def _with_length(address: str, length: int) -> str:
     return f"{address}/{length}" if address else ""
+
+
+def _dangling(values: list[str]) -> bool:
+    try:
+        return boolean("dangling", values)
+    except InvalidParameter:
+        text = 'invalid value for filter \'dangling\', must be "true" (or "1"), or "false" (or "0")'
+        raise InvalidParameter(text) from None

@@ -1,8 +1,10 @@
 """What may be asked of a network: drivers, their options, and subnets that make sense."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 
-from wherry.common.errors import InvalidParameter, NotFound, NotSupported
+from wherry.common.errors import Forbidden, InvalidParameter, NotFound, NotSupported
+from wherry.common.values import parse_int, quoted
 from wherry.engine.config import EngineConfig
 from wherry.linux.rtnetlink import IPVLAN_MODES, MACVLAN_MODES
 from wherry.model.network import IpamPool, Network, NetworkCreate
@@ -32,6 +34,10 @@ _OF_BRIDGES = {
 }
 _MODES = ("nat", "nat-unprotected", "routed", "isolated")
 
+NOT_A_MANAGER = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
+    "and try again."
+)
 _DRIVERS = ("bridge", "macvlan", "ipvlan")
 _INTERFACE_NAME_AT_MOST = 15
 _MTU_AT_LEAST, _MTU_AT_MOST = 68, 65535
@@ -42,16 +48,20 @@ def check(asked: NetworkCreate) -> None:
 
     Raises InvalidParameter, NotFound for a driver that is not there, NotSupported for what needs a swarm."""
     driver = asked.driver or "bridge"
-    if asked.scope not in ("", "local") or asked.ingress or driver == "overlay":
-        raise NotSupported("networks that span hosts need swarm mode, which this engine does not have")
+    if driver == "overlay":
+        raise Forbidden(NOT_A_MANAGER)
+    if asked.ingress:
+        raise Forbidden("Ingress network can only be global scope network")
+    if asked.scope == "swarm":
+        raise Forbidden("cannot create a swarm scoped network when swarm is not active")
     if asked.config_only or asked.config_from:
         raise NotSupported("config-only networks are for swarm mode, which this engine does not have")
     if driver in ("host", "null"):
-        raise InvalidParameter(f'only one instance of "{driver}" network is allowed')
+        raise Forbidden(f'only one instance of "{driver}" network is allowed')
     if driver not in _DRIVERS:
-        raise NotFound(f"could not find plugin {driver} in v1 plugin registry: plugin not found")
+        raise NotFound(f'plugin "{driver}" not found')
     if asked.ipam.driver not in ("", "default", "null"):
-        raise NotFound(f'error looking up IPAM plugin {asked.ipam.driver}: plugin "{asked.ipam.driver}" not found')
+        raise NotFound(f'plugin "{asked.ipam.driver}" not found')
     if asked.enable_ipv4 is None:
         asked.enable_ipv4 = truth(asked.options, _ENABLE_IPV4, default=True)
     if asked.enable_ipv6 is None:
@@ -90,19 +100,23 @@ def _check_options(driver: str, options: Mapping[str, str], *, internal: bool) -
         if name in options:
             truth(options, name, default=False)
     mtu = options.get(MTU) or options.get("mtu")
-    if mtu is not None and (not mtu.isdigit() or not _MTU_AT_LEAST <= int(mtu) <= _MTU_AT_MOST):
-        raise InvalidParameter(f"invalid MTU {mtu!r}: it is a number from {_MTU_AT_LEAST} to {_MTU_AT_MOST}")
-    name = options.get(NAME, "")
-    if len(name) > _INTERFACE_NAME_AT_MOST or "/" in name or any(char.isspace() for char in name):
+    if mtu is not None:
+        try:
+            number = parse_int(mtu, function="Atoi")
+        except ValueError as error:
+            raise InvalidParameter(f"failed to parse {MTU} value: {mtu} ({error})") from None
+        if number and not _MTU_AT_LEAST <= number <= _MTU_AT_MOST:
+            raise InvalidParameter(f"invalid MTU number: {number}")
+    if options.get(NAME) and not is_interface_name(options[NAME]):
         raise InvalidParameter(
-            f"invalid bridge name {name!r}: at most {_INTERFACE_NAME_AT_MOST} characters, no / or space"
+            f"invalid bridge name {options[NAME]!r}: at most {_INTERFACE_NAME_AT_MOST} bytes, no / : % or space"
         )
     for name, version in ((HOST_BINDING, 4), (_HOST_ADDRESS[4], 4), (_HOST_ADDRESS[6], 6)):
         try:
             if name in options and address_of(options[name]).version != version:
-                raise AddressError(f"invalid {name}: {options[name]} is no IPv{version} address")
-        except AddressError as error:
-            raise InvalidParameter(str(error)) from None
+                raise AddressError
+        except AddressError:
+            raise InvalidParameter(f"failed to parse {name} value: {options[name]} (nil ip)") from None
     for name in _GATEWAY_MODE.values():
         mode = options.get(name, "nat")
         if mode not in _MODES:
@@ -111,39 +125,81 @@ def _check_options(driver: str, options: Mapping[str, str], *, internal: bool) -
             raise InvalidParameter("gateway mode 'isolated' can only be used for an internal network")
     if driver == "macvlan" and macvlan_mode(options) not in MACVLAN_MODES:
         raise InvalidParameter(
-            f'requested macvlan mode "{macvlan_mode(options)}" is not valid, "bridge" mode is the default'
+            f"requested macvlan mode '{macvlan_mode(options)}' is not valid, "
+            "'bridge' mode is the macvlan driver default"
         )
     if driver == "ipvlan" and ipvlan_mode(options) not in IPVLAN_MODES:
-        raise InvalidParameter(f'requested ipvlan mode "{ipvlan_mode(options)}" is not valid, "l2" mode is the default')
+        raise InvalidParameter(
+            f"requested ipvlan mode '{ipvlan_mode(options)}' is not valid, 'l2' mode is the ipvlan driver default"
+        )
+    if driver == "ipvlan" and (flag := options.get("ipvlan_flag", "bridge")) not in ("bridge", "private", "vepa"):
+        raise InvalidParameter(f"requested ipvlan flag '{flag}' is not valid, 'bridge' is the ipvlan driver default")
+
+
+def is_interface_name(name: str) -> bool:
+    """Whether the kernel gives it to an interface as it is: it would make a number of a %d."""
+    return (
+        0 < len(os.fsencode(name)) <= _INTERFACE_NAME_AT_MOST
+        and name not in (".", "..")
+        and not any(char in "/:%\0" or char.isspace() for char in name)
+    )
 
 
 def _check_subnets(asked: NetworkCreate) -> None:
+    wrong = [text for pool in asked.ipam.config for text in _wrong_pool(pool, ipv6=bool(asked.enable_ipv6))]
+    if wrong:
+        listed = wrong if len(wrong) == 1 else [f"* {each}" for each in wrong]
+        raise InvalidParameter("\n".join(("invalid network config:", *listed)))
     seen: list[IpNetwork] = []
     for pool in asked.ipam.config:
-        if not pool.subnet:
-            if pool.ip_range or pool.gateway or pool.auxiliary_addresses:
-                raise InvalidParameter("invalid network config:\ninvalid subnet : no subnet specified")
-            continue
-        try:
-            subnet = network_of(pool.subnet)
-            if pool.gateway:
-                pool.gateway = pool.gateway.partition("/")[0]
-                if address_of(pool.gateway) not in subnet:
-                    raise AddressError(f"invalid gateway {pool.gateway}: parent subnet {subnet} doesn't contain it")
-            if pool.ip_range and not overlap(network_of(pool.ip_range), subnet):
-                raise AddressError(f"invalid ip-range {pool.ip_range}: it should be in the subnet {subnet}")
-            for name, address in pool.auxiliary_addresses.items():
-                if address_of(address) not in subnet:
-                    raise AddressError(f"invalid auxiliary address {name}={address}: it should be in {subnet}")
-        except AddressError as error:
-            raise InvalidParameter(f"invalid network config:\n{error}") from None
-        if subnet.version == 6 and not asked.enable_ipv6:
-            raise InvalidParameter(
-                f"invalid network config:\ninvalid subnet {subnet}: IPv6 has not been enabled for this network"
-            )
+        subnet = network_of(pool.subnet)
         if any(overlap(subnet, other) for other in seen):
-            raise InvalidParameter(f"invalid network config:\nsubnet {subnet} overlaps with another of this network")
+            raise Forbidden("Pool overlaps with other one on this address space")
+        if asked.driver in ("", "bridge") and any(subnet.version == other.version for other in seen):
+            raise Forbidden("bridge driver doesn't support multiple subnets")
         seen.append(subnet)
+
+
+def _wrong_pool(pool: IpamPool, *, ipv6: bool) -> Iterator[str]:
+    try:
+        subnet = network_of(pool.subnet)
+    except AddressError:
+        yield f"invalid subnet {pool.subnet}: invalid CIDR block notation"
+        return
+    if not _is_masked(pool.subnet, subnet):
+        yield f"invalid subnet {pool.subnet}: it should be {subnet}"
+    if subnet.version == 6 and not ipv6:
+        yield f"invalid subnet {subnet}: IPv6 has not been enabled for this network"
+    if pool.ip_range:
+        yield from _wrong_range(pool.ip_range, subnet)
+    pool.gateway = pool.gateway.partition("/")[0]
+    named = {"gateway": pool.gateway} if pool.gateway else {}
+    named |= {f"auxiliary address {name}": address for name, address in pool.auxiliary_addresses.items()}
+    for what, text in named.items():
+        shown = f"invalid {what}" if what != "gateway" else f"invalid gateway {text}"
+        try:
+            if address_of(text) not in subnet:
+                yield f"{shown}: parent subnet {subnet} doesn't contain this address"
+        except AddressError:
+            yield f"{shown}: invalid address"
+
+
+def _wrong_range(text: str, subnet: IpNetwork) -> Iterator[str]:
+    try:
+        found = network_of(text)
+    except AddressError:
+        yield f"invalid ip-range {text}: invalid CIDR block notation"
+        return
+    if found.prefixlen < subnet.prefixlen:
+        yield f"invalid ip-range {text}: CIDR block is bigger than its parent subnet {subnet}"
+    elif not _is_masked(text, found):
+        yield f"invalid ip-range {text}: it should be {found}"
+    elif not overlap(found, subnet):
+        yield f"invalid ip-range {text}: parent subnet {subnet} doesn't contain ip-range"
+
+
+def _is_masked(text: str, subnet: IpNetwork) -> bool:
+    return address_of(text.partition("/")[0]) == subnet.network_address
 
 
 def truth(options: Mapping[str, str], name: str, *, default: bool) -> bool:
@@ -153,7 +209,9 @@ def truth(options: Mapping[str, str], name: str, *, default: bool) -> bool:
         return default
     truths = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
     if value.lower() not in truths:
-        raise InvalidParameter(f"failed to parse {name} value: {value} (strconv.ParseBool: invalid syntax)")
+        raise InvalidParameter(
+            f"failed to parse {name} value: {value} (strconv.ParseBool: parsing {quoted(value)}: invalid syntax)"
+        )
     return truths[value.lower()]
 
 

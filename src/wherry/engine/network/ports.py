@@ -45,8 +45,8 @@ def parse_port(text: str) -> tuple[int, str]:
     number, _, protocol = text.partition("/")
     protocol = (protocol or "tcp").lower()
     if protocol not in PROTOCOLS:
-        raise InvalidParameter(f"invalid port specification: unsupported protocol {protocol!r} in {text!r}")
-    return _number(number), protocol
+        raise InvalidParameter(f'invalid port specification: unsupported protocol "{protocol}" in "{text}"')
+    return _number(number, number), protocol
 
 
 def as_bindings(held: list[Held]) -> dict[str, list[PortBinding]]:
@@ -82,17 +82,18 @@ def _range(text: str) -> tuple[int, int]:
     if not text or text == "0":
         return 0, 0
     first, _, last = text.partition("-")
-    start = _number(first)
-    end = _number(last) if last else start
+    start = _number(first, text)
+    end = _number(last, text) if last else start
     if end < start:
-        raise InvalidParameter(f"invalid hostPort: {text}")
+        raise InvalidParameter(f'invalid port specification: "{text}"')
     return start, end
 
 
-def _number(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) < 65536:
-        raise InvalidParameter(f"invalid port specification: {text!r}")
-    return int(text)
+def _number(number: str, text: str) -> int:
+    """``number``, which is a part of ``text``."""
+    if not (number.isascii() and number.isdigit()) or len(number) > 5 or not 0 < int(number) < 65536:
+        raise InvalidParameter(f'invalid port specification: "{text}"')
+    return int(number)
 
 
 log = logging.getLogger("wherry.network")

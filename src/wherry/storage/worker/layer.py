@@ -158,7 +158,7 @@ def describe(error: BaseException) -> dict[str, Any]:
         return {"error": "the data ended too early", "kind": "invalid"}
     if isinstance(error, OSError):
         kind = "full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "system"
-        if isinstance(error, UnpackError) and error.errno in _UNFIT:
+        if error.errno in _UNFIT:
             kind = "invalid"
         return {"error": _reason(error), "kind": kind}
     return {"error": f"{type(error).__name__}: {error}", "kind": "system"}

@@ -153,7 +153,7 @@ def put_archive(
     inside = enter(root)
     target = _open(inside, path, os.O_PATH)
     if not stat.S_ISDIR(os.fstat(target).st_mode):
-        raise Reported("extraction point is not a directory", "invalid")
+        raise Reported("extraction point is not a directory", "system")  # as in Docker
     _check_writable(_resolve(inside, path), writable or {})
     # The archive's names resolve in the container's root, as they would for a process in there.
     directory = _open(inside, path, _DIRECTORY)

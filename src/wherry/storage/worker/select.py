@@ -268,14 +268,20 @@ def _clean(path: str) -> str:
 
 
 def _translate(pattern: str) -> re.Pattern[str]:
-    """A name's pattern as Go's filepath.Match has it. Raises Reported for one that is none."""
+    """A name's pattern as Go's filepath.Match has it. Raises Reported for one that is none.
+
+    What follows a star is taken where it comes first, and never looked for again: that is enough, and takes no longer
+    than the name is.
+    """
     parts: list[str] = []
+    after_star = False
     at = 0
     while at < len(pattern):
         char = pattern[at]
         at += 1
         if char == "*":
-            parts.append(".*")
+            parts.append(")(?>.*?" if after_star else "(?>.*?")
+            after_star = True
         elif char == "?":
             parts.append(".")
         elif char == "\\":
@@ -294,4 +300,4 @@ def _translate(pattern: str) -> re.Pattern[str]:
             at = end + 1
         else:
             parts.append(re.escape(char))
-    return re.compile("".join(parts), re.DOTALL)
+    return re.compile("".join(parts) + (r"\Z)" if after_star else ""), re.DOTALL)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from wherry.common.errors import EngineError, InvalidParameter
+from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.common.ignore import PatternMatcher
 from wherry.engine.builder import context, git
 
@@ -103,8 +103,13 @@ async def test_what_cannot_be_fetched(server: str, tmp_path: Path) -> None:
     for url, checksum, error, message in (
         (f"{server}/x", "md5:1", InvalidParameter, 'invalid checksum "md5:1"'),
         (f"{server}/x", "sha256:" + "0" * 64, InvalidParameter, f"digest mismatch {DIGEST}"),
-        (f"{server}/missing", "", EngineError, "with status 404 Not Found"),
-        ("http://127.0.0.1:1/x", "", EngineError, "failed to GET http://127.0.0.1:1/x: connection refused"),
+        (f"{server}/missing", "", NotFound, "with status 404 Not Found"),
+        (
+            "http://127.0.0.1:1/x",
+            "",
+            EngineError,
+            'x": dial tcp 127.0.0.1:1: connect: connection refused',
+        ),
     ):
         with pytest.raises(error, match=message):
             await context.download(url, str(tmp_path), checksum=checksum)

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from wherry.common.errors import InvalidParameter
+from wherry.common.errors import EngineError, InvalidParameter
 from wherry.engine.config import EngineConfig
 from wherry.engine.container import config
 from wherry.model.container import ContainerConfig, HealthConfig, HostConfig, RestartPolicy
@@ -86,13 +86,26 @@ def test_merging_changes_neither_side() -> None:
         (HostConfig(oom_score_adj=1001), r"range for oom score adj is \[-1000, 1000\]"),
         (HostConfig(pid_mode="nowhere"), "invalid PID mode: nowhere"),
         (HostConfig(ipc_mode="container:"), "invalid IPC mode: container:"),
-        (HostConfig(storage_opt={"size": "10G"}), "--storage-opt is not supported"),
         (HostConfig(userns_mode="private"), "invalid user namespace mode"),
     ],
 )
 def test_contradictions_are_refused(host: HostConfig, message: str) -> None:
     with pytest.raises(InvalidParameter, match=message):
         config.complete_host_config(host, EngineConfig())
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        (HostConfig(storage_opt={"size": "10G"}), "supported only for overlay over xfs with 'pquota' mount option"),
+        (HostConfig(storage_opt={"colour": "red"}), "Unknown option colour"),
+        (HostConfig(isolation="hyperv"), "Invalid isolation: \"hyperv\" - linux only supports 'default'"),
+    ],
+)
+def test_what_docker_answers_with_500(host: HostConfig, message: str) -> None:
+    with pytest.raises(EngineError, match=message) as refused:
+        config.complete_host_config(host, EngineConfig())
+    assert refused.value.status == 500
 
 
 def test_defaults_are_filled_in() -> None:

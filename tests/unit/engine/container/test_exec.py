@@ -72,6 +72,8 @@ async def test_what_has_no_command_or_no_container(bare: BareEngine) -> None:
     await bare.start("web")
     with pytest.raises(InvalidParameter, match="No exec command specified"):
         bare.engine.execs.create("web", ExecConfig())
+    with pytest.raises(InvalidParameter, match="invalid environment variable: =x"):
+        bare.engine.execs.create("web", ExecConfig(cmd=["ls"], env=["=x"]))
     with pytest.raises(NotFound, match="No such exec instance: gone"):
         bare.engine.execs.inspect("gone")
     bare.live("web").record.state.status = Status.PAUSED

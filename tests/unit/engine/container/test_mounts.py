@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from wherry.common.errors import InvalidParameter
+from wherry.common.errors import EngineError, InvalidParameter
 from wherry.engine.container import mounts
 from wherry.model.container import (
     BindOptions,
@@ -53,8 +53,9 @@ def test_binds(text: str, kind: str, source: str, name: str, destination: str, r
     ],
 )
 def test_bad_binds(text: str, message: str) -> None:
-    with pytest.raises(InvalidParameter, match=message):
+    with pytest.raises(EngineError, match=message) as refused:
         mounts.parse_bind(text)
+    assert refused.value.status == 500  # as Docker's
 
 
 @pytest.mark.parametrize(

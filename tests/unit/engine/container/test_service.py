@@ -63,7 +63,7 @@ async def test_a_container_has_what_the_image_says(bare: BareEngine) -> None:
 async def test_of_one_that_cannot_be_made_nothing_stays(
     bare: BareEngine, host: HostConfig, config: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(InvalidParameter, match=message):
+    with pytest.raises(EngineError, match=message):
         await bare.create("web", host, **config)
     assert len(list(bare.engine.views.list_all(show_all=True, limit=None, size=False, filters={}))) == 0
     assert os.listdir(f"{bare.config.data_root}/containers") == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wherry.common.errors import InvalidParameter, NotSupported
+from wherry.common.errors import EngineError, InvalidParameter, NotSupported
 from wherry.common.platforms import host_architecture
 from wherry.engine.config import EngineConfig
 from wherry.engine.container import spec
@@ -117,8 +117,8 @@ def test_no_new_privileges(option: str, expected: bool) -> None:
 @pytest.mark.parametrize(
     ("option", "error", "message"),
     [
-        ("no-new-privileges=perhaps", InvalidParameter, 'invalid --security-opt 2: "no-new-privileges=perhaps"'),
-        ("colour=red", InvalidParameter, 'invalid --security-opt 2: "colour=red"'),
+        ("no-new-privileges=perhaps", EngineError, 'invalid --security-opt 2: "no-new-privileges=perhaps"'),
+        ("colour=red", EngineError, 'invalid --security-opt 2: "colour=red"'),
         ("seccomp={", InvalidParameter, "seccomp"),
         ("apparmor=mine", NotSupported, "does not use apparmor"),
         ("label=type:x", NotSupported, "does not use label"),

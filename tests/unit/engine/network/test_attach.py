@@ -82,7 +82,7 @@ async def test_connected_and_disconnected_while_it_runs(bare: BareEngine) -> Non
     assert isinstance(request, ipc.Disconnect)
     assert (request.name, request.routes) == ("eth0", (("eth1", "198.51.100.1"),))
     assert list(record.networks) == list(record.attachments) == ["back"]
-    with pytest.raises(Forbidden, match="is not connected to network shop"):
+    with pytest.raises(EngineError, match="is not connected to network shop"):
         await bare.engine.connections.disconnect("shop", "store", force=False)
     assert (await bare.events(type=["network"]))[-2:] == ["network connect", "network disconnect"]
 
@@ -113,9 +113,9 @@ async def test_connected_while_it_does_not_run(bare: BareEngine) -> None:
 @pytest.mark.parametrize(
     ("mode", "network", "error", "message"),
     [
-        ("host", "shop", Forbidden, "cannot be disconnected from host network or connected to host network"),
-        ("shop", "host", Forbidden, "cannot be disconnected from host network or connected to host network"),
-        ("none", "shop", Forbidden, r"one of the networks in private \(none\) mode"),
+        ("host", "shop", InvalidParameter, "cannot be disconnected from host network or connected to host network"),
+        ("shop", "host", InvalidParameter, "cannot be disconnected from host network or connected to host network"),
+        ("none", "shop", InvalidParameter, r"one of the networks in private \(none\) mode"),
         ("container:other", "shop", Conflict, "cannot be connected to any other network"),
         ("shop", "gone", NotFound, "network gone not found"),
     ],
@@ -135,7 +135,8 @@ async def test_what_cannot_be_disconnected(bare: BareEngine) -> None:
         await bare.engine.connections.disconnect("host", "web", force=False)
     with pytest.raises(NotFound, match="No such container"):
         await bare.engine.connections.disconnect("shop", "gone", force=False)
-    await bare.engine.connections.disconnect("shop", "gone", force=True)
+    with pytest.raises(NotFound, match="endpoint gone not found"):
+        await bare.engine.connections.disconnect("shop", "gone", force=True)
 
 
 async def test_what_cannot_be_made(bare: BareEngine) -> None:

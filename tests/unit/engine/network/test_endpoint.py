@@ -189,7 +189,7 @@ def test_a_bridge_turns_packets_back_for_who_publishes_ports(fabric: Fabric) -> 
         (EndpointSettings(ipam_config=IpamConfig(ipv4_address="fd00::1")), "invalid IPv4 address: fd00::1"),
         (EndpointSettings(ipam_config=IpamConfig(ipv6_address="x")), "invalid IPv6 address: x"),
         (EndpointSettings(ipam_config=IpamConfig(link_local_ips=["x"])), "invalid link-local IP address: x"),
-        (EndpointSettings(mac_address="02:00"), "invalid MAC address: 02:00"),
+        (EndpointSettings(mac_address="02:00"), "invalid MAC address 02:00"),
         (EndpointSettings(mac_address="zz:00:00:00:00:00"), "invalid MAC address"),
     ],
 )

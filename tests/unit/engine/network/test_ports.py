@@ -57,11 +57,11 @@ def test_all_that_is_exposed() -> None:
 @pytest.mark.parametrize(
     ("port", "binding", "message"),
     [
-        ("80/icmp", PortBinding(), "unsupported protocol 'icmp'"),
-        ("0/tcp", PortBinding(), "invalid port specification: '0'"),
-        ("http/tcp", PortBinding(), "invalid port specification: 'http'"),
-        ("80/tcp", PortBinding("", "65536"), "invalid port specification: '65536'"),
-        ("80/tcp", PortBinding("", "95-90"), "invalid hostPort: 95-90"),
+        ("80/icmp", PortBinding(), 'unsupported protocol "icmp"'),
+        ("0/tcp", PortBinding(), 'invalid port specification: "0"'),
+        ("http/tcp", PortBinding(), 'invalid port specification: "http"'),
+        ("80/tcp", PortBinding("", "65536"), 'invalid port specification: "65536"'),
+        ("80/tcp", PortBinding("", "95-90"), 'invalid port specification: "95-90"'),
         ("80/tcp", PortBinding("localhost", "80"), "invalid IP address 'localhost' in the port binding"),
     ],
 )
