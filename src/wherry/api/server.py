@@ -115,9 +115,19 @@ class Server:
         task.add_done_callback(self._underway.discard)
         try:
             return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_end_without_client)
+            raise
         finally:
             # Its exception knows this frame, and would keep the request's body with it until the collector comes by.
             del task
+
+
+def _end_without_client(task: "asyncio.Future[Any]") -> None:
+    """Nobody is left to be told that it failed; a mistake of ours is to be seen all the same."""
+    failure = None if task.cancelled() else task.exception()
+    if isinstance(failure, Exception) and not isinstance(failure, ConnectionError | web.HTTPException):
+        as_response(failure)
 
 
 async def _allowed(inquiry: Inquiry, http: web.BaseRequest, answer: web.StreamResponse) -> web.StreamResponse:

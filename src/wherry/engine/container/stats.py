@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from wherry.common import times
-from wherry.common.errors import EngineError, InvalidParameter, NotSupported
+from wherry.common.errors import EngineError, InvalidParameter, NotFound, NotSupported
 from wherry.engine.container.service import Containers
 from wherry.engine.container.store import Live
 from wherry.linux.cgroups import BlkioEntry, BlkioStats, CpuStats, MemoryStats, Stats, host_cpu_time
@@ -24,7 +24,7 @@ async def stats(containers: Containers, name: str, *, stream: bool, one_shot: bo
     """Samples of a container: one a second with ``stream``, else a single one.
 
     A single one spans a second, so that a rate can be told from it, unless ``one_shot``. A container that does not run
-    gives zeros, and goes on to be sampled when it starts.
+    gives zeros, and goes on to be sampled when it starts; with its removal the stream ends.
     """
     live = containers.find(name)
     previous = _sample(containers, live, None)
@@ -38,7 +38,10 @@ async def stats(containers: Containers, name: str, *, stream: bool, one_shot: bo
         return
     while True:
         await asyncio.sleep(_PERIOD)
-        live = containers.find(name)
+        try:
+            live = containers.find(live.record.id)
+        except NotFound:
+            return
         previous = _sample(containers, live, previous)
         yield previous
         if not stream:
