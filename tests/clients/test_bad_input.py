@@ -64,7 +64,7 @@ def test_commands_that_do_not_exist(cli: Cli, engine: Engine) -> None:
         (b"{", 400, "invalid JSON"),
         (b"[]", 400, ""),
         (b'"text"', 400, ""),
-        (b"", 400, "config cannot be empty in order to create a container"),
+        (b"", 400, "invalid JSON: got EOF while reading request body"),
         (b" ", 400, "invalid JSON: got EOF while reading request body"),
         (b"{}", 400, ""),
         (b'{"Image": 3}', 400, "Image"),

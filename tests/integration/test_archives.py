@@ -111,7 +111,7 @@ async def test_saving_by_id_has_no_names(disk: Disk, other: Disk) -> None:
     data = await disk.save(image_id[7:19])
     (loaded,) = await other.load(data)
     assert (loaded.id, loaded.names) == (image_id, [])
-    with pytest.raises(NotFound, match="No such image: nothing:latest"):
+    with pytest.raises(NotFound, match="No such image: nothing"):
         await disk.save("nothing")
 
 

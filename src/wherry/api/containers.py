@@ -47,11 +47,10 @@ async def create(request: Request, engine: Engine) -> web.Response:
 
 async def list_all(request: Request, engine: Engine) -> Any:
     found = engine.views.list_all(
-        show_all=request.flag("all"),
-        limit=request.integer("limit"),
-        size=request.flag("size"),
-        filters=request.filters(),
+        show_all=request.flag("all"), limit=request.integer("limit"), filters=request.filters()
     )
+    if request.flag("size"):
+        await engine.views.add_sizes(found)
     return adapt_container_list(request.version, found)
 
 

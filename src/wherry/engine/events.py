@@ -37,7 +37,8 @@ def check_known(filters: Mapping[str, list[str]], known: Collection[str]) -> Non
     """Raises InvalidParameter for a filter that there is not."""
     unknown = set(filters).difference(known)
     if unknown:
-        raise InvalidParameter(f"invalid filter '{min(unknown)}'")
+        name = min(unknown)
+        raise InvalidParameter(f"invalid filter '{name}'" if name else "invalid filter")
 
 
 def boolean(name: str, values: list[str]) -> bool:

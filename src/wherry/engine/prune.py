@@ -9,7 +9,7 @@ from typing import Any
 from wherry.common import times
 from wherry.common.errors import Conflict, InvalidParameter, NotFound
 from wherry.engine.builder.builder import Builder
-from wherry.engine.container.inspect import summary
+from wherry.engine.container.inspect import add_sizes, list_containers
 from wherry.engine.container.service import Containers
 from wherry.engine.container.store import Roster
 from wherry.engine.events import Events, boolean, check_known, labels_pass
@@ -133,12 +133,11 @@ class DiskUsage:
             found["LayersSize"] = self._store.disk_usage().layers
             found["Images"] = self._with_containers()
         if "container" in kinds:
-            found["Containers"] = [
-                await asyncio.to_thread(summary, live.record, self._store, size=True)
-                for live in sorted(self._roster, key=lambda live: live.record.created, reverse=True)
-            ]
+            containers = list_containers(self._roster, self._store, show_all=True, limit=None, filters={})
+            await add_sizes(containers, self._roster, self._store)
+            found["Containers"] = containers
         if "volume" in kinds:
-            found["Volumes"] = await asyncio.to_thread(self._volumes.usage)
+            found["Volumes"] = await self._volumes.usage()
         if "build-cache" in kinds:
             found["BuildCache"] = await asyncio.to_thread(self._builder.usage)
         return found

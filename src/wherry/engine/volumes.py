@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping
 from typing import Any
 
 from wherry.common import times
@@ -249,29 +249,30 @@ class Volumes:
                 found |= {said["Name"]: (_plugged(driver, said), said) for said in answer}
         for volume in self._volumes.list_all():
             found[volume.name] = (volume, found[volume.name][1] if volume.name in found else {})
+        used = self._users() if filters.get("dangling") else {}
         wanted = [name_filter(text) for text in filters.get("name", ())]
         passing = sorted(
             name
             for name, (volume, _) in found.items()
-            if self._passes(volume, filters) and (not wanted or any(finds(name) for finds in wanted))
+            if _passes(volume, filters, used) and (not wanted or any(finds(name) for finds in wanted))
         )
         return [self.describe(*found[name]) for name in passing], warnings
 
     async def _list_plugged(self, driver: str) -> list[dict[str, Any]]:
         return await self._plugins.get(driver).list_all()
 
-    def _passes(self, volume: Volume, filters: Mapping[str, list[str]]) -> bool:
-        if filters.get("dangling") and boolean("dangling", filters["dangling"]) == bool(self.users(volume.name)):
-            return False
-        if filters.get("driver") and volume.driver not in filters["driver"]:
-            return False
-        return all(label_matches(volume.labels or {}, wanted) for wanted in filters.get("label", ()))
-
     def users(self, name: str) -> list[str]:
         """The ids of the containers that have the volume among their mounts, running or not."""
-        have = (live.record.id for live in self._roster if any(point.name == name for point in live.record.mounts))
-        will = (container_id for container_id, names in self._claims.items() if name in names)
-        return list(dict.fromkeys(itertools.chain(have, will)))
+        return list(self._users().get(name, ()))
+
+    def _users(self) -> dict[str, dict[str, None]]:
+        """The same of every volume, by its name."""
+        have = ((live.record.id, point.name) for live in self._roster for point in live.record.mounts)
+        will = ((container_id, name) for container_id, names in self._claims.items() for name in names)
+        found: dict[str, dict[str, None]] = {}
+        for container_id, name in itertools.chain(have, will):
+            found.setdefault(name, {})[container_id] = None
+        return found
 
     async def remove(self, name: str, *, force: bool = False) -> None:
         """Raises Conflict while a container uses it; with ``force`` one that is not there is no error.
@@ -450,14 +451,23 @@ class Volumes:
         }
         return found | ({"Status": said["Status"]} if said.get("Status") else {})
 
-    def usage(self) -> list[dict[str, Any]]:
+    async def usage(self) -> list[dict[str, Any]]:
         """The engine's own, each with what it takes and how many containers use it, for ``system df``."""
+        plain = [volume for volume in self._volumes.list_all() if _is_plain(volume)]
+        sizes = await asyncio.to_thread(lambda: [self._volumes.size(volume.name) for volume in plain])
+        users = self._users()
         return [
-            self.describe(volume)
-            | {"UsageData": {"Size": self._volumes.size(volume.name), "RefCount": len(self.users(volume.name))}}
-            for volume in self._volumes.list_all()
-            if _is_plain(volume)
+            self.describe(volume) | {"UsageData": {"Size": size, "RefCount": len(users.get(volume.name, ()))}}
+            for volume, size in zip(plain, sizes, strict=True)
         ]
+
+
+def _passes(volume: Volume, filters: Mapping[str, list[str]], used: Container[str]) -> bool:
+    if filters.get("dangling") and boolean("dangling", filters["dangling"]) == (volume.name in used):
+        return False
+    if filters.get("driver") and volume.driver not in filters["driver"]:
+        return False
+    return all(label_matches(volume.labels or {}, wanted) for wanted in filters.get("label", ()))
 
 
 def _sorted(pairs: Mapping[str, str] | None) -> dict[str, str] | None:

@@ -106,6 +106,13 @@ class Images:
         """The image with this name, id, or beginning of an id. Raises NotFound in Docker's words."""
         return self._image(self._id_of(name))
 
+    def find_id(self, name: str) -> str | None:
+        """Which image a name, an id or the beginning of one means."""
+        try:
+            return self._id_of(name)
+        except (NotFound, InvalidParameter):
+            return None
+
     def find(self, image_id: str) -> Image | None:
         """The image with exactly this id."""
         row = self._database.one("SELECT id FROM images WHERE id = ?", (image_id,))

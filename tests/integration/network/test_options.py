@@ -126,8 +126,8 @@ def test_an_endpoint_has_options_of_its_own(engine: Engine) -> None:
         ("com.docker.network.bridge.gateway_mode_ipv4=open", "unknown gateway mode open"),
         ("com.docker.network.bridge.gateway_mode_ipv4=isolated", "can only be used for an internal network"),
         ("com.docker.network.bridge.enable_icc=perhaps", "invalid syntax"),
-        ("com.docker.network.driver.mtu=many", "invalid MTU"),
-        ("com.docker.network.host_ipv4=fd00::1", "is no IPv4 address"),
+        ("com.docker.network.driver.mtu=many", "invalid syntax"),
+        ("com.docker.network.host_ipv4=fd00::1", "value: fd00::1"),
         ("com.docker.network.bridge.mistyped=1", "this engine does not know it"),
     ],
 )

@@ -253,7 +253,7 @@ def test_static_addresses(engine: Engine, busybox: str) -> None:
     taken = engine.docker("run", "--rm", "--network", "fixed", "--ip", "10.231.0.7", busybox, "true")
     assert "Address already in use" in taken.stderr
     outside = engine.docker("run", "--rm", "--network", "fixed", "--ip", "10.232.0.7", busybox, "true")
-    assert "no configured subnet contains IP address 10.232.0.7" in outside.stderr
+    assert "no configured subnet or ip-range contain the IP address 10.232.0.7" in outside.stderr
     engine.docker("network", "create", "--subnet", "10.232.0.0/30", "tiny", check=True)
     box(engine, "only", "--network", "tiny")
     full = engine.docker("run", "--rm", "--network", "tiny", busybox, "true")

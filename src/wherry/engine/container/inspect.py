@@ -1,5 +1,7 @@
 """``inspect``: everything about a container, in the shape and order of the API."""
 
+import asyncio
+import functools
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +16,7 @@ from wherry.engine.container.logs import read_logs
 from wherry.engine.container.service import Containers
 from wherry.engine.container.stats import top
 from wherry.engine.container.store import Live, Roster
-from wherry.engine.events import Events, boolean, label_matches
+from wherry.engine.events import Events, boolean, check_known, label_matches
 from wherry.engine.network import links
 from wherry.engine.network.ports import parse_port
 from wherry.engine.patterns import name_filter
@@ -138,12 +140,13 @@ _KNOWN = {
 
 
 def list_containers(
-    roster: Roster, store: Store, *, show_all: bool, limit: int | None, size: bool, filters: Filters
+    roster: Roster, store: Store, *, show_all: bool, limit: int | None, filters: Filters
 ) -> list[dict[str, Any]]:
-    """The newest first. Only those that run unless ``show_all``, ``limit`` or a filter on the state says otherwise."""
-    unknown = set(filters) - _KNOWN
-    if unknown:
-        raise InvalidParameter(f"invalid filter '{min(unknown)}'")
+    """The API's ContainerSummary of each, the newest first.
+
+    Only those that run unless ``show_all``, ``limit`` or a filter on the state says otherwise.
+    """
+    check_known(filters, _KNOWN)
     passes = _compile(roster, store, filters)
     show_all = show_all or (limit or 0) > 0 or "status" in filters
     found = [
@@ -154,7 +157,18 @@ def list_containers(
     if limit and limit > 0:
         found = found[:limit]
     linked = links.names(roster)
-    return [summary(live.record, store, linked.get(live.record.id, ()), size=size) for live in found]
+    image_id = functools.cache(store.images.find_id)
+    return [_summary(live.record, image_id, linked.get(live.record.id, ())) for live in found]
+
+
+async def add_sizes(found: Iterable[dict[str, Any]], roster: Roster, store: Store) -> None:
+    """What the containers of a list have written, and that with their images. It is counted beside the event loop."""
+    sizes = await asyncio.to_thread(store.snapshots.sizes, [each["Id"] for each in found])
+    chain_size = functools.cache(store.images.chain_size)
+    below = {live.record.id: chain_size(live.record.chain_id) for live in roster}
+    for each in found:
+        each["SizeRw"] = sizes.get(each["Id"], 0)
+        each["SizeRootFs"] = each["SizeRw"] + below.get(each["Id"], 0)
 
 
 def status_text(record: Container) -> str:
@@ -181,12 +195,13 @@ def status_text(record: Container) -> str:
     return "Created"
 
 
-def summary(record: Container, store: Store, linked: Sequence[str] = (), *, size: bool) -> dict[str, Any]:
-    """One container in the API's ContainerSummary. ``linked`` are the names that others have for it."""
-    found: dict[str, Any] = {
+def _summary(record: Container, image_id: Callable[[str], str | None], linked: Sequence[str]) -> dict[str, Any]:
+    """``image_id`` finds an image by a name; ``linked`` are the names that others have for the container."""
+    return {
         "Id": record.id,
         "Names": [f"/{record.name}", *linked],
-        "Image": _image_name(record, store),
+        # The name that the user gave, or the image's id once that name means another image.
+        "Image": record.image if image_id(record.image) == record.image_id else record.image_id,
         "ImageID": record.image_id,
         "Command": " ".join([record.path, *(f"'{word}'" if " " in word else word for word in record.args)]),
         "Created": record.created // 1_000_000_000,
@@ -198,10 +213,6 @@ def summary(record: Container, store: Store, linked: Sequence[str] = (), *, size
         "NetworkSettings": {"Networks": msgspec.to_builtins(record.networks)},
         "Mounts": [mounts.describe(point) for point in record.mounts],
     }
-    if size:
-        found["SizeRw"] = store.snapshots.size(record.id)
-        found["SizeRootFs"] = found["SizeRw"] + store.images.chain_size(record.chain_id)
-    return found
 
 
 def _published(record: Container) -> list[dict[str, Any]]:
@@ -217,14 +228,6 @@ def _published(record: Container) -> list[dict[str, Any]]:
         if not record.ports.get(port):
             found.append(inner)
     return found
-
-
-def _image_name(record: Container, store: Store) -> str:
-    """The name the user gave, or the image's id once that name means another image."""
-    try:
-        return record.image if store.images.get(record.image).id == record.image_id else record.image_id
-    except NotFound:
-        return record.image_id
 
 
 def _compile(roster: Roster, store: Store, filters: Filters) -> Callable[[Live], bool]:
@@ -328,8 +331,11 @@ class Views:
         self._store = store
         self._events = events
 
-    def list_all(self, *, show_all: bool, limit: int | None, size: bool, filters: Filters) -> list[dict[str, Any]]:
-        return list_containers(self._roster, self._store, show_all=show_all, limit=limit, size=size, filters=filters)
+    def list_all(self, *, show_all: bool, limit: int | None, filters: Filters) -> list[dict[str, Any]]:
+        return list_containers(self._roster, self._store, show_all=show_all, limit=limit, filters=filters)
+
+    async def add_sizes(self, found: Iterable[dict[str, Any]]) -> None:
+        await add_sizes(found, self._roster, self._store)
 
     async def inspect(self, name: str, *, size: bool = False) -> dict[str, Any]:
         await self._containers.started(self._roster.get(name))

@@ -10,7 +10,7 @@ from wherry.common import reference
 from wherry.common.errors import InvalidParameter, NotSupported
 from wherry.common.reference import DEFAULT_DOMAIN
 from wherry.common.values import parse_int
-from wherry.engine.events import boolean
+from wherry.engine.events import boolean, check_known
 from wherry.engine.image.pull import translated
 from wherry.model.manifests import Platform
 from wherry.registry import search
@@ -127,9 +127,7 @@ def _split_term(term: str) -> tuple[str, str]:
 
 
 def _check_filters(filters: Mapping[str, list[str]]) -> None:
-    unknown = set(filters) - _SEARCH_FILTERS
-    if unknown:
-        raise InvalidParameter(f"invalid filter '{min(unknown)}'")
+    check_known(filters, _SEARCH_FILTERS)
     for text in filters.get("stars", ()):
         try:
             parse_int(text, function="Atoi")

@@ -66,7 +66,7 @@ def as_sent(found: object) -> Any:
 def listed(engine: BareEngine, show_all: bool = True, limit: int | None = None, **filters: Iterable[str]) -> str:
     """The first letters of the names."""
     named = {name.replace("_", "-"): list(values) for name, values in filters.items()}
-    found = engine.engine.views.list_all(show_all=show_all, limit=limit, size=False, filters=named)
+    found = engine.engine.views.list_all(show_all=show_all, limit=limit, filters=named)
     return "".join(each["Names"][0][1] for each in found)
 
 
@@ -149,7 +149,8 @@ async def test_the_status_column(fleet: BareEngine) -> None:
 
 
 async def test_a_container_in_the_list(fleet: BareEngine, api_definition: ApiDefinition) -> None:
-    found = fleet.engine.views.list_all(show_all=True, limit=None, size=True, filters={})
+    found = fleet.engine.views.list_all(show_all=True, limit=None, filters={})
+    await fleet.engine.views.add_sizes(found)
     api_definition.check("GET", "/containers/json", 200, as_sent(found))
     shown: dict[str, Any] = next(each for each in found if each["Names"] == ["/bb"])
     assert shown["Ports"] == [
@@ -160,7 +161,7 @@ async def test_a_container_in_the_list(fleet: BareEngine, api_definition: ApiDef
     assert shown["SizeRw"] == 0 and shown["SizeRootFs"] == 10
     fleet.engine.images.tag("other:2", "app")
     assert (
-        fleet.engine.views.list_all(show_all=True, limit=None, size=False, filters={"name": ["^/aa$"]})[0]["Image"]
+        fleet.engine.views.list_all(show_all=True, limit=None, filters={"name": ["^/aa$"]})[0]["Image"]
         == fleet.live("aa").record.image_id
     ), "the name means another image now"
 
