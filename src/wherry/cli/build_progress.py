@@ -209,13 +209,14 @@ class Live(Progress):
 
     def _erase(self) -> None:
         if self._drawn:
-            self.out.write(f"\x1b[{self._drawn}A\x1b[J")
+            # To the line's beginning first: the terminal may have written ^C where the cursor was.
+            self.out.write(f"\r\x1b[{self._drawn}A\x1b[J")
         self._drawn = 0
 
     def _draw(self, *, last: bool = False, failed: bool = False) -> None:
         rows, columns = terminal.size(terminal.STDERR)
         rows, columns = rows or 24, columns or 80
-        lines = self._lines(columns)
+        lines = self._lines(columns, last=last)
         if not last and len(lines) > rows - 2:
             lines = lines[-(rows - 2) :]
         done = sum(step.seconds is not None for step in self.steps.values())
@@ -227,20 +228,22 @@ class Live(Progress):
         self.out.flush()
         self._drawn = 0 if last else len(lines) + 1
 
-    def _lines(self, columns: int) -> list[str]:
+    def _lines(self, columns: int, *, last: bool) -> list[str]:
         lines = []
         for step in sorted(self.steps.values(), key=lambda step: step.number):
             state = "CACHED " if step.cached else "ERROR " if step.failed else ""
+            if last and step.seconds is None:
+                state = "CANCELED "
             time_text = f"{step.took:.1f}s"
             room = columns - len(time_text) - 2
             text = f" => {state}{self.label(step)}"
             text = text if len(text) <= room else text[: room - 1] + "…"
             colour = _RED if step.failed else _BLUE if step.seconds is not None else ""
             lines.append(self._paint(f"{text:<{room}} {time_text}", colour))
-            if step.seconds is None:
+            if step.seconds is None and not last:
                 shown = [*step.lines[-_TAIL:], *([step.rest] if step.rest else [])][-_TAIL:]
                 lines += [self._paint(f" => => # {printable(line)}"[: columns - 1], _DIM) for line in shown]
-        if self._pulling:
+        if self._pulling and not last:
             lines.append(self._paint(f" => => {self._pulling}"[: columns - 1], _DIM))
         return lines
 

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 TITLES = ("IMAGE", "LAYER SIZE", "IMAGE SIZE", "CREATED BY")
 BOLD, PLAIN = "\x1b[1m", "\x1b[m"
-# The narrowest and the widest that the last column is cut to.
-NARROW, WIDE = 20, 60
+# The narrowest and the widest that the last column is cut to; what the sizes and the gaps take; the shortest name.
+NARROW, WIDE = 10, 60
+SIZES = 30
+SHORTEST = 12
 
 
 class Layer:
@@ -109,8 +111,10 @@ def draw(images: list[Image], *, truncates: bool, width: int, bold: bool) -> str
     for layer in root.above.values():
         _draw(layer, "", "", lines, truncates=truncates)
     room = WIDE
-    if width:
-        taken = max((len(stem) + len(label) for _, stem, label in lines), default=0) + 30
+    if width and truncates:
+        most = width - SIZES - NARROW
+        lines = [(layer, stem, ellipsis(label, max(SHORTEST, most - len(stem)))) for layer, stem, label in lines]
+        taken = max((len(stem) + len(label) for _, stem, label in lines), default=0) + SIZES
         room = max(NARROW, min(WIDE, width - taken))
     rows = ["\t".join(TITLES)]
     for layer, stem, label in lines:
@@ -126,13 +130,18 @@ def draw(images: list[Image], *, truncates: bool, width: int, bold: bool) -> str
 
 
 def _draw(layer: Layer, stem: str, below: str, lines: list[tuple[Layer, str, str]], *, truncates: bool) -> None:
-    """`stem` is what leads to this layer's line, `below` what stands before the lines of those upon it."""
+    """`stem` is what leads to this layer's line, `below` what stands before the lines of those upon it.
+
+    A layer alone upon one that is alone stands straight below it, or twenty layers would take sixty columns.
+    """
     identity = short_id(layer.identity) if truncates else layer.identity
     lines.append((layer, stem, ", ".join(layer.images) or f"({identity})"))
     above = list(layer.above.values())
     for each in above:
         last = each is above[-1]
-        _draw(each, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "), lines, truncates=truncates)
+        alone = len(above) == len(each.above) == 1
+        beneath = below if alone else below + ("   " if last else "│  ")
+        _draw(each, below + ("└─ " if last else "├─ "), beneath, lines, truncates=truncates)
 
 
 def summary(images: list[Image], root: Layer) -> str:

@@ -57,7 +57,12 @@ def test_lines_on_a_terminal(monkeypatch: Any) -> None:
 
 def test_what_a_step_prints_is_seen_while_it_runs(monkeypatch: Any) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    shown = show(Live(io.StringIO()), [PLANNED, begun(1, "RUN x"), printed(1, "50%\r100%\nnext \x1b[1m")])
+    progress = Live(io.StringIO())
+    for event in (PLANNED, begun(1, "RUN x"), printed(1, "50%\r100%\nnext \x1b[1m")):
+        progress.take(event)
+    with progress._lock:
+        progress._draw()
+    shown = show(progress, [])
     assert " => => # 100%\n" in shown and "50%" not in shown and "\x1b[1m" not in shown
 
 
@@ -73,3 +78,18 @@ def test_a_line_without_an_end_is_not_gathered_for_ever() -> None:
 
 def test_nothing_is_said_of_what_went_well() -> None:
     assert show(Silent(io.StringIO()), [PLANNED, begun(1, "RUN x"), printed(1, "loud\n"), done(1)]) == ""
+
+
+def test_what_is_interrupted_leaves_no_piece_of_the_frame(monkeypatch: Any) -> None:
+    """The terminal writes ^C where the cursor is, so that going up alone would leave two characters of a line."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    progress = Live(io.StringIO())
+    for event in (PLANNED, begun(1, "RUN x"), printed(1, "output\n")):
+        progress.take(event)
+    with progress._lock:
+        progress._draw()
+    shown = show(progress, [], failed=True)
+    for up in re.findall(r".?\x1b\[\d+A", shown, re.DOTALL):
+        assert up.startswith("\r")
+    last = shown.rpartition("\x1b[J")[2]
+    assert re.fullmatch(r"\[\+\] Building \d\.\ds \(0/2\) ERROR\n => CANCELED \[1/2\] RUN x +0\.\ds\n", last)

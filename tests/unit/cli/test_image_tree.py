@@ -49,3 +49,20 @@ def test_steps_and_their_layers() -> None:
         ("one", 5, "ADD file:1 in /"), ("two", 0, "RUN /bin/sh -c true # buildkit")
     ]  # fmt: skip
     assert match_layers(["one", "two"], []) == [("one", 0, ""), ("two", 0, "")]
+
+
+def test_no_line_is_wider_than_the_terminal() -> None:
+    deep = [(f"sha256:{number:064x}", 10_000_000, f"RUN step {number} of many") for number in range(30)]
+    names = [f"registry.example.org:5000/team/of/many/people/application:{tag}" for tag in ("1.0", "latest")]
+    images = [Image(names, 300_000_000, deep), Image(["other:1"], 40_000_000, [*deep[:3], CODE])]
+    for width in (80, 100, 120):
+        lines = draw(images, truncates=True, width=width, bold=False).splitlines()
+        assert max(map(len, lines)) < width
+        assert any("└─ registry.example.org:5000/tea" in line and "RUN step" in line for line in lines)
+    assert ", ".join(names) in draw(images, truncates=False, width=80, bold=False)
+
+
+def test_a_layer_alone_upon_one_that_is_alone_stands_straight_below_it() -> None:
+    text = draw([Image(["app:1"], 120_003_000, [BASE, TOOLS, CODE])], truncates=True, width=0, bold=False)
+    drawn = [line.split("   ")[0] for line in text.splitlines()[1:4]]
+    assert drawn == ["(aaaaaaaaaaaa)", "└─ (bbbbbbbbbbbb)", "└─ app:1"]
