@@ -78,7 +78,7 @@ def test_finds_by_name_id_and_prefix(disk: Disk) -> None:
         ("nothing", "No such image: nothing:latest"),
         ("app", "No such image: app:latest"),
         ("registry.example/nothing:1", "No such image: registry.example/nothing:1"),
-        ("0" * 64, "No such image: " + "0" * 64),
+        ("0" * 64, "No such image: sha256:" + "0" * 64),
         ("sha256:" + "0" * 64, "No such image: sha256:" + "0" * 64),
         ("app@sha256:" + "0" * 64, "No such image: app@sha256:" + "0" * 64),
         ("000000000000", "No such image: 000000000000:latest"),
