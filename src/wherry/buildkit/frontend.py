@@ -1,7 +1,6 @@
 """The frontend ``dockerfile.v0``: its options become a request to the engine's builder, its sources a context."""
 
 import contextlib
-import csv
 import json
 import posixpath
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import Any
 from wherry.buildkit import definition
 from wherry.buildkit.filesync import Sources, read_files
 from wherry.buildkit.session import Session
+from wherry.common import key_values
 from wherry.common.errors import InvalidParameter, NotSupported
 from wherry.common.ignore import PatternMatcher
 from wherry.dockerfile.parser import parse
@@ -137,7 +137,10 @@ def check_syntax(text: bytes, name: str) -> None:
 
 
 def _csv(text: str) -> list[str]:
-    return next(csv.reader([text]), []) if text else []
+    try:
+        return key_values.fields(text) if text else []
+    except ValueError as error:
+        raise InvalidParameter(str(error)) from None
 
 
 def _number(options: Mapping[str, str], key: str) -> int:

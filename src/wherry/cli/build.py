@@ -157,11 +157,20 @@ def _cache_sources(texts: list[str]) -> list[str]:
     """Images by name, or as `type=registry,ref=name`."""
     names = []
     for text in texts:
-        fields = dict(field.partition("=")[::2] for field in text.split(",")) if "type=" in text else {"ref": text}
+        fields = _fields(text) if "type=" in text else {"ref": text}
         if fields.get("type", "registry") != "registry" or not fields.get("ref"):
             raise CommandError(f"--cache-from {text}: expected the name of an image, or type=registry,ref=NAME")
         names.append(fields["ref"])
     return names
+
+
+def _fields(text: str) -> dict[str, str]:
+    from wherry.common import key_values
+
+    try:
+        return {key: value for key, value, _ in key_values.pairs(text)}
+    except ValueError as error:
+        raise CommandError(f"invalid value {text}: {error}") from None
 
 
 def _follow(options: Options, events: Any) -> dict[str, Any] | int:
@@ -342,12 +351,7 @@ def hand_over(client: Client, secrets: list[str], ssh: list[str], allow: list[st
 
 def _secret(text: str) -> tuple[str, str]:
     """`id=name,src=path` or `id=name,env=VARIABLE`; with the id alone the variable or the file of that name."""
-    fields = {}
-    for field in text.split(","):
-        key, equals, value = field.partition("=")
-        if not equals:
-            raise CommandError(f"invalid field '{field}' must be a key=value pair")
-        fields[{"source": "src"}.get(key.lower(), key.lower())] = value
+    fields = {{"source": "src"}.get(key, key): value for key, value in _fields(text).items()}
     unknown = set(fields) - {"id", "src", "env", "type"}
     if unknown:
         raise CommandError(f"unexpected key '{min(unknown)}' in '{text}'")
@@ -404,7 +408,7 @@ class Output:
         """Raises CommandError."""
         if "=" not in text:
             text = f"type=tar,dest={text}" if text == "-" else f"type=local,dest={text}"
-        fields = dict(field.partition("=")[::2] for field in text.split(","))
+        fields = _fields(text)
         if unknown := [name for name in fields if name not in _FIELDS]:
             raise CommandError(f'--output has no field "{unknown[0]}": expected one of {", ".join(_FIELDS)}')
         self.kind = fields.get("type", "")

@@ -15,7 +15,7 @@ from wherry.cli.session import CommandError, Session, command, current_context, 
 from wherry.cli.table import TABLE, Listing, Row, chosen_format, ellipsis
 from wherry.cli.terminal import is_terminal
 from wherry.client.local import default_address
-from wherry.common import flags
+from wherry.common import flags, key_values
 from wherry.common.flags import Options
 from wherry.common.values import quoted
 
@@ -255,7 +255,7 @@ def run_rm(session: Session, options: Options) -> None:
 def endpoint_of(text: str) -> dict[str, str]:
     """key=value,key=value. Raises ValueError."""
     found = {}
-    for pair in text.split(","):
+    for pair in key_values.fields(text):
         key, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"{pair} must be formatted as key=value")

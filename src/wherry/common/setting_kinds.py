@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wherry.common import flags, values
+from wherry.common import flags, key_values, values
 from wherry.common.flags import Flag
 
 TYPE_CHECKING = False
@@ -133,12 +133,9 @@ def address_pools(name: str, usage: str) -> Setting:
 
     def parse(text: str, so_far: list[dict[str, Any]]) -> list[dict[str, Any]]:
         fields = {}
-        for part in text.split(","):
-            key, equals, value = part.partition("=")
-            if not equals:
-                raise ValueError(f"invalid field '{part}' must be a key=value pair")
+        for key, value, field in key_values.pairs(text):
             if key not in ("base", "size"):
-                raise ValueError(f"unexpected key '{key}' in '{part}'")
+                raise ValueError(f"unexpected key '{key}' in '{field}'")
             fields[key] = value
         return [*so_far, _pool(fields.get("base", ""), values.parse_int(fields.get("size", "0")))]
 

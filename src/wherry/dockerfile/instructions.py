@@ -4,12 +4,14 @@ Two instructions are equal when they say the same, wherever they stand.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar, Literal, cast
 
 from msgspec import Struct
 
+from wherry.common import key_values
 from wherry.common.sizes import parse_size
+from wherry.common.values import parse_bool
 from wherry.dockerfile.expansion import split_raw, unquote
 from wherry.dockerfile.lexer import NOWHERE, DockerfileError, Position, suggestion
 
@@ -25,10 +27,7 @@ _KEYS = (
     *("type", "from", "source", "target", "readonly", "readwrite", "id", "sharing", "required", "size"),
     *("mode", "uid", "gid", "env"),
 )
-_FLAGS = ("readonly", "readwrite", "required")
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
-_FIELD = re.compile(r'(?:"((?:[^"]|"")*+)"|([^",]*))(?=,|\Z)')
+_FLAGS = ("readonly", "ro", "readwrite", "rw", "required")
 
 
 class Mount(Struct, frozen=True, kw_only=True):
@@ -65,18 +64,13 @@ def parse_mount(text: str, expand: Callable[[str], str] | None = None) -> Mount:
     """
     values: dict[str, str] = {}
     deferred = False
-    for field in _fields(text):
-        key, separator, value = field.partition("=")
-        key = _ALIASES.get(key.lower(), key.lower())
-        if not separator and key not in _FLAGS:
-            raise DockerfileError(f"invalid field '{field}' must be a key=value pair")
+    for key, value, field in _fields(text):
+        key = _ALIASES.get(key, key)
         if key not in _KEYS:
             raise DockerfileError(f"unexpected key '{key}' in '{field}'{suggestion(key, _KEYS)}")
-        if not separator:
-            value = "true"
-        elif key == "from" and "$" in value[:-1]:
+        if key == "from" and "$" in value[:-1]:
             raise DockerfileError("'from' doesn't support variable expansion, define alias stage instead")
-        elif expand is not None:
+        if expand is not None:
             value = expand(value)
         elif "$" in value:
             deferred = True
@@ -87,17 +81,12 @@ def parse_mount(text: str, expand: Callable[[str], str] | None = None) -> Mount:
     return _mount(text, values, complete=not deferred)
 
 
-def _fields(text: str) -> list[str]:
-    """The flag's comma-separated fields; one with a comma in it stands in double quotes, which are doubled inside."""
-    fields: list[str] = []
-    at = 0
-    while at <= len(text):
-        match = _FIELD.match(text, at)
-        if match is None:
-            raise DockerfileError(f"failed to parse csv mounts: expected quotes around whole fields only: {text}")
-        fields.append(match[2] if match[1] is None else match[1].replace('""', '"'))
-        at = match.end() + 1
-    return fields
+def _fields(text: str) -> Iterator[tuple[str, str, str]]:
+    try:
+        yield from key_values.pairs(text, _FLAGS)
+    except ValueError as error:
+        csv = "" if str(error).startswith("invalid field") else "failed to parse csv mounts: "
+        raise DockerfileError(f"{csv}{error}") from None
 
 
 def _mount(text: str, values: dict[str, str], *, complete: bool) -> Mount:
@@ -156,11 +145,10 @@ def _check(mount: Mount, values: dict[str, str]) -> None:
 
 
 def _boolean(key: str, value: str) -> bool:
-    if value in _TRUE:
-        return True
-    if value in _FALSE:
-        return False
-    raise DockerfileError(f"invalid value for {key}: {value}: expected true or false")
+    try:
+        return parse_bool(value)
+    except ValueError:
+        raise DockerfileError(f"invalid value for {key}: {value}: expected true or false") from None
 
 
 def _number(key: str, values: dict[str, str], base: int) -> int | None:

@@ -67,7 +67,7 @@ def test_keys(text: str, expected: dict[str, object]) -> None:
         ("type=secret,id=a,source=b", "both source and id can't be set"),
         ("type=secret,id=a,sharing=shared", "secret mount should not define sharing"),
         ('target="/a', "failed to parse csv mounts"),
-        ("", "must be a key=value pair"),
+        ("", "failed to parse csv mounts: EOF"),
         ('"target=/a"b', "failed to parse csv mounts"),
     ],
 )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import posixpath
 
-from wherry.cli.options import key_values
-from wherry.common import values
+from wherry.common import key_values, values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

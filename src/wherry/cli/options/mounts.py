@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-from wherry.cli.options import key_values
-from wherry.common import values
+from wherry.common import key_values, values
 from wherry.common.sizes import parse_size
 
 TYPE_CHECKING = False
@@ -48,12 +47,8 @@ _RECURSION = {
 def parse_mount(text: str) -> dict[str, Any]:
     """The API's Mount. Raises ValueError with docker's words."""
     mount: dict[str, Any] = {"Type": "volume"}
-    for field in key_values.fields(text):
-        key, equals, value = field.partition("=")
-        key = key.lower()
-        if not equals and key not in _SWITCHES:
-            raise ValueError(f"invalid field '{field}' must be a key=value pair")
-        _take(mount, key, value if equals else "true", field)
+    for key, value, field in key_values.pairs(text, _SWITCHES):
+        _take(mount, key, value, field)
     _check(mount)
     return _without_empty(mount)
 

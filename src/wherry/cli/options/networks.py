@@ -30,7 +30,7 @@ def parse_network(text: str) -> Attachment:
     """Raises ValueError with docker's words."""
     if not _is_long(text):
         return Attachment(text)
-    from wherry.cli.options import key_values
+    from wherry.common import key_values
 
     attachment = Attachment("")
     for field in key_values.fields(text):

@@ -1,6 +1,26 @@
-"""One line of comma separated fields, some of them in quotes, as Go's encoding/csv reads it (`--mount`, `--gpus`)."""
+"""`key=value,key=value`, as --mount, --gpus, --secret, RUN --mount and others take it: a line of Go's encoding/csv.
+
+A field with a comma in it stands in quotes as a whole (`"device=0,1",driver=x`), and a quote in those is doubled.
+"""
 
 from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+
+def pairs(text: str, switches: Collection[str] = ()) -> Iterator[tuple[str, str, str]]:
+    """The key in small letters, the value and the whole field, of each field. One of `switches` alone is true.
+
+    Raises ValueError, as `fields` does, and for a field without a value.
+    """
+    for field in fields(text):
+        key, equals, value = field.partition("=")
+        key = key.lower()
+        if not equals and key not in switches:
+            raise ValueError(f"invalid field '{field}' must be a key=value pair")
+        yield key, value if equals else "true", field
 
 
 def fields(text: str) -> list[str]:
