@@ -6,7 +6,8 @@ import tarfile
 from collections.abc import Iterable
 from typing import Any
 
-from wherry.storage.tar.reader import Entry, TarReader
+from wherry.common.tar import Entry
+from wherry.storage.tar.reader import TarReader
 from wherry.storage.tar.sources import StreamSource
 
 

@@ -125,7 +125,7 @@ def _copy_in(session: Session, options: Options, path: str, container: str, dest
         return
     source = copy_paths.local_source(path, follow=options["follow-link"])
     directory, old, new = copy_paths.arrange(source, place)
-    from wherry.cli.tar import pack
+    from wherry.client.pack import pack
 
     top = new if old else source.name or copy_paths.split(source.path)[1]
     with _Progress(options, "Copying to container - ") as progress:

@@ -328,7 +328,7 @@ def build(
     if path is None:
         if text is None:
             raise ValueError("nothing to build: give a folder, or a Dockerfile as a text")
-        data: Iterator[bytes] = iter((text.encode(),))
+        data: Iterator[bytes | memoryview] = iter((text.encode(),))
         name = outside = ""
     else:
         name, content, outside = _dockerfile(os.fspath(path), os.fspath(dockerfile), text)

@@ -14,12 +14,13 @@ import msgspec
 from wherry.common import reference
 from wherry.common.errors import NotFound
 from wherry.common.reference import Reference
+from wherry.common.tar import END, header
 from wherry.model import manifests
 from wherry.model.manifests import ArchiveItem, Descriptor, Index, Manifest, Platform
 from wherry.storage.content import Blobs, digest_of, hexadecimal
 from wherry.storage.images import Image, Images
 from wherry.storage.layers import Layer
-from wherry.storage.tar.writer import END, directory_entry, file_entry, header
+from wherry.storage.tar.writer import directory_entry, file_entry
 
 _CHUNK = 1 << 20
 _LAYOUT = b'{"imageLayoutVersion": "1.0.0"}'

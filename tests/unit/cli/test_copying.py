@@ -10,7 +10,9 @@ import pytest
 from wherry.cli.copy_paths import Place, arrange, base, keep_ending, local_source, rename, split
 from wherry.cli.cp import split_argument
 from wherry.cli.session import CommandError
-from wherry.cli.tar import Unpacker, pack
+from wherry.cli.tar import Unpacker
+from wherry.client.pack import pack
+from wherry.client.transport import ClientError
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_a_file_that_shrinks_is_an_error(tmp_path: Path) -> None:
     next(pieces)
     next(pieces)
     os.truncate(tmp_path / "file", 1 << 20)
-    with pytest.raises(CommandError, match="became shorter"):
+    with pytest.raises(ClientError, match="became shorter"):
         list(pieces)
 
 

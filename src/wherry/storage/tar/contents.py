@@ -11,7 +11,8 @@ import os
 import queue
 import threading
 
-from wherry.storage.tar.reader import Entry, shown
+from wherry.common.tar import Entry
+from wherry.storage.tar.reader import shown
 
 # What overlayfs itself believes. A layer that could set them would redirect its files into other layers.
 _OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")

@@ -15,18 +15,11 @@ import re
 from collections.abc import Callable, Iterator
 from zlib import adler32
 
+from wherry.common.tar import BLOCK, BLOCK_DEVICE, CHARACTER_DEVICE, DIRECTORY, FIFO, HARD_LINK, REGULAR, SYMLINK, Entry
 from wherry.storage.tar.sources import Source, Truncated
 
-BLOCK = 512
 _ZEROS = bytes(BLOCK)
 
-REGULAR = b"0"
-HARD_LINK = b"1"
-SYMLINK = b"2"
-CHARACTER_DEVICE = b"3"
-BLOCK_DEVICE = b"4"
-DIRECTORY = b"5"
-FIFO = b"6"
 _CONTIGUOUS = b"7"
 _OLD_REGULAR = b"\0"
 _GNU_SPARSE = b"S"
@@ -55,53 +48,6 @@ _ENDS = b"\0 "  # what ends a number in a header
 
 class TarError(ValueError):
     """What was read is not a tar archive, is cut off, or declares something that cannot be."""
-
-
-class Entry:
-    """One member. ``size`` is what the file has when it is there; ``stored`` is what the archive holds of it.
-
-    Names are bytes, as the kernel has them. ``mode`` is the permission bits alone; times are in nanoseconds.
-    ``sparse`` is the list of (offset, length) that hold data, or None for a file without holes.
-    """
-
-    __slots__ = (
-        "gid",
-        "kind",
-        "link",
-        "major",
-        "minor",
-        "mode",
-        "mtime",
-        "name",
-        "size",
-        "sparse",
-        "stored",
-        "uid",
-        "xattrs",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        name: bytes,
-        kind: bytes,
-        mode: int = 0o644,
-        uid: int = 0,
-        gid: int = 0,
-        size: int = 0,
-        mtime: int = 0,
-        link: bytes = b"",
-    ) -> None:
-        self.name = name
-        self.kind = kind
-        self.mode = mode
-        self.uid = uid
-        self.gid = gid
-        self.size = self.stored = size
-        self.mtime = mtime
-        self.link = link
-        self.major = self.minor = 0
-        self.xattrs: dict[str, bytes] = {}
-        self.sparse: list[tuple[int, int]] | None = None
 
 
 class TarReader:

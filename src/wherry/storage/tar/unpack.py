@@ -16,23 +16,12 @@ import posixpath
 import stat
 from collections.abc import Callable
 
+from wherry.common.tar import BLOCK_DEVICE, CHARACTER_DEVICE, DIRECTORY, FIFO, HARD_LINK, REGULAR, SYMLINK, Entry
 from wherry.linux import files
 from wherry.linux.syscalls import SyscallError
 from wherry.storage.staging import remove_tree
 from wherry.storage.tar.contents import Contents, ContentsWriter, UnpackError, set_time, set_xattr
-from wherry.storage.tar.reader import (
-    BLOCK_DEVICE,
-    CHARACTER_DEVICE,
-    DIRECTORY,
-    FIFO,
-    HARD_LINK,
-    REGULAR,
-    SYMLINK,
-    Entry,
-    TarError,
-    TarReader,
-    shown,
-)
+from wherry.storage.tar.reader import TarError, TarReader, shown
 from wherry.storage.tar.sources import Source
 
 WHITEOUT = b".wh."

@@ -5,25 +5,10 @@ import os
 import stat
 from collections.abc import Callable
 
-from wherry.storage.tar import reader
-from wherry.storage.tar.reader import (
-    BLOCK,
-    BLOCK_DEVICE,
-    CHARACTER_DEVICE,
-    DIRECTORY,
-    HARD_LINK,
-    MAX_NAME,
-    REGULAR,
-    SYMLINK,
-    Entry,
-    shown,
-)
+from wherry.common import tar
+from wherry.common.tar import BLOCK, DIRECTORY, END, REGULAR, Entry, header
+from wherry.storage.tar.reader import MAX_NAME, shown
 from wherry.storage.tar.unpack import OPAQUE, OVERLAY_OPAQUE, WHITEOUT
-
-_MAX_OCTAL_ID = 0o7777777
-_MAX_OCTAL_SIZE = 0o77777777777
-_ROOT_NAME = b"./"
-END = bytes(2 * BLOCK)
 
 
 class TarWriter:
@@ -70,99 +55,6 @@ def directory_entry(name: str, mtime: int = 0, mode: int = 0o755) -> Entry:
     return Entry(name.encode(), DIRECTORY, mode, mtime=mtime)
 
 
-def header(entry: Entry) -> bytes:
-    """The blocks in front of a member's contents."""
-    records: list[tuple[bytes, bytes]] = []
-    name = entry.name
-    if entry.kind == DIRECTORY and not name.endswith(b"/"):
-        name += b"/"
-    prefix, short = _split(name)
-    if short is None:
-        records.append((b"path", name))
-        short = name[:100]
-    link = entry.link if entry.kind in (SYMLINK, HARD_LINK) else b""
-    if len(link) > 100:
-        records.append((b"linkpath", link))
-        link = link[:100]
-    size = entry.size if entry.kind == REGULAR else 0
-    if size > _MAX_OCTAL_SIZE:
-        records.append((b"size", b"%d" % size))
-        size = 0
-    uid, gid = entry.uid, entry.gid
-    if uid > _MAX_OCTAL_ID:
-        records.append((b"uid", b"%d" % uid))
-        uid = 0
-    if gid > _MAX_OCTAL_ID:
-        records.append((b"gid", b"%d" % gid))
-        gid = 0
-    seconds, fraction = divmod(entry.mtime, 1_000_000_000)
-    if fraction or not 0 <= seconds <= _MAX_OCTAL_SIZE:
-        records.append((b"mtime", _decimal(entry.mtime)))
-        seconds = min(max(0, seconds), _MAX_OCTAL_SIZE)
-    for key, value in sorted(entry.xattrs.items()):
-        records.append((b"SCHILY.xattr." + key.encode("utf-8", "surrogateescape"), value))
-    block = _block(short, entry.mode, uid, gid, size, seconds, entry.kind, link, prefix, entry.major, entry.minor)
-    if not records:
-        return block
-    body = b"".join(_record(key, value) for key, value in records)
-    base = name.rstrip(b"/").rpartition(b"/")[2][:80] or b"root"
-    pax = _block(b"PaxHeaders.0/" + base, 0o644, 0, 0, len(body), 0, b"x", b"", b"", 0, 0)
-    return pax + body + bytes(-len(body) % BLOCK) + block
-
-
-def _block(
-    name: bytes,
-    mode: int,
-    uid: int,
-    gid: int,
-    size: int,
-    mtime: int,
-    kind: bytes,
-    link: bytes,
-    prefix: bytes,
-    major: int,
-    minor: int,
-) -> bytes:
-    device = b"%07o\0%07o\0" % (major, minor) if kind in (CHARACTER_DEVICE, BLOCK_DEVICE) else b"0000000\0" * 2
-    block = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0        %b%b" % (
-        name.ljust(100, b"\0"),
-        mode,
-        uid,
-        gid,
-        size,
-        mtime,
-        kind,
-        link.ljust(100, b"\0"),
-    )
-    block = (block + b"ustar\x0000" + bytes(64) + device + prefix.ljust(155, b"\0")).ljust(BLOCK, b"\0")
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
-
-
-def _split(name: bytes) -> tuple[bytes, bytes | None]:
-    """``name`` as ustar's prefix and name, or (b"", None) when it does not fit."""
-    if len(name) <= 100:
-        return b"", name
-    # Not on the slash that ends a directory's name, and with something on both sides.
-    cut = name.find(b"/", max(1, len(name) - 101), len(name) - 1)
-    if cut < 0 or cut > 155:
-        return b"", None
-    return name[:cut], name[cut + 1 :]
-
-
-def _record(key: bytes, value: bytes) -> bytes:
-    """ "<length> <key>=<value>\\n", in which the length counts itself."""
-    rest = len(key) + len(value) + 3
-    length = rest + len(str(rest))
-    length = rest + len(str(length))
-    return b"%d %b=%b\n" % (length, key, value)
-
-
-def _decimal(time: int) -> bytes:
-    sign = "-" if time < 0 else ""
-    seconds, fraction = divmod(abs(time), 1_000_000_000)
-    return f"{sign}{seconds}.{fraction:09d}".rstrip("0").rstrip(".").encode()
-
-
 # What a container's start may leave in its upper directory: names for something to be mounted on, with nothing in them,
 # where the image hides those of the init layer. They are told by name and emptiness, and are no change of the user's.
 
@@ -196,12 +88,12 @@ _CHUNK = 1 << 20
 _ROOT_MODE = 0o755
 
 _KINDS = {
-    stat.S_IFREG: reader.REGULAR,
-    stat.S_IFDIR: reader.DIRECTORY,
-    stat.S_IFLNK: reader.SYMLINK,
-    stat.S_IFCHR: reader.CHARACTER_DEVICE,
-    stat.S_IFBLK: reader.BLOCK_DEVICE,
-    stat.S_IFIFO: reader.FIFO,
+    stat.S_IFREG: tar.REGULAR,
+    stat.S_IFDIR: tar.DIRECTORY,
+    stat.S_IFLNK: tar.SYMLINK,
+    stat.S_IFCHR: tar.CHARACTER_DEVICE,
+    stat.S_IFBLK: tar.BLOCK_DEVICE,
+    stat.S_IFIFO: tar.FIFO,
 }
 
 
@@ -295,7 +187,7 @@ class Packer:
     def _mark(self, path: bytes, facts: os.stat_result) -> None:
         """A whiteout: an empty file whose name says it all."""
         mtime = int(facts.st_mtime) * 1_000_000_000
-        self._tar.add(Entry(path, reader.REGULAR, 0o600, mtime=mtime))
+        self._tar.add(Entry(path, tar.REGULAR, 0o600, mtime=mtime))
 
     def _add(self, directory: int, name: bytes, path: bytes, facts: os.stat_result) -> None:
         kind = _KINDS.get(stat.S_IFMT(facts.st_mode))
@@ -305,21 +197,21 @@ class Packer:
             raise PackError(f"{shown(path)}: the path is longer than {MAX_NAME} bytes")
         mtime = facts.st_mtime_ns // 1_000_000_000 * 1_000_000_000
         entry = Entry(path, kind, stat.S_IMODE(facts.st_mode), facts.st_uid, facts.st_gid, mtime=mtime)
-        if facts.st_nlink > 1 and kind != reader.DIRECTORY:
+        if facts.st_nlink > 1 and kind != tar.DIRECTORY:
             identity = (facts.st_dev, facts.st_ino)
             if first := self._links.get(identity):
-                entry.kind, entry.link = reader.HARD_LINK, first
+                entry.kind, entry.link = tar.HARD_LINK, first
                 self._tar.add(entry)
                 return
             self._links[identity] = path
-        if kind == reader.REGULAR:
+        if kind == tar.REGULAR:
             self._add_file(directory, name, entry)
             return
-        if kind == reader.DIRECTORY:
+        if kind == tar.DIRECTORY:
             entry.xattrs = xattrs(directory)
-        elif kind == reader.SYMLINK:
+        elif kind == tar.SYMLINK:
             entry.link = os.readlink(name, dir_fd=directory)
-        elif kind in (reader.CHARACTER_DEVICE, reader.BLOCK_DEVICE):
+        elif kind in (tar.CHARACTER_DEVICE, tar.BLOCK_DEVICE):
             entry.major, entry.minor = os.major(facts.st_rdev), os.minor(facts.st_rdev)
         self._tar.add(entry)
 

@@ -11,10 +11,11 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from wherry.common.ignore import PatternMatcher, Rule
+from wherry.common.tar import BLOCK
 from wherry.linux.files import make_directories
 from wherry.linux.mounts import Mount
 from wherry.storage.tar import compression
-from wherry.storage.tar.reader import BLOCK, looks_like_tar
+from wherry.storage.tar.reader import looks_like_tar
 from wherry.storage.tar.sources import StreamSource
 from wherry.storage.tar.unpack import OVERLAY_OPAQUE, Limits, Unpacker
 from wherry.storage.tar.writer import Packer

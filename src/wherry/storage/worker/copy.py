@@ -11,6 +11,7 @@ import re
 import stat
 from collections.abc import Callable
 
+from wherry.common.tar import BLOCK
 from wherry.storage.tar import compression, reader
 from wherry.storage.tar.contents import set_xattr
 from wherry.storage.tar.sources import StreamSource
@@ -271,7 +272,7 @@ def _archive(fd: int) -> compression.Compression | None:
     if kind:
         os.lseek(fd, 0, os.SEEK_SET)
         try:
-            start = compression.decompressor(kind, lambda size: os.read(fd, size))(reader.BLOCK)
+            start = compression.decompressor(kind, lambda size: os.read(fd, size))(BLOCK)
         except reader.TarError:
             return None
         finally:

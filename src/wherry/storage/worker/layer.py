@@ -18,12 +18,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from wherry.common.tar import BLOCK, HARD_LINK, REGULAR, SYMLINK
 from wherry.linux import process
 from wherry.linux.syscalls import SyscallError
 from wherry.storage.tar import compression
 from wherry.storage.tar.compression import Compression, Read
 from wherry.storage.tar.contents import UnpackError
-from wherry.storage.tar.reader import BLOCK, HARD_LINK, REGULAR, SYMLINK, TarError, TarReader, looks_like_tar, shown
+from wherry.storage.tar.reader import TarError, TarReader, looks_like_tar, shown
 from wherry.storage.tar.sources import (
     Feed,
     Feeder,

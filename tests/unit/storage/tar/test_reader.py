@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import tars
-from wherry.storage.tar.reader import DIRECTORY, REGULAR, TarError, TarReader, looks_like_tar
+from wherry.common.tar import DIRECTORY, REGULAR
+from wherry.storage.tar.reader import TarError, TarReader, looks_like_tar
 from wherry.storage.tar.sources import FileSource
 
 names = st.text(

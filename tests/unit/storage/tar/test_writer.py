@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import tars
-from wherry.storage.tar.reader import BLOCK_DEVICE, DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry, TarReader
+from wherry.common.tar import BLOCK_DEVICE, DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry
+from wherry.storage.tar.reader import TarReader
 from wherry.storage.tar.writer import TarWriter, directory_entry, file_entry
 
 characters = st.characters(codec="utf-8", exclude_characters="\0/", exclude_categories=("Cs", "Cc"))
