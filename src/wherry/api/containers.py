@@ -24,6 +24,7 @@ from wherry.engine.container.service import Update
 from wherry.engine.engine import Engine
 from wherry.model.container import ContainerConfig, HostConfig
 from wherry.model.network import NetworkingConfig
+from wherry.runtime.logging.reader import LogQuery
 from wherry.storage.worker.files import PathStat
 
 
@@ -153,17 +154,7 @@ def _history(
     """What was printed before, when the client asks for it."""
     if not request.flag("logs"):
         return None
-    return engine.views.logs(
-        container_id,
-        stdout=stdout,
-        stderr=stderr,
-        follow=False,
-        since=None,
-        until=None,
-        tail=None,
-        timestamps=False,
-        details=False,
-    )
+    return engine.views.logs(container_id, LogQuery(stdout=stdout, stderr=stderr))
 
 
 async def attach_websocket(request: Request, engine: Engine) -> web.StreamResponse:
@@ -282,11 +273,9 @@ async def logs(request: Request, engine: Engine) -> web.StreamResponse:
     if not stdout and not stderr:
         raise InvalidParameter("Bad parameters: you must choose at least one stream")
     tty = engine.containers.get(request.name).config.tty
-    chunks = engine.views.logs(
-        request.name,
+    wanted = LogQuery(
         stdout=stdout,
         stderr=stderr,
-        follow=request.flag("follow"),
         since=request.moment("since"),
         until=request.moment("until") or None,
         tail=_tail(request.text("tail")),
@@ -294,6 +283,7 @@ async def logs(request: Request, engine: Engine) -> web.StreamResponse:
         details=request.flag("details"),
         by_line=not request.http.headers.get("User-Agent", "").startswith(_JOINING_FRAMES),
     )
+    chunks = engine.views.logs(request.name, wanted, follow=request.flag("follow"))
     return await response.stream(request, chunks, response.stream_type(request, tty), at_once=True)
 
 

@@ -10,6 +10,7 @@ from wherry.api.request import Request, asked_platform, read_platform
 from wherry.api.versions import Version, adapt_image, adapt_image_list
 from wherry.common.errors import InvalidParameter
 from wherry.engine.engine import Engine
+from wherry.engine.image.images import Commit
 from wherry.model.container import ContainerConfig
 from wherry.registry.auth import Credentials, from_header
 
@@ -67,8 +68,7 @@ async def remove(request: Request, engine: Engine) -> Any:
 async def commit(request: Request, engine: Engine) -> web.Response:
     """POST /commit"""
     body = await request.json_object()
-    image_id = await engine.images.commit(
-        request.text("container"),
+    asked = Commit(
         repo=request.text("repo"),
         tag=request.text("tag"),
         comment=request.text("comment"),
@@ -77,7 +77,7 @@ async def commit(request: Request, engine: Engine) -> web.Response:
         changes=request.texts("changes"),
         config=fit(body, ContainerConfig) if body else None,
     )
-    return response.json({"Id": image_id}, 201)
+    return response.json({"Id": await engine.images.commit(request.text("container"), asked)}, 201)
 
 
 # /auth, /distribution, /images/search and /images/{name}/push: what goes to registries

@@ -76,9 +76,6 @@ class Request:
         self.version = version
         self.name = name
 
-    def has(self, key: str) -> bool:
-        return key in self.http.query
-
     def text(self, key: str) -> str:
         return self.http.query.get(key, "")
 

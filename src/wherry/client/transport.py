@@ -81,7 +81,6 @@ def checked(messages: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 BUFFER = 1 << 18  # what is asked of the kernel at once
 HEAD_LIMIT = 1 << 16
-SEND_PIECE = 1 << 20
 _CHUNK_HEAD = 64  # bytes that hold the end of a chunk, the size of the next, and its beginning
 
 

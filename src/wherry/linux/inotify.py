@@ -16,7 +16,6 @@ _HEADER = struct.Struct("iIII")
 
 _inotify_init1 = function("inotify_init1", c_int)
 _inotify_add_watch = function("inotify_add_watch", c_int, c_char_p, c_uint32)
-_inotify_rm_watch = function("inotify_rm_watch", c_int, c_int)
 
 
 class Inotify:
@@ -31,9 +30,6 @@ class Inotify:
     def watch(self, path: str, mask: int) -> int:
         """Watches a file or the entries of a directory; answers the watch's number."""
         return check(_inotify_add_watch(self._fd, os.fsencode(path), mask), "watch", path)
-
-    def unwatch(self, watch: int) -> None:
-        check(_inotify_rm_watch(self._fd, watch), "unwatch")
 
     def events(self) -> Iterator[tuple[int, int, str]]:
         """(watch, mask, name of the directory's entry or "") of all that happened since; nothing when nothing did."""

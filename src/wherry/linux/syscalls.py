@@ -36,7 +36,6 @@ class SyscallError(OSError):
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
-AT_SYMLINK_NOFOLLOW = 0x100
 AT_RECURSIVE = 0x8000
 
 # Calls from 424 on have one number on every architecture; of the older ones, two families of numbers are supported:

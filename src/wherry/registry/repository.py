@@ -265,22 +265,6 @@ class Repository:
 
     # Writing
 
-    async def find_manifest(self, tag_or_digest: str) -> str | None:
-        """The digest of a manifest that is there, without reading it."""
-
-        async def head(endpoint: Endpoint) -> str | None:
-            try:
-                _, headers = await self._session.read(
-                    endpoint, "HEAD", self._url(f"manifests/{tag_or_digest}"), self._scopes, headers={"Accept": _ACCEPT}
-                )
-            except RegistryError as error:
-                if error.answered == 404:
-                    return None
-                raise
-            return headers.get("Docker-Content-Digest", tag_or_digest)
-
-        return await self._session.try_each(self._domain, head)
-
     async def has_blob(self, digest: str) -> bool:
         async def head(endpoint: Endpoint) -> bool:
             try:

@@ -4,7 +4,6 @@ A blob is written beside, in the staging area, hashed as it is written, and rena
 known to be right. So a file below blobs/ needs no further look: it is there or it is not.
 """
 
-import errno
 import hashlib
 import os
 import re
@@ -95,21 +94,6 @@ class Blobs:
     def writer(self) -> "Writer":
         return Writer(self, f"{self._staging.path}/blob-{secrets.token_hex(8)}")
 
-    def ingest(self, path: str, digest: str = "") -> str:
-        """Takes in a copy of the file at ``path``: a hard link, a reflink, or the bytes. Its digest is checked."""
-        found = hash_file(path)
-        if digest and found != digest:
-            raise InvalidParameter(f"{path}: digest is {found}, expected {digest}")
-        beside = f"{self._staging.path}/blob-{secrets.token_hex(8)}"
-        try:
-            os.link(path, beside)
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
-                raise
-            _copy(path, beside)
-        self.adopt(beside, found)
-        return found
-
     def adopt(self, path: str, digest: str) -> None:
         """Moves a file of the staging area to its name. That its content is ``digest`` has been found out already."""
         os.rename(path, self.path(digest))
@@ -175,9 +159,3 @@ class Writer:
 def hash_file(path: str) -> str:
     with open(path, "rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def _copy(source: str, target: str) -> None:
-    with open(source, "rb") as reader, open(target, "xb") as writer:
-        while os.copy_file_range(reader.fileno(), writer.fileno(), 1 << 30):
-            pass

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from wherry.common.errors import InvalidParameter, NotFound
+from wherry.runtime.logging.reader import LogQuery
 
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
 ALL = "stream=1&stdin=1&stdout=1&stderr=1"
@@ -206,7 +207,7 @@ async def test_attach_to_nothing_is_answered_as_http(client: Any, engine: Simple
 
 
 async def test_history_comes_first(client: Any, engine: SimpleNamespace, container: Container) -> None:
-    async def logs(name: str, **options: Any) -> AsyncIterator[bytes]:
+    async def logs(name: str, wanted: LogQuery) -> AsyncIterator[bytes]:
         yield b"before "
         await asyncio.sleep(0.01)
         yield b"still before "
@@ -220,7 +221,7 @@ async def test_history_comes_first(client: Any, engine: SimpleNamespace, contain
 
 
 async def test_history_alone(client: Any, engine: SimpleNamespace, container: Container) -> None:
-    async def logs(name: str, **options: Any) -> AsyncIterator[bytes]:
+    async def logs(name: str, wanted: LogQuery) -> AsyncIterator[bytes]:
         yield b"all there was"
 
     engine.views.logs = logs

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from wherry.common.errors import InvalidParameter, NotFound
+from wherry.runtime.logging.reader import LogQuery
 
 
 async def test_events_send_their_head_before_anything_happens(client: Any, engine: SimpleNamespace) -> None:
@@ -159,11 +160,11 @@ async def test_the_source_is_held_back_while_the_client_does_not_read(client: An
 
 
 async def test_logs(client: Any, engine: SimpleNamespace) -> None:
-    asked: dict[str, Any] = {}
+    asked = []
     tty = False
 
-    async def logs(name: str, **options: Any) -> AsyncIterator[bytes]:
-        asked.update(options)
+    async def logs(name: str, wanted: LogQuery, follow: bool) -> AsyncIterator[bytes]:
+        asked.append((wanted, follow))
         yield b"\1\0\0\0\0\0\0\2hi"
 
     engine.containers.get = lambda name: SimpleNamespace(config=SimpleNamespace(tty=tty))
@@ -171,11 +172,12 @@ async def test_logs(client: Any, engine: SimpleNamespace) -> None:
     answer = await client("GET", "/containers/x/logs?stdout=1&tail=5&since=2&timestamps=1")
     assert answer.headers["Content-Type"] == "application/vnd.docker.multiplexed-stream"
     assert answer.body.endswith(b"hi")
-    assert (asked["stdout"], asked["stderr"], asked["follow"]) == (True, False, False)
-    assert (asked["tail"], asked["since"], asked["until"], asked["timestamps"]) == (5, 2_000_000_000, None, True)
+    assert asked == [
+        (LogQuery(stdout=True, stderr=False, tail=5, since=2_000_000_000, timestamps=True, by_line=True), False)
+    ]
     older = await client("GET", "/v1.41/containers/x/logs?stdout=1&tail=all")
     assert older.headers["Content-Type"] == "application/vnd.docker.raw-stream"
-    assert asked["tail"] is None
+    assert asked[1][0].tail is None
     tty = True
     terminal = await client("GET", "/containers/x/logs?stdout=1")
     assert terminal.headers["Content-Type"] == "application/vnd.docker.raw-stream"
@@ -189,7 +191,7 @@ async def test_logs_of_neither_stream(client: Any) -> None:
 async def test_following_ends_with_the_client(client: Any, engine: SimpleNamespace) -> None:
     ended = asyncio.Event()
 
-    async def logs(name: str, **options: Any) -> AsyncIterator[bytes]:
+    async def logs(name: str, wanted: LogQuery, follow: bool) -> AsyncIterator[bytes]:
         try:
             await asyncio.Event().wait()
             yield b""

@@ -18,6 +18,7 @@ from wherry.linux.cgroups import (
     Resources,
     ThrottleDevice,
     host_cpu_time,
+    types,
     v1,
     v2,
 )
@@ -151,8 +152,8 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> Writes:
     def record(path: str, value: str | int) -> None:
         order.append((os.path.basename(path), str(value)))
 
-    monkeypatch.setattr(v1, "write", record)
-    monkeypatch.setattr(v2, "write", record)
+    for module in (types, v1, v2):
+        monkeypatch.setattr(module, "write", record)
     return order
 
 
@@ -217,7 +218,7 @@ class TestV1Limits:
 
     def test_pids(self, directory: Callable[..., str], writes: Writes) -> None:
         for limit in (7, -1, 0):
-            v1.set_pids(directory(), Resources(pids=limit))
+            types.set_pids(directory(), Resources(pids=limit))
         assert [value for _, value in writes] == ["7", "max", "max"]
 
     @pytest.mark.parametrize(("file", "prefix"), [("blkio.weight", "blkio."), ("blkio.bfq.weight", "blkio.bfq.")])

@@ -53,15 +53,6 @@ def test_what_is_not_committed_goes(blobs: Blobs, tmp_path: Path) -> None:
     assert left_over(tmp_path) == []
 
 
-def test_takes_in_a_file(blobs: Blobs, tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"hello")
-    assert blobs.ingest(str(path), HELLO) == HELLO
-    assert blobs.read(HELLO) == b"hello"
-    with pytest.raises(InvalidParameter, match="expected sha256:000"):
-        blobs.ingest(str(path), "sha256:" + "0" * 64)
-
-
 def test_delete_and_what_is_missing(blobs: Blobs) -> None:
     blobs.write(b"hello")
     blobs.delete(HELLO)

@@ -22,6 +22,7 @@ from wherry.engine.network.ports import parse_port
 from wherry.engine.patterns import name_filter
 from wherry.model.container import Container, Health, HealthStatus, Status
 from wherry.model.network import EndpointSettings
+from wherry.runtime.logging.reader import LogQuery
 from wherry.storage.store import Store
 from wherry.storage.worker.files import Root, Running
 
@@ -362,41 +363,15 @@ class Views:
         found = self._store.snapshots.changes(live.record.id)
         return [{"Path": path, "Kind": kind} for kind, path in found] or None
 
-    def logs(
-        self,
-        name: str,
-        *,
-        stdout: bool,
-        stderr: bool,
-        follow: bool,
-        since: int | None,
-        until: int | None,
-        tail: int | None,
-        timestamps: bool,
-        details: bool,
-        by_line: bool = False,
-    ) -> AsyncIterator[bytes]:
-        """What the container printed, framed unless it has a terminal; with ``follow`` up to its end. Times in ns.
-
-        ``by_line``: a frame holds one line, rather than what was written at once.
+    def logs(self, name: str, wanted: LogQuery, *, follow: bool = False) -> AsyncIterator[bytes]:
+        """What the container printed, framed unless it has a terminal; with ``follow`` up to its end.
 
         Raises NotSupported when the container keeps no log.
         """
         live = self._roster.get(name)
         if not logs.is_readable(live.record.log):
             raise NotSupported("configured logging driver does not support reading")
-        return read_logs(
-            live,
-            stdout=stdout,
-            stderr=stderr,
-            follow=follow,
-            since=since,
-            until=until,
-            tail=tail,
-            timestamps=timestamps,
-            details=details,
-            by_line=by_line,
-        )
+        return read_logs(live, wanted, follow=follow)
 
     def stats(self, name: str, *, stream: bool, one_shot: bool) -> AsyncIterator[dict[str, Any]]:
         """Samples of what the container uses: see ``stats``. Raises NotFound."""

@@ -16,7 +16,7 @@ from wherry.engine.patterns import Finds, compile_expression
 from wherry.linux.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_TO, Inotify
 from wherry.model.container import Container, LogConfig
 from wherry.runtime.logging import write_behind
-from wherry.runtime.logging.reader import Reader
+from wherry.runtime.logging.reader import LogQuery, Reader
 from wherry.runtime.spec import Journald, Log, Syslog
 
 # The ``tag`` of a log: a template such as "{{.ImageName}}/{{.Name}}", of which Docker's fields are known.
@@ -338,38 +338,12 @@ def catch_up(containers: Iterable[Container]) -> None:
 _YOUNG = 50_000_000  # ns
 
 
-async def read_logs(
-    live: Live,
-    *,
-    stdout: bool,
-    stderr: bool,
-    follow: bool,
-    since: int | None,
-    until: int | None,
-    tail: int | None,
-    timestamps: bool,
-    details: bool,
-    by_line: bool = False,
-) -> AsyncIterator[bytes]:
-    """Framed chunks, raw for a terminal; ``by_line``: a frame for each line.
-
-    A container that does not run is not followed, as in Docker.
-    """
+async def read_logs(live: Live, wanted: LogQuery, *, follow: bool) -> AsyncIterator[bytes]:
+    """Framed chunks, raw for a terminal. A container that does not run is not followed, as in Docker."""
     log = log_of(live.record)
-    if not follow or tail is not None:
+    if not follow or wanted.tail is not None:
         await _settled(live)
-    reader = Reader(
-        log,
-        stdout=stdout,
-        stderr=stderr,
-        since=since,
-        until=until,
-        tail=tail,
-        timestamps=timestamps,
-        details=details,
-        framed=not live.record.config.tty,
-        by_line=by_line,
-    )
+    reader = Reader(log, wanted, framed=not live.record.config.tty)
     with contextlib.closing(reader), contextlib.ExitStack() as watching:
         # Watched before the first read, so that nothing is written unseen in between.
         changes = watching.enter_context(_Changes(log.path)) if follow and live.monitor else None
@@ -379,7 +353,7 @@ async def read_logs(
             ended = live.ended.is_set()
             async for chunk in _in_thread(reader.read()):
                 yield chunk
-            if ended or not await _more(changes, live, until):
+            if ended or not await _more(changes, live, wanted.until):
                 return
 
 

@@ -92,53 +92,16 @@ def _content(digest: str, store: Store) -> int:
 # ``commit``: what a container changed becomes a layer, and with its configuration an image.
 
 
-async def commit(
-    containers: Containers,
-    store: Store,
-    events: Events,
-    name: str,
-    *,
-    repo: str,
-    tag: str,
-    comment: str,
-    author: str,
-    pause: bool,
-    changes: Sequence[str],
-    config: ContainerConfig | None,
-) -> str:
-    """Makes an image of a container and gives its id. A running container is paused meanwhile, unless told not to."""
-    target = reference.parse_to_tag(repo, tag) if repo else None
-    live = containers.find(name)
-    record = live.record
-    if record.state.status in (Status.REMOVING, Status.DEAD):
-        raise Conflict(f"You cannot commit container {record.id} which is {record.state.status}")
-    new_config = apply_changes(_base_config(record, config), list(changes))
-    paused = pause and record.state.status is Status.RUNNING
-    if paused:
-        try:
-            await containers.pause(record.id)
-        except Conflict:  # it has just ended, or somebody else paused it
-            paused = False
-    try:
-        layer = await store.snapshots.commit(record.id)
-    except EngineError:
-        containers.get(record.id)  # it may have been removed meanwhile, which is the reason then
-        raise
-    finally:
-        if paused and live.record.state.status is Status.PAUSED:
-            await containers.unpause(record.id)
-    parent = store.images.get(record.image_id)
-    diff_ids = [] if layer.diff_id == EMPTY_LAYER else [layer.diff_id]
-    image = _describe(record, parent.config, new_config, comment=comment, author=author, diff_ids=diff_ids)
-    image_id = store.images.create(image, parent=record.image_id, layer=layer)
-    if not diff_ids:
-        store.images.collect_layers()
-    if target is not None:
-        store.images.tag(image_id, target)
-        labels = image.config.labels if image.config else {}
-        events.publish("image", "tag", image_id, labels | {"name": target.familiar})
-    events.container(record, "commit", comment=comment, imageID=image_id, imageRef=target.familiar if target else "")
-    return image_id
+class Commit(msgspec.Struct, kw_only=True):
+    """What a container is to become: ``config`` overlays its configuration, and then ``changes``, as a Dockerfile's."""
+
+    repo: str = ""
+    tag: str = ""
+    comment: str = ""
+    author: str = ""
+    pause: bool = True
+    changes: Sequence[str] = ()
+    config: ContainerConfig | None = None
 
 
 def _base_config(record: Container, config: ContainerConfig | None) -> ContainerConfig:
@@ -155,17 +118,19 @@ def _base_config(record: Container, config: ContainerConfig | None) -> Container
 
 
 def _describe(
-    record: Container, parent: ImageConfig, config: ContainerConfig, *, comment: str, author: str, diff_ids: list[str]
+    record: Container, parent: ImageConfig, config: ContainerConfig, asked: Commit, diff_ids: list[str]
 ) -> ImageConfig:
     """The new image's configuration: the parent's, with one line of history and what layer there is more."""
     now = times.rfc3339(times.now())
     command = " ".join([record.path, *record.args])
-    step = History(created=now, created_by=command, author=author, comment=comment, empty_layer=not diff_ids)
+    step = History(
+        created=now, created_by=command, author=asked.author, comment=asked.comment, empty_layer=not diff_ids
+    )
     return msgspec.structs.replace(
         parent,
         created=now,
-        author=author,
-        comment=comment,
+        author=asked.author,
+        comment=asked.comment,
         container=record.id,
         config=msgspec.structs.replace(config, image="", hostname="", domainname="", attach_stdin=False,
                                        attach_stdout=False, attach_stderr=False, tty=False, open_stdin=False,
@@ -331,31 +296,42 @@ class Images:
             if image_id in live.images:
                 yield live.record.id, live.record.state.running
 
-    async def commit(
-        self,
-        name: str,
-        *,
-        repo: str,
-        tag: str,
-        comment: str,
-        author: str,
-        pause: bool,
-        changes: Sequence[str],
-        config: ContainerConfig | None,
-    ) -> str:
-        return await commit(
-            self._containers,
-            self._store,
-            self._events,
-            name,
-            repo=repo,
-            tag=tag,
-            comment=comment,
-            author=author,
-            pause=pause,
-            changes=changes,
-            config=config,
+    async def commit(self, name: str, asked: Commit) -> str:
+        """Makes an image of a container and gives its id. One that runs is paused meanwhile, unless told not to."""
+        target = reference.parse_to_tag(asked.repo, asked.tag) if asked.repo else None
+        live = self._containers.find(name)
+        record = live.record
+        if record.state.status in (Status.REMOVING, Status.DEAD):
+            raise Conflict(f"You cannot commit container {record.id} which is {record.state.status}")
+        new_config = apply_changes(_base_config(record, asked.config), list(asked.changes))
+        paused = asked.pause and record.state.status is Status.RUNNING
+        if paused:
+            try:
+                await self._containers.pause(record.id)
+            except Conflict:  # it has just ended, or somebody else paused it
+                paused = False
+        try:
+            layer = await self._store.snapshots.commit(record.id)
+        except EngineError:
+            self._containers.get(record.id)  # it may have been removed meanwhile, which is the reason then
+            raise
+        finally:
+            if paused and live.record.state.status is Status.PAUSED:
+                await self._containers.unpause(record.id)
+        parent = self._store.images.get(record.image_id)
+        diff_ids = [] if layer.diff_id == EMPTY_LAYER else [layer.diff_id]
+        image = _describe(record, parent.config, new_config, asked, diff_ids)
+        image_id = self._store.images.create(image, parent=record.image_id, layer=layer)
+        if not diff_ids:
+            self._store.images.collect_layers()
+        if target is not None:
+            self._store.images.tag(image_id, target)
+            labels = image.config.labels if image.config else {}
+            self._events.publish("image", "tag", image_id, labels | {"name": target.familiar})
+        self._events.container(
+            record, "commit", comment=asked.comment, imageID=image_id, imageRef=target.familiar if target else ""
         )
+        return image_id
 
     # --- in and out
 

@@ -217,3 +217,20 @@ def host_cpu_time(proc: str = "/proc") -> tuple[int, int]:
             else:
                 cpus += 1
     return total, cpus
+
+
+# What both versions have alike
+
+
+def set_cpuset(directory: str, resources: Resources) -> None:
+    """Processors and memory nodes, as lists like "0-2,7"."""
+    if resources.cpuset_cpus is not None:
+        write(f"{directory}/cpuset.cpus", resources.cpuset_cpus)
+    if resources.cpuset_mems is not None:
+        write(f"{directory}/cpuset.mems", resources.cpuset_mems)
+
+
+def set_pids(directory: str, resources: Resources) -> None:
+    """The most processes and threads at a time."""
+    if resources.pids is not None:
+        write(f"{directory}/pids.max", resources.pids if resources.pids > 0 else "max")

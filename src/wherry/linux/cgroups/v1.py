@@ -21,6 +21,8 @@ from wherry.linux.cgroups.types import (
     read,
     read_number,
     read_numbers,
+    set_cpuset,
+    set_pids,
     write,
 )
 
@@ -94,20 +96,6 @@ def _write_pair(directory: str, budget_file: str, budget: int | None, period_fil
         write(f"{directory}/{budget_file}", budget)
     if retry and period is not None:
         write(f"{directory}/{period_file}", period)
-
-
-def set_cpuset(directory: str, resources: Resources) -> None:
-    """Processors and memory nodes, as lists like "0-2,7"."""
-    if resources.cpuset_cpus is not None:
-        write(f"{directory}/cpuset.cpus", resources.cpuset_cpus)
-    if resources.cpuset_mems is not None:
-        write(f"{directory}/cpuset.mems", resources.cpuset_mems)
-
-
-def set_pids(directory: str, resources: Resources) -> None:
-    """The most processes and threads at a time."""
-    if resources.pids is not None:
-        write(f"{directory}/pids.max", resources.pids if resources.pids > 0 else "max")
 
 
 def set_blkio(directory: str, resources: Resources) -> None:

@@ -23,6 +23,8 @@ from wherry.linux.cgroups.types import (
     read,
     read_number,
     read_numbers,
+    set_cpuset,
+    set_pids,
     write,
 )
 from wherry.linux.syscalls import SyscallError, check, system_call
@@ -265,20 +267,6 @@ def set_cpu(directory: str, resources: Resources) -> None:
     if quota is not None:
         old_quota = str(quota) if quota > 0 else "max"
     write(path, f"{old_quota} {period or old_period or DEFAULT_CPU_PERIOD}")
-
-
-def set_cpuset(directory: str, resources: Resources) -> None:
-    """Processors and memory nodes, as lists like "0-2,7"."""
-    if resources.cpuset_cpus is not None:
-        write(f"{directory}/cpuset.cpus", resources.cpuset_cpus)
-    if resources.cpuset_mems is not None:
-        write(f"{directory}/cpuset.mems", resources.cpuset_mems)
-
-
-def set_pids(directory: str, resources: Resources) -> None:
-    """The most processes and threads at a time."""
-    if resources.pids is not None:
-        write(f"{directory}/pids.max", resources.pids if resources.pids > 0 else "max")
 
 
 def set_io(directory: str, resources: Resources) -> None:

@@ -1,6 +1,6 @@
 """Reading logs back, in the formats that ``writer`` writes, across rotated, compressed and cut files.
 
-    reader = Reader(log, tail=100, timestamps=True)
+    reader = Reader(log, LogQuery(tail=100, timestamps=True))
     for chunk in reader.read():      # what is there now
         ...
     for chunk in reader.read():      # what came since; call it again when the file changes
@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from itertools import takewhile
 from urllib.parse import quote_plus
 
+import msgspec
+
 from wherry.runtime.logging import json_file, local_file
 from wherry.runtime.logging.files import Cut, LogFile, Places, list_files, open_file, read_beginning
 from wherry.runtime.logging.json_file import Record, format_time
@@ -30,38 +32,38 @@ _FIRST_CHUNK = 1 << 14
 _NEVER = 1 << 63
 
 
-class Reader:
-    """A place in a log, and what is wanted of it.
+class LogQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wanted of a log.
 
     ``since`` and ``until`` are nanoseconds since the epoch, both included; ``tail`` counts lines from the end at the
-    first ``read``. ``details`` puts the log's attributes before each line. ``framed`` is False for a terminal's log.
-    ``by_line``: each line gets a frame of its own, also one that was written in pieces.
+    first ``read``. ``details`` puts the log's attributes before each line. ``by_line``: each line gets a frame of its
+    own, also one that was written in pieces.
     """
 
-    def __init__(
-        self,
-        log: Log,
-        *,
-        stdout: bool = True,
-        stderr: bool = True,
-        since: int | None = None,
-        until: int | None = None,
-        tail: int | None = None,
-        timestamps: bool = False,
-        details: bool = False,
-        framed: bool = True,
-        by_line: bool = False,
-    ) -> None:
+    stdout: bool = True
+    stderr: bool = True
+    since: int | None = None
+    until: int | None = None
+    tail: int | None = None
+    timestamps: bool = False
+    details: bool = False
+    by_line: bool = False
+
+
+class Reader:
+    """A place in a log. ``framed`` is False for a terminal's log."""
+
+    def __init__(self, log: Log, wanted: LogQuery = LogQuery(), *, framed: bool = True) -> None:  # noqa: B008 - it is frozen
         self._log = log
         self._format = local_file if log.driver == "local" else json_file
-        self._streams = frozenset((1,) * stdout + (2,) * stderr)
-        self._since = since or 0
-        self._until = until
-        self._tail = tail
-        self._timestamps = timestamps
-        self._prefix = _attributes(log.attrs) if details else b""
+        self._streams = frozenset((1,) * wanted.stdout + (2,) * wanted.stderr)
+        self._since = wanted.since or 0
+        self._until = wanted.until
+        self._tail = wanted.tail
+        self._timestamps = wanted.timestamps
+        self._prefix = _attributes(log.attrs) if wanted.details else b""
         self._framed = framed
-        self._by_line = framed and by_line
+        self._by_line = framed and wanted.by_line
         self._begun = {1: b"", 2: b""}  # with by_line: of each stream, the line whose end was not seen yet
         self._places: Places | None = None
         self._file: LogFile | None = None

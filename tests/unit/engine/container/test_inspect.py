@@ -28,6 +28,7 @@ from wherry.model.container import (
     Status,
 )
 from wherry.model.network import EndpointSettings
+from wherry.runtime.logging.reader import LogQuery
 
 SECOND = 10**9
 NAMES = ("aa", "bb", "cc", "dd", "ee")
@@ -211,16 +212,6 @@ async def test_the_root_of_one_that_is_being_started_cannot_be_had(bare: BareEng
 
 
 JSON = HostConfig(network_mode="none", log_config=LogConfig("json-file"))
-ALL: dict[str, Any] = {
-    "stdout": True,
-    "stderr": True,
-    "follow": False,
-    "since": None,
-    "until": None,
-    "tail": None,
-    "timestamps": False,
-    "details": False,
-}
 
 
 def write(path: str, *lines: str) -> None:
@@ -236,9 +227,9 @@ async def test_the_log_of_one_that_has_ended(bare: BareEngine) -> None:
     assert record.log_path.endswith(f"{record.id}-json.log") == bool(
         (await bare.engine.views.inspect("web"))["LogPath"]
     )
-    chunks = b"".join([chunk async for chunk in bare.engine.views.logs("web", **ALL)])
+    chunks = b"".join([chunk async for chunk in bare.engine.views.logs("web", LogQuery())])
     assert chunks == b"\x01\0\0\0\0\0\0\x04one\n\x01\0\0\0\0\0\0\x04two\n"
-    last = [chunk async for chunk in bare.engine.views.logs("web", **ALL | {"tail": 1})]
+    last = [chunk async for chunk in bare.engine.views.logs("web", LogQuery(tail=1))]
     assert b"".join(last)[8:] == b"two\n"
 
 
@@ -246,7 +237,7 @@ async def test_a_log_is_followed_to_the_container_s_end(bare: BareEngine) -> Non
     started = await bare.run("web", JSON, tty=True)
     path = bare.live("web").record.log_path
     write(path, "one")
-    found = bare.engine.views.logs("web", **ALL | {"follow": True})
+    found = bare.engine.views.logs("web", LogQuery(), follow=True)
     assert await asyncio.wait_for(anext(found), 5) == b"one\n"
     write(path, "two")
     assert await asyncio.wait_for(anext(found), 5) == b"two\n"
@@ -258,14 +249,14 @@ async def test_a_log_is_followed_to_the_container_s_end(bare: BareEngine) -> Non
 async def test_a_log_is_followed_until_the_time_that_is_said(bare: BareEngine) -> None:
     await bare.run("web", JSON)
     async with asyncio.timeout(5):
-        found = bare.engine.views.logs("web", **ALL | {"follow": True, "until": time.time_ns() + 10**7})
+        found = bare.engine.views.logs("web", LogQuery(until=time.time_ns() + 10**7), follow=True)
         assert [chunk async for chunk in found] == []
 
 
 async def test_a_log_that_is_not_kept(bare: BareEngine) -> None:
     await bare.create("web", HostConfig(network_mode="none", log_config=LogConfig("none")))
     with pytest.raises(NotSupported, match="does not support reading"):
-        bare.engine.views.logs("web", **ALL)
+        bare.engine.views.logs("web", LogQuery())
 
 
 # --- stats and top

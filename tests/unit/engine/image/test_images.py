@@ -15,6 +15,7 @@ from tests.support.disk import docker_archive
 from tests.support.laid_images import lay_image
 from tests.support.tars import member
 from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound
+from wherry.engine.image.images import Commit
 from wherry.model.container import ContainerConfig, HostConfig, MountRequest
 
 
@@ -152,8 +153,7 @@ async def test_a_container_becomes_an_image(bare: BareEngine) -> None:
         file.write("new")
 
     async def commit(**options: Any) -> str:
-        asked = {"repo": "", "tag": "", "comment": "", "author": "", "pause": True, "changes": [], "config": None}
-        return await bare.engine.images.commit("web", **asked | options)
+        return await bare.engine.images.commit("web", Commit(**options))
 
     image_id = await commit(repo="made", tag="1", author="me", comment="why", changes=["ENV a=b"])
     found = bare.engine.images.inspect("made:1")

@@ -12,7 +12,7 @@ import pytest
 from tests.support.frames import frames
 from wherry.runtime.logging import writer as writing
 from wherry.runtime.logging.json_file import LINE_AT_MOST, format_time, parse_time
-from wherry.runtime.logging.reader import Reader
+from wherry.runtime.logging.reader import LogQuery, Reader
 from wherry.runtime.logging.sink import open_writer
 from wherry.runtime.spec import Log
 
@@ -38,7 +38,7 @@ def write(log: Log, *chunks: tuple[int, bytes]) -> None:
 
 
 def read(log: Log, **options: object) -> list[tuple[int, bytes]]:
-    reader = Reader(log, **options)  # type: ignore[arg-type]  # each test passes what it is about
+    reader = Reader(log, LogQuery(**options))  # type: ignore[arg-type]  # each test passes what it is about
     try:
         return frames(b"".join(reader.read()))
     finally:
@@ -64,7 +64,7 @@ class TestBoth:
         log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
         text = b"x\n" * (1 << 20)
         write(log, *((1, text[at : at + 4096]) for at in range(0, len(text), 4096)))
-        reader = Reader(log, by_line=True)
+        reader = Reader(log, LogQuery(by_line=True))
         lines = [len(chunk) // 10 for chunk in reader.read()]  # each a frame of ten bytes
         reader.close()
         assert lines[0] < 1 << 14
@@ -170,7 +170,7 @@ class TestBoth:
         writer = open_writer(log)
         assert writer is not None
         writer.write(1, memoryview(b"old\n"))
-        reader = Reader(log, tail=0)
+        reader = Reader(log, LogQuery(tail=0))
         assert b"".join(reader.read()) == b""
         for n in range(10):
             writer.write(1, memoryview(b"new %d\n" % n))
@@ -179,7 +179,7 @@ class TestBoth:
 
     def test_until_ends_a_follower(self, tmp_path: Path, driver: str, clock: list[int]) -> None:
         log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
-        reader = Reader(log, until=clock[0])
+        reader = Reader(log, LogQuery(until=clock[0]))
         write(log, (1, b"now\n"))
         assert frames(b"".join(reader.read())) == [(1, b"now\n")]
         assert not reader.done
@@ -215,7 +215,7 @@ class TestBoth:
 
 def test_a_frame_for_each_line_however_it_was_written(tmp_path: Path) -> None:
     log = Log(driver="local", path=str(tmp_path / "log"))
-    reader = Reader(log, by_line=True)
+    reader = Reader(log, LogQuery(by_line=True))
     write(log, (1, b"one\ntw"), (2, b"err\n"), (1, b"o\n\nthr"))
     assert b"".join(reader.read()) == b"".join(
         struct.pack(">B3xI", stream, len(line)) + line

@@ -17,7 +17,7 @@ import pytest
 from tests.support.frames import frames
 from wherry.runtime.ipc import Loop
 from wherry.runtime.logging.json_file import LINE_AT_MOST
-from wherry.runtime.logging.reader import Reader
+from wherry.runtime.logging.reader import LogQuery, Reader
 from wherry.runtime.logging.write_behind import WriteBehind, catch_up
 from wherry.runtime.spec import Log
 
@@ -89,7 +89,7 @@ def parse(content: bytes) -> list[dict[str, str]]:
 
 
 def shown(log: Log, **options: object) -> bytes:
-    reader = Reader(log, **options)  # type: ignore[arg-type]  # each test passes what it is about
+    reader = Reader(log, LogQuery(**options))  # type: ignore[arg-type]  # each test passes what it is about
     try:
         return b"".join(text for _, text in frames(b"".join(reader.read())))
     finally:
