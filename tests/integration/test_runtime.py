@@ -687,11 +687,11 @@ async def test_what_a_start_writes_to_is_copied_ahead(launcher: Launcher, bundle
     """From the second start on: the first one has found out which memory that is."""
     faults = []
     for _ in range(2):
-        spare = await until_waiting(launcher)
-        before = faults_of(spare)
+        preforked = await until_waiting(launcher)
+        before = faults_of(preforked)
         monitor = await launcher.start(bundles.spec("sleep", "1000"))
-        assert monitor.monitor_pid == spare
-        faults.append(faults_of(spare) - before)
+        assert monitor.monitor_pid == preforked
+        faults.append(faults_of(preforked) - before)
         monitor.kill()
         await monitor.exited
     assert faults[1] < faults[0] / 3
@@ -703,14 +703,14 @@ def faults_of(pid: int) -> int:
 
 
 async def until_waiting(launcher: Launcher) -> int:
-    """The spare, when it and its child sleep until there is a request."""
+    """The preforked monitor, when it and its child sleep until there is a request."""
     while True:
-        for spare in contents(f"/proc/{launcher.pid}/task/{launcher.pid}/children").split():
-            children = contents(f"/proc/{spare}/task/{spare}/children").split()
+        for preforked in contents(f"/proc/{launcher.pid}/task/{launcher.pid}/children").split():
+            children = contents(f"/proc/{preforked}/task/{preforked}/children").split()
             if len(children) == 1 and all(
-                " (wherry-monitor) S " in contents(f"/proc/{pid}/stat") for pid in (spare, *children)
+                " (wherry-monitor) S " in contents(f"/proc/{pid}/stat") for pid in (preforked, *children)
             ):
-                return int(spare)
+                return int(preforked)
         await asyncio.sleep(0.01)
 
 
@@ -737,7 +737,7 @@ class TestLeaks:
             await until_gone(pid)
         after = self.footprint(launcher, bundles)
         assert after[0] == before[0]
-        assert after[1] <= before[1] + 1  # the pipe to the spare may be just being made
+        assert after[1] <= before[1] + 1  # the pipe to the preforked one may be just being made
         assert after[2:] == before[2:]
 
     async def test_twenty_at_a_time(self, launcher: Launcher, bundles: Bundles) -> None:
@@ -747,16 +747,16 @@ class TestLeaks:
     async def test_a_start_that_waits_when_the_daemon_goes_does_not_happen(
         self, launcher: Launcher, bundles: Bundles
     ) -> None:
-        spare = _first_child(launcher.pid)
-        os.kill(spare, signal.SIGSTOP)
+        preforked = _first_child(launcher.pid)
+        os.kill(preforked, signal.SIGSTOP)
         spec = bundles.spec("touch", "/started")
         starting = asyncio.create_task(launcher.start(spec))
         await asyncio.sleep(0.1)
         starting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await starting
-        os.kill(spare, signal.SIGCONT)
-        await until_gone(spare)
+        os.kill(preforked, signal.SIGCONT)
+        await until_gone(preforked)
         assert (await run(launcher, bundles.spec("echo", "next"))).stdout == "next\n"
         assert not (bundles.upper(spec) / "started").exists()
 

@@ -14,7 +14,7 @@ from tests.support.engine import Engine
 
 _NURSERY = "wherry.storage.worker.server"
 _HUNT = 1  # seconds that a worker is waited for
-KINDS = ("daemon", "launcher", "spare", "monitor", "nursery", "worker")
+KINDS = ("daemon", "launcher", "spare", "monitor", "fork_server", "worker")
 
 
 class Killer(threading.Thread):
@@ -53,7 +53,7 @@ class Killer(threading.Thread):
         starting.join()
 
     def _kill(self, kind: str) -> None:
-        found = find(self._engine).get("nursery" if kind == "worker" else kind)
+        found = find(self._engine).get("fork_server" if kind == "worker" else kind)
         if kind == "worker" and found:
             found = _children(found[0])
         if found:
@@ -63,7 +63,7 @@ class Killer(threading.Thread):
 
 
 def find(engine: Engine) -> dict[str, list[int]]:
-    """The processes of an engine by their kinds; workers are their nursery's children."""
+    """The processes of an engine by their kinds; workers are their fork_server's children."""
     found: dict[str, list[int]] = {}
     nurseries: dict[int, int] = {}
     for pid in engine.processes():
@@ -72,7 +72,7 @@ def find(engine: Engine) -> dict[str, list[int]]:
             if _NURSERY in command:
                 nurseries[pid] = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
             found.setdefault(_kind(command), []).append(pid)
-    found["nursery"] = [pid for pid, parent in nurseries.items() if parent not in nurseries]
+    found["fork_server"] = [pid for pid, parent in nurseries.items() if parent not in nurseries]
     return found
 
 
@@ -93,5 +93,5 @@ def _kind(command: str) -> str:
     if command.startswith("wherry-monitor"):
         return "monitor" if command.split()[1:] else "spare"
     if _NURSERY in command:
-        return "nursery"
+        return "fork_server"
     return "daemon" if "wherry.daemon" in command else "other"

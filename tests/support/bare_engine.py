@@ -19,7 +19,7 @@ import msgspec
 
 from tests.support.laid_images import lay_image
 from wherry.engine.config import EngineConfig
-from wherry.engine.container.store import Live
+from wherry.engine.container.store import ContainerEntry
 from wherry.engine.engine import Engine
 from wherry.model.container import Container, ContainerConfig, HostConfig
 from wherry.model.network import EndpointSettings, NetworkCreate, NetworkingConfig
@@ -225,14 +225,14 @@ class BareEngine:
         record = await self.create(name, host, **options)
         return await self.start(record.id)
 
-    def live(self, name: str) -> Live:
+    def live(self, name: str) -> ContainerEntry:
         return self.engine.containers.find(name)
 
     async def ended(self, name: str) -> Container:
         """The container's record, once nothing of it runs."""
-        live = self.live(name)
-        await asyncio.wait_for(live.ended.wait(), 10)
-        return live.record
+        entry = self.live(name)
+        await asyncio.wait_for(entry.ended.wait(), 10)
+        return entry.record
 
     def loopback_network(self, name: str, subnet: str = "192.0.2.0/24", driver: str = "macvlan", **fields: Any) -> str:
         asked = msgspec.convert(

@@ -16,7 +16,7 @@ from wherry.api.response import as_response
 from wherry.common.errors import EngineError, Forbidden, InvalidParameter
 from wherry.engine.builder import progress
 from wherry.engine.builder.progress import Event
-from wherry.engine.builder.request import ENTITLEMENTS, BuildRequest, Given, Limits, StepFailed
+from wherry.engine.builder.request import ENTITLEMENTS, Attachables, BuildRequest, Limits, StepFailed
 from wherry.engine.engine import Engine
 from wherry.model.container import Ulimit
 from wherry.registry.auth import from_config_header
@@ -206,7 +206,7 @@ async def files(request: Request, engine: Engine) -> web.StreamResponse:
     return await response.stream(request, engine.builder.files(request.text("image")), response.TAR)
 
 
-class _GivenBody(msgspec.Struct):
+class _AttachablesBody(msgspec.Struct):
     """``secrets`` are base64."""
 
     secrets: dict[str, str] = {}
@@ -219,7 +219,7 @@ async def hold(request: Request, engine: Engine) -> web.Response:
 
     The answer's ``Id`` goes into the query of the build as ``given``.
     """
-    body = await request.json(_GivenBody)
+    body = await request.json(_AttachablesBody)
     if body.ssh and not _is_trusted(request):
         raise Forbidden("an ssh agent can only be given by the engine's own user, over the engine's unix socket")
     for name in body.allow:
@@ -229,7 +229,7 @@ async def hold(request: Request, engine: Engine) -> web.Response:
         secrets = {name: base64.b64decode(text, validate=True) for name, text in body.secrets.items()}
     except binascii.Error:
         raise InvalidParameter("a secret is not base64") from None
-    token = engine.builder.hold(Given(secrets, body.ssh, tuple(body.allow)))
+    token = engine.builder.hold(Attachables(secrets, body.ssh, tuple(body.allow)))
     return response.json({"Id": token}, 201)
 
 
@@ -318,7 +318,7 @@ def _read(request: Request, engine: Engine) -> BuildRequest:
             ulimits=tuple(_json(request, "ulimits", list[Ulimit], [])),
             cgroup_parent=request.text("cgroupparent"),
         ),
-        given=engine.builder.take(given) if given else Given(),
+        given=engine.builder.take(given) if given else Attachables(),
         credentials=from_config_header(request.http.headers.get("X-Registry-Config", "")),
     )
 

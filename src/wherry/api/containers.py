@@ -104,7 +104,7 @@ async def resize(request: Request, engine: Engine) -> web.Response:
 
 async def remove(request: Request, engine: Engine) -> None:
     if request.flag("link"):
-        engine.connections.unlink(request.name)
+        engine.endpoints.unlink(request.name)
         return
     await engine.containers.remove(request.name, force=request.flag("force"), volumes=request.flag("v"))
 
@@ -252,7 +252,7 @@ _JOINING_FRAMES = ("Docker-Client/", "wherry")
 
 
 async def events(request: Request, engine: Engine) -> web.StreamResponse:
-    since, until = request.moment("since"), request.moment("until")
+    since, until = request.timestamp("since"), request.timestamp("until")
     if since is not None and until is not None and until < since:
         raise InvalidParameter(
             f"`since` time ({request.text('since')}) cannot be after `until` time ({request.text('until')})"
@@ -276,8 +276,8 @@ async def logs(request: Request, engine: Engine) -> web.StreamResponse:
     wanted = LogQuery(
         stdout=stdout,
         stderr=stderr,
-        since=request.moment("since"),
-        until=request.moment("until") or None,
+        since=request.timestamp("since"),
+        until=request.timestamp("until") or None,
         tail=_tail(request.text("tail")),
         timestamps=request.flag("timestamps"),
         details=request.flag("details"),

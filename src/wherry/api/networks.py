@@ -46,13 +46,13 @@ async def remove(request: Request, engine: Engine) -> None:
 
 async def connect(request: Request, engine: Engine) -> web.Response:
     asked = await request.json(ConnectRequest)
-    await engine.connections.connect(request.name, asked.container, asked.endpoint_config)
+    await engine.endpoints.connect(request.name, asked.container, asked.endpoint_config)
     return response.empty(200)
 
 
 async def disconnect(request: Request, engine: Engine) -> web.Response:
     asked = await request.json(DisconnectRequest)
-    await engine.connections.disconnect(request.name, asked.container, force=asked.force)
+    await engine.endpoints.disconnect(request.name, asked.container, force=asked.force)
     return response.empty(200)
 
 

@@ -18,12 +18,12 @@ from wherry.model.manifests import Platform
 from wherry.registry import platforms
 
 
-def parse_moment(text: str) -> int | None:
+def parse_timestamp(text: str) -> int | None:
     """Nanoseconds of seconds since 1970 or of an RFC 3339 time; None for "". Raises InvalidParameter.
 
-    >>> parse_moment("1700000000.5")
+    >>> parse_timestamp("1700000000.5")
     1700000000500000000
-    >>> parse_moment("2023-11-14T22:13:20Z")
+    >>> parse_timestamp("2023-11-14T22:13:20Z")
     1700000000000000000
     """
     if not text:
@@ -100,9 +100,9 @@ class Request:
             raise InvalidParameter(f'strconv.Atoi: parsing "{value}": value out of range')
         return value
 
-    def moment(self, key: str) -> int | None:
+    def timestamp(self, key: str) -> int | None:
         """Nanoseconds since the epoch, None when it is not there."""
-        return parse_moment(self.text(key))
+        return parse_timestamp(self.text(key))
 
     def filters(self) -> Filters:
         """``{"status": ["running"]}``, or Docker's older form of the same, ``{"status": {"running": true}}``."""

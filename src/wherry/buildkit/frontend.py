@@ -14,7 +14,7 @@ from wherry.common.errors import InvalidParameter, NotSupported
 from wherry.common.ignore import PatternMatcher
 from wherry.dockerfile.parser import parse
 from wherry.engine.builder.context import IGNORE_FILE, Context
-from wherry.engine.builder.request import ENTITLEMENTS, BuildRequest, Given, Limits
+from wherry.engine.builder.request import ENTITLEMENTS, Attachables, BuildRequest, Limits
 from wherry.model.container import Ulimit
 
 # "# syntax=docker/dockerfile:1" and its like are answered by the engine's own frontend.
@@ -52,7 +52,7 @@ def read_options(options: Mapping[str, str], entitlements: tuple[str, ...], clie
             ulimits=tuple(map(_ulimit, _csv(options.get("ulimit", "")))),
             cgroup_parent=options.get("cgroup-parent", ""),
         ),
-        given=Given(allow=entitlements),
+        given=Attachables(allow=entitlements),
         client=client,
     )
 

@@ -122,16 +122,16 @@ def run_complete(session: Session, options: Options) -> None:
 # All of it comes from the command table: which names an argument takes is what the command's usage says of it.
 
 
-class Candidates:
+class Completions:
     """Words with what they mean, and whether a file may stand there, too."""
 
     def __init__(self, words: Iterable[Word] = (), *, files: bool = False) -> None:
         self.words, self.files = list(words), files
 
-    def beginning(self, start: str, prefix: str = "") -> Candidates:
+    def beginning(self, start: str, prefix: str = "") -> Completions:
         """Those that begin so; `prefix` is put before each (--network=…)."""
         words = {word: text for word, text in self.words if word.startswith(start)}
-        return Candidates(((prefix + word, text) for word, text in words.items()), files=self.files)
+        return Completions(((prefix + word, text) for word, text in words.items()), files=self.files)
 
 
 # Names of things
@@ -217,7 +217,7 @@ FILE_FLAGS = frozenset(("cidfile", "config", "config-file", "data-root", "env-fi
                         "tlscert", "tlskey", "volume"))  # fmt: skip
 
 
-def complete(session: Session, words: Sequence[str]) -> Candidates:
+def complete(session: Session, words: Sequence[str]) -> Completions:
     """`words` are those behind the program's name, the last one still being typed. No engine is started for it."""
     from wherry.cli.main import global_flags
 
@@ -234,17 +234,17 @@ def complete(session: Session, words: Sequence[str]) -> Candidates:
     for depth, word in enumerate(rest):
         found = TOP.get(word) if depth == 0 else found.find(word) if isinstance(found, Group) else None
         if found is None:
-            return Candidates()
+            return Completions()
         if isinstance(found, Entry):
             return _of_command(session, rest[depth], found, rest[depth + 1 :], last)
     if last.startswith("-"):
         return _flag(session, known if found is None else [], last)
     table = found.commands if isinstance(found, Group) else TOP
     visible = [(name, entry.short) for name, entry in table.items() if not (isinstance(entry, Entry) and entry.hidden)]
-    return Candidates(visible).beginning(last)
+    return Completions(visible).beginning(last)
 
 
-def _of_command(session: Session, name: str, entry: Entry, before: Sequence[str], last: str) -> Candidates:
+def _of_command(session: Session, name: str, entry: Entry, before: Sequence[str], last: str) -> Completions:
     command = entry.load()
     try:
         options = flags.parse(command.flags, before, interspersed=command.interspersed)
@@ -256,32 +256,32 @@ def _of_command(session: Session, name: str, entry: Entry, before: Sequence[str]
     return _argument(session, name, entry.usage, len(options.arguments), last)
 
 
-def _flag(session: Session, known: Iterable[Flag], last: str) -> Candidates:
+def _flag(session: Session, known: Iterable[Flag], last: str) -> Completions:
     name, equals, start = last.removeprefix("--").partition("=")
     if last.startswith("--") and equals:
         flag = next((flag for flag in known if flag.name == name), None)
-        return _values(session, flag).beginning(start, f"--{name}=") if flag else Candidates()
+        return _values(session, flag).beginning(start, f"--{name}=") if flag else Completions()
     shown = [(f"--{flag.name}", flag.usage) for flag in known if not (flag.hidden or flag.deprecated)]
-    return Candidates([*sorted(shown), ("--help", "Print usage")]).beginning(last)
+    return Completions([*sorted(shown), ("--help", "Print usage")]).beginning(last)
 
 
-def _after_flag(session: Session, known: Iterable[Flag], before: Sequence[str], last: str) -> Candidates:
+def _after_flag(session: Session, known: Iterable[Flag], before: Sequence[str], last: str) -> Completions:
     """Where words cannot be parsed, it is most often since the last of them is a flag that wants a value."""
     wanting = before[-1] if before else ""
     for flag in known:
         ends_in_letter = wanting[:1] == "-" and wanting[:2] != "--" and wanting[-1:] == flag.short != ""
         if flag.kind and (wanting == f"--{flag.name}" or ends_in_letter):
             return _values(session, flag).beginning(last)
-    return Candidates()
+    return Completions()
 
 
-def _values(session: Session, flag: Flag) -> Candidates:
+def _values(session: Session, flag: Flag) -> Completions:
     if flag.name in FILE_FLAGS:
-        return Candidates(files=True)
-    return Candidates(_asked(session, VALUES[flag.name])) if flag.name in VALUES else Candidates()
+        return Completions(files=True)
+    return Completions(_asked(session, VALUES[flag.name])) if flag.name in VALUES else Completions()
 
 
-def _argument(session: Session, name: str, usage: str, at: int, last: str) -> Candidates:
+def _argument(session: Session, name: str, usage: str, at: int, last: str) -> Completions:
     """`at`: how many arguments are there before it."""
     if name == "cp":
         return _path(session, last)
@@ -292,18 +292,18 @@ def _argument(session: Session, name: str, usage: str, at: int, last: str) -> Ca
     if noun.startswith("REPOSITORY"):
         noun = "REPOSITORY[:TAG]"
     if noun in FILES:
-        return Candidates(files=True)
+        return Completions(files=True)
     if "|" in noun and noun not in NOUNS:
-        return Candidates((word, "") for word in noun.split("|")).beginning(last)
+        return Completions((word, "") for word in noun.split("|")).beginning(last)
     find = STATES.get(name) if noun == "CONTAINER" else None
     find = find or NOUNS.get(noun)
-    return Candidates(_asked(session, find)).beginning(last) if find else Candidates(files=noun in ("COMMAND", "ARG"))
+    return Completions(_asked(session, find)).beginning(last) if find else Completions(files=noun in ("COMMAND", "ARG"))
 
 
-def _path(session: Session, last: str) -> Candidates:
+def _path(session: Session, last: str) -> Completions:
     """A local path, or a container's, of which only the container is known here."""
     names = [(f"{name}:", about) for name, about in _asked(session, ALL_CONTAINERS)]
-    found = Candidates(names).beginning(last)
+    found = Completions(names).beginning(last)
     found.files = True
     return found
 

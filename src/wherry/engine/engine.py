@@ -17,14 +17,14 @@ from wherry.engine.container.inspect import Views
 from wherry.engine.container.lifecycle import Lifecycle, Recovery
 from wherry.engine.container.service import Containers, Updates
 from wherry.engine.container.spec import default_profile
-from wherry.engine.container.store import Roster
+from wherry.engine.container.store import ContainerStore
 from wherry.engine.events import Events
 from wherry.engine.image.images import Images
 from wherry.engine.image.pull import Pulls
 from wherry.engine.image.push import Pushes
 from wherry.engine.image.registry import Registry
-from wherry.engine.network.attach import Connections
-from wherry.engine.network.drivers import Fabric
+from wherry.engine.network.attach import NetworkEndpoints
+from wherry.engine.network.drivers import NetworkDrivers
 from wherry.engine.network.networks import Networks
 from wherry.engine.prune import DiskUsage, Prune
 from wherry.engine.system import System
@@ -52,46 +52,44 @@ class Engine:
         self._database = database
         self._store = store
         self._launcher = launcher
-        self._roster = Roster(database)
+        self._entries = ContainerStore(database)
         self.events = Events(database)
-        self.volumes = Volumes(self._roster, store, self.events)
+        self.volumes = Volumes(self._entries, store, self.events)
         engine_id = _engine_id(config.data_root)
-        fabric = Fabric(engine_id, config)
-        self.networks = Networks(self._roster, database, fabric, self.events, config)
-        self.connections = Connections(self._roster, self.networks, fabric, self.events, config)
+        drivers = NetworkDrivers(engine_id, config)
+        self.networks = Networks(self._entries, database, drivers, self.events, config)
+        self.endpoints = NetworkEndpoints(self._entries, self.networks, drivers, self.events, config)
         self._lifecycle = Lifecycle(
-            config, self._roster, store, self.volumes, self.events, launcher, hierarchies, self.connections
+            config, self._entries, store, self.volumes, self.events, launcher, hierarchies, self.endpoints
         )
         self.health_checks = self._lifecycle.health_checks
-        self._recovery = Recovery(
-            config.exec_root, self._roster, store, self.volumes, self._lifecycle, self.connections
-        )
+        self._recovery = Recovery(config.exec_root, self._entries, store, self.volumes, self._lifecycle, self.endpoints)
         self.containers = Containers(
-            config, self._roster, store, self.volumes, self.events, self._lifecycle, self.connections
+            config, self._entries, store, self.volumes, self.events, self._lifecycle, self.endpoints
         )
-        self.execs = Execs(self._roster, self.containers, self.events)
+        self.execs = Execs(self._entries, self.containers, self.events)
         self._registries = registries = Registries()
         self._configure_registries()
         self.registry = Registry(registries)
         self.pushes = Pushes(store, self.events, registries, config)
         self._pulls = pulls = Pulls(store, self.events, registries, config)
-        self.images = Images(self._roster, self.containers, store, self.events, pulls)
-        build_containers = BuildContainers(config, launcher, self.connections, store.staging)
+        self.images = Images(self._entries, self.containers, store, self.events, pulls)
+        build_containers = BuildContainers(config, launcher, self.endpoints, store.staging)
         self.builder = Builder(store, self.images, build_containers)
-        self.archives = Archives(self._roster, self.containers, store, self.volumes, self.events)
-        self.updates = Updates(self._roster, self.containers, self.events)
-        self.prune = Prune(self._roster, self.containers, self.images, store, self.events)
-        self.disk_usage = DiskUsage(self._roster, self.images, self.volumes, self.builder, store)
-        self.views = Views(self._roster, self.containers, self.execs, store, self.events)
+        self.archives = Archives(self._entries, self.containers, store, self.volumes, self.events)
+        self.updates = Updates(self._entries, self.containers, self.events)
+        self.prune = Prune(self._entries, self.containers, self.images, store, self.events)
+        self.disk_usage = DiskUsage(self._entries, self.images, self.volumes, self.builder, store)
+        self.views = Views(self._entries, self.containers, self.execs, store, self.events)
         self.system = System(
             config,
-            self._roster,
+            self._entries,
             store,
             self.events,
             hierarchies,
             engine_id,
             registries,
-            has_firewall=fabric.rules is not None,
+            has_firewall=drivers.rules is not None,
         )
 
     @classmethod
@@ -134,7 +132,7 @@ class Engine:
         await self.builder.close()
         self._recovery.close()
         await self._lifecycle.close()
-        self.connections.close()
+        self.endpoints.close()
         await self._launcher.close()
         await asyncio.to_thread(self._store.close)
         self._database.close()

@@ -11,7 +11,7 @@ from wherry.common.errors import Conflict, InvalidParameter, NotFound
 from wherry.engine.builder.builder import Builder
 from wherry.engine.container.inspect import add_sizes, list_containers
 from wherry.engine.container.service import Containers
-from wherry.engine.container.store import Roster
+from wherry.engine.container.store import ContainerStore
 from wherry.engine.events import Events, boolean, check_known, labels_pass
 from wherry.engine.image.images import Images
 from wherry.engine.volumes import Volumes
@@ -29,8 +29,10 @@ Filters = Mapping[str, list[str]]
 class Prune:
     """One at a time: what a second one would count, the first is about to remove. Raises Conflict for that."""
 
-    def __init__(self, roster: Roster, containers: Containers, images: Images, store: Store, events: Events) -> None:
-        self._roster = roster
+    def __init__(
+        self, entries: ContainerStore, containers: Containers, images: Images, store: Store, events: Events
+    ) -> None:
+        self._entries = entries
         self._containers = containers
         self._images = images
         self._store = store
@@ -43,8 +45,8 @@ class Prune:
         before = _until(filters)
         removed, reclaimed = [], 0
         with self._alone():
-            for live in self._roster:
-                record = live.record
+            for entry in self._entries:
+                record = entry.record
                 if record.state.status not in _ENDED or (before is not None and record.created > before):
                     continue
                 if not labels_pass(record.config.labels, filters):
@@ -68,7 +70,7 @@ class Prune:
         removed: list[dict[str, str]] = []
         with self._alone():
             size = self._store.disk_usage().layers
-            used = frozenset[str]().union(*(live.images for live in self._roster))
+            used = frozenset[str]().union(*(entry.images for entry in self._entries))
             for summary in self._store.images.summaries():
                 image = summary.image
                 labels = image.config.config.labels if image.config.config else {}
@@ -116,8 +118,10 @@ KINDS = ("container", "image", "volume", "build-cache")
 
 
 class DiskUsage:
-    def __init__(self, roster: Roster, images: Images, volumes: Volumes, builder: Builder, store: Store) -> None:
-        self._roster = roster
+    def __init__(
+        self, entries: ContainerStore, images: Images, volumes: Volumes, builder: Builder, store: Store
+    ) -> None:
+        self._entries = entries
         self._images = images
         self._volumes = volumes
         self._builder = builder
@@ -133,8 +137,8 @@ class DiskUsage:
             found["LayersSize"] = self._store.disk_usage().layers
             found["Images"] = self._with_containers()
         if "container" in kinds:
-            containers = list_containers(self._roster, self._store, show_all=True, limit=None, filters={})
-            await add_sizes(containers, self._roster, self._store)
+            containers = list_containers(self._entries, self._store, show_all=True, limit=None, filters={})
+            await add_sizes(containers, self._entries, self._store)
             found["Containers"] = containers
         if "volume" in kinds:
             found["Volumes"] = await self._volumes.usage()
@@ -144,6 +148,6 @@ class DiskUsage:
 
     def _with_containers(self) -> list[dict[str, Any]]:
         """The images, with how many containers each has."""
-        users = Counter(live.record.image_id for live in self._roster)
+        users = Counter(entry.record.image_id for entry in self._entries)
         images = self._images.list_all(show_all=False, filters={}, shared_size=True)
         return [image | {"Containers": users[image["Id"]]} for image in images]

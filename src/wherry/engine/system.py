@@ -11,7 +11,7 @@ from wherry.common import times
 from wherry.common.platforms import host_architecture
 from wherry.engine.config import EngineConfig
 from wherry.engine.container import cdi, logs
-from wherry.engine.container.store import Roster
+from wherry.engine.container.store import ContainerStore
 from wherry.engine.events import Events
 from wherry.linux.cgroups import Hierarchies
 from wherry.model.container import Status
@@ -37,7 +37,7 @@ class System:
     def __init__(
         self,
         config: EngineConfig,
-        roster: Roster,
+        entries: ContainerStore,
         store: Store,
         events: Events,
         hierarchies: Hierarchies,
@@ -47,7 +47,7 @@ class System:
         has_firewall: bool,
     ) -> None:
         self._config = config
-        self._roster = roster
+        self._entries = entries
         self._store = store
         self._events = events
         self._hierarchies = hierarchies
@@ -89,7 +89,7 @@ class System:
         }
 
     def info(self) -> dict[str, Any]:
-        states = [live.record.state.status for live in self._roster]
+        states = [entry.record.state.status for entry in self._entries]
         supports = self._hierarchies.supports
         known = cdi.Registry(self._config.cdi_directories)
         return {

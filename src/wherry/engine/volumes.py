@@ -15,7 +15,7 @@ from wherry.common import times
 from wherry.common.errors import Conflict, EngineError, InvalidParameter
 from wherry.common.values import parse_bool
 from wherry.engine.container.mounts import volume_subpath
-from wherry.engine.container.store import Roster
+from wherry.engine.container.store import ContainerStore
 from wherry.engine.events import Events, boolean, check_known, label_matches, labels_pass
 from wherry.engine.patterns import name_filter
 from wherry.engine.plugins import WrongInterface
@@ -130,8 +130,8 @@ _LOCAL = ("", "local")
 
 
 class Volumes:
-    def __init__(self, roster: Roster, store: Store, events: Events) -> None:
-        self._roster = roster
+    def __init__(self, entries: ContainerStore, store: Store, events: Events) -> None:
+        self._entries = entries
         self._volumes = store.volumes
         self._files = store.files
         self._events = events
@@ -267,7 +267,7 @@ class Volumes:
 
     def _users(self) -> dict[str, dict[str, None]]:
         """The same of every volume, by its name."""
-        have = ((live.record.id, point.name) for live in self._roster for point in live.record.mounts)
+        have = ((entry.record.id, point.name) for entry in self._entries for point in entry.record.mounts)
         will = ((container_id, name) for container_id, names in self._claims.items() for name in names)
         found: dict[str, dict[str, None]] = {}
         for container_id, name in itertools.chain(have, will):

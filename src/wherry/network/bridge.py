@@ -268,7 +268,7 @@ _ADVERTISEMENT, _OVERRIDE, _TARGET_LINK_LAYER_ADDRESS = 136, 0x20000000, 2
 _HOPS = 255  # as neighbours demand, since no router lets that through
 
 
-class Announcer:
+class GratuitousArp:
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
 

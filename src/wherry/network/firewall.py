@@ -27,7 +27,7 @@ _VERSIONS = {4: socket.AF_INET, 6: socket.AF_INET6}
 _ANY = ("0.0.0.0", "::")
 
 
-def forget_flows(ports: Iterable[Published]) -> None:
+def forget_conntrack(ports: Iterable[Published]) -> None:
     """Has the kernel look at the rules again for what is sent to these ports by UDP, soon: it has to look through all
     that it remembers. Elsewhere a connection that leads nowhere ends, and the next one finds its way."""
     wanted = {(each.host_address, each.host_port) for each in ports if each.protocol == "udp" and each.host_port}
@@ -114,14 +114,14 @@ class Rules:
         new = dict.fromkeys(ports)
         self._ruleset.published |= new
         self._change(*published_elements(new, self._ruleset.inet.add))
-        forget_flows(new)
+        forget_conntrack(new)
 
     def withdraw(self, ports: Iterable[Published]) -> None:
         old = [port for port in ports if port in self._ruleset.published]
         for port in old:
             del self._ruleset.published[port]
         self._change(*published_elements(old, self._ruleset.inet.remove))
-        forget_flows(old)
+        forget_conntrack(old)
 
     def isolate(self, interface: str) -> None:
         """The port ``interface`` of a bridge without communication between its containers."""
@@ -186,7 +186,7 @@ _OUR_LOCK = "/run/wherry-xtables.lock"
 _SECONDS = 5
 
 
-class Neighbours:
+class ForeignFirewalls:
     """What is inserted bears the comment ``mark``, by which it is found again."""
 
     def __init__(self, mark: str) -> None:
@@ -293,13 +293,13 @@ log = logging.getLogger("wherry.network")
 _CALM = 0.05  # seconds that others have to finish their changes
 
 
-class Keeper:
+class FirewallWatch:
     """Has ``rules``. From the first ``update`` on they are put back when somebody flushes them, and other firewalls are
     told when somebody sets them up anew."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._neighbours = Neighbours(rules.table)
+        self._foreign = ForeignFirewalls(rules.table)
         self._watch: Nftables | None = None
         self._lock: Inotify | None = None
         self._calm: asyncio.TimerHandle | None = None
@@ -308,7 +308,7 @@ class Keeper:
     def update(self) -> None:
         """Tells other firewalls which bridges there are."""
         try:
-            self._neighbours.let_through(self.rules.bridges)
+            self._foreign.let_through(self.rules.bridges)
         except OSError as error:
             log.warning("another firewall on this host could not be told to let containers through: %s", error)
         if self._watch is None:
@@ -333,7 +333,7 @@ class Keeper:
             self._lock.close()
         if self._calm is not None:
             self._calm.cancel()
-        self._neighbours.close()
+        self._foreign.close()
         self.rules.close()
 
     def _hear(self, watch: Nftables) -> None:
@@ -344,7 +344,7 @@ class Keeper:
             self._look_soon()
             return
         for message in told:
-            if message.kind == NEWGEN or message.port in (self.rules.port, self._neighbours.port):
+            if message.kind == NEWGEN or message.port in (self.rules.port, self._foreign.port):
                 continue
             table = table_name(message)
             if table == self.rules.table:

@@ -4,10 +4,10 @@ A cold start of Python with these imports takes 100 ms, a fork of a process that
 loop, so that the fork is safe; the objects of the imports are frozen, so that neither the garbage collector nor its
 counters touch the pages that all monitors share.
 
-One monitor is always forked ahead, the spare: it has left the launcher's session, has written to the memory that it is
+One monitor is always forked ahead (preforked): it has left the launcher's session, has written to the memory that it is
 going to need, and waits for the next request on the same socket. That takes the fork and 5 ms of page faults out of the
-way of a start. The spare says over a pipe when it has taken a request, and again when the container has started; the
-launcher forks the next one then, or earlier when another request is already there. Which memory that is the first spare
+way of a start. It says over a pipe when it has taken a request, and again when the container has started; the
+launcher forks the next one then, or earlier when another request is already there. Which memory that is the first one
 finds out, by the pages that it and its child did write to.
 
     python -I -S -c PROGRAM <socket> <soft limit of descriptors> <directories to import from>
@@ -46,10 +46,10 @@ from wherry.runtime.monitor import Monitor, StartOrder, describe
 from wherry.runtime.running import Child, Running, fork
 from wherry.runtime.spec import Spec
 
-# The spare: a monitor that was forked ahead, until it gets its container.
+# A preforked monitor, until it gets its container.
 #
 # It has left the launcher's session, has written to the memory that a start writes to, and has itself forked the child
-# that will become the container's first process. Both wait: the spare for a request, its child for the spare. Where the
+# that will become the container's first process. Both wait: it for a request, its child for it. Where the
 # container turns out to be an unusual one (the host's network, say), the child is discarded and another one forked.
 
 _OOM_SCORE = -999
@@ -173,7 +173,7 @@ def serve(fd: int, descriptors: int) -> None:
     footprint = None
     word = b""
     while word != QUIT:
-        heard = _fork_spare(requests, hierarchies, title, footprint)
+        heard = _prefork(requests, hierarchies, title, footprint)
         word = os.read(heard, 1)  # b"" when it was killed
         if word == TAKEN:
             _wait_until_due(heard, requests)
@@ -202,10 +202,10 @@ def _fill_pools() -> list[bytes]:
     return filling
 
 
-def _fork_spare(
+def _prefork(
     requests: socket.socket, hierarchies: Hierarchies | None, title: process.Title, footprint: Footprint | None
 ) -> int:
-    """Forks a spare monitor, and answers a pipe on which it is heard."""
+    """Forks a monitor ahead, and answers a pipe on which it is heard."""
     heard, tell = os.pipe()
     pid, pidfd = process.fork()
     if pid == 0:
@@ -217,7 +217,7 @@ def _fork_spare(
 
 
 def _wait_until_due(heard: int, requests: socket.socket) -> None:
-    """Until the spare, which has taken a request, needs the processors no more; or until there is another request."""
+    """Until the monitor, which has taken a request, needs the processors no more; or until there is another request."""
     poll = select.poll()
     poll.register(heard, select.POLLIN)
     poll.register(requests, select.POLLIN)
@@ -227,7 +227,7 @@ def _wait_until_due(heard: int, requests: socket.socket) -> None:
 
 
 def _read_footprint(heard: int) -> Footprint | None:
-    """What the spare has found out, if it has come so far."""
+    """What the monitor has found out, if it has come so far."""
     os.set_blocking(heard, False)
     with contextlib.suppress(BlockingIOError, msgspec.DecodeError):
         return decode_footprint(os.read(heard, _FOOTPRINT_AT_MOST).removeprefix(STARTED))

@@ -49,7 +49,7 @@ from wherry.runtime.ipc import (
     send,
 )
 from wherry.runtime.logging.sink import Sink, open_log
-from wherry.runtime.network import Plumbing
+from wherry.runtime.network import NetworkSetup
 from wherry.runtime.running import Child, Running, fork
 from wherry.runtime.spec import Process, Spec
 from wherry.runtime.stdio import Buffer
@@ -84,7 +84,7 @@ class Monitor:
         self._cgroup: Cgroup | None = None
         self._log: Sink | None = None
         self._first: Running | None = None
-        self._plumbing: Plumbing | None = None
+        self._network_setup: NetworkSetup | None = None
         self._execs: dict[str, Running] = {}
         self._lingering: list[Running] = []
         self._ended: dict[str, int] = {}
@@ -201,9 +201,9 @@ class Monitor:
         """While the first process builds its root."""
         first, spec = self._first, self._spec
         assert first is not None
-        self._plumbing = Plumbing(namespace)
+        self._network_setup = NetworkSetup(namespace)
         try:
-            self._plumbing.set_up(spec.interfaces, resolver=spec.resolver)
+            self._network_setup.set_up(spec.interfaces, resolver=spec.resolver)
         except (OSError, StartError) as error:
             first.failure = Failed(f"failed to set up container networking: {describe(error)}")
             first.kill()
@@ -220,7 +220,7 @@ class Monitor:
 
     def _tell_status(self, connection: socket.socket, number: int) -> None:
         pidfd = self._first.pidfd if self._first is not None else -1
-        resolver = self._plumbing.resolver if self._plumbing is not None else ()
+        resolver = self._network_setup.resolver if self._network_setup is not None else ()
         self._answer(connection, self._status(number), (*((pidfd,) if pidfd >= 0 else ()), *resolver))
 
     def _status(self, number: int) -> Started:
@@ -233,7 +233,7 @@ class Monitor:
             warnings=(*self._warnings, *(first.warnings if first is not None else ())),
             execs={exec_id: running.pid for exec_id, running in self._execs.items()},
             ended=self._ended,
-            resolver=self._plumbing is not None and bool(self._plumbing.resolver),
+            resolver=self._network_setup is not None and bool(self._network_setup.resolver),
             number=number,
         )
 
@@ -268,8 +268,8 @@ class Monitor:
         self._leave_networks()
 
     def _leave_networks(self) -> None:
-        if self._plumbing is not None:
-            self._plumbing.remove()
+        if self._network_setup is not None:
+            self._network_setup.remove()
 
     def _write_exit(self, exited: Exited) -> None:
         """Whole or not at all. What cannot be written is at least told to who listens."""
@@ -362,17 +362,17 @@ class Monitor:
             self._exec(connection, request, descriptors)
 
     def _change_networks(self, connection: socket.socket, request: Connect | Disconnect) -> None:
-        plumbing = self._plumbing
-        if plumbing is None or self._exited is not None:
+        network_setup = self._network_setup
+        if network_setup is None or self._exited is not None:
             raise StartError("the container has no network namespace of its own that could be changed")
         if isinstance(request, Disconnect):
-            plumbing.disconnect(request.name, request.routes)
+            network_setup.disconnect(request.name, request.routes)
             self._answer(connection, Reply(request.number))
             return
-        plumbing.connect(request.interface)
+        network_setup.connect(request.interface)
         if request.resolver:
-            plumbing.open_resolver()
-        resolver = plumbing.resolver if request.resolver else ()
+            network_setup.open_resolver()
+        resolver = network_setup.resolver if request.resolver else ()
         self._answer(connection, Reply(request.number, bool(resolver)), resolver)
 
     def _find(self, exec_id: str, client: socket.socket | None = None) -> Running:

@@ -27,7 +27,7 @@ _TABLE = Table(IPV4, "wherry")
 _EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
 
 
-class Plumbing:
+class NetworkSetup:
     """The network namespace ``namespace`` (a descriptor, which becomes this object's), seen from the host's."""
 
     def __init__(self, namespace: int) -> None:

@@ -64,7 +64,7 @@ class BuildCache:
         self._staging = staging
         database.migrate("build cache", _SCHEMA)
         os.makedirs(self._mounts, mode=0o710, exist_ok=True)
-        layers.keepers.append(self.chain_ids)
+        layers.leases.append(self.chain_ids)
 
     def chain_ids(self) -> frozenset[str]:
         """The layers that records keep: those that steps have made. One that made none keeps nothing."""

@@ -1,16 +1,16 @@
-"""Drafts: the layers that a build is making, each a directory that the next step stands on before it is a layer.
+"""Active snapshots: the layers that a build is making, each a directory that the next step stands on before it is one.
 
 The life of one:
 
 1. ``Workspace.begin`` makes an empty directory in the build's staging area.
-2. ``mounts`` says how to make a root of it: an overlay upon all drafts before it and upon the image's layers. A step
+2. ``mounts`` says how to make a root of it: an overlay upon all snapshots before it and upon the image's layers. A step
    runs in that root, or a worker copies files into it. Places that a step needs something mounted at, and that the
    image lacks, come from a directory at the very bottom, so that nothing of them is left behind.
 3. ``seal``: nothing writes to it any more. A worker begins to pack it into a blob, which is what its digest comes from,
    while the next step already runs on top of the directory.
 4. ``keep`` waits for the digests, and renames each upper directory into a layer. Nothing is unpacked or copied.
 
-A ``Tree`` is what a step begins with and ends with: the layers of an image and the drafts upon them. Leaving the
+A ``Tree`` is what a step begins with and ends with: the layers of an image and the snapshots upon them. Leaving the
 workspace takes away what was not kept, whatever happens.
 """
 
@@ -35,7 +35,7 @@ from wherry.storage.worker import client
 EMPTY_DIFF = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 
 
-class Draft:
+class ActiveSnapshot:
     """One layer in the making. ``layer`` is what became of it: None until it was kept, or when there was nothing."""
 
     def __init__(self, directory: str) -> None:
@@ -53,22 +53,22 @@ class Draft:
 
 
 class Tree(msgspec.Struct, frozen=True):
-    """Files: those of the layers up to ``chain_id`` ("" for none), and of the drafts upon them, the lowest first."""
+    """Files: those of the layers up to ``chain_id`` ("" for none), and of the snapshots upon them, the lowest first."""
 
     chain_id: str = ""
-    drafts: tuple[Draft, ...] = ()
+    snapshots: tuple[ActiveSnapshot, ...] = ()
 
-    def on(self, draft: Draft) -> "Tree":
-        return Tree(self.chain_id, (*self.drafts, draft))
+    def on(self, snapshot: ActiveSnapshot) -> "Tree":
+        return Tree(self.chain_id, (*self.snapshots, snapshot))
 
     @property
     def known(self) -> str | None:
-        """The chain id of all of it, when it has no drafts."""
-        return None if self.drafts else self.chain_id
+        """The chain id of all of it, when it has no snapshots."""
+        return None if self.snapshots else self.chain_id
 
 
 class Workspace:
-    """The files of one build. Made by ``Drafts.workspace``."""
+    """The files of one build. Made by ``BuildSnapshots.workspace``."""
 
     def __init__(self, path: str, layers: Layers, options: tuple[str, ...], in_use: Counter[str]) -> None:
         self.path = path
@@ -77,7 +77,7 @@ class Workspace:
         self._in_use = in_use
         self._held: list[str] = []
         self._count = 0
-        self._drafts: list[Draft] = []
+        self._snapshots: list[ActiveSnapshot] = []
         self._kept: set[str] = set()
         self._workers = contextlib.AsyncExitStack()
         self._idle: list[client.Worker] = []
@@ -97,19 +97,19 @@ class Workspace:
             self._held.append(chain_id)
             self._in_use[chain_id] += 1
 
-    def begin(self, tree: Tree) -> Draft:
-        """A new draft upon a tree. Its root directory is root's and everybody's to enter, as a container's is."""
-        draft = Draft(self.directory("draft"))
-        os.mkdir(f"{draft.directory}/layer", 0o700)
-        os.mkdir(draft.upper, 0o755)
-        self._drafts.append(draft)
-        return draft
+    def begin(self, tree: Tree) -> ActiveSnapshot:
+        """A new snapshot upon a tree. Its root directory is root's and everybody's to enter, as a container's is."""
+        snapshot = ActiveSnapshot(self.directory("snapshot"))
+        os.mkdir(f"{snapshot.directory}/layer", 0o700)
+        os.mkdir(snapshot.upper, 0o755)
+        self._snapshots.append(snapshot)
+        return snapshot
 
-    def mounts(self, tree: Tree, draft: Draft, places: Iterable[tuple[str, str]] = ()) -> tuple[Mount, ...]:
-        """What to mount to have the root of a draft upon a tree.
+    def mounts(self, tree: Tree, snapshot: ActiveSnapshot, places: Iterable[tuple[str, str]] = ()) -> tuple[Mount, ...]:
+        """What to mount to have the root of a snapshot upon a tree.
 
         ``places`` are paths and their kinds ("dir", "file") that are there though the tree lacks them, and that leave
-        no trace in the draft; but for "kept" directories, which come to be in it.
+        no trace in the snapshot; but for "kept" directories, which come to be in it.
 
         To be mounted once: "volatile" saves waiting for the disk at the unmounting (layers are synced later), and marks
         its work directory so that no second mount can take it.
@@ -120,12 +120,12 @@ class Workspace:
             if kind != "kept":
                 wanted.append((path, kind))
             elif not find_merged(lower, path):
-                os.mkdir(draft.upper + path, 0o755)
+                os.mkdir(snapshot.upper + path, 0o755)
         if wanted:
             lower.append(self._make_places(wanted))
         options = (
             f"lowerdir={join(lower or [f'{self.path}/none/a'])}",
-            f"upperdir={draft.upper}",
+            f"upperdir={snapshot.upper}",
             f"workdir={self.directory('work')}",
             "volatile",
             *self._options,
@@ -143,13 +143,21 @@ class Workspace:
         lower = [*found, f"{self.path}/none/a", f"{self.path}/none/b"]
         return Mount("overlay", "overlay", target, (f"lowerdir={join(lower)}", "ro", *self._options))
 
-    async def shaded(self, directory: str, path: str, ignored: Sequence[tuple[bool, str, str]], target: str) -> Mount:
+    async def hide_ignored(
+        self, directory: str, path: str, ignored: Sequence[tuple[bool, str, str]], target: str
+    ) -> Mount:
         """A read-only mount of a context's directory, which is ``path`` there, without what is ``ignored``."""
         if ignored:
-            shade = self.directory("shade")
-            job = {"kind": "shade", "directory": directory, "path": path, "ignored": ignored, "place": shade}
+            whiteouts = self.directory("whiteouts")
+            job = {
+                "kind": "ignore_overlay",
+                "directory": directory,
+                "path": path,
+                "ignored": ignored,
+                "place": whiteouts,
+            }
             if await self.ask(job):
-                options = (f"lowerdir={join([shade, directory])}", "ro", *self._options)
+                options = (f"lowerdir={join([whiteouts, directory])}", "ro", *self._options)
                 return Mount("overlay", "overlay", target, options)
         return Mount("bind", directory, target, ("bind", "ro", "rprivate"), create="dir")
 
@@ -186,42 +194,42 @@ class Workspace:
         self._idle.append(worker)
         return answer
 
-    async def set_latest(self, draft: Draft, latest: int) -> None:
-        """Sets back to ``latest`` (ns since the epoch) every time in the draft that is later."""
-        await client.run({"kind": "clamp", "directory": draft.upper, "latest": latest})
+    async def set_latest(self, snapshot: ActiveSnapshot, latest: int) -> None:
+        """Sets back to ``latest`` (ns since the epoch) every time in the snapshot that is later."""
+        await client.run({"kind": "clamp", "directory": snapshot.upper, "latest": latest})
 
-    def seal(self, draft: Draft) -> None:
+    def seal(self, snapshot: ActiveSnapshot) -> None:
         """Begins to pack it; nothing may write to it from now on."""
-        job = {"kind": "seal", "upper": draft.upper, "blob": f"{draft.directory}/blob"}
-        draft.sealed = asyncio.create_task(_pack(job, draft))
+        job = {"kind": "seal", "upper": snapshot.upper, "blob": f"{snapshot.directory}/blob"}
+        snapshot.sealed = asyncio.create_task(_pack(job, snapshot))
 
     async def keep(self, tree: Tree) -> list[LayerInfo | None]:
-        """Makes layers of a tree's drafts; for each what it became, None for one that changed nothing."""
+        """Makes layers of a tree's snapshots; for each what it became, None for one that changed nothing."""
         parent = tree.chain_id
-        for draft in tree.drafts:
-            assert draft.sealed is not None, "a draft was not sealed"
-            staged = await draft.sealed
-            if draft.layer is None and staged.diff_id != EMPTY_DIFF:
+        for snapshot in tree.snapshots:
+            assert snapshot.sealed is not None, "a snapshot was not sealed"
+            staged = await snapshot.sealed
+            if snapshot.layer is None and staged.diff_id != EMPTY_DIFF:
                 layer = self._layers.add(staged, parent)
                 self._kept.add(layer.chain_id)
-                draft.layer = LayerInfo(layer.diff_id, layer.chain_id, layer.size)
-            parent = draft.layer.chain_id if draft.layer else parent
-        return [draft.layer for draft in tree.drafts]
+                snapshot.layer = LayerInfo(layer.diff_id, layer.chain_id, layer.size)
+            parent = snapshot.layer.chain_id if snapshot.layer else parent
+        return [snapshot.layer for snapshot in tree.snapshots]
 
     async def flatten(self, tree: Tree, above: str) -> Tree:
-        """A tree of the same files whose layers above the layer ``above`` are one draft. Its drafts must be kept."""
+        """A tree of the same files whose layers above the layer ``above`` are one. Its snapshots must be kept."""
         chain = self._layers.chain(top_of(tree))
         base = [layer.chain_id for layer in self._layers.chain(above)]
         folders = [self._layers.path(layer.chain_id) for layer in reversed(chain[len(base) :])]
         flat = Tree(above)
-        draft = self.begin(flat)
-        await client.run({"kind": "flatten", "folders": folders, "directory": draft.upper})
-        self.seal(draft)
-        return flat.on(draft)
+        snapshot = self.begin(flat)
+        await client.run({"kind": "flatten", "folders": folders, "directory": snapshot.upper})
+        self.seal(snapshot)
+        return flat.on(snapshot)
 
     async def close(self) -> None:
         """Ends what is being packed, and lets go of the layers that were kept: an image or the cache has them now."""
-        sealing = [draft.sealed for draft in self._drafts if draft.sealed is not None]
+        sealing = [snapshot.sealed for snapshot in self._snapshots if snapshot.sealed is not None]
         for task in sealing:
             task.cancel()
         await asyncio.gather(*sealing, return_exceptions=True)
@@ -232,10 +240,11 @@ class Workspace:
 
     def _folders(self, tree: Tree) -> list[str]:
         """The highest first."""
-        drafts = [
-            self._layers.path(draft.layer.chain_id) if draft.layer else draft.upper for draft in reversed(tree.drafts)
+        snapshots = [
+            self._layers.path(snapshot.layer.chain_id) if snapshot.layer else snapshot.upper
+            for snapshot in reversed(tree.snapshots)
         ]
-        return [*drafts, *self._layers.folders(tree.chain_id)]
+        return [*snapshots, *self._layers.folders(tree.chain_id)]
 
     def _make_places(self, places: Sequence[tuple[str, str]]) -> str:
         """A directory with these in it, for the bottom of an overlay. The paths are clean and absolute."""
@@ -250,7 +259,7 @@ class Workspace:
         return bottom
 
 
-class Drafts:
+class BuildSnapshots:
     """Makes workspaces, and holds the layers that builds under way stand on."""
 
     def __init__(self, layers: Layers, staging: Staging) -> None:
@@ -258,7 +267,7 @@ class Drafts:
         self._staging = staging
         self._options = overlay_options()
         self._in_use: Counter[str] = Counter()
-        layers.keepers.append(lambda: frozenset(+self._in_use))
+        layers.leases.append(lambda: frozenset(+self._in_use))
 
     @contextlib.asynccontextmanager
     async def workspace(self) -> AsyncIterator[Workspace]:
@@ -274,12 +283,12 @@ class Drafts:
 
 
 def top_of(tree: Tree) -> str:
-    """The chain id of a tree whose drafts are all kept."""
-    kept = [draft.layer.chain_id for draft in tree.drafts if draft.layer is not None]
+    """The chain id of a tree whose snapshots are all kept."""
+    kept = [snapshot.layer.chain_id for snapshot in tree.snapshots if snapshot.layer is not None]
     return kept[-1] if kept else tree.chain_id
 
 
-async def _pack(job: dict[str, Any], draft: Draft) -> StagedLayer:
+async def _pack(job: dict[str, Any], snapshot: ActiveSnapshot) -> StagedLayer:
     staged = msgspec.convert(await client.run(job), StagedLayer)
-    staged.layer = f"{draft.directory}/layer"
+    staged.layer = f"{snapshot.directory}/layer"
     return staged

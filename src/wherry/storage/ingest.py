@@ -29,8 +29,8 @@ class WrongLayer(InvalidParameter):
     """What came has another digest or size than it was to have."""
 
 
-class IncomingLayer:
-    """``async with IncomingLayer(area, digest, size) as layer``: ``write`` what comes, then ``finish``.
+class LayerIngest:
+    """``async with LayerIngest(area, digest, size) as layer``: ``write`` what comes, then ``finish``.
 
     ``area`` is a directory of the staging area, which everything is made in. Raises Full when the disk has no room.
     """
@@ -52,7 +52,7 @@ class IncomingLayer:
         self._writing: asyncio.Future[None] | None = None
         self._unpacking: asyncio.Task[dict[str, Any]] | None = None
 
-    async def __aenter__(self) -> "IncomingLayer":
+    async def __aenter__(self) -> "LayerIngest":
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         return self
 

@@ -90,7 +90,7 @@ class Layers:
         self._blobs = blobs
         self._staging = staging
         self._held: set[str] = set()
-        self.keepers: list[Callable[[], frozenset[str]]] = []  # each says which layers somebody else needs
+        self.leases: list[Callable[[], frozenset[str]]] = []  # each says which layers somebody else needs
         os.makedirs(self._root, mode=0o700, exist_ok=True)
         database.migrate("layers", _SCHEMA)
 
@@ -202,7 +202,7 @@ class Layers:
 
     def collect(self, used: frozenset[str]) -> list[str]:
         """Removes every layer that is neither in ``used`` nor held, nor carries one that is. What went, top first."""
-        used = used.union(*(needed() for needed in self.keepers))
+        used = used.union(*(needed() for needed in self.leases))
         keep: set[str] = set()
         parents: dict[str, str] = dict(self._database.query("SELECT chain_id, parent FROM layers"))
         for chain_id in used | self._held:

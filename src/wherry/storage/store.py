@@ -7,7 +7,7 @@ import msgspec
 
 from wherry.storage import data_root
 from wherry.storage.build_cache import BuildCache
-from wherry.storage.build_snapshots import Drafts
+from wherry.storage.build_snapshots import BuildSnapshots
 from wherry.storage.content import Blobs
 from wherry.storage.database import Database
 from wherry.storage.images import Images
@@ -39,7 +39,7 @@ class Store:
         self.loader = Loader(self.blobs, self.layers, self.images, self.staging)
         self.saver = Saver(self.blobs, self.images)
         self.build_cache = BuildCache(root, database, self.layers, self.staging)
-        self.drafts = Drafts(self.layers, self.staging)
+        self.build_snapshots = BuildSnapshots(self.layers, self.staging)
         self.files = Files()
         self.volumes = Volumes(root, database, self.staging)
         self.staging.before_sync = self._begin_sync

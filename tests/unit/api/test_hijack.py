@@ -1,4 +1,4 @@
-"""Connections that turn into streams, on real sockets: attach and exec."""
+"""NetworkEndpoints that turn into streams, on real sockets: attach and exec."""
 
 import asyncio
 import base64

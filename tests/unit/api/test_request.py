@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from wherry.api.request import parse_moment
+from wherry.api.request import parse_timestamp
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ async def test_sizes_of_terminals(client: Any, query: str, message: str) -> None
     ],
 )
 def test_moments(text: str, moment: int | None) -> None:
-    assert parse_moment(text) == moment
+    assert parse_timestamp(text) == moment
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ async def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setattr(bridge, "_LOCK", str(tmp_path / "networks.lock"))
     # Only root can wall workers in, which tests/security looks at. They do what they do without, too.
     monkeypatch.setattr(client, "_BOOT", f"import os; os.chroot = lambda place: None; {client._BOOT}")
-    monkeypatch.setattr(client, "_nursery", nursery := client.Nursery())
+    monkeypatch.setattr(client, "_fork_server", fork_server := client.ForkServer())
     async with opened(tmp_path) as found:
         found.image("a")
         yield found
-    nursery._discard()
+    fork_server._discard()

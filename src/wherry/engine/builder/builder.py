@@ -17,7 +17,7 @@ from wherry.engine.builder import progress
 from wherry.engine.builder.context import Context
 from wherry.engine.builder.mounts import CacheMounts
 from wherry.engine.builder.progress import Event, Progress
-from wherry.engine.builder.request import BuildRequest, Client, Given
+from wherry.engine.builder.request import Attachables, BuildRequest, Client
 from wherry.engine.builder.run import Containers
 from wherry.engine.builder.solver import Solver
 from wherry.engine.image.images import Images
@@ -44,7 +44,7 @@ class Builder:
         self._images = images
         self._containers = containers
         self._cache_mounts = CacheMounts(store.build_cache)
-        self._given: dict[str, Given] = {}
+        self._given: dict[str, Attachables] = {}
         self._works: set[asyncio.Task[str]] = set()
         self._underway: set[asyncio.Future[None]] = set()
         self._collecting: asyncio.Task[None] | None = None
@@ -54,14 +54,14 @@ class Builder:
 
     # --- build
 
-    def hold(self, given: Given) -> str:
+    def hold(self, given: Attachables) -> str:
         """Takes what a build will need and no request's address may hold; the word to ask for it with, once."""
         token = secrets.token_hex(16)
         self._given[token] = given
         asyncio.get_running_loop().call_later(_KEPT_FOR, self._given.pop, token, None)
         return token
 
-    def take(self, token: str) -> Given:
+    def take(self, token: str) -> Attachables:
         """Raises NotFound when it was taken, or has waited for too long."""
         try:
             return self._given.pop(token)
@@ -107,7 +107,7 @@ class Builder:
         if request.platform:
             _check_platform(request.platform)
         heard = Progress()
-        async with self._is_underway(), self._store.drafts.workspace() as workspace:
+        async with self._is_underway(), self._store.build_snapshots.workspace() as workspace:
             solver = Solver(
                 request,
                 await find(workspace),
@@ -175,7 +175,7 @@ class Builder:
     @contextlib.asynccontextmanager
     async def unpacked(self, name: str) -> AsyncIterator[str]:
         """A directory with all files of an image, which is gone after the block. Raises NotFound."""
-        async with self._store.drafts.workspace() as workspace:
+        async with self._store.build_snapshots.workspace() as workspace:
             directory = workspace.directory("files")
             await client.run({"kind": "receive context", "directory": directory}, input=self.files(name))
             yield directory

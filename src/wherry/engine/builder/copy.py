@@ -14,7 +14,7 @@ from wherry.engine.builder import git, history
 from wherry.engine.builder.context import download, is_url
 from wherry.engine.builder.stage import Plan, Walker, mounts_of, step_inputs
 from wherry.storage.build_cache import BuildCache
-from wherry.storage.build_snapshots import Draft, Tree, Workspace
+from wherry.storage.build_snapshots import ActiveSnapshot, Tree, Workspace
 from wherry.storage.worker import client
 
 # Where files are taken from: a directory of the host, or a stage's or an image's tree; and a digest of them.
@@ -133,7 +133,7 @@ class Copies:
             epoch=self._epoch,
         )
 
-        async def work(tree: Tree) -> Draft:
+        async def work(tree: Tree) -> ActiveSnapshot:
             return await self._copy(files, groups, excluded, destination, tree)
 
         return Plan(inputs, history.files(files), work)
@@ -158,8 +158,10 @@ class Copies:
                 groups.append(Group(Origin(directory), [_WILD.sub(r"\\\g<0>", got.name)], unpack=bool(files.unpack)))
         return groups
 
-    async def _copy(self, files: Files, groups: list[Group], excluded: Patterns, destination: str, tree: Tree) -> Draft:
-        draft = self._workspace.begin(tree)
+    async def _copy(
+        self, files: Files, groups: list[Group], excluded: Patterns, destination: str, tree: Tree
+    ) -> ActiveSnapshot:
+        snapshot = self._workspace.begin(tree)
         # --link: the layer is made without a look at what is below it, so that it does not depend on that.
         below = Tree() if files.link else tree
         job = {
@@ -183,8 +185,8 @@ class Copies:
         if files.heredocs:
             parts.append({"files": [(heredoc.name, heredoc.content) for heredoc in files.heredocs]})
         for part in parts:
-            await client.run(job | part | {"root": mounts_of(self._workspace.mounts(below, draft))})
-        return draft
+            await client.run(job | part | {"root": mounts_of(self._workspace.mounts(below, snapshot))})
+        return snapshot
 
 
 def _paths(files: Files) -> list[str]:

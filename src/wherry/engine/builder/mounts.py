@@ -178,7 +178,7 @@ class RunMounts:
         if place is None:
             return None
         if place.is_directory:
-            return await self._workspace.shaded(place.path, place.inner, origin.ignored, target)
+            return await self._workspace.hide_ignored(place.path, place.inner, origin.ignored, target)
         return Mount("bind", place.path, target, ("bind", "ro", "rprivate"), create="file")
 
     async def _cache(self, result: Mounted, wanted: Wanted, target: str, stack: contextlib.AsyncExitStack) -> None:

@@ -31,7 +31,7 @@ class Limits(msgspec.Struct, frozen=True):
     cgroup_parent: str = ""
 
 
-class Given(msgspec.Struct, frozen=True):
+class Attachables(msgspec.Struct, frozen=True):
     """What a client hands over beside the context, and what never lands in an image or on a disk.
 
     ``secrets`` are contents by id, ``ssh`` sockets of agents on this machine by id, ``allow`` entitlements.
@@ -89,7 +89,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     squash: bool = False
     with_parent: bool = False
     limits: Limits = Limits()
-    given: Given = Given()
+    given: Attachables = Attachables()
     credentials: dict[str, Credentials] = {}
     client: Client | None = None
     contexts: dict[str, NamedContext] = {}

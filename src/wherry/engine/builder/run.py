@@ -24,8 +24,8 @@ from wherry.engine.builder.stage import Plan, Walker, step_inputs
 from wherry.engine.config import EngineConfig
 from wherry.engine.container.config import complete_host_config
 from wherry.engine.container.spec import check_security_options, write_spec
-from wherry.engine.container.store import Live
-from wherry.engine.network.attach import Connections
+from wherry.engine.container.store import ContainerEntry
+from wherry.engine.network.attach import NetworkEndpoints
 from wherry.linux.mounts import Mount
 from wherry.model.container import Container, ContainerConfig, HostConfig, LogConfig
 from wherry.model.network import NetworkingConfig
@@ -33,7 +33,7 @@ from wherry.runtime.ipc import OF_USERS
 from wherry.runtime.launcher_client import Launcher
 from wherry.runtime.monitor_client import Monitor, StartError
 from wherry.runtime.spec import Spec
-from wherry.storage.build_snapshots import Draft, Tree, Workspace
+from wherry.storage.build_snapshots import ActiveSnapshot, Tree, Workspace
 from wherry.storage.staging import Staging
 
 # The container of one RUN: started like any other, known to nobody else, and gone when it ends.
@@ -69,10 +69,10 @@ class Command(msgspec.Struct, frozen=True):
 class Containers:
     """Runs commands of builds."""
 
-    def __init__(self, config: EngineConfig, launcher: Launcher, connections: Connections, staging: Staging) -> None:
+    def __init__(self, config: EngineConfig, launcher: Launcher, endpoints: NetworkEndpoints, staging: Staging) -> None:
         self._config = config
         self._launcher = launcher
-        self._connections = connections
+        self._endpoints = endpoints
         self._staging = staging
 
     def new_id(self) -> str:
@@ -88,16 +88,16 @@ class Containers:
         self, container_id: str, command: Command, root: tuple[Mount, ...], mounts: Sequence[Mount], output: Output
     ) -> int:
         """Runs a command to its end; its exit code. Cancelling ends it at once. Raises EngineError."""
-        live = Live(self._record(container_id, command))
+        entry = ContainerEntry(self._record(container_id, command))
         files = f"{self._config.data_root}/containers/{container_id}"
         os.mkdir(files, 0o710)
         try:
-            wiring = self._connections.prepare(live)
+            sandbox = self._endpoints.prepare(entry)
             try:
-                spec = write_spec(live.record, root, files, self._config, _no_pid, wiring, mounts)
-                return await self._run(live, spec, output)
+                spec = write_spec(entry.record, root, files, self._config, _no_pid, sandbox, mounts)
+                return await self._run(entry, spec, output)
             finally:
-                self._connections.ended(live)
+                self._endpoints.ended(entry)
         except StartError as error:
             if error.message.startswith(OF_USERS):
                 raise EngineError(error.message) from None
@@ -107,7 +107,7 @@ class Containers:
             shutil.rmtree(f"{self._config.exec_root}/{container_id}", ignore_errors=True)
             self._staging.throw_away(files)
 
-    async def _run(self, live: Live, spec: Spec, output: Output) -> int:
+    async def _run(self, entry: ContainerEntry, spec: Spec, output: Output) -> int:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         monitor: Monitor | None = None
@@ -120,7 +120,7 @@ class Containers:
                     except asyncio.CancelledError:
                         monitor = await starting
                         raise
-                self._connections.started(live, monitor)
+                self._endpoints.started(entry, monitor)
                 await _forward(ours, output)
                 return (await monitor.exited).code
             finally:
@@ -129,7 +129,7 @@ class Containers:
 
     def _record(self, container_id: str, command: Command) -> Container:
         host = self._host_config(command)
-        networks, attachments = self._connections.endpoints(ContainerConfig(), host, NetworkingConfig())
+        networks, attachments = self._endpoints.plan(ContainerConfig(), host, NetworkingConfig())
         path, *arguments = command.words
         config = ContainerConfig(
             hostname=command.hostname,
@@ -270,7 +270,7 @@ class Runs:
             epoch=self._epoch,
         )
 
-        async def work(tree: Tree) -> Draft:
+        async def work(tree: Tree) -> ActiveSnapshot:
             return await self._run(walker.step, run, command, script, tree)
 
         return Plan(inputs, history.run(words, _shown(walker)), work)
@@ -292,8 +292,10 @@ class Runs:
             said.append(await self._sources.digest(origin, [mount.source or "/"]))
         return said
 
-    async def _run(self, step: int, run: ins.Run, command: Command, script: Script | None, tree: Tree) -> Draft:
-        draft = self._workspace.begin(tree)
+    async def _run(
+        self, step: int, run: ins.Run, command: Command, script: Script | None, tree: Tree
+    ) -> ActiveSnapshot:
+        snapshot = self._workspace.begin(tree)
         container_id = self._containers.new_id()
         directory = self._containers.make_directory(container_id)
         async with self._mounts.prepare(run.mounts, command.directory, directory) as mounted:
@@ -301,7 +303,7 @@ class Runs:
                 mounted.mounts.append(_write_script(script, directory))
             if mounted.environment:
                 command = command.with_environment(mounted.environment)
-            root = self._workspace.mounts(tree, draft, (*USUAL_PLACES, *mounted.places))
+            root = self._workspace.mounts(tree, snapshot, (*USUAL_PLACES, *mounted.places))
             self._heard.tell(progress.Running(step, container_id))
             code = await self._containers.run(
                 container_id,
@@ -315,7 +317,7 @@ class Runs:
             raise StepFailed(
                 f"The command '{shown}' returned a non-zero code: {code}", run.position, code, command=shown
             )
-        return draft
+        return snapshot
 
 
 def _shown(walker: Walker) -> dict[str, str]:

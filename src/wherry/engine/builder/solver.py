@@ -45,7 +45,7 @@ INLINE_CACHE = "wherry.cache.v0"
 
 
 def note_result(cache: BuildCache, results: list[Result]) -> dict[str, str]:
-    """Writes into the cache what steps made, whose drafts are all kept; the keys and what they lead to."""
+    """Writes into the cache what steps made, whose snapshots are all kept; the keys and what they lead to."""
     noted = {}
     with cache.transaction():
         for result in results:
@@ -59,7 +59,7 @@ def note_result(cache: BuildCache, results: list[Result]) -> dict[str, str]:
 def write_image(
     store: Store, outcome: Outcome, labels: Mapping[str, str], tree: Tree, inline: Mapping[str, str] | None
 ) -> tuple[str, bool]:
-    """Makes the image of a stage, all of whose drafts are kept; its id, and whether it was not there before.
+    """Makes the image of a stage, all of whose snapshots are kept; its id, and whether it was not there before.
 
     ``tree`` may have been flattened.
 
@@ -90,7 +90,7 @@ def write_image(
 
 
 def _entry(step: Step, outcome: Outcome) -> History:
-    has_layer = bool(step.chain_id) or (step.draft is not None and step.draft.layer is not None)
+    has_layer = bool(step.chain_id) or (step.snapshot is not None and step.snapshot.layer is not None)
     return History(
         created=times.rfc3339(step.created),
         created_by=step.created_by,
@@ -408,7 +408,7 @@ class Solver:
         for walker in self._walkers:
             results = []
             for each in walker.results:
-                sealed = [draft.sealed for draft in each.after.drafts]
+                sealed = [snapshot.sealed for snapshot in each.after.snapshots]
                 if finished_only and not all(task is not None and task.done() for task in sealed):
                     break
                 try:

@@ -21,7 +21,7 @@ from wherry.engine.builder.progress import Tell
 from wherry.model.container import ContainerConfig
 from wherry.model.image import History
 from wherry.storage.build_cache import Record
-from wherry.storage.build_snapshots import Draft, Tree, Workspace
+from wherry.storage.build_snapshots import ActiveSnapshot, Tree, Workspace
 from wherry.storage.worker import client
 
 # What a step depends on, as one digest: the same digest, the same result.
@@ -44,11 +44,11 @@ def step_key(parent: str, inputs: str) -> str:
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One line of the image's history. ``draft`` is its new layer, ``chain_id`` one that was found in the cache."""
+    """One line of the image's history. ``snapshot`` is its new layer, ``chain_id`` one that was found in the cache."""
 
     created_by: str
     created: int
-    draft: Draft | None = None
+    snapshot: ActiveSnapshot | None = None
     chain_id: str = ""
 
 
@@ -79,11 +79,11 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """How a step that changes files is carried out. ``work`` gives the draft, or None when nothing changed."""
+    """How a step that changes files is carried out. ``work`` gives the snapshot, or None when nothing changed."""
 
     inputs: str
     created_by: str
-    work: Callable[[Tree], Awaitable[Draft | None]]
+    work: Callable[[Tree], Awaitable[ActiveSnapshot | None]]
 
 
 class Walker:
@@ -189,13 +189,13 @@ class Walker:
         self.outcome = replace(self.outcome, config=config)
         description = history.workdir(path)
 
-        async def work(tree: Tree) -> Draft | None:
+        async def work(tree: Tree) -> ActiveSnapshot | None:
             if self._workspace.is_directory(tree, path):
                 return None
-            draft = self._workspace.begin(tree)
-            mounts = self._workspace.mounts(tree, draft)
+            snapshot = self._workspace.begin(tree)
+            mounts = self._workspace.mounts(tree, snapshot)
             await client.run({"kind": "make directory", "root": mounts_of(mounts), "path": path, "user": user})
-            return draft
+            return snapshot
 
         inputs = step_inputs("workdir", path=path, user=user, epoch=self._epoch)
         return await self._change_files(Plan(inputs, description, work))
@@ -207,16 +207,16 @@ class Walker:
             self.outcome = replace(self.outcome, tree=Tree(found.chain_id))
             self._add(Step(plan.created_by, found.created, chain_id=self._new(before.chain_id, found.chain_id)))
             return True
-        draft = await plan.work(before)
-        if draft is not None and draft.is_empty:
-            draft = None
-        if draft is not None:
+        snapshot = await plan.work(before)
+        if snapshot is not None and snapshot.is_empty:
+            snapshot = None
+        if snapshot is not None:
             if self._epoch is not None:
-                await self._workspace.set_latest(draft, self._epoch)
-            self._workspace.seal(draft)
-            self.outcome = replace(self.outcome, tree=before.on(draft))
+                await self._workspace.set_latest(snapshot, self._epoch)
+            self._workspace.seal(snapshot)
+            self.outcome = replace(self.outcome, tree=before.on(snapshot))
         created = self._now()
-        self._add(Step(plan.created_by, created, draft))
+        self._add(Step(plan.created_by, created, snapshot))
         self._remember(plan.inputs, before, plan.created_by, created)
         return False
 

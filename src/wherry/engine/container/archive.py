@@ -12,7 +12,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from wherry.common.errors import Conflict, InvalidParameter, NotFound
 from wherry.engine.container.mounts import kernel_mount_points, root_of, with_host_files, write_mounts
 from wherry.engine.container.service import Containers
-from wherry.engine.container.store import Live, Roster
+from wherry.engine.container.store import ContainerEntry, ContainerStore
 from wherry.engine.events import Events
 from wherry.engine.volumes import Volumes
 from wherry.linux.mounts import Mount
@@ -21,8 +21,10 @@ from wherry.storage.worker.files import PathStat, Root, Running
 
 
 class Archives:
-    def __init__(self, roster: Roster, containers: Containers, store: Store, volumes: Volumes, events: Events) -> None:
-        self._roster = roster
+    def __init__(
+        self, entries: ContainerStore, containers: Containers, store: Store, volumes: Volumes, events: Events
+    ) -> None:
+        self._entries = entries
         self._containers = containers
         self._store = store
         self._volumes = volumes
@@ -42,10 +44,10 @@ class Archives:
         ``async with archives.get(…) as (stat, chunks)``
         """
         _check_path(path)
-        async with self._entered(name) as (live, root), contextlib.AsyncExitStack() as stack:
+        async with self._entered(name) as (entry, root), contextlib.AsyncExitStack() as stack:
             with _missing(name, path):
                 stat, chunks = await stack.enter_async_context(self._store.files.get(root, path))
-            self._events.container(live.record, "archive-path")
+            self._events.container(entry.record, "archive-path")
             yield stat, chunks
 
     async def put(
@@ -58,17 +60,17 @@ class Archives:
         directory, read-only, or no tar.
         """
         _check_path(path)
-        async with self._entered(name) as (live, root):
+        async with self._entered(name) as (entry, root):
             with _missing(name, path):
                 await self._store.files.put(
                     root,
                     path,
                     stream,
                     keep_kinds=keep_kinds,
-                    user=live.record.config.user if as_user else "",
-                    writable=_writable(live),
+                    user=entry.record.config.user if as_user else "",
+                    writable=_writable(entry),
                 )
-            self._events.container(live.record, "extract-to-dir")
+            self._events.container(entry.record, "extract-to-dir")
 
     async def export_volume(self, name: str) -> AsyncIterator[bytes]:
         """A tar of all that is in a volume. Raises NotFound."""
@@ -82,26 +84,26 @@ class Archives:
             await self._store.files.put(root_of(path), "/", stream)
 
     @contextlib.asynccontextmanager
-    async def _entered(self, name: str) -> AsyncIterator[tuple[Live, Root]]:
-        live = self._roster.get(name)
-        if live.monitor is None:
-            async with live.lock:
-                if live.record.id not in self._roster:
+    async def _entered(self, name: str) -> AsyncIterator[tuple[ContainerEntry, Root]]:
+        entry = self._entries.get(name)
+        if entry.monitor is None:
+            async with entry.lock:
+                if entry.record.id not in self._entries:
                     raise NotFound(f"No such container: {name}")
-                if live.monitor is None:
-                    async with self._volumes.in_use(live.record.mounts):
-                        yield live, self._mounts(live)
+                if entry.monitor is None:
+                    async with self._volumes.in_use(entry.record.mounts):
+                        yield entry, self._mounts(entry)
                     return
-        if live.monitor is None:
-            raise Conflict(f"container {live.record.id} has ended meanwhile: try again")
-        yield live, Running(live.monitor.pid, kernel_mount_points(live.record))
+        if entry.monitor is None:
+            raise Conflict(f"container {entry.record.id} has ended meanwhile: try again")
+        yield entry, Running(entry.monitor.pid, kernel_mount_points(entry.record))
 
-    def _mounts(self, live: Live) -> tuple[Mount, ...]:
+    def _mounts(self, entry: ContainerEntry) -> tuple[Mount, ...]:
         """The root of a container that does not run, with all that lasts in it.
 
         Unmounting does not wait for the disk, no more than writing into a container that runs does.
         """
-        record, directory = live.record, self._containers.directory(live.record.id)
+        record, directory = entry.record, self._containers.directory(entry.record.id)
         mounted = [mount for mount in write_mounts(record, self._store) if mount.type != "tmpfs"]
         return (
             *self._store.snapshots.mounts(record.id, volatile=True),
@@ -109,9 +111,9 @@ class Archives:
         )
 
 
-def _writable(live: Live) -> dict[str, bool]:
+def _writable(entry: ContainerEntry) -> dict[str, bool]:
     """Whether the container may write: to its root, and below each of its mounts."""
-    record = live.record
+    record = entry.record
     return {"/": not record.host_config.readonly_rootfs} | {point.destination: point.rw for point in record.mounts}
 
 

@@ -13,7 +13,7 @@ from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFou
 from wherry.engine.container import spec
 from wherry.engine.container.config import check_environment
 from wherry.engine.container.service import Containers
-from wherry.engine.container.store import ExecRecord, Live, Roster
+from wherry.engine.container.store import ContainerEntry, ContainerStore, ExecRecord
 from wherry.engine.events import Events
 from wherry.engine.network import links
 from wherry.model.container import ExecConfig, Status
@@ -24,8 +24,8 @@ _KEPT = 64  # execs of a container that have ended and can still be asked for
 
 
 class Execs:
-    def __init__(self, roster: Roster, containers: Containers, events: Events) -> None:
-        self._roster = roster
+    def __init__(self, entries: ContainerStore, containers: Containers, events: Events) -> None:
+        self._entries = entries
         self._containers = containers
         self._events = events
         # Each belongs to its container, and goes with it.
@@ -35,11 +35,11 @@ class Execs:
         """Raises InvalidParameter, NotFound and Conflict."""
         if not config.cmd:
             raise InvalidParameter("No exec command specified")
-        live = self._running(name)
+        entry = self._running(name)
         check_environment(config.env)
-        record = ExecRecord(os.urandom(32).hex(), live, config, live.record.state.started_at)
-        self._forget(live)
-        self._execs[record.id] = live.execs[record.id] = record
+        record = ExecRecord(os.urandom(32).hex(), entry, config, entry.record.state.started_at)
+        self._forget(entry)
+        self._execs[record.id] = entry.execs[record.id] = record
         self._tell(record, f"exec_create: {config.cmd[0]} {' '.join(config.cmd[1:])}")
         return record.id
 
@@ -50,9 +50,9 @@ class Execs:
             raise NotFound(f"No such exec instance: {exec_id}")
         return record
 
-    def ids(self, live: Live) -> list[str]:
+    def ids(self, entry: ContainerEntry) -> list[str]:
         """Those of a container that have not ended."""
-        return [each.id for each in live.execs.values() if each.exit_code is None and not _is_stale(each)]
+        return [each.id for each in entry.execs.values() if each.exit_code is None and not _is_stale(each)]
 
     async def start(
         self, exec_id: str, *, tty: bool, detach: bool, console_size: tuple[int, int] | None = None
@@ -61,20 +61,20 @@ class Execs:
         record = self.get(exec_id)
         if record.started:
             raise Conflict(f"exec command {exec_id} has already run")
-        live = self._running(record.container.record.id)
+        entry = self._running(record.container.record.id)
         config = record.config
         if console_size is not None and any(console_size):
             config = msgspec.structs.replace(config, console_size=console_size)
         record.started = True
         streams = None if detach else (config.attach_stdin, config.attach_stdout, config.attach_stderr)
         self._tell(record, f"exec_start: {config.cmd[0]} {' '.join(config.cmd[1:])}")
-        of_links = links.environment(live.record, links.running(live.record, self._roster))
-        process = spec.exec_process(live.record, config, of_links)
+        of_links = links.environment(entry.record, links.running(entry.record, self._entries))
+        process = spec.exec_process(entry.record, config, of_links)
         try:
-            started, sock = await self._containers.monitor(live).exec(exec_id, process, streams)
+            started, sock = await self._containers.monitor(entry).exec(exec_id, process, streams)
         except StartError as error:
-            if isinstance(error, MonitorGone) or live.monitor is None or "No such process" in error.message:
-                raise Conflict(f"container {live.record.id} is not running") from None  # it ended at that moment
+            if isinstance(error, MonitorGone) or entry.monitor is None or "No such process" in error.message:
+                raise Conflict(f"container {entry.record.id} is not running") from None  # it ended at that moment
             record.exit_code = NOT_EXECUTABLE  # Docker knows no other here
             text = spec.exec_failure(error.message)
             raise (InvalidParameter(text) if error.code in (126, 127) else EngineError(text)) from None
@@ -121,19 +121,19 @@ class Execs:
             "Pid": record.pid,
         }
 
-    def _running(self, name: str) -> Live:
-        live = self._containers.running(name)
-        if live.record.state.status is Status.PAUSED:
+    def _running(self, name: str) -> ContainerEntry:
+        entry = self._containers.running(name)
+        if entry.record.state.status is Status.PAUSED:
             raise Conflict(f"container {name} is paused, unpause the container before exec")
-        return live
+        return entry
 
-    def _forget(self, live: Live) -> None:
+    def _forget(self, entry: ContainerEntry) -> None:
         """Lets go of the oldest execs of a container that have ended, and of those that cannot be started any more."""
-        for exec_id in [each.id for each in live.execs.values() if _is_stale(each)]:
-            del live.execs[exec_id]
-        ended = [record.id for record in live.execs.values() if record.exit_code is not None]
+        for exec_id in [each.id for each in entry.execs.values() if _is_stale(each)]:
+            del entry.execs[exec_id]
+        ended = [record.id for record in entry.execs.values() if record.exit_code is not None]
         for exec_id in ended[: max(0, len(ended) - _KEPT)]:
-            del live.execs[exec_id]
+            del entry.execs[exec_id]
 
     def _tell(self, record: ExecRecord, action: str, **attributes: str) -> None:
         self._events.container(record.container.record, action, execID=record.id, **attributes)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from wherry.common import times
 from wherry.common.values import replace_undecodable
 from wherry.engine.container import spec
-from wherry.engine.container.store import Live, Roster
+from wherry.engine.container.store import ContainerEntry, ContainerStore
 from wherry.engine.events import Events
 from wherry.engine.network import links
 from wherry.model.container import ContainerConfig, ExecConfig, Health, HealthConfig, HealthResult, HealthStatus, Status
@@ -50,30 +50,32 @@ class Counts:
     failed: int = 0
 
 
-async def watch(live: Live, monitor: Monitor, roster: Roster, events: Events, counts: Counts) -> None:
+async def watch(
+    entry: ContainerEntry, monitor: Monitor, entries: ContainerStore, events: Events, counts: Counts
+) -> None:
     """Probes a container for as long as it runs; ended by cancelling it."""
-    checks = live.record.config.healthcheck
-    arguments = command(live.record.config)
+    checks = entry.record.config.healthcheck
+    arguments = command(entry.record.config)
     if arguments is None or not isinstance(checks, HealthConfig):
         return
-    state = live.record.state
+    state = entry.record.state
     state.health = state.health or Health()
-    roster.record(live)
+    entries.record(entry)
     while True:
         starting = state.health.status is HealthStatus.STARTING and _in_start_period(checks, state.started_at)
         await asyncio.sleep(_interval(checks, starting=starting) / 1e9)
-        if _is_paused(live):
+        if _is_paused(entry):
             continue
-        result = await _probe(live, monitor, roster, events, arguments, (checks.timeout or _TIMEOUT) / 1e9)
-        if _is_paused(live):
+        result = await _probe(entry, monitor, entries, events, arguments, (checks.timeout or _TIMEOUT) / 1e9)
+        if _is_paused(entry):
             continue  # which says nothing of its health
         counts.ended += 1
         counts.failed += result.exit_code != 0
         before = state.health.status
         _judge(state.health, result, checks, in_start_period=_in_start_period(checks, state.started_at))
-        roster.record(live)
+        entries.record(entry)
         if state.health.status is not before:
-            events.container(live.record, f"health_status: {state.health.status}")
+            events.container(entry.record, f"health_status: {state.health.status}")
 
 
 def _interval(checks: HealthConfig, *, starting: bool) -> int:
@@ -89,8 +91,8 @@ def warnings(config: ContainerConfig) -> list[str]:
     return []
 
 
-def _is_paused(live: Live) -> bool:
-    return live.record.state.status is Status.PAUSED
+def _is_paused(entry: ContainerEntry) -> bool:
+    return entry.record.state.status is Status.PAUSED
 
 
 def _in_start_period(checks: HealthConfig, started_at: int) -> bool:
@@ -111,15 +113,20 @@ def _judge(health: Health, result: HealthResult, checks: HealthConfig, *, in_sta
 
 
 async def _probe(
-    live: Live, monitor: Monitor, roster: Roster, events: Events, arguments: list[str], seconds: float
+    entry: ContainerEntry,
+    monitor: Monitor,
+    entries: ContainerStore,
+    events: Events,
+    arguments: list[str],
+    seconds: float,
 ) -> HealthResult:
     start = times.now()
     exec_id = os.urandom(32).hex()
     process = spec.exec_process(
-        live.record, ExecConfig(cmd=arguments), links.environment(live.record, links.running(live.record, roster))
+        entry.record, ExecConfig(cmd=arguments), links.environment(entry.record, links.running(entry.record, entries))
     )
-    events.container(live.record, f"exec_create: {arguments[0]} {' '.join(arguments[1:])}", execID=exec_id)
-    events.container(live.record, f"exec_start: {arguments[0]} {' '.join(arguments[1:])}", execID=exec_id)
+    events.container(entry.record, f"exec_create: {arguments[0]} {' '.join(arguments[1:])}", execID=exec_id)
+    events.container(entry.record, f"exec_start: {arguments[0]} {' '.join(arguments[1:])}", execID=exec_id)
     try:
         started, sock = await monitor.exec(exec_id, process, (False, True, True))
     except StartError as error:
@@ -138,7 +145,7 @@ async def _probe(
     finally:
         sock.close()
         _end(started)
-    events.container(live.record, "exec_die", execID=exec_id, exitCode=str(code))
+    events.container(entry.record, "exec_die", execID=exec_id, exitCode=str(code))
     return HealthResult(start, times.now(), code, text)
 
 

@@ -15,7 +15,7 @@ from wherry.engine.container.exec import Execs
 from wherry.engine.container.logs import read_logs
 from wherry.engine.container.service import Containers
 from wherry.engine.container.stats import top
-from wherry.engine.container.store import Live, Roster
+from wherry.engine.container.store import ContainerEntry, ContainerStore
 from wherry.engine.events import Events, boolean, check_known, label_matches
 from wherry.engine.network import links
 from wherry.engine.network.ports import parse_port
@@ -141,32 +141,32 @@ _KNOWN = {
 
 
 def list_containers(
-    roster: Roster, store: Store, *, show_all: bool, limit: int | None, filters: Filters
+    entries: ContainerStore, store: Store, *, show_all: bool, limit: int | None, filters: Filters
 ) -> list[dict[str, Any]]:
     """The API's ContainerSummary of each, the newest first.
 
     Only those that run unless ``show_all``, ``limit`` or a filter on the state says otherwise.
     """
     check_known(filters, _KNOWN)
-    passes = _compile(roster, store, filters)
+    passes = _compile(entries, store, filters)
     show_all = show_all or (limit or 0) > 0 or "status" in filters
     found = [
-        live
-        for live in sorted(roster, key=lambda live: live.record.created, reverse=True)
-        if (show_all or live.record.state.running or live.record.state.status is Status.RESTARTING) and passes(live)
+        entry
+        for entry in sorted(entries, key=lambda entry: entry.record.created, reverse=True)
+        if (show_all or entry.record.state.running or entry.record.state.status is Status.RESTARTING) and passes(entry)
     ]
     if limit and limit > 0:
         found = found[:limit]
-    linked = links.names(roster)
+    linked = links.names(entries)
     image_id = functools.cache(store.images.find_id)
-    return [_summary(live.record, image_id, linked.get(live.record.id, ())) for live in found]
+    return [_summary(entry.record, image_id, linked.get(entry.record.id, ())) for entry in found]
 
 
-async def add_sizes(found: Iterable[dict[str, Any]], roster: Roster, store: Store) -> None:
+async def add_sizes(found: Iterable[dict[str, Any]], entries: ContainerStore, store: Store) -> None:
     """What the containers of a list have written, and that with their images. It is counted beside the event loop."""
     sizes = await asyncio.to_thread(store.snapshots.sizes, [each["Id"] for each in found])
     chain_size = functools.cache(store.images.chain_size)
-    below = {live.record.id: chain_size(live.record.chain_id) for live in roster}
+    below = {entry.record.id: chain_size(entry.record.chain_id) for entry in entries}
     for each in found:
         each["SizeRw"] = sizes.get(each["Id"], 0)
         each["SizeRootFs"] = each["SizeRw"] + below.get(each["Id"], 0)
@@ -231,16 +231,16 @@ def _published(record: Container) -> list[dict[str, Any]]:
     return found
 
 
-def _compile(roster: Roster, store: Store, filters: Filters) -> Callable[[Live], bool]:
+def _compile(entries: ContainerStore, store: Store, filters: Filters) -> Callable[[ContainerEntry], bool]:
     """All filters must be met; of a filter's values one, but for labels, of which all."""
     tests: list[Callable[[Container], bool]] = []
     for name, values in filters.items():
         if values:
-            tests.append(_test(roster, store, name, values))
-    return lambda live: all(test(live.record) for test in tests)
+            tests.append(_test(entries, store, name, values))
+    return lambda entry: all(test(entry.record) for test in tests)
 
 
-def _test(roster: Roster, store: Store, name: str, values: list[str]) -> Callable[[Container], bool]:
+def _test(entries: ContainerStore, store: Store, name: str, values: list[str]) -> Callable[[Container], bool]:
     match name:
         case "id":
             return lambda record: any(value and record.id.startswith(value) for value in values)
@@ -259,7 +259,7 @@ def _test(roster: Roster, store: Store, name: str, values: list[str]) -> Callabl
             ended = (Status.EXITED, Status.DEAD)
             return lambda record: record.state.status in ended and record.state.exit_code in codes
         case "before" | "since":
-            moments = [roster.get(value).record.created for value in values]
+            moments = [entries.get(value).record.created for value in values]
             if name == "before":
                 return lambda record: record.created < min(moments)
             return lambda record: record.created > max(moments)
@@ -325,42 +325,44 @@ def _listing_ports(name: str, value: str) -> set[str]:
 
 
 class Views:
-    def __init__(self, roster: Roster, containers: Containers, execs: Execs, store: Store, events: Events) -> None:
-        self._roster = roster
+    def __init__(
+        self, entries: ContainerStore, containers: Containers, execs: Execs, store: Store, events: Events
+    ) -> None:
+        self._entries = entries
         self._containers = containers
         self._execs = execs
         self._store = store
         self._events = events
 
     def list_all(self, *, show_all: bool, limit: int | None, filters: Filters) -> list[dict[str, Any]]:
-        return list_containers(self._roster, self._store, show_all=show_all, limit=limit, filters=filters)
+        return list_containers(self._entries, self._store, show_all=show_all, limit=limit, filters=filters)
 
     async def add_sizes(self, found: Iterable[dict[str, Any]]) -> None:
-        await add_sizes(found, self._roster, self._store)
+        await add_sizes(found, self._entries, self._store)
 
     async def inspect(self, name: str, *, size: bool = False) -> dict[str, Any]:
-        await self._containers.started(self._roster.get(name))
-        live = self._roster.get(name)  # it may be gone by now
+        await self._containers.started(self._entries.get(name))
+        entry = self._entries.get(name)  # it may be gone by now
         return inspect(
-            live.record,
+            entry.record,
             self._store,
-            directory=self._containers.files_directory(live.record),
-            exec_ids=self._execs.ids(live),
-            linked=links.shown(live.record, self._roster),
+            directory=self._containers.files_directory(entry.record),
+            exec_ids=self._execs.ids(entry),
+            linked=links.shown(entry.record, self._entries),
             size=size,
         )
 
     async def top(self, name: str, ps_args: str) -> dict[str, Any]:
-        live = self._containers.running(name)
-        pids = self._containers.cgroup(live).processes()
+        entry = self._containers.running(name)
+        pids = self._containers.cgroup(entry).processes()
         found = await top(pids, ps_args)
-        self._events.container(live.record, "top")
+        self._events.container(entry.record, "top")
         return found
 
     def changes(self, name: str) -> list[dict[str, Any]] | None:
         """What differs from the image: kind 0 changed, 1 added, 2 deleted. None when nothing does, as in Docker."""
-        live = self._roster.get(name)
-        found = self._store.snapshots.changes(live.record.id)
+        entry = self._entries.get(name)
+        found = self._store.snapshots.changes(entry.record.id)
         return [{"Path": path, "Kind": kind} for kind, path in found] or None
 
     def logs(self, name: str, wanted: LogQuery, *, follow: bool = False) -> AsyncIterator[bytes]:
@@ -368,26 +370,26 @@ class Views:
 
         Raises NotSupported when the container keeps no log.
         """
-        live = self._roster.get(name)
-        if not logs.is_readable(live.record.log):
+        entry = self._entries.get(name)
+        if not logs.is_readable(entry.record.log):
             raise NotSupported("configured logging driver does not support reading")
-        return read_logs(live, wanted, follow=follow)
+        return read_logs(entry, wanted, follow=follow)
 
     def stats(self, name: str, *, stream: bool, one_shot: bool) -> AsyncIterator[dict[str, Any]]:
         """Samples of what the container uses: see ``stats``. Raises NotFound."""
-        return stats.stats(self._containers, self._roster.get(name).record.id, stream=stream, one_shot=one_shot)
+        return stats.stats(self._containers, self._entries.get(name).record.id, stream=stream, one_shot=one_shot)
 
     async def export(self, name: str) -> AsyncIterator[bytes]:
         """The container's whole root as a tar."""
-        live = self._roster.get(name)
-        self._events.container(live.record, "export")
-        async for chunk in self._store.files.export(self.root(live)):
+        entry = self._entries.get(name)
+        self._events.container(entry.record, "export")
+        async for chunk in self._store.files.export(self.root(entry)):
             yield chunk
 
-    def root(self, live: Live) -> Root:
+    def root(self, entry: ContainerEntry) -> Root:
         """Where a container's files are: in its mount namespace while it runs, else in its snapshot's mounts."""
-        if live.monitor is not None:
-            return Running(live.monitor.pid)
-        if live.lock.locked():
-            raise Conflict(f"container {live.record.id} is being started or removed")
-        return self._store.snapshots.mounts(live.record.id)
+        if entry.monitor is not None:
+            return Running(entry.monitor.pid)
+        if entry.lock.locked():
+            raise Conflict(f"container {entry.record.id} is being started or removed")
+        return self._store.snapshots.mounts(entry.record.id)

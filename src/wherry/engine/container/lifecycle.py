@@ -24,9 +24,9 @@ from wherry.engine.config import EngineConfig
 from wherry.engine.container import cdi, health, logs
 from wherry.engine.container.mounts import write_mounts
 from wherry.engine.container.spec import cgroup_path, not_running, write_spec
-from wherry.engine.container.store import Live, Roster, resolve
+from wherry.engine.container.store import ContainerEntry, ContainerStore, resolve
 from wherry.engine.events import Events
-from wherry.engine.network.attach import Connections, Wiring
+from wherry.engine.network.attach import NetworkEndpoints, Sandbox
 from wherry.engine.volumes import Volumes
 from wherry.linux.cgroups import Cgroup, CgroupError, Hierarchies
 from wherry.model.container import Container, Defaults, HealthStatus, RestartPolicy, State, Status
@@ -76,28 +76,28 @@ class Lifecycle:
     def __init__(
         self,
         config: EngineConfig,
-        roster: Roster,
+        entries: ContainerStore,
         store: Store,
         volumes: Volumes,
         events: Events,
         launcher: Launcher,
         hierarchies: Hierarchies,
-        connections: Connections,
+        endpoints: NetworkEndpoints,
     ) -> None:
         self._config = config
-        self._roster = roster
+        self._entries = entries
         self._store = store
         self._volumes = volumes
         self._events = events
         self._launcher = launcher
         self._hierarchies = hierarchies
-        self._connections = connections
+        self._endpoints = endpoints
         self._tasks: set[asyncio.Task[None]] = set()
         self.shutting_down = False
         self.health_checks = health.Counts()
 
-    def cgroup(self, live: Live) -> Cgroup:
-        return self._hierarchies.open(cgroup_path(live.record))
+    def cgroup(self, entry: ContainerEntry) -> Cgroup:
+        return self._hierarchies.open(cgroup_path(entry.record))
 
     def directory(self, container_id: str) -> str:
         return f"{self._config.data_root}/containers/{container_id}"
@@ -105,76 +105,76 @@ class Lifecycle:
     def exec_directory(self, container_id: str) -> str:
         return f"{self._config.exec_root}/{container_id}"
 
-    async def remove(self, live: Live, *, volumes: bool = False) -> None:
+    async def remove(self, entry: ContainerEntry, *, volumes: bool = False) -> None:
         """Removes a container that does not run and whose lock is held; ``volumes``: with those made for it alone."""
-        record = live.record
+        record = entry.record
         record.state.status = Status.REMOVING
-        self._roster.record(live)
-        live.drop_pending()
+        self._entries.record(entry)
+        entry.drop_pending()
         await self._store.snapshots.discard(record.id)
-        self._roster.remove(live)
+        self._entries.remove(entry)
         self.clear_exec_directory(record.id)
-        await self._released(live)
+        await self._released(entry)
         if volumes or record.host_config.auto_remove:
             await self._volumes.remove_anonymous(record.mounts)
         self._events.container(record, "destroy")
         outcome = (record.state.exit_code, "")  # a failed start was told to the one who asked for it
-        resolve(live.removal_waiters, outcome)
-        resolve(live.exit_waiters, outcome)
+        resolve(entry.removal_waiters, outcome)
+        resolve(entry.exit_waiters, outcome)
 
-    async def start(self, live: Live) -> None:
+    async def start(self, entry: ContainerEntry) -> None:
         """Starts a container whose lock is held, and takes care of what a failed start leaves."""
         try:
-            monitor = await self._launch(live)
+            monitor = await self._launch(entry)
         except (StartError, EngineError, OSError) as error:
-            live.drop_pending()
-            self.clear_exec_directory(live.record.id)
-            state = live.record.state
+            entry.drop_pending()
+            self.clear_exec_directory(entry.record.id)
+            state = entry.record.state
             message = error.message if isinstance(error, StartError | EngineError) else str(error)
             if "exec format error" in message:
-                message += platforms.advice(live.record.architecture)
+                message += platforms.advice(entry.record.architecture)
             state.exit_code = error.code if isinstance(error, StartError) and error.code != CANNOT_START else 128
             state.error = message
             state.status = Status.EXITED if state.started_at else Status.CREATED
-            self._roster.record(live)
-            if live.record.host_config.auto_remove:
-                await self.remove(live)
+            self._entries.record(entry)
+            if entry.record.host_config.auto_remove:
+                await self.remove(entry)
             if isinstance(error, StartError):
                 prefix = "" if message.startswith(OF_USERS) else "failed to create task for container: "
                 text = prefix + message
                 raise (InvalidParameter(text) if error.code in (126, 127) else EngineError(text)) from None
             raise
-        state = live.record.state
-        live.record.state = State(
+        state = entry.record.state
+        entry.record.state = State(
             status=Status.RUNNING,
             pid=monitor.pid,
             started_at=monitor.started_at,
             finished_at=state.finished_at,
         )
-        live.record.user_stopped = False
-        self._connections.started(live, monitor)
-        self._roster.record(live)
-        self._events.container(live.record, "start")
-        self.follow(live, monitor)
+        entry.record.user_stopped = False
+        self._endpoints.started(entry, monitor)
+        self._entries.record(entry)
+        self._events.container(entry.record, "start")
+        self.follow(entry, monitor)
 
-    async def _launch(self, live: Live) -> Monitor:
-        wiring = self._connections.prepare(live)
-        if wiring.interfaces:
-            self._roster.record(live)  # lest an engine that is killed now forgets whose addresses they are
+    async def _launch(self, entry: ContainerEntry) -> Monitor:
+        sandbox = self._endpoints.prepare(entry)
+        if sandbox.interfaces:
+            self._entries.record(entry)  # lest an engine that is killed now forgets whose addresses they are
         try:
-            await self._released(live)
-            await self._volumes.mount(live.record.id, live.record.mounts)
+            await self._released(entry)
+            await self._volumes.mount(entry.record.id, entry.record.mounts)
             try:
-                return await self._launch_with(live, wiring)
+                return await self._launch_with(entry, sandbox)
             except BaseException:
-                self._release_volumes(live)
+                self._release_volumes(entry)
                 raise
         except BaseException:
-            self._connections.ended(live)
+            self._endpoints.ended(entry)
             raise
 
-    async def _launch_with(self, live: Live, wiring: Wiring) -> Monitor:
-        record = live.record
+    async def _launch_with(self, entry: ContainerEntry, sandbox: Sandbox) -> Monitor:
+        record = entry.record
         self._check_ipc(record.host_config.ipc_mode)
         holder = self.holder_of_files(record)
         if holder is not record:  # with another's network goes that one's name
@@ -190,14 +190,14 @@ class Lifecycle:
             self.directory(holder.id),
             self._config,
             self._pid_of,
-            wiring,
+            sandbox,
             write_mounts(record, self._store),
         )
         spec = self._with_devices(spec, record)
         os.makedirs(spec.exec_dir, mode=0o700, exist_ok=True)
-        clients = [(attach.sock, attach.stdin, attach.stdout, attach.stderr) for attach in live.pending]
+        clients = [(attach.sock, attach.stdin, attach.stdout, attach.stderr) for attach in entry.pending]
         monitor = await self._launcher.start(spec, clients)
-        live.drop_pending()
+        entry.drop_pending()
         return monitor
 
     def _with_devices(self, spec: Spec, record: Container) -> Spec:
@@ -219,7 +219,7 @@ class Lifecycle:
         """
         seen = {record.id}
         while (mode := record.host_config.network_mode).startswith("container:"):
-            record = self._roster.get(mode.removeprefix("container:")).record
+            record = self._entries.get(mode.removeprefix("container:")).record
             if record.id in seen:
                 break
             seen.add(record.id)
@@ -228,7 +228,7 @@ class Lifecycle:
     def _check_ipc(self, mode: str) -> None:
         """Nobody joins the IPC namespace of a container that was not made to share it."""
         if mode.startswith("container:"):
-            donor = self._roster.get(mode.removeprefix("container:")).record
+            donor = self._entries.get(mode.removeprefix("container:")).record
             if donor.host_config.ipc_mode in ("private", "none"):
                 raise InvalidParameter(
                     f"failed to join IPC namespace: container {donor.id}: non-shareable IPC "
@@ -236,34 +236,34 @@ class Lifecycle:
                 )
 
     def _pid_of(self, name: str) -> int:
-        live = self._roster.get(name)
-        if live.monitor is None:
+        entry = self._entries.get(name)
+        if entry.monitor is None:
             raise not_running(name)
-        return live.monitor.pid
+        return entry.monitor.pid
 
-    def follow(self, live: Live, monitor: Monitor) -> None:
+    def follow(self, entry: ContainerEntry, monitor: Monitor) -> None:
         """Minds a container that runs: its health, and its end."""
-        live.monitor = monitor
-        live.ended.clear()
-        if health.command(live.record.config) is not None:
-            live.health = asyncio.create_task(
-                health.watch(live, monitor, self._roster, self._events, self.health_checks)
+        entry.monitor = monitor
+        entry.ended.clear()
+        if health.command(entry.record.config) is not None:
+            entry.health = asyncio.create_task(
+                health.watch(entry, monitor, self._entries, self._events, self.health_checks)
             )
-        monitor.on_oom(lambda: self._events.container(live.record, "oom"))
-        monitor.exited.add_done_callback(functools.partial(self._on_exit, live))
+        monitor.on_oom(lambda: self._events.container(entry.record, "oom"))
+        monitor.exited.add_done_callback(functools.partial(self._on_exit, entry))
 
-    def _on_exit(self, live: Live, future: asyncio.Future[Exit]) -> None:
+    def _on_exit(self, entry: ContainerEntry, future: asyncio.Future[Exit]) -> None:
         if future.cancelled():
             return
         ended = future.result()
-        record, state = live.record, live.record.state
-        oom_told = live.monitor is not None and live.monitor.oom_told
-        if live.monitor is not None:
-            live.monitor.close()
-        live.monitor = None
-        if live.health is not None:
-            live.health.cancel()
-            live.health = None
+        record, state = entry.record, entry.record.state
+        oom_told = entry.monitor is not None and entry.monitor.oom_told
+        if entry.monitor is not None:
+            entry.monitor.close()
+        entry.monitor = None
+        if entry.health is not None:
+            entry.health.cancel()
+            entry.health = None
         if state.health is not None:
             state.health.status = HealthStatus.UNHEALTHY  # as in Docker: nobody knows any more
         ran = ended.at - state.started_at
@@ -276,9 +276,9 @@ class Lifecycle:
         if ended.oom and not oom_told:
             self._events.container(record, "oom")
         self._events.container(record, "die", exitCode=str(ended.code), execDuration=str(max(0, ran) // 1_000_000_000))
-        self._connections.ended(live)
-        self._release_volumes(live)
-        live.ended.set()
+        self._endpoints.ended(entry)
+        self._release_volumes(entry)
+        entry.ended.set()
         if not self.shutting_down and restart_wanted(
             record.host_config.restart_policy,
             exit_code=ended.code,
@@ -286,53 +286,53 @@ class Lifecycle:
             user_stopped=record.user_stopped,
         ):
             state.status = Status.RESTARTING
-            live.restart_delay = next_restart_delay(live.restart_delay, ran)
-            live.restart = asyncio.create_task(self.restart_later(live))
-        if self._roster.record(live):  # otherwise a restarted engine learns the end from there
+            entry.restart_delay = next_restart_delay(entry.restart_delay, ran)
+            entry.restart = asyncio.create_task(self.restart_later(entry))
+        if self._entries.record(entry):  # otherwise a restarted engine learns the end from there
             self.clear_exec_directory(record.id)
-        if record.host_config.auto_remove and not live.restarting:
-            self.spawn(self.remove_ended(live))
+        if record.host_config.auto_remove and not entry.restarting:
+            self.spawn(self.remove_ended(entry))
         elif ended.error == MONITOR_DIED:
             self.spawn(asyncio.to_thread(logs.catch_up, [record]))
-        resolve(live.exit_waiters, (ended.code, ended.error))
+        resolve(entry.exit_waiters, (ended.code, ended.error))
 
-    def _release_volumes(self, live: Live) -> None:
-        if any(point.type == "volume" for point in live.record.mounts):
-            live.releasing = self.spawn(self._volumes.unmount(live.record.id, live.record.mounts))
+    def _release_volumes(self, entry: ContainerEntry) -> None:
+        if any(point.type == "volume" for point in entry.record.mounts):
+            entry.releasing = self.spawn(self._volumes.unmount(entry.record.id, entry.record.mounts))
 
-    async def _released(self, live: Live) -> None:
+    async def _released(self, entry: ContainerEntry) -> None:
         """Waits for the end of that: neither a new start nor a removal may come in between."""
-        if live.releasing is not None:
-            await asyncio.wait({live.releasing})
-            live.releasing = None
+        if entry.releasing is not None:
+            await asyncio.wait({entry.releasing})
+            entry.releasing = None
 
-    async def restart_later(self, live: Live) -> None:
+    async def restart_later(self, entry: ContainerEntry) -> None:
         """What the restart policy wants, after its delay."""
-        await asyncio.sleep(live.restart_delay)
-        async with live.lock:
-            if live.record.state.status is not Status.RESTARTING:
+        await asyncio.sleep(entry.restart_delay)
+        async with entry.lock:
+            if entry.record.state.status is not Status.RESTARTING:
                 return
-            live.restart = None
-            live.record.restart_count += 1
+            entry.restart = None
+            entry.record.restart_count += 1
             try:
-                await self.start(live)
+                await self.start(entry)
             except (EngineError, OSError):
-                live.record.state.status = Status.EXITED  # told in State.Error by _start
-                self._roster.record(live)
+                entry.record.state.status = Status.EXITED  # told in State.Error by _start
+                self._entries.record(entry)
 
-    async def remove_ended(self, live: Live) -> None:
+    async def remove_ended(self, entry: ContainerEntry) -> None:
         """Removes a --rm container, unless somebody else does."""
-        async with live.lock:
-            if live.record.id in self._roster and live.record.state.status is not Status.REMOVING:
-                await self.remove(live)
+        async with entry.lock:
+            if entry.record.id in self._entries and entry.record.state.status is not Status.REMOVING:
+                await self.remove(entry)
 
-    def cancel_restart(self, live: Live) -> None:
+    def cancel_restart(self, entry: ContainerEntry) -> None:
         """Whatever the restart policy wants, it stays as it is."""
-        if live.restart is not None:
-            live.restart.cancel()
-            live.restart = None
-            live.record.state.status = Status.EXITED
-            self._roster.record(live)
+        if entry.restart is not None:
+            entry.restart.cancel()
+            entry.restart = None
+            entry.record.state.status = Status.EXITED
+            self._entries.record(entry)
 
     def clear_exec_directory(self, container_id: str) -> None:
         shutil.rmtree(self.exec_directory(container_id), ignore_errors=True)
@@ -343,68 +343,68 @@ class Lifecycle:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def end(self, live: Live) -> None:
+    async def end(self, entry: ContainerEntry) -> None:
         """SIGKILL, and waits for the end. Raises EngineError when the kernel does not let it end."""
-        self.cancel_restart(live)
-        if live.monitor is None:
+        self.cancel_restart(entry)
+        if entry.monitor is None:
             return
-        live.ending = True
+        entry.ending = True
         try:
-            self.send(live, signal.SIGKILL)
-            await asyncio.wait_for(live.ended.wait(), _KILL_PATIENCE)
+            self.send(entry, signal.SIGKILL)
+            await asyncio.wait_for(entry.ended.wait(), _KILL_PATIENCE)
         except TimeoutError:
             raise EngineError(
-                f"container {live.record.id} did not end within {_KILL_PATIENCE} s of SIGKILL: "
+                f"container {entry.record.id} did not end within {_KILL_PATIENCE} s of SIGKILL: "
                 "a process of it hangs in the kernel"
             ) from None
         finally:
-            live.ending = False
+            entry.ending = False
 
-    def send(self, live: Live, number: int) -> None:
+    def send(self, entry: ContainerEntry, number: int) -> None:
         """Sends a signal to PID 1. One that ends a paused container lets it run again, or it could not end."""
-        if live.monitor is None:
+        if entry.monitor is None:
             return
-        live.monitor.signal(number)
-        self._events.container(live.record, "kill", signal=str(int(number)))
-        if live.record.state.status is Status.PAUSED and number == signal.SIGKILL:
+        entry.monitor.signal(number)
+        self._events.container(entry.record, "kill", signal=str(int(number)))
+        if entry.record.state.status is Status.PAUSED and number == signal.SIGKILL:
             with contextlib.suppress(CgroupError):  # it has ended already
-                self.cgroup(live).thaw()
-            live.record.state.status = Status.RUNNING
+                self.cgroup(entry).thaw()
+            entry.record.state.status = Status.RUNNING
 
-    def adopt(self, live: Live, monitor: Monitor) -> None:
+    def adopt(self, entry: ContainerEntry, monitor: Monitor) -> None:
         """Takes over a container that runs; also one whose start the engine did not live to write down."""
-        state = live.record.state
+        state = entry.record.state
         if not state.running:
-            live.record.state = State(
+            entry.record.state = State(
                 status=Status.RUNNING,
                 pid=monitor.pid,
                 started_at=monitor.started_at,
                 finished_at=state.finished_at,
             )
-        self._connections.adopt(live, monitor)
-        self._volumes.adopt(live.record.id, live.record.mounts)
-        self._roster.record(live)
-        self.follow(live, monitor)
+        self._endpoints.adopt(entry, monitor)
+        self._volumes.adopt(entry.record.id, entry.record.mounts)
+        self._entries.record(entry)
+        self.follow(entry, monitor)
 
-    async def settle(self, live: Live, found: Exit | None) -> None:
+    async def settle(self, entry: ContainerEntry, found: Exit | None) -> None:
         """Records the end of a container that ended unseen. None when its monitor is gone, too: then it is ended."""
         if found is None:
-            await asyncio.to_thread(_end_leftovers, self.cgroup(live))
+            await asyncio.to_thread(_end_leftovers, self.cgroup(entry))
             found = Exit(code=255, at=times.now(), error=MONITOR_DIED)
         future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         future.set_result(found)
-        self._on_exit(live, future)
+        self._on_exit(entry, future)
 
     async def close(self) -> None:
         """Lets go of the containers; they run on, and the next engine finds them."""
-        for live in self._roster:
-            if live.restart is not None:
-                live.restart.cancel()
-            if live.health is not None:
-                live.health.cancel()
-            live.drop_pending()
-            if live.monitor is not None:
-                live.monitor.close()
+        for entry in self._entries:
+            if entry.restart is not None:
+                entry.restart.cancel()
+            if entry.health is not None:
+                entry.health.cancel()
+            entry.drop_pending()
+            if entry.monitor is not None:
+                entry.monitor.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
@@ -424,38 +424,39 @@ class Recovery:
     def __init__(
         self,
         exec_root: str,
-        roster: Roster,
+        entries: ContainerStore,
         store: Store,
         volumes: Volumes,
         lifecycle: Lifecycle,
-        connections: Connections,
+        endpoints: NetworkEndpoints,
     ) -> None:
         self._exec_root = exec_root
-        self._roster = roster
+        self._entries = entries
         self._store = store
         self._volumes = volumes
         self._lifecycle = lifecycle
-        self._connections = connections
+        self._endpoints = endpoints
         self._silent: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
         """Brings what the state says and what is there together, and starts what its restart policy wants to run."""
-        self._store.snapshots.sweep(live.record.id for live in self._roster)
+        self._store.snapshots.sweep(entry.record.id for entry in self._entries)
         await self._end_strangers()
-        for live, found in await self._find():
-            await self._take_up(live, found)
-        self._connections.adopted()
+        for entry, found in await self._find():
+            await self._take_up(entry, found)
+        self._endpoints.adopted()
         await self._volumes.adopted()
-        ended = [live.record for live in self._roster if live.monitor is None]
+        ended = [entry.record for entry in self._entries if entry.monitor is None]
         self._lifecycle.spawn(asyncio.to_thread(logs.catch_up, ended))
-        for live in self._roster:
-            self._start_at_boot(live)
+        for entry in self._entries:
+            self._start_at_boot(entry)
 
-    async def _find(self) -> list[tuple[Live, Monitor | Exit | None]]:
+    async def _find(self) -> list[tuple[ContainerEntry, Monitor | Exit | None]]:
         """What became of each container. All monitors are asked at the same time: one that was swapped out, or has to
         wait for a processor, holds up no other; one that does not answer at all, not for long."""
         asking = {
-            asyncio.create_task(connect(self._lifecycle.exec_directory(live.record.id))): live for live in self._roster
+            asyncio.create_task(connect(self._lifecycle.exec_directory(entry.record.id))): entry
+            for entry in self._entries
         }
         if not asking:
             return []
@@ -463,34 +464,34 @@ class Recovery:
         for each in silent:
             log.warning("container %s: its monitor does not answer yet", asking[each].record.name)
             self._silent.append(asyncio.create_task(self._take_up_later(asking[each], each)))
-        return [(live, each.result()) for each, live in asking.items() if each not in silent]
+        return [(entry, each.result()) for each, entry in asking.items() if each not in silent]
 
-    async def _take_up_later(self, live: Live, asking: "asyncio.Task[Monitor | Exit | None]") -> None:
+    async def _take_up_later(self, entry: ContainerEntry, asking: "asyncio.Task[Monitor | Exit | None]") -> None:
         """With its lock: who wants to stop or to remove it waits as well."""
-        async with live.lock:
-            await self._take_up(live, await asking)
+        async with entry.lock:
+            await self._take_up(entry, await asking)
 
     def close(self) -> None:
         for each in self._silent:
             each.cancel()
 
-    async def _take_up(self, live: Live, found: Monitor | Exit | None) -> None:
-        if live.record.state.status is Status.REMOVING:
+    async def _take_up(self, entry: ContainerEntry, found: Monitor | Exit | None) -> None:
+        if entry.record.state.status is Status.REMOVING:
             await self._end_monitor(found)
-            await self._lifecycle.remove(live)
+            await self._lifecycle.remove(entry)
         elif isinstance(found, Monitor):
-            self._lifecycle.adopt(live, found)
-        elif live.record.state.running or (found is not None and found.at > live.record.state.finished_at):
-            await self._lifecycle.settle(live, found)
+            self._lifecycle.adopt(entry, found)
+        elif entry.record.state.running or (found is not None and found.at > entry.record.state.finished_at):
+            await self._lifecycle.settle(entry, found)
         else:
-            self._lifecycle.clear_exec_directory(live.record.id)
-            if live.record.host_config.auto_remove and live.record.state.status is Status.EXITED:
-                self._lifecycle.spawn(self._lifecycle.remove_ended(live))
+            self._lifecycle.clear_exec_directory(entry.record.id)
+            if entry.record.host_config.auto_remove and entry.record.state.status is Status.EXITED:
+                self._lifecycle.spawn(self._lifecycle.remove_ended(entry))
 
     async def _end_strangers(self) -> None:
         """Ends what runs without a row: its container was being removed when the engine was killed."""
         for name in os.listdir(self._exec_root):
-            if _CONTAINER_ID.fullmatch(name) and name not in self._roster:
+            if _CONTAINER_ID.fullmatch(name) and name not in self._entries:
                 await self._end_monitor(await connect(self._lifecycle.exec_directory(name)))
                 self._lifecycle.clear_exec_directory(name)
 
@@ -500,11 +501,11 @@ class Recovery:
             await found.exited
             found.close()
 
-    def _start_at_boot(self, live: Live) -> None:
-        record, state = live.record, live.record.state
-        if state.status is Status.RESTARTING and live.restart is None:  # the engine before it was waiting to
+    def _start_at_boot(self, entry: ContainerEntry) -> None:
+        record, state = entry.record, entry.record.state
+        if state.status is Status.RESTARTING and entry.restart is None:  # the engine before it was waiting to
             state.status = Status.EXITED
-            self._roster.save(live)
+            self._entries.save(entry)
         if state.status is not Status.EXITED or not restart_wanted_at_boot(
             record.host_config.restart_policy,
             exit_code=state.exit_code,
@@ -513,4 +514,4 @@ class Recovery:
         ):
             return
         state.status = Status.RESTARTING
-        live.restart = asyncio.create_task(self._lifecycle.restart_later(live))
+        entry.restart = asyncio.create_task(self._lifecycle.restart_later(entry))

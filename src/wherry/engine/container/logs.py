@@ -11,7 +11,7 @@ from wherry.common import times
 from wherry.common.addresses import split_address
 from wherry.common.errors import InvalidParameter
 from wherry.common.sizes import parse_size
-from wherry.engine.container.store import Live
+from wherry.engine.container.store import ContainerEntry
 from wherry.engine.patterns import Finds, compile_expression
 from wherry.linux.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_TO, Inotify
 from wherry.model.container import Container, LogConfig
@@ -338,41 +338,41 @@ def catch_up(containers: Iterable[Container]) -> None:
 _YOUNG = 50_000_000  # ns
 
 
-async def read_logs(live: Live, wanted: LogQuery, *, follow: bool) -> AsyncIterator[bytes]:
+async def read_logs(entry: ContainerEntry, wanted: LogQuery, *, follow: bool) -> AsyncIterator[bytes]:
     """Framed chunks, raw for a terminal. A container that does not run is not followed, as in Docker."""
-    log = log_of(live.record)
+    log = log_of(entry.record)
     if not follow or wanted.tail is not None:
-        await _settled(live)
-    reader = Reader(log, wanted, framed=not live.record.config.tty)
+        await _settled(entry)
+    reader = Reader(log, wanted, framed=not entry.record.config.tty)
     with contextlib.closing(reader), contextlib.ExitStack() as watching:
         # Watched before the first read, so that nothing is written unseen in between.
-        changes = watching.enter_context(_Changes(log.path)) if follow and live.monitor else None
+        changes = watching.enter_context(_Changes(log.path)) if follow and entry.monitor else None
         async for chunk in _in_thread(reader.read()):
             yield chunk
         while changes is not None and not reader.done:
-            ended = live.ended.is_set()
+            ended = entry.ended.is_set()
             async for chunk in _in_thread(reader.read()):
                 yield chunk
-            if ended or not await _more(changes, live, wanted.until):
+            if ended or not await _more(changes, entry, wanted.until):
                 return
 
 
-async def _settled(live: Live) -> None:
+async def _settled(entry: ContainerEntry) -> None:
     """Waits for a container that has only just been started to end, or to be no longer that young.
 
     Docker's own start answers so much later than the process begins that scripts start a short command and read its
     log at once. Here they would come before the first line.
     """
-    left = live.record.state.started_at + _YOUNG - times.now()
-    if live.monitor is not None and 0 < left <= _YOUNG:
+    left = entry.record.state.started_at + _YOUNG - times.now()
+    if entry.monitor is not None and 0 < left <= _YOUNG:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(live.ended.wait(), left / 1e9)
+            await asyncio.wait_for(entry.ended.wait(), left / 1e9)
 
 
-async def _more(changes: "_Changes", live: Live, until: int | None) -> bool:
+async def _more(changes: "_Changes", entry: ContainerEntry, until: int | None) -> bool:
     """Waits for the log to change or the container to end. False when the time to stop at has come before that."""
     delay = None if until is None else max(0, until - times.now()) / 1e9
-    waits = [asyncio.ensure_future(changes.wait()), asyncio.ensure_future(live.ended.wait())]
+    waits = [asyncio.ensure_future(changes.wait()), asyncio.ensure_future(entry.ended.wait())]
     try:
         done, _ = await asyncio.wait(waits, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
     finally:

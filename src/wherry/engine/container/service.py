@@ -29,9 +29,9 @@ from wherry.engine.container.config import (
     parse_signal,
 )
 from wherry.engine.container.lifecycle import Lifecycle
-from wherry.engine.container.store import Live, PendingAttach, Roster, resolve
+from wherry.engine.container.store import ContainerEntry, ContainerStore, PendingAttach, resolve
 from wherry.engine.events import Events
-from wherry.engine.network.attach import Connections
+from wherry.engine.network.attach import NetworkEndpoints
 from wherry.engine.volumes import Volumes
 from wherry.linux.cgroups import Cgroup, CgroupError
 from wherry.model.container import Container, ContainerConfig, HostConfig, MountPoint, Resources, RestartPolicy, Status
@@ -44,58 +44,58 @@ class Containers:
     def __init__(
         self,
         config: EngineConfig,
-        roster: Roster,
+        entries: ContainerStore,
         store: Store,
         volumes: Volumes,
         events: Events,
         lifecycle: Lifecycle,
-        connections: Connections,
+        endpoints: NetworkEndpoints,
     ) -> None:
         self._config = config
-        self._roster = roster
+        self._entries = entries
         self._store = store
         self._volumes = volumes
         self._events = events
         self._lifecycle = lifecycle
-        self._connections = connections
+        self._endpoints = endpoints
         self._waiting_clients: weakref.WeakKeyDictionary[asyncio.Future[tuple[int, str]], int] = (
             weakref.WeakKeyDictionary()
         )
 
     # --- looking
 
-    def find(self, name: str) -> Live:
-        return self._roster.get(name)
+    def find(self, name: str) -> ContainerEntry:
+        return self._entries.get(name)
 
     def get(self, name: str) -> Container:
-        return self._roster.get(name).record
+        return self._entries.get(name).record
 
-    def running(self, name: str) -> Live:
+    def running(self, name: str) -> ContainerEntry:
         """A container that runs. Raises Conflict, in Docker's words, for one that does not."""
-        live = self._roster.get(name)
-        if live.record.state.status is Status.RESTARTING:
-            raise Conflict(f"container {live.record.id} is restarting, wait until the container is running")
-        if live.monitor is None or not live.record.state.running:
-            raise Conflict(f"container {live.record.id} is not running")
-        return live
+        entry = self._entries.get(name)
+        if entry.record.state.status is Status.RESTARTING:
+            raise Conflict(f"container {entry.record.id} is restarting, wait until the container is running")
+        if entry.monitor is None or not entry.record.state.running:
+            raise Conflict(f"container {entry.record.id} is not running")
+        return entry
 
-    def monitor(self, live: Live) -> Monitor:
-        if live.monitor is None:
-            raise Conflict(f"container {live.record.id} is not running")
-        return live.monitor
+    def monitor(self, entry: ContainerEntry) -> Monitor:
+        if entry.monitor is None:
+            raise Conflict(f"container {entry.record.id} is not running")
+        return entry.monitor
 
     @contextlib.contextmanager
-    def asked(self, live: Live) -> Iterator[Monitor]:
+    def asked(self, entry: ContainerEntry) -> Iterator[Monitor]:
         """The monitor, for a question. Raises Conflict when the container does not run, or ends before the answer."""
         try:
-            yield self.monitor(live)
+            yield self.monitor(entry)
         except MonitorGone:
-            raise Conflict(f"container {live.record.id} is not running") from None
+            raise Conflict(f"container {entry.record.id} is not running") from None
         except StartError as error:
             raise Conflict(error.message) from None  # the process that it is about has ended
 
-    def cgroup(self, live: Live) -> Cgroup:
-        return self._lifecycle.cgroup(live)
+    def cgroup(self, entry: ContainerEntry) -> Cgroup:
+        return self._lifecycle.cgroup(entry)
 
     def directory(self, container_id: str) -> str:
         """The container's own, with its log and its host files."""
@@ -136,11 +136,11 @@ class Containers:
         ]
         log = log_config(host_config, self._config)
         logs.check_log_config(log)
-        container_id = self._roster.new_id()
+        container_id = self._entries.new_id()
         if not merged.hostname:
             merged.hostname = os.uname().nodename if host.network_mode == "host" else container_id[:12]
-        networks, attachments = self._connections.endpoints(merged, host, networking)
-        name = self._roster.reserve(name, container_id)
+        networks, attachments = self._endpoints.plan(merged, host, networking)
+        name = self._entries.reserve(name, container_id)
         directory = self.directory(container_id)
         record = Container(
             id=container_id,
@@ -161,11 +161,11 @@ class Containers:
         )
         try:
             spec.write_resources(host)
-            self._connections.check(record)
+            self._endpoints.check(record)
             try:
                 for mode in (host.ipc_mode, host.pid_mode):
                     if mode.startswith("container:"):
-                        self._roster.get(mode.removeprefix("container:"))
+                        self._entries.get(mode.removeprefix("container:"))
                 await self._mount_points(record)
             except NotFound as error:  # which would tell clients that the image is missing, and make them pull it
                 raise InvalidParameter(error.message) from None
@@ -173,10 +173,10 @@ class Containers:
             self._store.snapshots.create(container_id, image.chain_id, mounted)
             if merged.working_dir:
                 await self._store.snapshots.make_directory(container_id, merged.working_dir)
-            self._roster.add(record)
+            self._entries.add(record)
             self._volumes.made(container_id)
         except BaseException:
-            self._roster.release(name)
+            self._entries.release(name)
             self._volumes.made(container_id)
             await self._volumes.remove_anonymous(record.mounts)
             await self._store.snapshots.discard(container_id)
@@ -201,89 +201,89 @@ class Containers:
                     await self._volumes.fill(point, self._store.snapshots.view(record.chain_id, ""))
 
     async def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
-        live = self._roster.get(name)
-        if live.record.state.status is Status.REMOVING:
+        entry = self._entries.get(name)
+        if entry.record.state.status is Status.REMOVING:
             raise Conflict(f"removal of container {name} is already in progress")
-        while live.record.id in self._roster:
-            if live.monitor is not None or live.record.state.status is Status.RESTARTING:
+        while entry.record.id in self._entries:
+            if entry.monitor is not None or entry.record.state.status is Status.RESTARTING:
                 if not force:
-                    raise _not_removable(live.record)
-                live.record.user_stopped = True
-                await self.started(live)
-                await self._lifecycle.end(live)
-            async with live.lock:
-                if live.record.id in self._roster and live.monitor is None:  # it may have been started since
-                    await self._lifecycle.remove(live, volumes=volumes)
+                    raise _not_removable(entry.record)
+                entry.record.user_stopped = True
+                await self.started(entry)
+                await self._lifecycle.end(entry)
+            async with entry.lock:
+                if entry.record.id in self._entries and entry.monitor is None:  # it may have been started since
+                    await self._lifecycle.remove(entry, volumes=volumes)
 
     # --- start, stop, signals
 
     async def start(self, name: str) -> None:
         """Starts a container. Raises NotModified when it runs already."""
-        live = self._roster.get(name)
-        async with live.lock:
-            status = live.record.state.status
+        entry = self._entries.get(name)
+        async with entry.lock:
+            status = entry.record.state.status
             if status is Status.PAUSED:
                 raise Conflict("cannot start a paused container, try unpause instead")
             if status is Status.RUNNING:
                 raise NotModified("container already started")
-            self._check_is_kept(live)
-            self._lifecycle.cancel_restart(live)
-            live.record.restart_count = 0
-            live.restart_delay = 0.0
-            await self._lifecycle.start(live)
+            self._check_is_kept(entry)
+            self._lifecycle.cancel_restart(entry)
+            entry.record.restart_count = 0
+            entry.restart_delay = 0.0
+            await self._lifecycle.start(entry)
 
-    def _check_is_kept(self, live: Live) -> None:
+    def _check_is_kept(self, entry: ContainerEntry) -> None:
         """Who waited for the lock may find the container gone."""
-        if live.record.id not in self._roster or live.record.state.status in (Status.REMOVING, Status.DEAD):
+        if entry.record.id not in self._entries or entry.record.state.status in (Status.REMOVING, Status.DEAD):
             raise Conflict("container is marked for removal and cannot be started")
 
     async def stop(self, name: str, timeout: int | None = None, signal_name: str | None = None) -> None:
         """Asks the container to end and ends it after ``timeout`` seconds (-1: never). Raises NotModified."""
-        live = self._roster.get(name)
-        await self.started(live)
-        if live.restart is not None:
-            live.record.user_stopped = True
-            self._lifecycle.cancel_restart(live)
-            self._events.container(live.record, "stop")
+        entry = self._entries.get(name)
+        await self.started(entry)
+        if entry.restart is not None:
+            entry.record.user_stopped = True
+            self._lifecycle.cancel_restart(entry)
+            self._events.container(entry.record, "stop")
             return
-        if not live.record.state.running:
+        if not entry.record.state.running:
             raise NotModified("container already stopped")
-        live.record.user_stopped = True
-        await self._stop(live, timeout, signal_name)
+        entry.record.user_stopped = True
+        await self._stop(entry, timeout, signal_name)
 
-    async def started(self, live: Live) -> None:
+    async def started(self, entry: ContainerEntry) -> None:
         """Waits for a start that is under way, by the restart policy too: what is being started can not yet be ended,
         and looks as if it had only been made."""
-        if live.lock.locked():
-            async with live.lock:
+        if entry.lock.locked():
+            async with entry.lock:
                 pass
 
-    async def _stop(self, live: Live, timeout: int | None, signal_name: str | None) -> None:
-        config = live.record.config
+    async def _stop(self, entry: ContainerEntry, timeout: int | None, signal_name: str | None) -> None:
+        config = entry.record.config
         try:
             number = parse_signal(signal_name or config.stop_signal or "SIGTERM")
         except InvalidParameter as error:
-            doing = "Cannot restart container" if live.restarting else "cannot stop container:"
-            raise EngineError(f"{doing} {live.record.name}: {error.message}") from None
+            doing = "Cannot restart container" if entry.restarting else "cannot stop container:"
+            raise EngineError(f"{doing} {entry.record.name}: {error.message}") from None
         if timeout is None:
             timeout = config.stop_timeout if isinstance(config.stop_timeout, int) else self._config.default_stop_timeout
         if number < signal.NSIG:
-            self._lifecycle.send(live, number)
+            self._lifecycle.send(entry, number)
         else:
             timeout = 0  # nobody can send it, and nothing would happen in that time
         try:
-            await asyncio.wait_for(live.ended.wait(), None if timeout < 0 else timeout)
+            await asyncio.wait_for(entry.ended.wait(), None if timeout < 0 else timeout)
         except TimeoutError:
-            await self._lifecycle.end(live)
-        self._events.container(live.record, "stop")
+            await self._lifecycle.end(entry)
+        self._events.container(entry.record, "stop")
 
     async def shut_down(self) -> None:
         """Ends all containers, which are not to outlive the engine. The next one starts those that it should."""
         self._lifecycle.shutting_down = True
-        for live in self._roster:
-            self._lifecycle.cancel_restart(live)
-        running = [live for live in self._roster if live.monitor is not None]
-        stopping = [asyncio.ensure_future(self._stop(live, None, None)) for live in running]
+        for entry in self._entries:
+            self._lifecycle.cancel_restart(entry)
+        running = [entry for entry in self._entries if entry.monitor is not None]
+        stopping = [asyncio.ensure_future(self._stop(entry, None, None)) for entry in running]
         limit = self._config.shutdown_timeout
         if stopping:
             await asyncio.wait(stopping, timeout=None if limit < 0 else limit)
@@ -299,92 +299,92 @@ class Containers:
         if number >= signal.NSIG:
             raise InvalidParameter(f"cannot kill container: {name}: the linux daemon does not support signal {number}")
         try:
-            live = self._roster.get(name)
+            entry = self._entries.get(name)
         except NotFound as error:
             raise NotFound(f"cannot kill container: {name}: {error}") from None
-        if live.monitor is None:
-            raise Conflict(f"cannot kill container: {name}: container {live.record.id} is not running")
-        config = live.record.config
+        if entry.monitor is None:
+            raise Conflict(f"cannot kill container: {name}: container {entry.record.id} is not running")
+        config = entry.record.config
         if number in (signal.SIGKILL, parse_signal(config.stop_signal or "SIGTERM")):
-            live.record.user_stopped = True
+            entry.record.user_stopped = True
         if number == signal.SIGKILL:
-            await self._lifecycle.end(live)
+            await self._lifecycle.end(entry)
         else:
-            self._lifecycle.send(live, number)
+            self._lifecycle.send(entry, number)
 
     async def restart(self, name: str, timeout: int | None = None, signal_name: str | None = None) -> None:
-        live = self._roster.get(name)
-        live.record.user_stopped = True
-        live.restarting = True  # which is not the end of a --rm container
+        entry = self._entries.get(name)
+        entry.record.user_stopped = True
+        entry.restarting = True  # which is not the end of a --rm container
         try:
-            if live.record.state.running:
-                await self._stop(live, timeout, signal_name)
+            if entry.record.state.running:
+                await self._stop(entry, timeout, signal_name)
         finally:
-            live.restarting = False
-        async with live.lock:
-            self._check_is_kept(live)
-            self._lifecycle.cancel_restart(live)
-            if not live.record.state.running:
-                await self._lifecycle.start(live)
-        self._events.container(live.record, "restart")
+            entry.restarting = False
+        async with entry.lock:
+            self._check_is_kept(entry)
+            self._lifecycle.cancel_restart(entry)
+            if not entry.record.state.running:
+                await self._lifecycle.start(entry)
+        self._events.container(entry.record, "restart")
 
     async def pause(self, name: str) -> None:
-        live = self.running(name)
-        async with live.lock:
-            if live.record.state.status is Status.PAUSED:
-                raise Conflict(f"container {live.record.id} is already paused")
-            await self._freeze_or_thaw(live, self.cgroup(live).freeze)
-            if live.ending:
-                await self._freeze_or_thaw(live, self.cgroup(live).thaw)
-                raise Conflict(f"container {live.record.id} is not running")
-            self._set_status(live, Status.PAUSED, "pause")
+        entry = self.running(name)
+        async with entry.lock:
+            if entry.record.state.status is Status.PAUSED:
+                raise Conflict(f"container {entry.record.id} is already paused")
+            await self._freeze_or_thaw(entry, self.cgroup(entry).freeze)
+            if entry.ending:
+                await self._freeze_or_thaw(entry, self.cgroup(entry).thaw)
+                raise Conflict(f"container {entry.record.id} is not running")
+            self._set_status(entry, Status.PAUSED, "pause")
 
     async def unpause(self, name: str) -> None:
-        live = self._roster.get(name)
-        async with live.lock:
-            if live.record.state.status is not Status.PAUSED:
-                raise EngineError(f"Container {live.record.id} is not paused")
-            await self._freeze_or_thaw(live, self.cgroup(live).thaw)
-            self._set_status(live, Status.RUNNING, "unpause")
+        entry = self._entries.get(name)
+        async with entry.lock:
+            if entry.record.state.status is not Status.PAUSED:
+                raise EngineError(f"Container {entry.record.id} is not paused")
+            await self._freeze_or_thaw(entry, self.cgroup(entry).thaw)
+            self._set_status(entry, Status.RUNNING, "unpause")
 
-    async def _freeze_or_thaw(self, live: Live, work: Callable[[], None]) -> None:
+    async def _freeze_or_thaw(self, entry: ContainerEntry, work: Callable[[], None]) -> None:
         """Raises Conflict when the container ends meanwhile."""
         try:
             await asyncio.to_thread(work)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENODEV):
                 raise
-            raise Conflict(f"container {live.record.id} is not running") from None  # gone with its cgroup
-        self.monitor(live)
+            raise Conflict(f"container {entry.record.id} is not running") from None  # gone with its cgroup
+        self.monitor(entry)
 
-    def _set_status(self, live: Live, status: Status, action: str) -> None:
-        live.record.state.status = status
-        self._roster.record(live)
-        self._events.container(live.record, action)
+    def _set_status(self, entry: ContainerEntry, status: Status, action: str) -> None:
+        entry.record.state.status = status
+        self._entries.record(entry)
+        self._events.container(entry.record, action)
 
     # --- names, sizes, waiting, streams
 
     def rename(self, name: str, new: str) -> None:
         if not new:
             raise InvalidParameter("Neither old nor new names may be empty")
-        live = self._roster.get(name)
-        old = live.record.name
+        entry = self._entries.get(name)
+        old = entry.record.name
         if new.removeprefix("/") == old:
             raise InvalidParameter("Renaming a container with the same name as its current name")
         try:
-            live.record.name = self._roster.reserve(f"/{new.removeprefix('/')}", live.record.id)
+            entry.record.name = self._entries.reserve(f"/{new.removeprefix('/')}", entry.record.id)
         except (Conflict, InvalidParameter) as error:
             raise type(error)(f"Error when allocating new name: {error.message}") from None
-        self._roster.release(old)
-        self._connections.renamed(live)
-        self._roster.save(live)
-        self._events.container(live.record, "rename", oldName=f"/{old}")
+        self._entries.release(old)
+        self._endpoints.renamed(entry)
+        self._entries.save(entry)
+        self._events.container(entry.record, "rename", oldName=f"/{old}")
 
     async def resize(self, name: str, rows: int, columns: int) -> None:
-        live = self.running(name)
-        with self.asked(live) as monitor:
+        entry = self.running(name)
+        with self.asked(entry) as monitor:
             await monitor.resize(rows, columns)
-        self._events.container(live.record, "resize", height=str(rows), width=str(columns))
+        self._events.container(entry.record, "resize", height=str(rows), width=str(columns))
 
     def waiter(
         self, name: str, condition: str = "not-running", client: int | None = None
@@ -395,10 +395,10 @@ class Containers:
         """
         if condition not in ("", "not-running", "next-exit", "removed"):
             raise InvalidParameter(f'invalid condition: "{condition}"')
-        live = self._roster.get(name)
+        entry = self._entries.get(name)
         future: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-        waiters = live.removal_waiters if condition == "removed" else live.exit_waiters
-        state = live.record.state
+        waiters = entry.removal_waiters if condition == "removed" else entry.exit_waiters
+        state = entry.record.state
         if condition in ("", "not-running") and not state.running and state.status is not Status.RESTARTING:
             future.set_result((state.exit_code, state.error))
         else:
@@ -413,28 +413,28 @@ class Containers:
 
         The stream gives what the container prints, framed (raw for a terminal), and takes what goes to its input.
         """
-        live = self._roster.get(name)
-        status = live.record.state.status
+        entry = self._entries.get(name)
+        status = entry.record.state.status
         if status is Status.PAUSED:
             raise Conflict(f"container {name} is paused, unpause the container before attach")
         if status is Status.RESTARTING:
             raise Conflict(f"container {name} is restarting, wait until the container is running")
-        stdin = stdin and live.record.config.open_stdin
-        self._events.container(live.record, "attach")
-        if live.monitor is not None:
-            with self.asked(live) as monitor:
+        stdin = stdin and entry.record.config.open_stdin
+        self._events.container(entry.record, "attach")
+        if entry.monitor is not None:
+            with self.asked(entry) as monitor:
                 return await monitor.attach(stdin, stdout, stderr)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        live.await_start(PendingAttach(theirs, stdin, stdout, stderr))
+        entry.await_start(PendingAttach(theirs, stdin, stdout, stderr))
         return ours
 
     def detached(self, name: str, client: int | None = None) -> None:
         """Tells of a client that has left by the detach keys, and ends its waiting."""
-        live = self._roster.get(name)
-        self._events.container(live.record, "detach")
+        entry = self._entries.get(name)
+        self._events.container(entry.record, "detach")
         if client is not None:
-            waiters = live.exit_waiters | live.removal_waiters
+            waiters = entry.exit_waiters | entry.removal_waiters
             resolve({each for each in waiters if self._waiting_clients.get(each) == client}, (0, ""))
 
 
@@ -477,8 +477,8 @@ class Update(Resources, rename="pascal"):
 
 
 class Updates:
-    def __init__(self, roster: Roster, containers: Containers, events: Events) -> None:
-        self._roster = roster
+    def __init__(self, entries: ContainerStore, containers: Containers, events: Events) -> None:
+        self._entries = entries
         self._containers = containers
         self._events = events
 
@@ -487,37 +487,37 @@ class Updates:
 
         Raises InvalidParameter for what no container may have, Conflict for what does not go with what it has.
         """
-        live = self._roster.get(name)
-        async with live.lock:
-            record = live.record
+        entry = self._entries.get(name)
+        async with entry.lock:
+            record = entry.record
             if record.state.status in (Status.REMOVING, Status.DEAD):
-                raise _refused(live, 'container is marked for removal and cannot be "update"')
+                raise _refused(entry, 'container is marked for removal and cannot be "update"')
             check_resources(_bare(asked))
             if asked.restart_policy.name:
                 check_restart_policy(asked.restart_policy)
             host = msgspec.structs.replace(record.host_config)
-            _check_conflicts(live, host, asked)
+            _check_conflicts(entry, host, asked)
             for field in _UPDATED:
                 if getattr(asked, field):
                     setattr(host, field, getattr(asked, field))
             if asked.restart_policy.name:
                 host.restart_policy = asked.restart_policy
             check_resources(host)
-            if live.monitor is not None:
-                await self._limit(live, host)
+            if entry.monitor is not None:
+                await self._limit(entry, host)
             record.host_config = host
-            self._roster.save(live)
+            self._entries.save(entry)
         self._events.container(record, "update")
         return []
 
-    async def _limit(self, live: Live, host: HostConfig) -> None:
+    async def _limit(self, entry: ContainerEntry, host: HostConfig) -> None:
         resources = msgspec.structs.replace(spec.write_resources(host), devices=())
         try:
-            await asyncio.to_thread(self._containers.cgroup(live).update, resources)
+            await asyncio.to_thread(self._containers.cgroup(entry).update, resources)
         except CgroupError as error:
             if _is_of_the_end(error):
                 return  # the limits are for its next run
-            raise EngineError(f"Cannot update container {live.record.id}: {error}") from None
+            raise EngineError(f"Cannot update container {entry.record.id}: {error}") from None
 
 
 def _is_of_the_end(error: CgroupError) -> bool:
@@ -535,7 +535,7 @@ def _bare(asked: Resources) -> HostConfig:
     return host
 
 
-def _check_conflicts(live: Live, host: HostConfig, asked: Update) -> None:
+def _check_conflicts(entry: ContainerEntry, host: HostConfig, asked: Update) -> None:
     """Docker's rules and words."""
     for wanted, wanted_name, known, known_name in (
         (asked.nano_cpus, "Nano CPUs", host.cpu_period, "CPU Period"),
@@ -545,15 +545,15 @@ def _check_conflicts(live: Live, host: HostConfig, asked: Update) -> None:
     ):
         if wanted > 0 and known > 0:
             text = f"Conflicting options: {wanted_name} cannot be updated as {known_name} has already been set"
-            raise _refused(live, text)
+            raise _refused(entry, text)
     if asked.memory > host.memory_swap >= 0 and not asked.memory_swap:
         raise _refused(
-            live,
+            entry,
             "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
         )
     if host.auto_remove and asked.restart_policy.name not in ("", "no"):
-        raise _refused(live, "Restart policy cannot be updated because AutoRemove is enabled for the container")
+        raise _refused(entry, "Restart policy cannot be updated because AutoRemove is enabled for the container")
 
 
-def _refused(live: Live, reason: str) -> Conflict:
-    return Conflict(f"Cannot update container {live.record.id}: {reason}")
+def _refused(entry: ContainerEntry, reason: str) -> Conflict:
+    return Conflict(f"Cannot update container {entry.record.id}: {reason}")

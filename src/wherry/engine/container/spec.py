@@ -11,7 +11,7 @@ from wherry.engine.container.config import complete_sysctls
 from wherry.engine.container.devices import block_device, cgroup_rules, device_nodes, privileged_nodes
 from wherry.engine.container.logs import log_of
 from wherry.engine.container.mounts import with_host_files
-from wherry.engine.network.attach import Wiring
+from wherry.engine.network.attach import Sandbox
 from wherry.engine.platforms import is_32_bit
 from wherry.linux import capabilities, seccomp
 from wherry.linux.cgroups import DeviceRule, Resources, ThrottleDevice
@@ -35,7 +35,7 @@ def write_spec(
     directory: str,
     engine: EngineConfig,
     pid_of: PidOf,
-    wiring: Wiring,
+    sandbox: Sandbox,
     volumes: Sequence[Mount] = (),
 ) -> Spec:
     """The whole spec of a container. ``directory`` is the container's own, which holds its log and its host files.
@@ -50,7 +50,7 @@ def write_spec(
         id=container.id,
         exec_dir=f"{engine.exec_root}/{container.id}",
         rootfs=rootfs,
-        process=_first_process(container, wiring.environment, (_INIT, "--") if init_path else ()),
+        process=_first_process(container, sandbox.environment, (_INIT, "--") if init_path else ()),
         namespaces=namespaces(host, pid_of),
         hostname="" if host.uts_mode == "host" else config.hostname,
         domainname="" if host.uts_mode == "host" else config.domainname,
@@ -61,8 +61,8 @@ def write_spec(
         readonly_proc=bool(host.readonly_paths),
         devices=privileged_nodes() if host.privileged else device_nodes(host.devices),
         sysctls=complete_sysctls(host),
-        interfaces=wiring.interfaces,
-        resolver=wiring.resolver,
+        interfaces=sandbox.interfaces,
+        resolver=sandbox.resolver,
         cgroup=cgroup_path(container),
         resources=write_resources(host),
         init=init and not engine.init_path,

@@ -7,7 +7,7 @@ from typing import Any
 from wherry.common import times
 from wherry.common.errors import EngineError, InvalidParameter, NotFound, NotSupported
 from wherry.engine.container.service import Containers
-from wherry.engine.container.store import Live
+from wherry.engine.container.store import ContainerEntry
 from wherry.linux.cgroups import BlkioEntry, BlkioStats, CpuStats, MemoryStats, Stats, host_cpu_time
 
 _PERIOD = 1.0  # seconds between two samples, as Docker's
@@ -26,34 +26,34 @@ async def stats(containers: Containers, name: str, *, stream: bool, one_shot: bo
     A single one spans a second, so that a rate can be told from it, unless ``one_shot``. A container that does not run
     gives zeros, and goes on to be sampled when it starts; with its removal the stream ends.
     """
-    live = containers.find(name)
-    previous = _sample(containers, live, None)
+    entry = containers.find(name)
+    previous = _sample(containers, entry, None)
     if one_shot and not stream:
         yield previous
         return
     if stream:
         yield previous
-    elif not live.record.state.running:
+    elif not entry.record.state.running:
         yield previous
         return
     while True:
         await asyncio.sleep(_PERIOD)
         try:
-            live = containers.find(live.record.id)
+            entry = containers.find(entry.record.id)
         except NotFound:
             return
-        previous = _sample(containers, live, previous)
+        previous = _sample(containers, entry, previous)
         yield previous
         if not stream:
             return
 
 
-def _sample(containers: Containers, live: Live, previous: Sample | None) -> Sample:
-    record = live.record
+def _sample(containers: Containers, entry: ContainerEntry, previous: Sample | None) -> Sample:
+    record = entry.record
     found: Sample = {
         "name": f"/{record.name}",
         "id": record.id,
-        "read": times.rfc3339(times.now()) if live.monitor else times.NEVER,
+        "read": times.rfc3339(times.now()) if entry.monitor else times.NEVER,
         "preread": previous["read"] if previous else times.NEVER,
         "num_procs": 0,
         "storage_stats": {},
@@ -63,7 +63,7 @@ def _sample(containers: Containers, live: Live, previous: Sample | None) -> Samp
         "precpu_stats": previous["cpu_stats"] if previous else _cpu(CpuStats(), 0, 0),
         "memory_stats": {},
     }
-    counted = _count(containers, live)
+    counted = _count(containers, entry)
     if counted is None:
         return found
     total, cpus = host_cpu_time()
@@ -77,11 +77,11 @@ def _sample(containers: Containers, live: Live, previous: Sample | None) -> Samp
     return found
 
 
-def _count(containers: Containers, live: Live) -> Stats | None:
-    if live.monitor is None:
+def _count(containers: Containers, entry: ContainerEntry) -> Stats | None:
+    if entry.monitor is None:
         return None
     try:
-        return containers.cgroup(live).stats()
+        return containers.cgroup(entry).stats()
     except FileNotFoundError:  # it has ended, and the word of that is under way
         return None
 

@@ -91,7 +91,7 @@ class ExecRecord(msgspec.Struct, weakref=True):
     that it was made for."""
 
     id: str
-    container: "Live"
+    container: "ContainerEntry"
     config: ExecConfig
     run: int
     started: bool = False
@@ -101,7 +101,7 @@ class ExecRecord(msgspec.Struct, weakref=True):
     pid: int = 0
 
 
-class Live:
+class ContainerEntry:
     """A container and what is only in memory: its lock, its monitor while it runs, and who waits for it."""
 
     def __init__(self, record: Container) -> None:
@@ -145,7 +145,7 @@ class Live:
         self.pending.clear()
 
 
-class Roster:
+class ContainerStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         database.migrate(
@@ -153,15 +153,15 @@ class Roster:
             ["CREATE TABLE containers (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, body BLOB NOT NULL)"],
         )
         self._encode = msgspec.json.Encoder().encode
-        self._by_id: dict[str, Live] = {}
+        self._by_id: dict[str, ContainerEntry] = {}
         self._ids_by_name: dict[str, str] = {}
         decoder = msgspec.json.Decoder(Container)
         for (body,) in database.query("SELECT body FROM containers"):
             record = decoder.decode(body)
-            self._by_id[record.id] = Live(record)
+            self._by_id[record.id] = ContainerEntry(record)
             self._ids_by_name[record.name] = record.id
 
-    def __iter__(self) -> Iterator[Live]:
+    def __iter__(self) -> Iterator[ContainerEntry]:
         return iter(list(self._by_id.values()))
 
     def __len__(self) -> int:
@@ -170,7 +170,7 @@ class Roster:
     def __contains__(self, container_id: str) -> bool:
         return container_id in self._by_id
 
-    def get(self, name: str) -> Live:
+    def get(self, name: str) -> ContainerEntry:
         """By full id, name, name in a link ("web/db"), or the unambiguous beginning of an id.
 
         Raises NotFound and InvalidParameter."""
@@ -186,7 +186,7 @@ class Roster:
             raise NotFound(f"No such container: {name}")
         return self._by_id[matches[0]]
 
-    def _by_name(self, name: str) -> Live | None:
+    def _by_name(self, name: str) -> ContainerEntry | None:
         parent, linked, alias = name.partition("/")
         found = self._by_id.get(self._ids_by_name.get(parent, ""))
         if not linked or found is None:
@@ -218,37 +218,37 @@ class Roster:
     def release(self, name: str) -> None:
         self._ids_by_name.pop(name, None)
 
-    def add(self, record: Container) -> Live:
+    def add(self, record: Container) -> ContainerEntry:
         """Makes a container known; its name must have been reserved."""
         self._database.execute(
             "INSERT INTO containers (id, name, body) VALUES (?, ?, ?)", (record.id, record.name, self._encode(record))
         )
-        live = Live(record)
-        self._by_id[record.id] = live
-        return live
+        entry = ContainerEntry(record)
+        self._by_id[record.id] = entry
+        return entry
 
-    def save(self, live: Live) -> None:
+    def save(self, entry: ContainerEntry) -> None:
         """Writes a container's row as it is now. One that has been removed meanwhile stays removed."""
-        record = live.record
+        record = entry.record
         self._database.execute(
             "UPDATE containers SET name = ?, body = ? WHERE id = ?", (record.name, self._encode(record), record.id)
         )
 
-    def record(self, live: Live) -> bool:
+    def record(self, entry: ContainerEntry) -> bool:
         """Saves what has happened to a container. Where that fails, as on a full disk, it has happened all the same:
         the next time writes it down as well. Whether it is written."""
         try:
-            self.save(live)
+            self.save(entry)
         except sqlite3.Error as error:
-            log.error("the state of container %s cannot be written: %s", live.record.id, error)
+            log.error("the state of container %s cannot be written: %s", entry.record.id, error)
             return False
         return True
 
-    def remove(self, live: Live) -> None:
-        self._database.execute("DELETE FROM containers WHERE id = ?", (live.record.id,))
-        self._by_id.pop(live.record.id, None)
-        live.execs.clear()
-        self.release(live.record.name)
+    def remove(self, entry: ContainerEntry) -> None:
+        self._database.execute("DELETE FROM containers WHERE id = ?", (entry.record.id,))
+        self._by_id.pop(entry.record.id, None)
+        entry.execs.clear()
+        self.release(entry.record.name)
 
     def new_id(self) -> str:
         return os.urandom(32).hex()

@@ -13,7 +13,7 @@ from wherry.dockerfile.config import apply_changes
 from wherry.engine import platforms
 from wherry.engine.builder.context import stream_url
 from wherry.engine.container.service import Containers
-from wherry.engine.container.store import Roster
+from wherry.engine.container.store import ContainerStore
 from wherry.engine.events import Events, boolean, check_known, label_matches
 from wherry.engine.image.progress import Message, progress
 from wherry.engine.image.pull import Pulls
@@ -35,7 +35,7 @@ _REFERENCE_TYPE = "vnd.docker.reference.type"
 _REFERENCE_DIGEST = "vnd.docker.reference.digest"
 
 
-def describe_manifest(image: Image, store: Store, roster: Roster) -> list[dict[str, Any]]:
+def describe_manifest(image: Image, store: Store, entries: ContainerStore) -> list[dict[str, Any]]:
     """The API's ImageManifestSummary of each. An image that came without an index has its own manifest alone."""
     found: dict[str, Descriptor] = {}
     for digest, _ in store.images.indexes(image.id):
@@ -46,7 +46,7 @@ def describe_manifest(image: Image, store: Store, roster: Roster) -> list[dict[s
         config = image.config
         platform = Platform(config.architecture, config.os, config.variant)
         found[own[0]] = Descriptor(own[1], own[0], store.blobs.size(own[0]), platform=platform)
-    return [_summary(descriptor, store, roster) for descriptor in found.values()]
+    return [_summary(descriptor, store, entries) for descriptor in found.values()]
 
 
 def _entries(digest: str, store: Store) -> Iterable[Descriptor]:
@@ -56,7 +56,7 @@ def _entries(digest: str, store: Store) -> Iterable[Descriptor]:
         return ()  # it was read when the image was pulled, by other rules than today's
 
 
-def _summary(descriptor: Descriptor, store: Store, roster: Roster) -> dict[str, Any]:
+def _summary(descriptor: Descriptor, store: Store, entries: ContainerStore) -> dict[str, Any]:
     image_id = store.images.of_manifest(descriptor.digest)
     annotations = descriptor.annotations or {}
     content = _content(descriptor.digest, store) if image_id else 0
@@ -70,7 +70,7 @@ def _summary(descriptor: Descriptor, store: Store, roster: Roster) -> dict[str, 
         return found | {"Kind": "attestation", "AttestationData": {"For": annotations.get(_REFERENCE_DIGEST, "")}}
     unpacked = store.images.get(image_id).size if image_id else 0
     found["Size"]["Total"] += unpacked
-    users = [live.record.id for live in roster if image_id and live.record.image_id == image_id]
+    users = [entry.record.id for entry in entries if image_id and entry.record.image_id == image_id]
     platform = descriptor.platform or Platform()
     return found | {
         "Kind": "image",
@@ -146,8 +146,10 @@ Filters = Mapping[str, list[str]]
 
 
 class Images:
-    def __init__(self, roster: Roster, containers: Containers, store: Store, events: Events, pulls: Pulls) -> None:
-        self._roster = roster
+    def __init__(
+        self, entries: ContainerStore, containers: Containers, store: Store, events: Events, pulls: Pulls
+    ) -> None:
+        self._entries = entries
         self._containers = containers
         self._store = store
         self._events = events
@@ -174,7 +176,7 @@ class Images:
             if (show_all or not step) and self._passes(summary, filters):
                 found.append(self._summary(summary, filters.get("reference", ())))
                 if manifests:
-                    of_each = describe_manifest(summary.image, self._store, self._roster)
+                    of_each = describe_manifest(summary.image, self._store, self._entries)
                     # Beside the sizes of each, its content and what that unpacks to, this is their sum.
                     found[-1] |= {
                         "Manifests": of_each,
@@ -251,7 +253,7 @@ class Images:
             size = len(self._store.blobs.read(manifest[0]))
             found["Descriptor"] = {"mediaType": manifest[1], "digest": manifest[0], "size": size}
         if manifests:
-            found["Manifests"] = describe_manifest(image, self._store, self._roster)
+            found["Manifests"] = describe_manifest(image, self._store, self._entries)
         return found
 
     def history(self, name: str, platform: str = "") -> list[dict[str, Any]]:
@@ -292,15 +294,15 @@ class Images:
         return removed
 
     def _users(self, image_id: str) -> Iterable[tuple[str, bool]]:
-        for live in self._roster:
-            if image_id in live.images:
-                yield live.record.id, live.record.state.running
+        for entry in self._entries:
+            if image_id in entry.images:
+                yield entry.record.id, entry.record.state.running
 
     async def commit(self, name: str, asked: Commit) -> str:
         """Makes an image of a container and gives its id. One that runs is paused meanwhile, unless told not to."""
         target = reference.parse_to_tag(asked.repo, asked.tag) if asked.repo else None
-        live = self._containers.find(name)
-        record = live.record
+        entry = self._containers.find(name)
+        record = entry.record
         if record.state.status in (Status.REMOVING, Status.DEAD):
             raise Conflict(f"You cannot commit container {record.id} which is {record.state.status}")
         new_config = apply_changes(_base_config(record, asked.config), list(asked.changes))
@@ -316,7 +318,7 @@ class Images:
             self._containers.get(record.id)  # it may have been removed meanwhile, which is the reason then
             raise
         finally:
-            if paused and live.record.state.status is Status.PAUSED:
+            if paused and entry.record.state.status is Status.PAUSED:
                 await self._containers.unpause(record.id)
         parent = self._store.images.get(record.image_id)
         diff_ids = [] if layer.diff_id == EMPTY_LAYER else [layer.diff_id]

@@ -57,7 +57,7 @@ class Pulls:
         self._transfers = Transfers(store, config.max_concurrent_downloads)
         self.limit = self._transfers.limit
         self._needed: Counter[str] = Counter()  # layers that were there when a pull began, by how many pulls
-        store.layers.keepers.append(lambda: frozenset(self._needed))
+        store.layers.leases.append(lambda: frozenset(self._needed))
 
     def pull(
         self, name: str, tag: str = "", platform: str = "", credentials: Credentials = NOBODY

@@ -15,7 +15,7 @@ from wherry.common.errors import InvalidParameter
 from wherry.engine.image.progress import Message, Meter, Tell, step
 from wherry.model.manifests import Descriptor
 from wherry.storage.content import chain_id_of, check_digest
-from wherry.storage.ingest import IncomingLayer
+from wherry.storage.ingest import LayerIngest
 from wherry.storage.layers import StagedLayer
 from wherry.storage.store import Store
 from wherry.storage.worker import client
@@ -120,7 +120,7 @@ class Transfers:
         meter = Meter(transfer.tell, "Downloading", transfer.name, descriptor.size)
         received = 0
         # What was received waits for the layers below it without a slot, which those may need
-        async with slots, IncomingLayer(area, descriptor.digest, descriptor.size) as layer:
+        async with slots, LayerIngest(area, descriptor.digest, descriptor.size) as layer:
             async with contextlib.aclosing(source(descriptor)) as chunks:
                 async for chunk in chunks:
                     await layer.write(chunk)

@@ -12,13 +12,13 @@ from typing import NamedTuple
 from wherry.common.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound
 from wherry.engine.config import EngineConfig
 from wherry.engine.container.config import check_connect
-from wherry.engine.container.store import Live, Roster
+from wherry.engine.container.store import ContainerEntry, ContainerStore
 from wherry.engine.events import Events
 from wherry.engine.network import endpoint, links, options
-from wherry.engine.network.drivers import Fabric
+from wherry.engine.network.drivers import NetworkDrivers
 from wherry.engine.network.names import Naming
 from wherry.engine.network.networks import Networks
-from wherry.engine.network.ports import Publishing, check_bindings
+from wherry.engine.network.ports import PortMapper, check_bindings
 from wherry.model.container import Container, ContainerConfig, HostConfig
 from wherry.model.network import Attachment, EndpointSettings, Network, NetworkingConfig
 from wherry.network.ruleset import Link
@@ -28,7 +28,7 @@ from wherry.runtime.spec import Interface
 log = logging.getLogger("wherry.network")
 
 
-class Wiring(NamedTuple):
+class Sandbox(NamedTuple):
     """What a container's start needs to know of its networks. ``environment`` comes from links."""
 
     interfaces: tuple[Interface, ...] = ()
@@ -36,22 +36,22 @@ class Wiring(NamedTuple):
     environment: tuple[str, ...] = ()
 
 
-class Connections:
+class NetworkEndpoints:
     def __init__(
-        self, roster: Roster, networks: Networks, fabric: Fabric, events: Events, config: EngineConfig
+        self, entries: ContainerStore, networks: Networks, drivers: NetworkDrivers, events: Events, config: EngineConfig
     ) -> None:
-        self._roster = roster
+        self._entries = entries
         self._networks = networks
-        self._fabric = fabric
+        self._drivers = drivers
         self._events = events
         self._config = config
-        self._naming = Naming(roster, config)
-        self._publishing = Publishing(fabric, proxy=config.userland_proxy)
+        self._naming = Naming(entries, config)
+        self._port_mapper = PortMapper(drivers, proxy=config.userland_proxy)
         self._links: dict[str, list[Link]] = {}
 
     # --- create
 
-    def endpoints(
+    def plan(
         self, config: ContainerConfig, host: HostConfig, networking: NetworkingConfig
     ) -> tuple[dict[str, EndpointSettings], dict[str, Attachment]]:
         """The networks of a container that is being made, by the names they have, and what goes with them.
@@ -90,7 +90,7 @@ class Connections:
     def check(self, record: Container) -> None:
         """Raises InvalidParameter for ports and links that cannot be."""
         check_bindings(record)
-        links.check(record, self._roster)
+        links.check(record, self._entries)
 
     def _is_same(self, name: str, other: str) -> bool:
         try:
@@ -100,42 +100,42 @@ class Connections:
 
     # --- start and end
 
-    def prepare(self, live: Live) -> Wiring:
+    def prepare(self, entry: ContainerEntry) -> Sandbox:
         """Addresses, ports, links and files for a start. Raises EngineError, and then nothing of it stays."""
-        record = live.record
+        record = entry.record
         if record.host_config.network_mode.startswith("container:"):
-            return Wiring()
-        linked = links.resolve(record, self._roster)
+            return Sandbox()
+        linked = links.resolve(record, self._entries)
         taken: list[Network] = []
         try:
             for network in self._networks_of(record):
-                self._fabric.make(network)
-                endpoint.connect(record, network, self._fabric)
+                self._drivers.make(network)
+                endpoint.connect(record, network, self._drivers)
                 taken.append(network)
             endpoint.name_interfaces(record, taken)
-            self._publishing.publish(record, taken)
+            self._port_mapper.publish(record, taken)
             self._link(record, linked)
         except BaseException:
             self._release(record, taken)
             raise
         resolver = any(not network.is_predefined for network in taken)
         self._naming.write_files(record, taken, self._host_gateways())
-        return Wiring(tuple(self._interfaces(record, taken)), resolver, links.environment(record, linked))
+        return Sandbox(tuple(self._interfaces(record, taken)), resolver, links.environment(record, linked))
 
-    def started(self, live: Live, monitor: Monitor) -> None:
+    def started(self, entry: ContainerEntry, monitor: Monitor) -> None:
         """The container runs: from now on it is found by its names, and its questions are answered."""
-        networks = self._networks_of(live.record)
-        self._naming.introduce(live.record)
-        self._naming.serve(live, monitor, networks)
+        networks = self._networks_of(entry.record)
+        self._naming.introduce(entry.record)
+        self._naming.serve(entry, monitor, networks)
         for network in networks:
-            endpoint.announce(live.record, network, self._fabric)
-        for network in self._all_networks_of(live.record):
-            self._tell(network, live.record, "connect")
-        self._follow_links(live.record)
+            endpoint.announce(entry.record, network, self._drivers)
+        for network in self._all_networks_of(entry.record):
+            self._tell(network, entry.record, "connect")
+        self._follow_links(entry.record)
 
-    def ended(self, live: Live) -> None:
+    def ended(self, entry: ContainerEntry) -> None:
         """The container does not run any more, or has not come to run."""
-        record = live.record
+        record = entry.record
         if record.host_config.network_mode.startswith("container:"):
             return
         networks = []
@@ -147,50 +147,50 @@ class Connections:
             self._tell(network, record, "disconnect")
         self._release(record, networks)
 
-    def adopt(self, live: Live, monitor: Monitor) -> None:
+    def adopt(self, entry: ContainerEntry, monitor: Monitor) -> None:
         """Takes over a container that an earlier engine started: all is as before."""
-        record = live.record
+        record = entry.record
         for network in self._networks_of(record):
             try:
-                endpoint.adopt(record, network, self._fabric)
-                self._fabric.make(network)
+                endpoint.adopt(record, network, self._drivers)
+                self._drivers.make(network)
                 self._isolate(record, network)
             except EngineError as error:
                 log.warning("network %s of container %s: %s", network.name, record.name, error.message)
-        self._publishing.take_over(record, self._networks_of(record))
+        self._port_mapper.take_over(record, self._networks_of(record))
         self._naming.introduce(record)
-        self._naming.serve(live, monitor, self._networks_of(record))
+        self._naming.serve(entry, monitor, self._networks_of(record))
 
     def adopted(self) -> None:
         """All containers that run are known: so their links can be told, and what an engine that was killed had given
         to one that has not come to run is free again."""
-        for live in self._roster:
-            if live.record.state.running:
-                self._link(live.record, links.running(live.record, self._roster))
-                self._naming.know_files(live.record, self._networks_of(live.record), self._host_gateways())
+        for entry in self._entries:
+            if entry.record.state.running:
+                self._link(entry.record, links.running(entry.record, self._entries))
+                self._naming.know_files(entry.record, self._networks_of(entry.record), self._host_gateways())
             else:
-                for name, settings in live.record.networks.items():
-                    endpoint.clear(settings, live.record.attachments.setdefault(name, Attachment()))
+                for name, settings in entry.record.networks.items():
+                    endpoint.clear(settings, entry.record.attachments.setdefault(name, Attachment()))
 
     def close(self) -> None:
         self._naming.close()
-        self._publishing.close()
+        self._port_mapper.close()
         in_use = {
             network.name
-            for live in self._roster
-            if live.record.state.running
-            for network in self._networks_of(live.record)
+            for entry in self._entries
+            if entry.record.state.running
+            for network in self._networks_of(entry.record)
         }
-        self._fabric.close(in_use)
+        self._drivers.close(in_use)
 
     # --- while it runs
 
     async def connect(self, name: str, container: str, asked: EndpointSettings | None) -> None:
         """``network connect``. Raises NotFound, Forbidden, InvalidParameter, EngineError."""
-        network, live = self._networks.get(name), self._roster.get(container)
+        network, entry = self._networks.get(name), self._entries.get(container)
         settings = asked or EndpointSettings()
-        async with live.lock:
-            record = live.record
+        async with entry.lock:
+            record = entry.record
             check_connect(record, network)
             endpoint.check(network, settings)
             if network.name in record.networks:
@@ -199,28 +199,28 @@ class Connections:
             record.attachments[network.name] = Attachment(asked_mac=settings.mac_address)
             endpoint.clear(settings, record.attachments[network.name])
             try:
-                if live.monitor is not None:
-                    await self._connect_live(live, live.monitor, network)
+                if entry.monitor is not None:
+                    await self._connect_live(entry, entry.monitor, network)
             except MonitorGone:
-                await live.ended.wait()  # which gives the address back: the network is for its next run
+                await entry.ended.wait()  # which gives the address back: the network is for its next run
             except BaseException:
-                self._forget(live, network.name)
+                self._forget(entry, network.name)
                 raise
-            self._roster.save(live)
-        if live.monitor is not None:
+            self._entries.save(entry)
+        if entry.monitor is not None:
             self._tell(network, record, "connect")
 
-    async def _connect_live(self, live: Live, monitor: Monitor, network: Network) -> None:
-        record = live.record
-        self._fabric.make(network)
-        endpoint.connect(record, network, self._fabric)
+    async def _connect_live(self, entry: ContainerEntry, monitor: Monitor, network: Network) -> None:
+        record = entry.record
+        self._drivers.make(network)
+        endpoint.connect(record, network, self._drivers)
         endpoint.name_interfaces(record, [network])
-        self._roster.save(live)  # lest an engine that is killed now forgets whose address it is
+        self._entries.save(entry)  # lest an engine that is killed now forgets whose address it is
         networks = self._networks_of(record)
         try:
-            self._publishing.publish(record, networks)
+            self._port_mapper.publish(record, networks)
             gateways = self._gateways(record, networks).get(network.name, ())
-            wanted = endpoint.interface(record, network, self._fabric, gateways)
+            wanted = endpoint.interface(record, network, self._drivers, gateways)
             self._isolate(record, network)
             await monitor.connect(wanted, resolver=not network.is_predefined)
         except MonitorGone:
@@ -233,27 +233,27 @@ class Connections:
             raise
         self._naming.renew_files(record, networks, self._host_gateways())
         self._naming.introduce(record)
-        self._naming.serve(live, monitor, networks)
-        endpoint.announce(record, network, self._fabric)
+        self._naming.serve(entry, monitor, networks)
+        endpoint.announce(record, network, self._drivers)
         self._follow_links(record)
 
     async def disconnect(self, name: str, container: str, *, force: bool) -> None:
         """``network disconnect``. Raises NotFound, Forbidden, EngineError."""
         try:
-            live = self._roster.get(container)
+            entry = self._entries.get(container)
         except NotFound:
             if force:
                 self._networks.get(name)
                 raise NotFound(f"endpoint {container} not found") from None
             raise
-        async with live.lock:
-            record = live.record
+        async with entry.lock:
+            record = entry.record
             try:
                 network = self._networks.get(name)
             except NotFound:
-                if live.monitor is not None or name not in record.networks:
+                if entry.monitor is not None or name not in record.networks:
                     raise
-                self._forget(live, name)  # it was removed while the container did not run, which it now may again
+                self._forget(entry, name)  # it was removed while the container did not run, which it now may again
                 return
             if network.driver == "host" and record.host_config.network_mode == "host":
                 raise Conflict(
@@ -261,21 +261,21 @@ class Connections:
                 )
             if network.name not in record.networks:
                 raise EngineError(f"container {record.id} is not connected to network {network.name}")
-            if live.monitor is not None and record.networks[network.name].endpoint_id:
+            if entry.monitor is not None and record.networks[network.name].endpoint_id:
                 try:
-                    await self._disconnect_live(live, live.monitor, network)
+                    await self._disconnect_live(entry, entry.monitor, network)
                     self._tell(network, record, "disconnect")
                 except MonitorGone:
-                    await live.ended.wait()  # which has disconnected it from all
-            self._forget(live, network.name)
+                    await entry.ended.wait()  # which has disconnected it from all
+            self._forget(entry, network.name)
 
-    def _forget(self, live: Live, name: str) -> None:
-        live.record.networks.pop(name, None)
-        live.record.attachments.pop(name, None)
-        self._roster.save(live)
+    def _forget(self, entry: ContainerEntry, name: str) -> None:
+        entry.record.networks.pop(name, None)
+        entry.record.attachments.pop(name, None)
+        self._entries.save(entry)
 
-    async def _disconnect_live(self, live: Live, monitor: Monitor, network: Network) -> None:
-        record = live.record
+    async def _disconnect_live(self, entry: ContainerEntry, monitor: Monitor, network: Network) -> None:
+        record = entry.record
         networks = [each for each in self._networks_of(record) if each.name != network.name]
         gateways = self._gateways(record, networks).items()
         routes = tuple((record.attachments[name].interface, each) for name, found in gateways for each in found)
@@ -289,15 +289,15 @@ class Connections:
         self._publish_without(record, network)
         self._leave(record, network)
         self._naming.renew_files(record, networks, self._host_gateways())
-        self._naming.update(live, networks)
+        self._naming.update(entry, networks)
         self._follow_links(record)
 
     def _publish_without(self, record: Container, network: Network) -> None:
         """Its ports are from now on reached by another network, if there is one."""
-        if self._publishing.is_by(record, network):
-            self._publishing.withdraw(record)
+        if self._port_mapper.is_by(record, network):
+            self._port_mapper.withdraw(record)
         try:
-            self._publishing.publish(record, [each for each in self._networks_of(record) if each.name != network.name])
+            self._port_mapper.publish(record, [each for each in self._networks_of(record) if each.name != network.name])
         except EngineError as error:
             log.warning("container %s: %s", record.name, error.message)
 
@@ -306,20 +306,20 @@ class Connections:
         parent, slash, alias = name.strip("/").partition("/")
         if not slash:
             raise EngineError("Conflict, cannot remove the default link name of the container")
-        live = self._roster.get(parent)
-        if not links.remove(live.record, alias):
+        entry = self._entries.get(parent)
+        if not links.remove(entry.record, alias):
             raise NotFound(f"No such link: {name}")
-        self._roster.save(live)
-        if live.record.state.running:
-            self._follow(live.record)
+        self._entries.save(entry)
+        if entry.record.state.running:
+            self._follow(entry.record)
 
-    def renamed(self, live: Live) -> None:
-        if live.record.state.running:
-            for network in self._networks_of(live.record):
-                settings = live.record.networks[network.name]
+    def renamed(self, entry: ContainerEntry) -> None:
+        if entry.record.state.running:
+            for network in self._networks_of(entry.record):
+                settings = entry.record.networks[network.name]
                 if settings.dns_names is not None:
-                    settings.dns_names = endpoint.names(live.record, settings)
-            self._naming.introduce(live.record)
+                    settings.dns_names = endpoint.names(entry.record, settings)
+            self._naming.introduce(entry.record)
 
     # --- parts
 
@@ -341,7 +341,7 @@ class Connections:
         gateways = self._gateways(record, networks)
         for network in networks:
             self._isolate(record, network)
-            yield endpoint.interface(record, network, self._fabric, gateways.get(network.name, ()))
+            yield endpoint.interface(record, network, self._drivers, gateways.get(network.name, ()))
 
     def _gateways(self, record: Container, networks: Sequence[Network]) -> dict[str, tuple[str, ...]]:
         """By which of its networks the default routes lead: for each version of IP the best that has a gateway."""
@@ -355,27 +355,27 @@ class Connections:
         return found
 
     def _isolate(self, record: Container, network: Network) -> None:
-        rules = self._fabric.rules
+        rules = self._drivers.rules
         if rules is not None and not options.truth(network.options, options.ICC, default=True):
             rules.isolate(record.attachments[network.name].host_interface)
 
     def _release(self, record: Container, networks: Iterable[Network]) -> None:
         self._naming.stop(record.id)
-        self._publishing.withdraw(record)
-        if self._fabric.rules is not None:
-            self._fabric.rules.unlink(self._links.pop(record.id, []))
+        self._port_mapper.withdraw(record)
+        if self._drivers.rules is not None:
+            self._drivers.rules.unlink(self._links.pop(record.id, []))
         for network in networks:
             self._leave(record, network)
 
     def _leave(self, record: Container, network: Network) -> None:
         settings = record.networks[network.name]
         self._naming.forget(network, settings.endpoint_id)
-        if self._fabric.rules is not None:
-            self._fabric.rules.forget_port(record.attachments[network.name].host_interface)
-        endpoint.disconnect(record, network, self._fabric)
+        if self._drivers.rules is not None:
+            self._drivers.rules.forget_port(record.attachments[network.name].host_interface)
+        endpoint.disconnect(record, network, self._drivers)
 
     def _link(self, record: Container, linked: list[links.Linked]) -> None:
-        wanted, rules = links.rules(record, linked), self._fabric.rules
+        wanted, rules = links.rules(record, linked), self._drivers.rules
         if rules is not None and (wanted or record.id in self._links):
             rules.unlink(self._links.pop(record.id, []))
             rules.link(wanted)
@@ -383,22 +383,22 @@ class Connections:
 
     def _follow(self, record: Container) -> None:
         """Its links are others than before, or lead elsewhere."""
-        self._link(record, links.running(record, self._roster))
+        self._link(record, links.running(record, self._entries))
         self._naming.renew_files(record, self._networks_of(record), self._host_gateways())
 
     def _follow_links(self, target: Container) -> None:
         """Those that link to a container which has been started again learn where it is now."""
-        for live in self._roster:
-            if not live.record.state.running or live.record.id == target.id:
+        for entry in self._entries:
+            if not entry.record.state.running or entry.record.id == target.id:
                 continue
-            if any(each.target.record.id == target.id for each in links.of(live.record, self._roster)):
-                self._follow(live.record)
+            if any(each.target.record.id == target.id for each in links.of(entry.record, self._entries)):
+                self._follow(entry.record)
 
     def _host_gateways(self) -> list[str]:
         """This host, as containers reach it."""
         if self._config.host_gateway_ips:
             return list(self._config.host_gateway_ips)
-        return [pool.gateway for pool in self._fabric.pools(self._networks.get("bridge"))]
+        return [pool.gateway for pool in self._drivers.pools(self._networks.get("bridge"))]
 
     def _tell(self, network: Network, record: Container, action: str) -> None:
         attributes = {"container": record.id, "name": network.name, "type": network.driver}

@@ -14,9 +14,9 @@ from wherry.engine.config import EngineConfig
 from wherry.engine.network import options
 from wherry.model.network import Attachment, IpamPool, Network
 from wherry.network import bridge, ipam
-from wherry.network.bridge import Announcer, BridgeError, Device
+from wherry.network.bridge import BridgeError, Device, GratuitousArp
 from wherry.network.extensions import BridgePorts, uplink
-from wherry.network.firewall import Keeper, Rules
+from wherry.network.firewall import FirewallWatch, Rules
 from wherry.network.ipam import AddressError, IpNetwork, Pool
 from wherry.network.ruleset import BridgeRules
 
@@ -26,7 +26,7 @@ _DEFAULT_ROOT = EngineConfig().data_root
 _DEFAULT_BRIDGE = "wherry0"
 
 
-class Fabric:
+class NetworkDrivers:
     """``instance`` tells engines of one machine from each other: "" for the one with the default data root."""
 
     def __init__(self, engine_id: str, config: EngineConfig) -> None:
@@ -42,11 +42,11 @@ class Fabric:
         self._made: set[str] = set()
         self._mtus: dict[str, int] = {}
         self._ports = BridgePorts()
-        self._announcer = Announcer()
+        self._gratuitous_arp = GratuitousArp()
         self.on_settled: Callable[[Network], None] = lambda network: None
         table = f"wherry-{instance}" if instance else "wherry"
         rules = Rules.open(table) if config.iptables else None
-        self._keeper = Keeper(rules) if rules is not None else None
+        self._watch = FirewallWatch(rules) if rules is not None else None
         if config.iptables and rules is None:
             log.warning("this kernel has no nftables, so no firewall rules are made: published ports are forwarded by "
                         "the engine itself, and containers reach nothing outside")  # fmt: skip
@@ -54,7 +54,7 @@ class Fabric:
     @property
     def rules(self) -> Rules | None:
         """None where no firewall rules are made."""
-        return self._keeper.rules if self._keeper is not None else None
+        return self._watch.rules if self._watch is not None else None
 
     # --- networks
 
@@ -163,7 +163,7 @@ class Fabric:
         if network.driver == "bridge":
             if self._ports.is_extended(network.id):
                 bridge.place(mac, attachment.host_interface)
-            self._announcer.announce(attachment.bridge, mac, addresses)
+            self._gratuitous_arp.announce(attachment.bridge, mac, addresses)
 
     def make(self, network: Network) -> None:
         """Has everything that a container on the network needs be there. Raises EngineError."""
@@ -198,11 +198,11 @@ class Fabric:
         )  # fmt: skip
         self._mtus[network.id] = mtu = options.mtu(network) or bridge.host_mtu()
         bridge.make(Device(name, network.id, mtu, own))
-        if self._keeper is not None:
+        if self._watch is not None:
             versions = sorted({pool.subnet.version for pool in pools})
             forwarded = versions if self._config.ip_forward else []
-            self._prepare_forwarding(forwarded, self._keeper.rules)
-            self._keeper.rules.add_bridge(
+            self._prepare_forwarding(forwarded, self._watch.rules)
+            self._watch.rules.add_bridge(
                 BridgeRules(
                     name,
                     tuple(options.subnet(network, pool.subnet) for pool in pools),
@@ -215,7 +215,7 @@ class Fabric:
                 bridge.set_forwarding(version, on=True)
             if not network.internal:
                 bridge.allow_localhost(name)
-            self._keeper.update()
+            self._watch.update()
 
     def plug(self, network: Network) -> str:
         """The bridge that the interface of one more container is to be a port of. Raises BridgeError."""
@@ -235,12 +235,12 @@ class Fabric:
             self._ports.release(name)
 
     def _extend(self, network: Network, name: str) -> None:
-        if self._keeper is None or name == self.bridge_name(network) or name in self._keeper.rules.bridges:
+        if self._watch is None or name == self.bridge_name(network) or name in self._watch.rules.bridges:
             return
-        self._keeper.rules.extend(name)
+        self._watch.rules.extend(name)
         if not options.truth(network.options, options.ICC, default=True):
-            self._keeper.rules.isolate(uplink(name))  # among its own ports, the bridge behind it keeps order
-        self._keeper.update()
+            self._watch.rules.isolate(uplink(name))  # among its own ports, the bridge behind it keeps order
+        self._watch.update()
 
     def _settle_default(self, network: Network) -> None:
         """The host may have got routes since the default network's subnet was chosen; one from the settings stays."""
@@ -266,12 +266,12 @@ class Fabric:
         if network.driver == "bridge":
             name = self.bridge_name(network)
             extensions = self._ports.remove(network.id)
-            if self._keeper is not None:
+            if self._watch is not None:
                 for extension in extensions:
-                    self._keeper.rules.forget_extension(extension)
-                    self._keeper.rules.forget_port(uplink(extension))
-                self._keeper.rules.remove_bridge(name)
-                self._keeper.update()
+                    self._watch.rules.forget_extension(extension)
+                    self._watch.rules.forget_port(uplink(extension))
+                self._watch.rules.remove_bridge(name)
+                self._watch.update()
             bridge.remove(name, network.id)
         elif network.driver in ("macvlan", "ipvlan"):
             name, is_ours = self.parent(network)
@@ -286,9 +286,9 @@ class Fabric:
             for network in list(self._networks.values()):
                 self._unmake(network)
             self._stop_forwarding()
-        self._announcer.close()
-        if self._keeper is not None:
-            self._keeper.close()
+        self._gratuitous_arp.close()
+        if self._watch is not None:
+            self._watch.close()
 
     # --- forwarding
 

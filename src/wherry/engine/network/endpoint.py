@@ -8,7 +8,7 @@ import msgspec
 
 from wherry.common.errors import EngineError, Forbidden, InvalidParameter
 from wherry.engine.network import options
-from wherry.engine.network.drivers import Fabric
+from wherry.engine.network.drivers import NetworkDrivers
 from wherry.linux.rtnetlink import mac_bytes
 from wherry.model.container import Container
 from wherry.model.network import Attachment, EndpointSettings, IpamConfig, Network
@@ -69,7 +69,7 @@ def _wrong_settings(network: Network, settings: EndpointSettings) -> Iterator[st
             yield f"no configured subnet or ip-range contain the IP address {address}"
 
 
-def connect(container: Container, network: Network, fabric: Fabric) -> None:
+def connect(container: Container, network: Network, drivers: NetworkDrivers) -> None:
     """Gives the container its addresses, and writes them into its record. Raises EngineError, and then has nothing."""
     settings = container.networks[network.name]
     attachment = container.attachments.setdefault(network.name, Attachment())
@@ -80,18 +80,18 @@ def connect(container: Container, network: Network, fabric: Fabric) -> None:
             wanted = ""
             if asked is not None:
                 wanted = asked.ipv4_address if version == 4 else asked.ipv6_address
-            _allocate(network, fabric, settings, version, wanted, attachment.last_addresses, taken)
-        attachment.bridge = fabric.plug(network)
+            _allocate(network, drivers, settings, version, wanted, attachment.last_addresses, taken)
+        attachment.bridge = drivers.plug(network)
     except (AddressError, BridgeError) as error:
         for version, address in taken:
-            _give_back(network, fabric, version, address)
+            _give_back(network, drivers, version, address)
         clear(settings, attachment)
         kind = Forbidden if isinstance(error, AddressInUse) else EngineError
         raise kind(f"failed to set up container networking: {error}") from None
     settings.network_id, settings.endpoint_id = network.id, os.urandom(32).hex()
     settings.mac_address = attachment.asked_mac or _mac(network, settings)
     settings.dns_names = names(container, settings) if not network.is_predefined else None
-    attachment.host_interface = fabric.host_interface(settings.endpoint_id) if network.driver == "bridge" else ""
+    attachment.host_interface = drivers.host_interface(settings.endpoint_id) if network.driver == "bridge" else ""
     attachment.interface = (settings.driver_opts or {}).get(options.ENDPOINT_INTERFACE, "")
 
 
@@ -116,14 +116,14 @@ def name_interfaces(container: Container, networks: Iterable[Network]) -> None:
 
 def _allocate(
     network: Network,
-    fabric: Fabric,
+    drivers: NetworkDrivers,
     settings: EndpointSettings,
     version: int,
     wanted: str,
     last: Iterable[str],
     taken: list[tuple[int, str]],
 ) -> None:
-    pools = [pool for pool in fabric.pools(network) if pool.subnet.version == version]
+    pools = [pool for pool in drivers.pools(network) if pool.subnet.version == version]
     pool = pick(pools, wanted)
     if pool is None:
         if wanted:
@@ -144,36 +144,36 @@ def _allocate(
         settings.ipv6_gateway = gateway
 
 
-def disconnect(container: Container, network: Network, fabric: Fabric) -> None:
+def disconnect(container: Container, network: Network, drivers: NetworkDrivers) -> None:
     """Gives the addresses back."""
     settings = container.networks[network.name]
-    _give_back(network, fabric, 4, settings.ip_address)
-    _give_back(network, fabric, 6, settings.global_ipv6_address)
+    _give_back(network, drivers, 4, settings.ip_address)
+    _give_back(network, drivers, 6, settings.global_ipv6_address)
     attachment = container.attachments[network.name]
     attachment.last_addresses = tuple(filter(None, (settings.ip_address, settings.global_ipv6_address)))
     clear(settings, attachment)
-    fabric.unplug(attachment.bridge)
+    drivers.unplug(attachment.bridge)
     attachment.interface = attachment.host_interface = attachment.bridge = ""
 
 
-def adopt(container: Container, network: Network, fabric: Fabric) -> None:
+def adopt(container: Container, network: Network, drivers: NetworkDrivers) -> None:
     """Notes the addresses and the port of a container that runs."""
     settings = container.networks[network.name]
     attachment = container.attachments.setdefault(network.name, Attachment())
     if network.driver == "bridge":
-        attachment.bridge = attachment.bridge or fabric.bridge_name(network)
-        fabric.adopt_port(network, attachment.bridge)
+        attachment.bridge = attachment.bridge or drivers.bridge_name(network)
+        drivers.adopt_port(network, attachment.bridge)
     for address in (settings.ip_address, settings.global_ipv6_address):
-        for pool in fabric.pools(network):
+        for pool in drivers.pools(network):
             if address and address in pool:
                 pool.adopt(address)
 
 
-def announce(container: Container, network: Network, fabric: Fabric) -> None:
+def announce(container: Container, network: Network, drivers: NetworkDrivers) -> None:
     """Tells the neighbours that its addresses are here now."""
     settings = container.networks[network.name]
     addresses = filter(None, (settings.ip_address, settings.global_ipv6_address))
-    fabric.announce(network, container.attachments[network.name], settings.mac_address, addresses)
+    drivers.announce(network, container.attachments[network.name], settings.mac_address, addresses)
 
 
 def clear(settings: EndpointSettings, attachment: Attachment) -> None:
@@ -190,7 +190,7 @@ def names(container: Container, settings: EndpointSettings) -> list[str]:
     return list(dict.fromkeys([container.name, *(settings.aliases or ()), container.id[:12], hostname]))
 
 
-def interface(container: Container, network: Network, fabric: Fabric, gateways: tuple[str, ...]) -> Interface:
+def interface(container: Container, network: Network, drivers: NetworkDrivers, gateways: tuple[str, ...]) -> Interface:
     """For the runtime. ``gateways`` are those of this network that the container's default routes lead to."""
     settings, attachment = container.networks[network.name], container.attachments[network.name]
     found = Interface(
@@ -198,7 +198,7 @@ def interface(container: Container, network: Network, fabric: Fabric, gateways: 
         parent=attachment.bridge,
         host_name=attachment.host_interface,
         mac=settings.mac_address,
-        mtu=fabric.mtu(network),
+        mtu=drivers.mtu(network),
         addresses=tuple(f"{address}/{length}" for address, length in _addresses(settings) if address),
         gateways=gateways,
         hairpin=bool(container.host_config.port_bindings or container.host_config.publish_all_ports),
@@ -206,7 +206,7 @@ def interface(container: Container, network: Network, fabric: Fabric, gateways: 
     )
     if network.driver == "bridge":
         return found
-    parent, _ = fabric.parent(network)
+    parent, _ = drivers.parent(network)
     is_macvlan = network.driver == "macvlan"
     mode = options.macvlan_mode(network.options) if is_macvlan else options.ipvlan_mode(network.options)
     return msgspec.structs.replace(
@@ -234,8 +234,8 @@ def _sysctls(settings: EndpointSettings, name: str) -> dict[str, str]:
     return found
 
 
-def _give_back(network: Network, fabric: Fabric, version: int, address: str) -> None:
-    for pool in fabric.pools(network):
+def _give_back(network: Network, drivers: NetworkDrivers, version: int, address: str) -> None:
+    for pool in drivers.pools(network):
         if address and pool.subnet.version == version and address in pool:
             pool.release(address)
 

@@ -6,7 +6,7 @@ On user-defined networks a link is an alias that one container has for another, 
 from typing import NamedTuple
 
 from wherry.common.errors import EngineError, InvalidParameter, NotFound
-from wherry.engine.container.store import Live, Roster, parse_link
+from wherry.engine.container.store import ContainerEntry, ContainerStore, parse_link
 from wherry.engine.network.ports import parse_port
 from wherry.model.container import Container
 from wherry.network.ruleset import Link
@@ -16,11 +16,11 @@ _NOT_PASSED_ON = ("PATH", "HOME", "HOSTNAME", "TERM")
 
 
 class Linked(NamedTuple):
-    target: Live
+    target: ContainerEntry
     alias: str
 
 
-def check(container: Container, roster: Roster) -> None:
+def check(container: Container, entries: ContainerStore) -> None:
     """Writes the targets down by their ids, since their names may change. Raises InvalidParameter when one is not
     there, or cannot be linked to."""
     if not _are_legacy(container):
@@ -33,7 +33,7 @@ def check(container: Container, roster: Roster) -> None:
             raise EngineError(f"bad format for links: {text}")
         name, alias = parse_link(text)
         try:
-            target = roster.get(name)
+            target = entries.get(name)
         except (NotFound, InvalidParameter) as error:
             raise InvalidParameter(f"could not get container for {name}: {error.message}") from None
         mode = target.record.host_config.network_mode
@@ -46,19 +46,19 @@ def check(container: Container, roster: Roster) -> None:
     container.host_config.links = found or None
 
 
-def of(container: Container, roster: Roster) -> list[Linked]:
+def of(container: Container, entries: ContainerStore) -> list[Linked]:
     """The links of a container on the default network; none to a target that has been removed."""
     found = []
     for text in container.host_config.links or () if _are_legacy(container) else ():
         target, alias = parse_link(text)
-        if target in roster:
-            found.append(Linked(roster.get(target), alias))
+        if target in entries:
+            found.append(Linked(entries.get(target), alias))
     return found
 
 
-def resolve(container: Container, roster: Roster) -> list[Linked]:
+def resolve(container: Container, entries: ContainerStore) -> list[Linked]:
     """The same. Raises EngineError for a target that is on other networks alone, or does not run."""
-    found = of(container, roster)
+    found = of(container, entries)
     for target, alias in found:
         if "bridge" not in target.record.networks:
             raise EngineError(f"Cannot link to /{target.record.name}, as it does not belong to the default network")
@@ -69,24 +69,24 @@ def resolve(container: Container, roster: Roster) -> list[Linked]:
     return found
 
 
-def running(container: Container, roster: Roster) -> list[Linked]:
+def running(container: Container, entries: ContainerStore) -> list[Linked]:
     """Those to targets that run, and are where they can be reached."""
-    found = (each for each in of(container, roster) if each.target.record.state.running)
+    found = (each for each in of(container, entries) if each.target.record.state.running)
     return [each for each in found if address(each.target.record)]
 
 
-def shown(container: Container, roster: Roster) -> list[str] | None:
+def shown(container: Container, entries: ContainerStore) -> list[str] | None:
     """As inspect shows them: "/db:/web/database"."""
-    found = [f"/{target.record.name}:/{container.name}/{alias}" for target, alias in of(container, roster)]
+    found = [f"/{target.record.name}:/{container.name}/{alias}" for target, alias in of(container, entries)]
     return found or None
 
 
-def names(roster: Roster) -> dict[str, list[str]]:
+def names(entries: ContainerStore) -> dict[str, list[str]]:
     """ "/web/database" and the like, by the ids of the containers that are called so."""
     found: dict[str, list[str]] = {}
-    for live in roster:
-        for target, alias in of(live.record, roster):
-            found.setdefault(target.record.id, []).append(f"/{live.record.name}/{alias}")
+    for entry in entries:
+        for target, alias in of(entry.record, entries):
+            found.setdefault(target.record.id, []).append(f"/{entry.record.name}/{alias}")
     return found
 
 

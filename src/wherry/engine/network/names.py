@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 
 from wherry.engine.config import EngineConfig
-from wherry.engine.container.store import Live, Roster, parse_link
+from wherry.engine.container.store import ContainerEntry, ContainerStore, parse_link
 from wherry.engine.network import host_files, links
 from wherry.model.container import Container
 from wherry.model.network import Network
@@ -16,8 +16,8 @@ from wherry.runtime.monitor_client import Monitor
 
 
 class Naming:
-    def __init__(self, roster: Roster, config: EngineConfig) -> None:
-        self._roster = roster
+    def __init__(self, entries: ContainerStore, config: EngineConfig) -> None:
+        self._entries = entries
         self._config = config
         self._containers = f"{config.data_root}/containers"
         self._directory = Directory()
@@ -34,16 +34,16 @@ class Naming:
     def forget(self, network: Network, endpoint_id: str) -> None:
         self._directory.remove(network.name, endpoint_id)
 
-    def serve(self, live: Live, monitor: Monitor, networks: Sequence[Network]) -> None:
+    def serve(self, entry: ContainerEntry, monitor: Monitor, networks: Sequence[Network]) -> None:
         """Answers its questions, once it has somebody to put them to."""
         sockets = monitor.take_resolver()
         if sockets is not None:
-            self._service.serve(live.record.id, Asker(), *sockets)
-        self.update(live, networks)
+            self._service.serve(entry.record.id, Asker(), *sockets)
+        self.update(entry, networks)
 
-    def update(self, live: Live, networks: Sequence[Network]) -> None:
+    def update(self, entry: ContainerEntry, networks: Sequence[Network]) -> None:
         """Its networks are others than before."""
-        record, asker = live.record, self._service.asker(live.record.id)
+        record, asker = entry.record, self._service.asker(entry.record.id)
         if asker is None:
             return
         asker.networks = tuple(network.name for network in networks if not network.is_predefined)
@@ -59,7 +59,7 @@ class Naming:
         servers = host_files.with_defaults(record.host_config, self._config).dns
         if servers:
             asker.servers = tuple(servers)
-            asker.opens = open_inside(record.state.pid or (live.monitor.pid if live.monitor else 0))
+            asker.opens = open_inside(record.state.pid or (entry.monitor.pid if entry.monitor else 0))
         elif any(not network.internal for network in networks):
             asker.servers = tuple(bridge.name_servers(host_files.read("/etc/resolv.conf")))
 
@@ -89,7 +89,7 @@ class Naming:
         for network in networks:
             settings = record.networks[network.name]
             lines += [(each, own_names) for each in (settings.ip_address, settings.global_ipv6_address) if each]
-        lines += links.hosts(links.running(record, self._roster))
+        lines += links.hosts(links.running(record, self._entries))
         resolver = any(not network.is_predefined for network in networks)
         return host_files.compose(record, self._config, own=lines, resolver=resolver, gateways=gateways)
 

@@ -1,4 +1,4 @@
-"""Networks as the user sees them: made, listed, looked at, removed. What they are in the kernel is the fabric's."""
+"""Networks as the user sees them: made, listed, looked at, removed. What they are in the kernel is the drivers's."""
 
 import logging
 import os
@@ -11,10 +11,10 @@ import msgspec
 from wherry.common import times
 from wherry.common.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from wherry.engine.config import EngineConfig
-from wherry.engine.container.store import Roster
+from wherry.engine.container.store import ContainerStore
 from wherry.engine.events import Events, boolean, check_known, labels_pass
 from wherry.engine.network import options
-from wherry.engine.network.drivers import Fabric
+from wherry.engine.network.drivers import NetworkDrivers
 from wherry.engine.patterns import name_filter
 from wherry.model.network import EndpointSettings, Network, NetworkCreate
 from wherry.storage.database import Database
@@ -29,11 +29,11 @@ _DRIVER_OF = {"bridge": "bridge", "host": "host", "none": "null"}
 
 class Networks:
     def __init__(
-        self, roster: Roster, database: Database, fabric: Fabric, events: Events, config: EngineConfig
+        self, entries: ContainerStore, database: Database, drivers: NetworkDrivers, events: Events, config: EngineConfig
     ) -> None:
-        self._roster = roster
+        self._entries = entries
         self._database = database
-        self._fabric = fabric
+        self._drivers = drivers
         self._events = events
         self._config = config
         self._encode = msgspec.json.Encoder().encode
@@ -45,14 +45,14 @@ class Networks:
             if network.name == "bridge":
                 self._set_up_default(network)
             self._by_id[network.id] = network
-            fabric.register(network)
-        fabric.on_settled = self._save
+            drivers.register(network)
+        drivers.on_settled = self._save
         for name, driver in _DRIVER_OF.items():
             if not any(network.name == name for network in self._by_id.values()):
                 network = Network(os.urandom(32).hex(), name, times.now(), driver)
                 if name == "bridge":
                     self._set_up_default(network)
-                fabric.register(network)
+                drivers.register(network)
                 self._save(network)
 
     def _set_up_default(self, network: Network) -> None:
@@ -63,7 +63,7 @@ class Networks:
             return
         network.enable_ipv6 = self._config.ipv6
         network.ipam.config = options.pools_of_the_default_bridge(self._config)
-        self._fabric.discard(network)
+        self._drivers.discard(network)
 
     def get(self, name: str) -> Network:
         """By full id, name, or the unambiguous beginning of an id. Raises NotFound and InvalidParameter."""
@@ -103,7 +103,7 @@ class Networks:
             options=asked.options,
             labels=asked.labels,
         )
-        self._fabric.add(network)
+        self._drivers.add(network)
         self._save(network)
         self._publish(network, "create")
         return {"Id": network.id, "Warning": ""}
@@ -117,7 +117,7 @@ class Networks:
         if users:
             listed = ", ".join(f'name:"{name}" id:"{endpoint.endpoint_id[:12]}"' for _, name, endpoint in users)
             raise Forbidden(f"error while removing network: network {network.name} has active endpoints ({listed})")
-        self._fabric.forget(network)
+        self._drivers.forget(network)
         self._database.execute("DELETE FROM networks WHERE id = ?", (network.id,))
         del self._by_id[network.id]
         self._publish(network, "destroy")
@@ -184,20 +184,20 @@ class Networks:
         """Of the default network also what scripts look up there: how its bridge is called, and its MTU."""
         if network.name != "bridge":
             return network.options
-        name, mtu = self._fabric.bridge_name(network), self._fabric.mtu(network)
+        name, mtu = self._drivers.bridge_name(network), self._drivers.mtu(network)
         return network.options | {options.NAME: name, options.MTU: str(mtu)}
 
     def _users(self, network: Network) -> list[tuple[str, str, EndpointSettings]]:
         """The id, the name and the endpoint of each container that runs on it."""
         return [
-            (live.record.id, live.record.name, endpoint)
-            for live in self._roster
-            for name, endpoint in live.record.networks.items()
+            (entry.record.id, entry.record.name, endpoint)
+            for entry in self._entries
+            for name, endpoint in entry.record.networks.items()
             if name == network.name and endpoint.endpoint_id
         ]
 
     def _is_wanted(self, network: Network) -> bool:
-        return any(network.name in live.record.networks for live in self._roster)
+        return any(network.name in entry.record.networks for entry in self._entries)
 
     def _passes(self, network: Network, filters: Mapping[str, list[str]]) -> bool:
         if filters.get("dangling") and _dangling(filters["dangling"]) == (

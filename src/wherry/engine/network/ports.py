@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from wherry.common.errors import EngineError, InvalidParameter
 from wherry.engine.network import options
-from wherry.engine.network.drivers import Fabric
+from wherry.engine.network.drivers import NetworkDrivers
 from wherry.engine.network.endpoint import in_order
 from wherry.model.container import Container, PortBinding
 from wherry.model.network import EndpointSettings, Network
@@ -108,13 +108,13 @@ class _Publications(NamedTuple):
     forwarders: list[Forwarder]
 
 
-class Publishing:
+class PortMapper:
     """``networks`` are everywhere those that a container has interfaces on."""
 
-    def __init__(self, fabric: Fabric, *, proxy: bool) -> None:
+    def __init__(self, drivers: NetworkDrivers, *, proxy: bool) -> None:
         """``proxy``: ports that the kernel cannot lead to a container are forwarded by the engine."""
         self._proxy = proxy
-        self._fabric = fabric
+        self._drivers = drivers
         self._ports = Ports()
         self._published: dict[str, _Publications] = {}
 
@@ -169,8 +169,8 @@ class Publishing:
     def withdraw(self, record: Container) -> None:
         found = self._published.pop(record.id, None)
         if found is not None:
-            if self._fabric.rules is not None:
-                self._fabric.rules.withdraw(found.published)
+            if self._drivers.rules is not None:
+                self._drivers.rules.withdraw(found.published)
             for forwarder in found.forwarders:
                 forwarder.close()
             self._ports.release(found.held)
@@ -189,7 +189,7 @@ class Publishing:
         """The versions of IP whose ports the forwarder serves, too or alone."""
         if not self._proxy:
             return ()
-        return (6,) if self._fabric.rules is not None and endpoint.ip_address else (4, 6)
+        return (6,) if self._drivers.rules is not None and endpoint.ip_address else (4, 6)
 
     def _everywhere(self, network: Network) -> tuple[str, ...]:
         default = network.options.get(options.HOST_BINDING, "")
@@ -198,7 +198,7 @@ class Publishing:
         return ("0.0.0.0", "::") if bridge.has_ipv6() and (self._proxy or network.enable_ipv6) else ("0.0.0.0",)
 
     def _lead(self, held: list[Held], network: Network, endpoint: EndpointSettings) -> _Publications:
-        rules = self._fabric.rules
+        rules = self._drivers.rules
         published, forwarders = [], []
         for each in held:
             version = _version(each.host_address)

@@ -1,6 +1,6 @@
 """A connection by which log messages leave the monitor: to a socket that may be slow, or away for a while.
 
-Messages wait here, up to a limit, when they cannot be sent. Then a patient outlet makes the container wait, too, but
+Messages wait here, up to a limit, when they cannot be sent. Then a patient shipper makes the container wait, too, but
 not for long: two seconds without anything being taken, and messages are dropped until something is taken again. While
 there is no connection, a new one is tried once a second at most, when there is something to be sent.
 """
@@ -26,7 +26,7 @@ _AFTER_REFUSAL = 10.0  # seconds: an agreement that fails, as of TLS, takes time
 
 
 class Connection(Protocol):
-    """What an outlet needs of a socket, which TLS has in its own way. ``send`` raises BlockingIOError, OSError."""
+    """What a shipper needs of a socket, which TLS has in its own way. ``send`` raises BlockingIOError, OSError."""
 
     def fileno(self) -> int: ...
     def send(self, data: memoryview, /) -> int: ...
@@ -34,7 +34,7 @@ class Connection(Protocol):
     def close(self) -> None: ...
 
 
-class Outlet:
+class LogShipper:
     """``connect`` gives a socket that is connected, or on its way; ``established`` is what to use once it is.
 
     ``connection`` is the first one, which is there already.

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from wherry.runtime.ipc import Loop, StartError
 from wherry.runtime.logging import json_file
-from wherry.runtime.logging.remote import Dialer, Outlet, connect_journald, journald_composer, syslog_composer
+from wherry.runtime.logging.remote import Dialer, LogShipper, connect_journald, journald_composer, syslog_composer
 from wherry.runtime.logging.write_behind import WriteBehind
 from wherry.runtime.logging.writer import JsonFileWriter, LocalWriter, Writer
 from wherry.runtime.spec import Log, Syslog
@@ -49,7 +49,7 @@ def _open_forwarder(log: Log, loop: Loop) -> "Forwarder":
     try:
         if isinstance(to, Syslog):
             dialer = Dialer(to)
-            outlet = Outlet(
+            shipper = LogShipper(
                 loop,
                 dialer.first(),
                 dialer.connect,
@@ -57,9 +57,11 @@ def _open_forwarder(log: Log, loop: Loop) -> "Forwarder":
                 limit=log.buffer,
                 patient=log.patient,
             )
-            return Forwarder(outlet, syslog_composer(to))
-        outlet = Outlet(loop, connect_journald(to), lambda: connect_journald(to), limit=log.buffer, patient=log.patient)
-        return Forwarder(outlet, journald_composer(to))
+            return Forwarder(shipper, syslog_composer(to))
+        shipper = LogShipper(
+            loop, connect_journald(to), lambda: connect_journald(to), limit=log.buffer, patient=log.patient
+        )
+        return Forwarder(shipper, journald_composer(to))
     except OSError as error:
         raise StartError(
             f"failed to initialize logging driver: {to.address}: {error.strerror or error}", 128
@@ -71,8 +73,8 @@ class Forwarder:
 
     delay = None
 
-    def __init__(self, outlet: Outlet, compose: Compose) -> None:
-        self._outlet = outlet
+    def __init__(self, shipper: LogShipper, compose: Compose) -> None:
+        self._shipper = shipper
         self._compose = compose
         self._begun = json_file.Begun()
 
@@ -81,10 +83,10 @@ class Forwarder:
 
     def end(self, stream: int) -> None:
         if rest := self._begun.rest(stream):
-            self._outlet.send([self._compose(stream, rest, False)])
+            self._shipper.send([self._compose(stream, rest, False)])
 
     def work(self) -> None:
-        """Nothing to be done between writes: the loop tells the outlet when there is."""
+        """Nothing to be done between writes: the loop tells the shipper when there is."""
 
     def settle(self) -> None:
         """Nothing of it can be looked at."""
@@ -92,7 +94,7 @@ class Forwarder:
     def close(self) -> None:
         self.end(1)
         self.end(2)
-        self._outlet.close()
+        self._shipper.close()
 
     def _forward(self, stream: int, block: bytes) -> None:
         messages: list[bytes] = []
@@ -101,7 +103,7 @@ class Forwarder:
             messages += [self._compose(stream, line, False) for line in lines]
             if piece:
                 messages.append(self._compose(stream, piece, True))
-        self._outlet.send(message for message in messages if message)
+        self._shipper.send(message for message in messages if message)
 
 
 class _Both:

@@ -1,7 +1,7 @@
 """Inside the worker: what a build wants done with files.
 
-Contexts are received, sources found and digested, files copied into a step's root, and drafts packed, set back in time
-or made one. What the root holds is its builder's business; nothing in it is run, and no link leads out of it.
+Contexts are received, sources found and digested, files copied into a step's root, and snapshots packed, set back
+in time or made one. What the root holds is its builder's business; nothing in it is run, and no link leads out of it.
 """
 
 import hashlib
@@ -26,25 +26,25 @@ from wherry.storage.worker.select import Tree
 
 # Inside the worker: a context is mounted without what .dockerignore leaves out.
 #
-# Its files stay where they are. A shade is a directory of whiteouts that lies above the context in an overlay, with
-# those directories that hold a whiteout, which look like the context's own.
+# Its files stay where they are. A directory of whiteouts lies above the context in an overlay, with those directories
+# that hold a whiteout, which look like the context's own.
 
-_shade_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # Of a directory: the names that are hidden wholly (None), and the directories that are so in part.
 Hidden = dict[str, "Hidden | None"]
 
 
-def shade(report: Report, *, directory: str, path: str, ignored: Iterable[Rule], place: str) -> bool:
-    """Makes the shade of a context's ``directory`` in the empty directory ``place``; False when nothing is hidden.
+def ignore_overlay(report: Report, *, directory: str, path: str, ignored: Iterable[Rule], place: str) -> bool:
+    """Makes the whiteouts for a context's ``directory`` in the empty directory ``place``; False when nothing is hidden.
 
     ``path`` is the directory's own path in the context, which the rules are about.
     """
-    root = os.open(directory, _shade_DIRECTORY)
+    root = os.open(directory, _OPEN_DIRECTORY)
     try:
         hidden, _ = _find_hidden(root, path, PatternMatcher(ignored))
         if hidden:
-            _make(root, os.open(place, _shade_DIRECTORY), hidden)
+            _make(root, os.open(place, _OPEN_DIRECTORY), hidden)
     finally:
         os.close(root)
     return bool(hidden)
@@ -64,7 +64,7 @@ def _find_hidden(directory: int, path: str, rules: PatternMatcher) -> tuple[Hidd
                 hidden[name] = None
             keeps = keeps or not left_out
             continue
-        child = os.open(name, _shade_DIRECTORY, dir_fd=directory)
+        child = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
         try:
             below, keeps_below = _find_hidden(child, whole, rules)
         finally:
@@ -85,9 +85,9 @@ def _make(source: int, target: int, hidden: Hidden) -> None:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=target)
             continue
         os.mkdir(name, 0o700, dir_fd=target)
-        child = os.open(name, _shade_DIRECTORY, dir_fd=source)
+        child = os.open(name, _OPEN_DIRECTORY, dir_fd=source)
         try:
-            _make(child, os.open(name, _shade_DIRECTORY, dir_fd=target), below)
+            _make(child, os.open(name, _OPEN_DIRECTORY, dir_fd=target), below)
         finally:
             os.close(child)
     facts = os.fstat(source)
@@ -347,7 +347,7 @@ def _read_some(size: int) -> bytes:
 
 
 # Those that leave the worker as it was. A build with many COPYs would otherwise start a process for each.
-FOLLOWED = frozenset(("digest", "shade"))
+FOLLOWED = frozenset(("digest", "ignore_overlay"))
 
 JOBS: dict[str, Callable[..., Any]] = {
     "receive context": receive_context,
@@ -357,5 +357,5 @@ JOBS: dict[str, Callable[..., Any]] = {
     "seal": seal,
     "clamp": clamp,
     "flatten": flatten,
-    "shade": shade,
+    "ignore_overlay": ignore_overlay,
 }

@@ -58,7 +58,7 @@ class Child:
         os.close(self._pidfd)
 
 
-class Nursery:
+class ForkServer:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -132,7 +132,7 @@ async def _readable(descriptor: int) -> None:
         loop.remove_reader(descriptor)
 
 
-_nursery = Nursery()
+_fork_server = ForkServer()
 ATTEMPTS = 3  # at what a worker may die over that does no harm a second time
 _CHUNK = 256 << 10
 _LONGEST_EVENT = 64 << 20
@@ -293,7 +293,7 @@ async def _start_one(job: dict[str, Any], *, takes: bool, gives: bool) -> Worker
     try:
         for sock in ours:
             sock.setblocking(False)
-        process, control = await _nursery.fork(
+        process, control = await _fork_server.fork(
             stdin.fileno() if stdin else nothing, stdout.fileno() if stdout else nothing
         )
     except BaseException:

@@ -1,4 +1,4 @@
-"""The worker: one process for one job on untrusted files, forked from the warm one that ``nursery`` starts.
+"""The worker: one process for one job on untrusted files, forked from the warm one that ``ForkServer`` starts.
 
 It speaks over one socket: the engine sends the job as a line of JSON, the worker answers with lines, the last of which
 has "done" or "error". Bulk data comes on standard input and leaves on standard output. When the engine dies, so does
@@ -20,17 +20,17 @@ from wherry.storage.worker import build, layer, rootfs
 from wherry.storage.worker.layer import Report
 
 
-def serve(nursery: int) -> None:
-    """Forks a worker for each message on the socket ``nursery``, which brings its three descriptors, until it ends."""
+def serve(fork_server: int) -> None:
+    """Forks a worker for each message on the socket, which brings its three descriptors, until it ends."""
     process.die_with_parent()
-    os.set_inheritable(nursery, False)
+    os.set_inheritable(fork_server, False)
     os.chdir("/")
     os.umask(0o022)  # the engine's may be tighter, and what is made here are the directories of containers
     process.raise_descriptor_limit()  # a deep tree needs a descriptor a level
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for workers: the engine has their pidfds
     gc.collect()
     gc.freeze()
-    requests = socket.socket(fileno=nursery)
+    requests = socket.socket(fileno=fork_server)
     while True:
         message, given, _, _ = socket.recv_fds(requests, 1, 3)
         if not message:

@@ -13,7 +13,15 @@ from tests.support.bare_engine import BareEngine, Started, frame
 from tests.support.laid_images import lay_image
 from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.engine.builder.progress import Built, Done, Event, Failed, Planned, Printed, Warned
-from wherry.engine.builder.request import HOST_NETWORK, INSECURE, BuildRequest, Given, Limits, NamedContext, StepFailed
+from wherry.engine.builder.request import (
+    HOST_NETWORK,
+    INSECURE,
+    Attachables,
+    BuildRequest,
+    Limits,
+    NamedContext,
+    StepFailed,
+)
 from wherry.model.container import ContainerConfig, Ulimit
 
 
@@ -204,7 +212,7 @@ async def test_arguments_that_nobody_takes_are_told_of(build: Builds) -> None:
 
 
 async def test_what_a_client_hands_over_is_taken_once(bare: BareEngine) -> None:
-    token = bare.engine.builder.hold(Given(allow=(INSECURE,)))
+    token = bare.engine.builder.hold(Attachables(allow=(INSECURE,)))
     assert bare.engine.builder.take(token).allow == (INSECURE,)
     with pytest.raises(NotFound, match="is not here any more"):
         bare.engine.builder.take(token)
@@ -289,7 +297,7 @@ async def test_what_a_run_may_have(build: Builds) -> None:
     build.bare.launcher.begun = lambda started: started.exit(0)
     limits = Limits(memory=64 << 20, cpu_shares=5, ulimits=(Ulimit("nofile", 10, 5),), cgroup_parent="/builds")
     text = "FROM app\nRUN --network=host --security=insecure true"
-    given = Given(allow=(INSECURE, HOST_NETWORK))
+    given = Attachables(allow=(INSECURE, HOST_NETWORK))
     await build(text, limits=limits, given=given, extra_hosts=("box:10.0.0.1",))
     spec = build.bare.launcher.started[0].spec
     assert "net" not in {each.kind for each in spec.namespaces} and spec.process.seccomp == b""
@@ -297,7 +305,7 @@ async def test_what_a_run_may_have(build: Builds) -> None:
     assert spec.cgroup.startswith("/builds/") and spec.process.rlimits[0].soft == 5
     for allowed, message in (((HOST_NETWORK,), "--security=insecure"), ((INSECURE,), "--network=host")):
         with pytest.raises(EngineError, match=f"RUN {message} needs to be allowed"):
-            await build(text, given=Given(allow=allowed))
+            await build(text, given=Attachables(allow=allowed))
 
 
 async def test_a_script_is_bound_into_the_container(build: Builds) -> None:
@@ -335,7 +343,7 @@ async def test_mounts_of_a_run(build: Builds) -> None:
         "--mount=type=bind,target=/src true\n"
     )
     (build.directory / "file").write_text("x")
-    await build(text, given=Given(secrets={"key": b"k3y", "word": b"w0rd"}))
+    await build(text, given=Attachables(secrets={"key": b"k3y", "word": b"w0rd"}))
     mounts = {each.target: each for each in specs[0].mounts}
     assert {"/cache", "/t", "/run/secrets/key", "/src"} <= set(mounts)
     assert mounts["/src"].source == str(build.directory) and "ro" in mounts["/src"].options
@@ -379,7 +387,8 @@ async def test_an_agent_is_lent_to_a_run(build: Builds, tmp_path: Path) -> None:
     build.bare.launcher.begun = lambda started: tasks.append(asyncio.create_task(ask(started)))
     own = f"uid={os.getuid()},gid={os.getgid()}"
     await build(
-        f"FROM app\nRUN --network=none --mount=type=ssh,{own} x", given=Given(ssh={"default": f"{tmp_path}/agent"})
+        f"FROM app\nRUN --network=none --mount=type=ssh,{own} x",
+        given=Attachables(ssh={"default": f"{tmp_path}/agent"}),
     )
     server.close()
     assert answers == [b"agent: sign"]

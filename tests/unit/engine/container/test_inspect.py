@@ -201,11 +201,11 @@ async def test_what_differs_from_the_image(bare: BareEngine) -> None:
 
 async def test_the_root_of_one_that_is_being_started_cannot_be_had(bare: BareEngine) -> None:
     await bare.create("web")
-    live = bare.live("web")
-    async with live.lock:
+    entry = bare.live("web")
+    async with entry.lock:
         with pytest.raises(Conflict, match="is being started or removed"):
-            bare.engine.views.root(live)
-    assert bare.engine.views.root(live)[0].type == "overlay"  # type: ignore[index]  # the mounts of its snapshot
+            bare.engine.views.root(entry)
+    assert bare.engine.views.root(entry)[0].type == "overlay"  # type: ignore[index]  # the mounts of its snapshot
 
 
 # --- logs

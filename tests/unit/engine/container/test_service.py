@@ -424,7 +424,7 @@ async def test_the_next_engine_knows_them_all(bare: BareEngine) -> None:
     await bare.create("made")
     running, told = await bare.run("lost"), await bare.run("told")
     bare.live("lost").record.restart_count = 1
-    bare.engine.containers._roster.save(bare.live("lost"))
+    bare.engine.containers._entries.save(bare.live("lost"))
     await bare.close()
     _write_exit(told.spec.exec_dir, Exited(5, time.time_ns()))
     bare.open()

@@ -11,7 +11,7 @@ from wherry.common.platforms import host_architecture
 from wherry.engine.config import EngineConfig
 from wherry.engine.container import spec
 from wherry.engine.container.config import complete_host_config
-from wherry.engine.network.attach import Wiring
+from wherry.engine.network.attach import Sandbox
 from wherry.linux import capabilities
 from wherry.linux.cgroups import DeviceRule
 from wherry.linux.mounts import Mount
@@ -51,7 +51,7 @@ def container(host: HostConfig | None = None, *, architecture: str = "", **confi
 def written(
     host: HostConfig | None = None, directory: str = "/none", volumes: tuple[Mount, ...] = (), **config: Any
 ) -> Spec:
-    return spec.write_spec(container(host, **config), (), directory, ENGINE, PIDS.__getitem__, Wiring(), volumes)
+    return spec.write_spec(container(host, **config), (), directory, ENGINE, PIDS.__getitem__, Sandbox(), volumes)
 
 
 def kinds(found: Spec) -> dict[str, int | None]:
@@ -149,7 +149,7 @@ def test_the_environment_s_later_entries_stand_in_place_of_earlier_ones() -> Non
         "/none",
         ENGINE,
         PIDS.__getitem__,
-        Wiring(environment=("DB_PORT=theirs", "DB_NAME=/web/db")),
+        Sandbox(environment=("DB_PORT=theirs", "DB_NAME=/web/db")),
     )
     assert found.process.env == (*("HOSTNAME=box", "TERM=xterm", "DB_PORT=mine", "DB_NAME=/web/db", "A=3", "B=2"),)
 
@@ -234,7 +234,7 @@ def test_a_program_of_32_bits_sees_such_a_machine() -> None:
         pytest.skip("no such thing on this machine")
     assert (
         spec.write_spec(
-            container(architecture=of_32_bits), (), "/none", ENGINE, PIDS.__getitem__, Wiring()
+            container(architecture=of_32_bits), (), "/none", ENGINE, PIDS.__getitem__, Sandbox()
         ).process.personality
         == "linux32"
     )
@@ -248,7 +248,7 @@ def test_the_cgroup_is_below_the_parent() -> None:
 def test_init_is_the_engine_s_unless_said() -> None:
     engine = EngineConfig(init=True)
     for host, expected in ((HostConfig(), True), (HostConfig(init=False), False)):
-        found = spec.write_spec(container(host), (), "/none", engine, PIDS.__getitem__, Wiring())
+        found = spec.write_spec(container(host), (), "/none", engine, PIDS.__getitem__, Sandbox())
         assert found.init is expected
 
 

@@ -68,22 +68,22 @@ async def test_several_networks_and_the_way_out(bare: BareEngine) -> None:
 async def test_connected_and_disconnected_while_it_runs(bare: BareEngine) -> None:
     started = await bare.run("web", on("shop"))
     record = bare.live("web").record
-    await bare.engine.connections.connect("back", "web", EndpointSettings(mac_address="02:00:00:00:00:09"))
+    await bare.engine.endpoints.connect("back", "web", EndpointSettings(mac_address="02:00:00:00:00:09"))
     request = started.requests[-1]
     assert isinstance(request, ipc.Connect) and request.resolver
     assert (request.interface.name, request.interface.addresses) == ("eth1", ("198.51.100.2/24",))
     assert (request.interface.mac, request.interface.gateways) == ("02:00:00:00:00:09", ("198.51.100.1",))
     with pytest.raises(Forbidden, match="endpoint with name web already exists in network back"):
-        await bare.engine.connections.connect("back", "web", None)
+        await bare.engine.endpoints.connect("back", "web", None)
     bare.engine.containers.rename("web", "store")
     assert record.networks["back"].dns_names == ["store", record.id[:12]]
-    await bare.engine.connections.disconnect("shop", "store", force=False)
+    await bare.engine.endpoints.disconnect("shop", "store", force=False)
     request = started.requests[-1]
     assert isinstance(request, ipc.Disconnect)
     assert (request.name, request.routes) == ("eth0", (("eth1", "198.51.100.1"),))
     assert list(record.networks) == list(record.attachments) == ["back"]
     with pytest.raises(EngineError, match="is not connected to network shop"):
-        await bare.engine.connections.disconnect("shop", "store", force=False)
+        await bare.engine.endpoints.disconnect("shop", "store", force=False)
     assert (await bare.events(type=["network"]))[-2:] == ["network connect", "network disconnect"]
 
 
@@ -91,21 +91,21 @@ async def test_a_connection_that_fails_leaves_nothing(bare: BareEngine) -> None:
     started = await bare.run("web", on("shop"))
     started.reply = lambda request: started.tell(ipc.Failed("no such device", 125, request.number))  # type: ignore[method-assign]
     with pytest.raises(EngineError, match="failed to set up container networking: no such device"):
-        await bare.engine.connections.connect("back", "web", None)
+        await bare.engine.endpoints.connect("back", "web", None)
     assert list(bare.live("web").record.networks) == ["shop"]
     with pytest.raises(EngineError, match="no such device"):
-        await bare.engine.connections.disconnect("shop", "web", force=False)
+        await bare.engine.endpoints.disconnect("shop", "web", force=False)
 
 
 async def test_connected_while_it_does_not_run(bare: BareEngine) -> None:
     record = await bare.create("web", on("shop"))
-    await bare.engine.connections.connect("back", "web", EndpointSettings())
+    await bare.engine.endpoints.connect("back", "web", EndpointSettings())
     assert set(record.networks) == {"shop", "back"}
-    await bare.engine.connections.disconnect("shop", "web", force=False)
+    await bare.engine.endpoints.disconnect("shop", "web", force=False)
     bare.engine.networks.remove("back")
     with pytest.raises(NotFound, match="network back not found"):
         await bare.engine.containers.start("web")
-    await bare.engine.connections.disconnect("back", "web", force=False)
+    await bare.engine.endpoints.disconnect("back", "web", force=False)
     await bare.start("web")
     assert bare.launcher.started[-1].spec.interfaces == ()
 
@@ -126,17 +126,17 @@ async def test_what_cannot_be_connected(
     await bare.create("other")
     await bare.create("web", on(mode))
     with pytest.raises(error, match=message):
-        await bare.engine.connections.connect(network, "web", None)
+        await bare.engine.endpoints.connect(network, "web", None)
 
 
 async def test_what_cannot_be_disconnected(bare: BareEngine) -> None:
     await bare.create("web", on("host"))
     with pytest.raises(Conflict, match="cannot disconnect container from host network"):
-        await bare.engine.connections.disconnect("host", "web", force=False)
+        await bare.engine.endpoints.disconnect("host", "web", force=False)
     with pytest.raises(NotFound, match="No such container"):
-        await bare.engine.connections.disconnect("shop", "gone", force=False)
+        await bare.engine.endpoints.disconnect("shop", "gone", force=False)
     with pytest.raises(NotFound, match="endpoint gone not found"):
-        await bare.engine.connections.disconnect("shop", "gone", force=True)
+        await bare.engine.endpoints.disconnect("shop", "gone", force=True)
 
 
 async def test_what_cannot_be_made(bare: BareEngine) -> None:
@@ -169,9 +169,9 @@ async def test_one_that_ends_at_that_moment_has_it_changed_for_its_next_run(bare
     await bare.start("web")
     bare.launcher.started[0].dying = True
     if change == "connect":
-        await bare.engine.connections.connect("back", "web", None)
+        await bare.engine.endpoints.connect("back", "web", None)
     else:
-        await bare.engine.connections.disconnect("shop", "web", force=False)
+        await bare.engine.endpoints.disconnect("shop", "web", force=False)
     assert sorted(record.networks) == (["back", "shop"] if change == "connect" else [])
     assert not [each.ip_address for each in record.networks.values() if each.ip_address]
     await bare.ended("web")

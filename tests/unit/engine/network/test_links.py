@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wherry.common.errors import EngineError, InvalidParameter
-from wherry.engine.container.store import Roster
+from wherry.engine.container.store import ContainerStore
 from wherry.engine.network import links
 from wherry.model.container import Container, ContainerConfig, HostConfig, PortBinding, State, Status
 from wherry.model.network import EndpointSettings
@@ -14,15 +14,15 @@ from wherry.storage.database import Database
 
 
 @pytest.fixture
-def roster(tmp_path: Path) -> Roster:
-    return Roster(Database(str(tmp_path / "state.db")))
+def entries(tmp_path: Path) -> ContainerStore:
+    return ContainerStore(Database(str(tmp_path / "state.db")))
 
 
 def add(
-    roster: Roster, name: str, *wanted: str, mode: str = "bridge", address: str = "", exposed: str = ""
+    entries: ContainerStore, name: str, *wanted: str, mode: str = "bridge", address: str = "", exposed: str = ""
 ) -> Container:
     record = Container(
-        id=roster.new_id(), name=roster.reserve(name, ""), created=1, image="", image_id="", chain_id="", path="",
+        id=entries.new_id(), name=entries.reserve(name, ""), created=1, image="", image_id="", chain_id="", path="",
         args=[], config=ContainerConfig(
             exposed_ports={exposed: {}} if exposed else None, env=["COLOUR=red", "PATH=/x"], hostname="box"
         ),
@@ -30,58 +30,58 @@ def add(
         networks={"bridge": EndpointSettings(ip_address=address)},
         state=State(Status.RUNNING if address else Status.CREATED),
     )  # fmt: skip
-    roster.release(name)
-    roster.reserve(name, record.id)
-    return roster.add(record).record
+    entries.release(name)
+    entries.reserve(name, record.id)
+    return entries.add(record).record
 
 
-def test_a_link_is_kept_by_id(roster: Roster) -> None:
-    target = add(roster, "db")
-    web = add(roster, "web", "db:database", "/db")
-    links.check(web, roster)
+def test_a_link_is_kept_by_id(entries: ContainerStore) -> None:
+    target = add(entries, "db")
+    web = add(entries, "web", "db:database", "/db")
+    links.check(web, entries)
     assert web.host_config.links == [f"{target.id}:database", f"{target.id}:db"]
-    assert [each.alias for each in links.of(web, roster)] == ["database", "db"]
-    assert links.shown(web, roster) == ["/db:/web/database", "/db:/web/db"]
-    assert links.names(roster) == {target.id: ["/web/database", "/web/db"]}
-    assert roster.get("web/database").record is target
+    assert [each.alias for each in links.of(web, entries)] == ["database", "db"]
+    assert links.shown(web, entries) == ["/db:/web/database", "/db:/web/db"]
+    assert links.names(entries) == {target.id: ["/web/database", "/web/db"]}
+    assert entries.get("web/database").record is target
     assert links.remove(web, "db") and not links.remove(web, "db")
-    assert links.shown(web, roster) == ["/db:/web/database"]
-    assert links.shown(target, roster) is None
+    assert links.shown(web, entries) == ["/db:/web/database"]
+    assert links.shown(target, entries) is None
 
 
-def test_what_cannot_be_linked_to(roster: Roster) -> None:
-    add(roster, "shared", mode="container:x")
-    add(roster, "hosted", mode="host")
+def test_what_cannot_be_linked_to(entries: ContainerStore) -> None:
+    add(entries, "shared", mode="container:x")
+    add(entries, "hosted", mode="host")
     for name, message in (
         ("gone", "could not get container for gone: No such container: gone"),
         ("shared", "cannot link to a container that shares a network: shared"),
         ("hosted", "undefined behavior"),
     ):
         with pytest.raises(InvalidParameter, match=message):
-            links.check(add(roster, f"to-{name}", name), roster)
+            links.check(add(entries, f"to-{name}", name), entries)
 
 
-def test_elsewhere_links_are_the_name_service_s(roster: Roster) -> None:
-    web = add(roster, "web", "gone:x", mode="shop")
-    links.check(web, roster)
-    assert web.host_config.links == ["gone:x"] and links.of(web, roster) == []
+def test_elsewhere_links_are_the_name_service_s(entries: ContainerStore) -> None:
+    web = add(entries, "web", "gone:x", mode="shop")
+    links.check(web, entries)
+    assert web.host_config.links == ["gone:x"] and links.of(web, entries) == []
 
 
-def test_the_target_has_to_run(roster: Roster) -> None:
-    add(roster, "db")
-    web = add(roster, "web", "db:database")
-    links.check(web, roster)
-    assert links.running(web, roster) == []
+def test_the_target_has_to_run(entries: ContainerStore) -> None:
+    add(entries, "db")
+    web = add(entries, "web", "db:database")
+    links.check(web, entries)
+    assert links.running(web, entries) == []
     with pytest.raises(EngineError, match="Cannot link to a non running container: /db AS /web/database"):
-        links.resolve(web, roster)
+        links.resolve(web, entries)
 
 
-def test_what_the_linking_container_learns(roster: Roster) -> None:
-    target = add(roster, "db", address="172.17.0.3", exposed="5432/tcp")
+def test_what_the_linking_container_learns(entries: ContainerStore) -> None:
+    target = add(entries, "db", address="172.17.0.3", exposed="5432/tcp")
     target.host_config.port_bindings = {"53/udp": [PortBinding()]}
-    web = add(roster, "web", "db:the-base", address="172.17.0.2")
-    links.check(web, roster)
-    found = links.resolve(web, roster)
+    web = add(entries, "web", "db:the-base", address="172.17.0.2")
+    links.check(web, entries)
+    found = links.resolve(web, entries)
     assert links.hosts(found) == [("172.17.0.3", "the-base box db")]
     assert links.rules(web, found) == [
         Link("172.17.0.2", "172.17.0.3", "tcp", 5432),
@@ -100,4 +100,4 @@ def test_what_the_linking_container_learns(roster: Roster) -> None:
         "THE_BASE_NAME=/web/the-base",
         "THE_BASE_ENV_COLOUR=red",
     )
-    assert links.rules(add(roster, "unconnected", "db"), found) == []
+    assert links.rules(add(entries, "unconnected", "db"), found) == []

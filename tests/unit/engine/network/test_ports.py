@@ -10,8 +10,8 @@ import pytest
 from wherry.common.errors import EngineError, InvalidParameter
 from wherry.engine.config import EngineConfig
 from wherry.engine.network import options, ports
-from wherry.engine.network.drivers import Fabric
-from wherry.engine.network.ports import Publishing
+from wherry.engine.network.drivers import NetworkDrivers
+from wherry.engine.network.ports import PortMapper
 from wherry.model.container import Container, ContainerConfig, HostConfig, PortBinding
 from wherry.model.network import EndpointSettings, Ipam, IpamPool, Network
 from wherry.network.ports import Held, Wanted
@@ -81,8 +81,8 @@ def test_what_is_held_is_what_a_new_engine_wants() -> None:
 
 
 @pytest.fixture
-def fabric(tmp_path: Path) -> Iterator[Fabric]:
-    found = Fabric("id", EngineConfig(data_root=str(tmp_path), exec_root=str(tmp_path), iptables=False))
+def drivers(tmp_path: Path) -> Iterator[NetworkDrivers]:
+    found = NetworkDrivers("id", EngineConfig(data_root=str(tmp_path), exec_root=str(tmp_path), iptables=False))
     yield found
     found.close({"something"})
 
@@ -116,8 +116,8 @@ async def ask(port: int) -> bytes:
     return found
 
 
-async def test_a_published_port_leads_to_the_container(fabric: Fabric, server: int) -> None:
-    publishing, net = Publishing(fabric, proxy=True), network()
+async def test_a_published_port_leads_to_the_container(drivers: NetworkDrivers, server: int) -> None:
+    publishing, net = PortMapper(drivers, proxy=True), network()
     record = container({f"{server}/tcp": [PortBinding(HERE, "")]})
     publishing.publish(record, [net])
     (binding,) = record.ports[f"{server}/tcp"]
@@ -131,8 +131,8 @@ async def test_a_published_port_leads_to_the_container(fabric: Fabric, server: i
         await ask(int(binding.host_port))
 
 
-async def test_a_port_that_is_taken_is_nobody_else_s(fabric: Fabric, server: int) -> None:
-    publishing, net = Publishing(fabric, proxy=True), network()
+async def test_a_port_that_is_taken_is_nobody_else_s(drivers: NetworkDrivers, server: int) -> None:
+    publishing, net = PortMapper(drivers, proxy=True), network()
     first = container({f"{server}/tcp": [PortBinding(HERE, "")]})
     publishing.publish(first, [net])
     taken = first.ports[f"{server}/tcp"][0].host_port
@@ -147,7 +147,7 @@ async def test_a_port_that_is_taken_is_nobody_else_s(fabric: Fabric, server: int
 
 
 async def test_a_new_engine_takes_over_what_it_can(
-    fabric: Fabric, server: int, caplog: pytest.LogCaptureFixture
+    drivers: NetworkDrivers, server: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     net = network()
     with socket.create_server((HERE, 0)) as other:
@@ -158,15 +158,15 @@ async def test_a_new_engine_takes_over_what_it_can(
             "81/tcp": [PortBinding(HERE, str(taken))],
             "82/tcp": [PortBinding("10.231.0.2", "0")],
         }
-        publishing = Publishing(fabric, proxy=True)
+        publishing = PortMapper(drivers, proxy=True)
         publishing.take_over(record, [net])
         assert await ask(free) == b"hello you"
         assert f"{HERE}:{taken}" in caplog.text
         publishing.withdraw(record)
 
 
-async def test_by_which_network_the_ports_are_reached(fabric: Fabric, server: int) -> None:
-    publishing = Publishing(fabric, proxy=True)
+async def test_by_which_network_the_ports_are_reached(drivers: NetworkDrivers, server: int) -> None:
+    publishing = PortMapper(drivers, proxy=True)
     record = container({f"{server}/tcp": [PortBinding(HERE, "")]})
     record.networks |= {
         name: EndpointSettings(ip_address=HERE, gw_priority=priority)
@@ -185,16 +185,16 @@ async def test_by_which_network_the_ports_are_reached(fabric: Fabric, server: in
     publishing.withdraw(record)
 
 
-async def test_a_routed_network_s_ports_are_reached_at_the_container_s_own_address(fabric: Fabric) -> None:
-    publishing = Publishing(fabric, proxy=True)
+async def test_a_routed_network_s_ports_are_reached_at_the_container_s_own_address(drivers: NetworkDrivers) -> None:
+    publishing = PortMapper(drivers, proxy=True)
     record = container({"80/tcp": [PortBinding(HERE, "8080")]})
     publishing.publish(record, [network(gateway_mode_ipv4="routed")])
     assert record.ports == {"80/tcp": [PortBinding(HERE, "0")]}
     publishing.withdraw(record)
 
 
-async def test_the_network_may_say_at_which_address(fabric: Fabric) -> None:
-    publishing = Publishing(fabric, proxy=True)
+async def test_the_network_may_say_at_which_address(drivers: NetworkDrivers) -> None:
+    publishing = PortMapper(drivers, proxy=True)
     record = container({"80/tcp": None})
     publishing.publish(record, [network(**{options.HOST_BINDING.removeprefix("com.docker.network.bridge."): HERE})])
     assert [each.host_ip for each in record.ports["80/tcp"]] == [HERE]

@@ -12,7 +12,7 @@ import pytest
 from wherry.runtime.ipc import Loop, StartError
 from wherry.runtime.logging import remote as sending
 from wherry.runtime.logging.reader import Reader
-from wherry.runtime.logging.remote import Outlet
+from wherry.runtime.logging.remote import LogShipper
 from wherry.runtime.logging.sink import Sink, open_log
 from wherry.runtime.spec import Journald, Log, Syslog
 
@@ -149,23 +149,23 @@ class TestSlowReader:
     ) -> None:
         monkeypatch.setattr(sending, "_PATIENCE", 0.01)
         monkeypatch.setattr(sending, "_FAREWELL", 0.01)
-        outlet = Outlet(Loop(), pair[0], lambda: pair[0], limit=10_000, patient=patient)
-        outlet.send([b"x" * 999 + b"\n"] * 1000)
-        assert outlet.dropped > 0
-        outlet.close()
+        shipper = LogShipper(Loop(), pair[0], lambda: pair[0], limit=10_000, patient=patient)
+        shipper.send([b"x" * 999 + b"\n"] * 1000)
+        assert shipper.dropped > 0
+        shipper.close()
         taken = b"".join(iter(lambda: pair[1].recv(65536), b""))
-        assert taken.count(b"\n") <= 1000 - outlet.dropped
+        assert taken.count(b"\n") <= 1000 - shipper.dropped
 
     def test_all_arrives_when_it_is_read_at_last(self, pair: tuple[socket.socket, socket.socket]) -> None:
         loop = Loop()
-        outlet = Outlet(loop, pair[0], lambda: pair[0], limit=10_000_000)
-        outlet.send([b"x" * 999 + b"\n"] * 1000)
+        shipper = LogShipper(loop, pair[0], lambda: pair[0], limit=10_000_000)
+        shipper.send([b"x" * 999 + b"\n"] * 1000)
         taken = 0
         while taken < 1_000_000:
             taken += len(pair[1].recv(65536))
             loop.turn(0)
-        assert outlet.dropped == 0
-        outlet.close()
+        assert shipper.dropped == 0
+        shipper.close()
 
 
 def fields(entry: bytes) -> dict[str, bytes]:

@@ -31,11 +31,11 @@ async def stat(disk: Disk) -> None:
 
 async def test_it_is_started_again_when_it_was_killed(disk: Disk) -> None:
     await stat(disk)
-    process = client._nursery._process
+    process = client._fork_server._process
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
     await stat(disk)
-    assert client._nursery._process is not process
+    assert client._fork_server._process is not process
 
 
 async def test_many_at_once(disk: Disk) -> None:
@@ -44,7 +44,7 @@ async def test_many_at_once(disk: Disk) -> None:
 
 async def test_one_that_cannot_start_is_an_error(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_BOOT", "raise SystemExit(1)")
-    monkeypatch.setattr(client, "_nursery", client.Nursery())
+    monkeypatch.setattr(client, "_fork_server", client.ForkServer())
     with pytest.raises((EngineError, OSError), match=r"could not be started|Broken pipe"):
         await stat(disk)
 
@@ -54,7 +54,7 @@ async def test_a_worker_that_dies_as_soon_as_it_is_forked(disk: Disk, monkeypatc
     deadly.touch()
     monkeypatch.setattr(client, "_BOOT", client._BOOT.replace("; serve(", f"{_DIES}serve("))
     monkeypatch.setenv("DEADLY", str(deadly))
-    monkeypatch.setattr(client, "_nursery", client.Nursery())
+    monkeypatch.setattr(client, "_fork_server", client.ForkServer())
     await asyncio.wait_for(stat(disk), 60)
     assert not deadly.exists()
 
