@@ -22,9 +22,9 @@ import zstandard
 from tests.support import tars
 from tests.support.disk import Disk, everything, look, stream
 from tests.support.tars import member
-from wherry.common.errors import InvalidParameter, NotFound
+from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.model.image import ImageConfig
-from wherry.storage.worker.files import Running
+from wherry.storage.worker.jobs import Running
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners, devices and mounts need root")
 D, S = tarfile.DIRTYPE, tarfile.SYMTYPE
@@ -105,7 +105,7 @@ async def test_put(disk: Disk) -> None:
         assert (merged / "etc" / ".wh.x").exists()
         facts = (merged / "data" / "new").stat()
         assert (facts.st_uid, facts.st_gid) == (7, 0)
-    for path, kind in (("/etc/passwd", InvalidParameter), ("/nothing", NotFound)):
+    for path, kind in (("/etc/passwd", EngineError), ("/nothing", NotFound)):
         with pytest.raises(kind):
             await files.put(root, path, stream(data))
     directory = tars.make(member("passwd", D))

@@ -13,7 +13,7 @@ from tests.support import tars
 from tests.support.disk import Disk, stream
 from wherry.common.errors import EngineError
 from wherry.storage.worker import client
-from wherry.storage.worker.files import Root
+from wherry.storage.worker.jobs import Job, Root
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
 
@@ -79,7 +79,7 @@ def deaths(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> l
     left = [0]
     tell = client.Worker.tell
 
-    async def dying(worker: client.Worker, job: dict[str, Any]) -> None:
+    async def dying(worker: client.Worker, job: Job) -> None:
         if not left[0]:
             return await tell(worker, job)
         left[0] -= 1
@@ -115,16 +115,16 @@ async def _export(disk: Disk, root: Root) -> None:
 
 async def _put(disk: Disk, root: Root) -> None:
     await disk.store.files.put(root, "/d", stream(tars.make(tars.member("f", data=b"newer")), 700))
-    assert (disk.root / "containers/c/upper/d/f").read_bytes() == b"newer"
+    assert (disk.root / "containers/c/diff/d/f").read_bytes() == b"newer"
 
 
 async def _make_directory(disk: Disk, root: Root) -> None:
     await disk.store.snapshots.make_directory("c", "/x/y")
-    assert (disk.root / "containers/c/upper/x/y").is_dir()
+    assert (disk.root / "containers/c/diff/x/y").is_dir()
 
 
 async def _commit(disk: Disk, root: Root) -> None:
-    (disk.root / "containers/c/upper/more").touch()
+    (disk.root / "containers/c/diff/more").touch()
     assert (await disk.store.snapshots.commit("c")).chain_id
 
 
@@ -145,7 +145,7 @@ async def test_what_a_killed_worker_had_mounted_is_mounted_again(disk: Disk) -> 
     root = disk.store.snapshots.mounts("c", volatile=True)
     for _ in range(2):
         await disk.store.files.put(root, "/d", stream(tars.make(tars.member("g"))))
-    assert (disk.root / "containers/c/upper/d/g").exists()
+    assert (disk.root / "containers/c/diff/d/g").exists()
 
 
 async def test_one_that_is_killed_each_time_is_told_in_words(disk: Disk, deaths: list[int]) -> None:
@@ -171,7 +171,7 @@ async def test_a_long_stream_is_not_kept(disk: Disk, monkeypatch: pytest.MonkeyP
     workers: list[client.Worker] = []
     tell = client.Worker.tell
 
-    async def noting(worker: client.Worker, job: dict[str, Any]) -> None:
+    async def noting(worker: client.Worker, job: Job) -> None:
         workers.append(worker)
         await tell(worker, job)
 

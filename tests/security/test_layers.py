@@ -465,8 +465,9 @@ def test_a_worker_that_has_entered_loads_nothing_and_cannot_be_traced(disk: Disk
     mount = disk.store.snapshots.view("", "")
     program = """
 import sys
+from wherry.linux.mounts import Mount
 from wherry.storage.worker import rootfs
-rootfs.enter([{"type": "overlay", "source": "overlay", "options": sys.argv[1].split(",")}])
+rootfs.enter((Mount("overlay", "overlay", options=tuple(sys.argv[1].split(","))),))
 import ctypes
 print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
 try:

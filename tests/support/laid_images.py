@@ -7,8 +7,9 @@ from typing import Any
 from wherry.common import reference
 from wherry.common.platforms import host_architecture
 from wherry.model.image import ImageConfig, RootFS
-from wherry.storage.layers import Layer, StagedLayer
+from wherry.storage.layers import Layer
 from wherry.storage.store import Store
+from wherry.storage.worker.jobs import StagedLayer
 
 
 def lay_layer(store: Store, name: str, parent: str = "", size: int = 10) -> Layer:

@@ -25,7 +25,7 @@ from wherry.engine.engine import Engine
 from wherry.model.container import ContainerConfig, HostConfig
 from wherry.model.network import NetworkingConfig
 from wherry.runtime.logging.reader import LogQuery
-from wherry.storage.worker.files import PathStat
+from wherry.storage.worker.jobs import PathStat
 
 
 async def create(request: Request, engine: Engine) -> web.Response:

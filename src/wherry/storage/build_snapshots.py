@@ -25,11 +25,12 @@ from typing import Any
 import msgspec
 
 from wherry.linux.mounts import Mount
-from wherry.storage.layers import Layers, StagedLayer
+from wherry.storage.layers import Layers
 from wherry.storage.merged import find_merged
 from wherry.storage.snapshots import LayerInfo, join, overlay_options
 from wherry.storage.staging import Staging
-from wherry.storage.worker import client
+from wherry.storage.worker import client, jobs
+from wherry.storage.worker.jobs import StagedLayer
 
 # The digest of a tar of nothing: a step that changed no file makes no layer.
 EMPTY_DIFF = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
@@ -149,13 +150,7 @@ class Workspace:
         """A read-only mount of a context's directory, which is ``path`` there, without what is ``ignored``."""
         if ignored:
             whiteouts = self.directory("whiteouts")
-            job = {
-                "kind": "ignore_overlay",
-                "directory": directory,
-                "path": path,
-                "ignored": ignored,
-                "place": whiteouts,
-            }
+            job = jobs.IgnoreOverlay(directory=directory, path=path, ignored=tuple(ignored), place=whiteouts)
             if await self.ask(job):
                 options = (f"lowerdir={join([whiteouts, directory])}", "ro", *self._options)
                 return Mount("overlay", "overlay", target, options)
@@ -183,7 +178,7 @@ class Workspace:
         options = (*kept, f"upperdir={place}/upper", f"workdir={place}/work", "volatile")
         return Mount("overlay", "overlay", mount.target, options)
 
-    async def ask(self, job: dict[str, Any]) -> Any:
+    async def ask(self, job: jobs.Job) -> Any:
         """What a job answers that can be followed by others: its worker waits for the next one."""
         if self._idle:
             worker = self._idle.pop()
@@ -196,11 +191,11 @@ class Workspace:
 
     async def set_latest(self, snapshot: ActiveSnapshot, latest: int) -> None:
         """Sets back to ``latest`` (ns since the epoch) every time in the snapshot that is later."""
-        await client.run({"kind": "clamp", "directory": snapshot.upper, "latest": latest})
+        await client.run(jobs.Clamp(directory=snapshot.upper, latest=latest))
 
     def seal(self, snapshot: ActiveSnapshot) -> None:
         """Begins to pack it; nothing may write to it from now on."""
-        job = {"kind": "seal", "upper": snapshot.upper, "blob": f"{snapshot.directory}/blob"}
+        job = jobs.Seal(upper=snapshot.upper, blob=f"{snapshot.directory}/blob")
         snapshot.sealed = asyncio.create_task(_pack(job, snapshot))
 
     async def keep(self, tree: Tree) -> list[LayerInfo | None]:
@@ -223,7 +218,7 @@ class Workspace:
         folders = [self._layers.path(layer.chain_id) for layer in reversed(chain[len(base) :])]
         flat = Tree(above)
         snapshot = self.begin(flat)
-        await client.run({"kind": "flatten", "folders": folders, "directory": snapshot.upper})
+        await client.run(jobs.Flatten(folders=tuple(folders), directory=snapshot.upper))
         self.seal(snapshot)
         return flat.on(snapshot)
 
@@ -288,7 +283,7 @@ def top_of(tree: Tree) -> str:
     return kept[-1] if kept else tree.chain_id
 
 
-async def _pack(job: dict[str, Any], snapshot: ActiveSnapshot) -> StagedLayer:
-    staged = msgspec.convert(await client.run(job), StagedLayer)
+async def _pack(job: jobs.Seal, snapshot: ActiveSnapshot) -> StagedLayer:
+    staged: StagedLayer = await client.run(job)
     staged.layer = f"{snapshot.directory}/layer"
     return staged

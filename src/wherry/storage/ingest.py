@@ -13,14 +13,15 @@ import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+
+import msgspec
 
 from wherry.common.errors import EngineError, InvalidParameter
-from wherry.storage.content import check_digest
-from wherry.storage.layers import StagedLayer
+from wherry.storage.content import Blobs, check_digest
 from wherry.storage.tar import compression
 from wherry.storage.tar.sources import news
-from wherry.storage.worker import client
+from wherry.storage.worker import client, jobs
+from wherry.storage.worker.jobs import StagedLayer
 
 _PIECE = 1 << 20  # bytes that are handed to the thread at a time
 
@@ -50,7 +51,7 @@ class LayerIngest:
         self._news = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "layer")
         self._writing: asyncio.Future[None] | None = None
-        self._unpacking: asyncio.Task[dict[str, Any]] | None = None
+        self._unpacking: asyncio.Task[jobs.Unpacked] | None = None
 
     async def __aenter__(self) -> "LayerIngest":
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -94,13 +95,13 @@ class LayerIngest:
         done = await self._unpacking
         return StagedLayer(
             digest=found,
-            diff_id=done["diff_id"] or found,
-            size=done["size"],
+            diff_id=done.diff_id or found,
+            size=done.size,
             blob=self._path,
             blob_size=self._written,
-            layer=done["layer"],
-            compression=done["compression"],
-            members=done["members"],
+            layer=done.layer,
+            compression=done.compression,
+            members=done.members,
         )
 
     async def _flush(self) -> None:
@@ -138,7 +139,7 @@ class LayerIngest:
         if self._unpacking is not None:
             return
         kind = compression.detect(start[: compression.MAGIC])
-        job = {"kind": "unpack", "staging": self._area, "blob": self._path, "compression": kind, "growing": True}
+        job = jobs.Unpack(staging=self._area, blob=self._path, compression=kind, growing=True)
         self._unpacking = asyncio.create_task(client.run(job, input=self._tell()))
         # Whoever writes or finishes looks at how it ended; when nobody does any more, it does not matter.
         self._unpacking.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -171,3 +172,10 @@ def free_space(path: str) -> int:
         facts = os.statvfs(path)
         return facts.f_bavail * facts.f_frsize
     return 0
+
+
+async def unpack_again(blobs: Blobs, staged: StagedLayer, area: str) -> StagedLayer:
+    """A layer once more out of the blob that is kept, in ``area``."""
+    job = jobs.Unpack(staging=area, blob=blobs.path(staged.digest), compression=staged.compression)
+    done: jobs.Unpacked = await client.run(job)
+    return msgspec.structs.replace(staged, layer=done.layer, size=done.size, blob="")

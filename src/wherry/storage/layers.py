@@ -27,6 +27,7 @@ from wherry.storage.content import Blobs, chain_id_of, check_digest, hexadecimal
 from wherry.storage.database import Database
 from wherry.storage.staging import Staging, remove_tree_quietly
 from wherry.storage.tar.compression import MEDIA_TYPES
+from wherry.storage.worker.jobs import StagedLayer
 
 _SCHEMA = (
     """
@@ -65,19 +66,6 @@ class Layer(msgspec.Struct, frozen=True):
     @property
     def plain(self) -> bool:
         return self.blob == self.diff_id
-
-
-class StagedLayer(msgspec.Struct):
-    """What a worker has made and the store has not taken over yet. Paths are in the staging area."""
-
-    digest: str  # of the blob
-    diff_id: str
-    size: int
-    blob: str = ""
-    blob_size: int = 0
-    layer: str = ""
-    compression: str = ""
-    members: int = 0
 
 
 _COLUMNS = ", ".join(Layer.__struct_fields__)

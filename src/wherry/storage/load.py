@@ -21,17 +21,17 @@ from wherry.model.image import ImageConfig, RootFS
 from wherry.model.manifests import ArchiveItem, Descriptor, Index, Manifest, Platform
 from wherry.storage.content import Blobs, chain_id_of, check_digest, digest_of, hexadecimal
 from wherry.storage.images import Images
-from wherry.storage.layers import Layers, StagedLayer
+from wherry.storage.ingest import unpack_again
+from wherry.storage.layers import Layers
 from wherry.storage.staging import Staging
-from wherry.storage.tar.compression import MEDIA_TYPES
 from wherry.storage.tar.reader import shown
-from wherry.storage.worker import client
+from wherry.storage.worker import client, jobs
+from wherry.storage.worker.jobs import StagedLayer
 
 Wanted = Callable[[Platform], bool]
 
 _LINKS_AT_MOST = 16
 _INDEXES_AT_MOST = 4  # one inside the other
-_COMPRESSIONS = {media_type: kind for kind, media_type in MEDIA_TYPES.items()}
 
 
 class Loaded(msgspec.Struct):
@@ -128,7 +128,7 @@ class Loader:
         """
         async with self._staging.area() as area:
             archive = _Archive()
-            job = {"kind": "receive archive", "staging": area, "known": sorted(self._layers.blobs())}
+            job = jobs.ReceiveArchive(staging=area, known=tuple(sorted(self._layers.blobs())))
             async with client.working(job, input=stream) as worker:
                 async for event in worker.events():
                     if "progress" in event:
@@ -151,8 +151,7 @@ class Loader:
     async def import_tar(self, stream: AsyncIterable[bytes], config: ImageConfig) -> str:
         """Makes an image with one layer of a tar that may be compressed; its id. ``config`` lacks the diff id only."""
         async with self._staging.area() as area:
-            job = {"kind": "receive layer", "staging": area}
-            staged = msgspec.convert(await client.run(job, input=stream), StagedLayer)
+            staged = await client.run(jobs.ReceiveLayer(staging=area), input=stream)
             layer = self._layers.add(staged, "")
             try:
                 complete = msgspec.structs.replace(config, rootfs=RootFS(diff_ids=[layer.diff_id]))
@@ -192,17 +191,7 @@ class Loader:
             # Taken by another image of the archive upon other layers, or never unpacked because its blob was here.
             staging = f"{area}/again-{len(os.listdir(area))}"
             os.mkdir(staging, 0o700)
-            blob = self._blobs.path(staged.digest)
-            done = await client.run(
-                {
-                    "kind": "unpack",
-                    "staging": staging,
-                    "blob": blob,
-                    "compression": staged.compression,
-                    "growing": False,
-                }
-            )
-            staged = msgspec.structs.replace(staged, layer=done["layer"], size=done["size"], blob="")
+            staged = await unpack_again(self._blobs, staged, staging)
         self._layers.add(staged, parent)
         staged.layer = ""
 

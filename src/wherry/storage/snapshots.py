@@ -29,11 +29,11 @@ from wherry.common.errors import EngineError, NotFound
 from wherry.linux.files import spread_children
 from wherry.linux.mounts import Mount, allow_again
 from wherry.storage.database import Database
-from wherry.storage.layers import Layer, Layers, StagedLayer
+from wherry.storage.layers import Layer, Layers
 from wherry.storage.merged import find_merged, is_opaque, is_whiteout, look_up_merged
 from wherry.storage.staging import Staging, remove_tree_quietly
 from wherry.storage.tar.writer import is_placeholder, is_placeholder_directory
-from wherry.storage.worker import client
+from wherry.storage.worker import client, jobs
 from wherry.storage.worker.retry import again
 
 # What an overlay's upper directory changes in the directories below it, in the words of ``docker diff``.
@@ -256,8 +256,7 @@ class Snapshots:
         if not found:
 
             async def make() -> None:
-                root = msgspec.to_builtins(self.mounts(id, volatile=True))
-                await client.run({"kind": "make directory", "root": root, "path": path, "user": ""})
+                await client.run(jobs.MakeDirectory(root=self.mounts(id, volatile=True), path=path))
 
             try:
                 await again(make)
@@ -332,8 +331,7 @@ class Snapshots:
     async def _commit(self, id: str) -> Layer:
         parent = self._chain_id(id)
         async with self._staging.area() as area:
-            job = {"kind": "commit", "staging": area, "upper": f"{self._root}/{id}/diff"}
-            staged = msgspec.convert(await client.run(job), StagedLayer)
+            staged = await client.run(jobs.Commit(staging=area, upper=f"{self._root}/{id}/diff"))
             return self._layers.add(staged, parent)
 
     async def discard(self, id: str) -> None:

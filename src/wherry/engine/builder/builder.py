@@ -25,7 +25,7 @@ from wherry.registry.auth import NOBODY
 from wherry.storage.build_cache import Record
 from wherry.storage.build_snapshots import Workspace
 from wherry.storage.store import Store
-from wherry.storage.worker import client
+from wherry.storage.worker import client, jobs
 
 _KEPT_FOR = 60.0  # seconds that what a client has handed over waits for its build
 _PATIENCE = 10.0  # seconds that builds get to end when the engine does
@@ -177,7 +177,7 @@ class Builder:
         """A directory with all files of an image, which is gone after the block. Raises NotFound."""
         async with self._store.build_snapshots.workspace() as workspace:
             directory = workspace.directory("files")
-            await client.run({"kind": "receive context", "directory": directory}, input=self.files(name))
+            await client.run(jobs.ReceiveContext(directory=directory), input=self.files(name))
             yield directory
 
     async def find_image(self, name: str, platform: str, asking: Client | None) -> str:

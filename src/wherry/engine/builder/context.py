@@ -23,7 +23,7 @@ from wherry.linux import files
 from wherry.linux.syscalls import SyscallError
 from wherry.registry.errors import printable
 from wherry.storage.build_snapshots import Workspace
-from wherry.storage.worker import client
+from wherry.storage.worker import client, jobs
 
 if TYPE_CHECKING:
     import aiohttp
@@ -146,8 +146,8 @@ async def receive(workspace: Workspace, stream: AsyncIterable[bytes], dockerfile
     ``outside``: the Dockerfile is no part of the context, and this is its name.
     """
     directory = workspace.directory("context")
-    answer = await client.run({"kind": "receive context", "directory": directory}, input=stream)
-    found = _open(directory, dockerfile if answer["tar"] else _DEFAULT, filtered=True)
+    answer = await client.run(jobs.ReceiveContext(directory=directory), input=stream)
+    found = _open(directory, dockerfile if answer.tar else _DEFAULT, filtered=True)
     if not outside:
         return found
     added = PatternMatcher.of((dockerfile, f"{dockerfile}{IGNORE_FILE}")).rules

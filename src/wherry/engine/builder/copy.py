@@ -1,9 +1,9 @@
 """COPY and ADD: files of the context, of stages and images, of URLs and repositories, and of the Dockerfile itself."""
 
+import functools
 import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 import msgspec
 
@@ -12,10 +12,10 @@ from wherry.dockerfile import instructions as ins
 from wherry.dockerfile.lexer import DockerfileError
 from wherry.engine.builder import git, history
 from wherry.engine.builder.context import download, is_url
-from wherry.engine.builder.stage import Plan, Walker, mounts_of, step_inputs
+from wherry.engine.builder.stage import Plan, Walker, step_inputs
 from wherry.storage.build_cache import BuildCache
 from wherry.storage.build_snapshots import ActiveSnapshot, Tree, Workspace
-from wherry.storage.worker import client
+from wherry.storage.worker import client, jobs
 
 # Where files are taken from: a directory of the host, or a stage's or an image's tree; and a digest of them.
 
@@ -33,13 +33,13 @@ class Origin(msgspec.Struct, frozen=True):
     def is_tree(self) -> bool:
         return not self.directory
 
-    def describe(self, workspace: Workspace) -> dict[str, Any]:
+    def source(self, workspace: Workspace) -> jobs.Source:
         """For a worker's job."""
         if self.directory:
-            return {"directory": self.directory}
+            return self.directory
         mount = workspace.view(self.tree)
         assert mount is not None, "the root of a tree is always there"
-        return {"mount": {"type": mount.type, "source": mount.source, "target": "", "options": list(mount.options)}}
+        return mount
 
 
 class Sources:
@@ -62,15 +62,14 @@ class Sources:
         found = self._cache.content_digest(place) if layer else self._of_directories.get(place)
         if found is not None:
             return found
-        job = {
-            "kind": "digest",
-            "source": origin.describe(self._workspace),
-            "patterns": list(patterns),
-            "ignored": origin.ignored,
-            "excluded": list(excluded),
-            "parents": parents,
-            "owners": origin.is_tree,
-        }
+        job = jobs.Digest(
+            source=origin.source(self._workspace),
+            patterns=tuple(patterns),
+            ignored=tuple(origin.ignored),
+            excluded=tuple(excluded),
+            parents=parents,
+            owners=origin.is_tree,
+        )
         digest = str(await self._workspace.ask(job))
         if layer:
             self._cache.set_content_digest(place, digest)
@@ -164,28 +163,27 @@ class Copies:
         snapshot = self._workspace.begin(tree)
         # --link: the layer is made without a look at what is below it, so that it does not depend on that.
         below = Tree() if files.link else tree
-        job = {
-            "kind": "copy files",
-            "excluded": excluded,
-            "destination": destination,
-            "chown": files.chown,
-            "chmod": files.chmod,
-            "parents": isinstance(files, ins.Copy) and files.parents,
-        }
-        parts: list[dict[str, object]] = [
-            {
-                "source": group.origin.describe(self._workspace),
-                "patterns": group.patterns,
-                "ignored": group.origin.ignored,
-                "keep_owners": group.origin.is_tree,
-                "unpack": group.unpack,
-            }
-            for group in groups
-        ]
+        job = functools.partial(
+            jobs.CopyFiles,
+            excluded=tuple(excluded),
+            destination=destination,
+            chown=files.chown,
+            chmod=files.chmod,
+            parents=isinstance(files, ins.Copy) and files.parents,
+        )
+        for group in groups:
+            part = job(
+                root=self._workspace.mounts(below, snapshot),
+                source=group.origin.source(self._workspace),
+                patterns=tuple(group.patterns),
+                ignored=tuple(group.origin.ignored),
+                keep_owners=group.origin.is_tree,
+                unpack=group.unpack,
+            )
+            await client.run(part)
         if files.heredocs:
-            parts.append({"files": [(heredoc.name, heredoc.content) for heredoc in files.heredocs]})
-        for part in parts:
-            await client.run(job | part | {"root": mounts_of(self._workspace.mounts(below, snapshot))})
+            texts = tuple((heredoc.name, heredoc.content) for heredoc in files.heredocs)
+            await client.run(job(root=self._workspace.mounts(below, snapshot), files=texts))
         return snapshot
 
 

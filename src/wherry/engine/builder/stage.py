@@ -22,7 +22,7 @@ from wherry.model.container import ContainerConfig
 from wherry.model.image import History
 from wherry.storage.build_cache import Record
 from wherry.storage.build_snapshots import ActiveSnapshot, Tree, Workspace
-from wherry.storage.worker import client
+from wherry.storage.worker import client, jobs
 
 # What a step depends on, as one digest: the same digest, the same result.
 #
@@ -194,7 +194,7 @@ class Walker:
                 return None
             snapshot = self._workspace.begin(tree)
             mounts = self._workspace.mounts(tree, snapshot)
-            await client.run({"kind": "make directory", "root": mounts_of(mounts), "path": path, "user": user})
+            await client.run(jobs.MakeDirectory(root=mounts, path=path, user=user))
             return snapshot
 
         inputs = step_inputs("workdir", path=path, user=user, epoch=self._epoch)
@@ -239,8 +239,3 @@ class Walker:
     @staticmethod
     def _new(before: str, after: str) -> str:
         return after if after != before else ""
-
-
-def mounts_of(mounts: tuple[object, ...]) -> list[dict[str, object]]:
-    """Mounts as a worker's job has them."""
-    return [msgspec.to_builtins(mount) for mount in mounts]

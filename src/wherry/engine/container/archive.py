@@ -17,7 +17,7 @@ from wherry.engine.events import Events
 from wherry.engine.volumes import Volumes
 from wherry.linux.mounts import Mount
 from wherry.storage.store import Store
-from wherry.storage.worker.files import PathStat, Root, Running
+from wherry.storage.worker.jobs import PathStat, Root, Running
 
 
 class Archives:

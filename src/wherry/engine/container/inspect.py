@@ -24,7 +24,7 @@ from wherry.model.container import Container, Health, HealthStatus, Status
 from wherry.model.network import EndpointSettings
 from wherry.runtime.logging.reader import LogQuery
 from wherry.storage.store import Store
-from wherry.storage.worker.files import Root, Running
+from wherry.storage.worker.jobs import Root, Running
 
 
 def inspect(

@@ -18,7 +18,7 @@ from wherry.engine.config import EngineConfig
 from wherry.engine.events import Events
 from wherry.engine.image import progress
 from wherry.engine.image.progress import Message, Tell, status, step
-from wherry.engine.image.transfers import Transfer, Transfers, short, unpack_again
+from wherry.engine.image.transfers import Transfer, Transfers, short
 from wherry.model import manifests
 from wherry.model.image import ImageConfig
 from wherry.model.manifests import Descriptor, Manifest, Platform
@@ -29,14 +29,13 @@ from wherry.registry.errors import RegistryError, printable
 from wherry.registry.repository import Document, Repository
 from wherry.registry.session import Session
 from wherry.storage.content import chain_ids_of
-from wherry.storage.ingest import free_space
-from wherry.storage.layers import StagedLayer
+from wherry.storage.ingest import free_space, unpack_again
 from wherry.storage.store import Store
-from wherry.storage.tar.compression import MEDIA_TYPES
+from wherry.storage.tar.compression import COMPRESSIONS
 from wherry.storage.worker import client
+from wherry.storage.worker.jobs import StagedLayer
 
 _INDEXES_AT_MOST = 4  # one inside the other
-_COMPRESSIONS = {media_type: kind for kind, media_type in MEDIA_TYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -211,10 +210,10 @@ class Pulls:
                 f"unpacks to {known.diff_id}, expected {diff_id}"
             )
         staged = StagedLayer(
-            digest=known.blob, diff_id=known.diff_id, size=known.size, compression=_COMPRESSIONS[known.media_type]
+            digest=known.blob, diff_id=known.diff_id, size=known.size, compression=COMPRESSIONS[known.media_type]
         )
         async with self._store.staging.area() as area:
-            self._store.layers.add(await unpack_again(self._store, staged, area), parent)
+            self._store.layers.add(await unpack_again(self._store.blobs, staged, area), parent)
 
     def _name(self, name: Reference, image_id: str, named: Document, document: Document) -> bool:
         """Gives the image its names; whether it did not have them."""

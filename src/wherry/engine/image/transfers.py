@@ -15,10 +15,9 @@ from wherry.common.errors import InvalidParameter
 from wherry.engine.image.progress import Message, Meter, Tell, step
 from wherry.model.manifests import Descriptor
 from wherry.storage.content import chain_id_of, check_digest
-from wherry.storage.ingest import LayerIngest
-from wherry.storage.layers import StagedLayer
+from wherry.storage.ingest import LayerIngest, unpack_again
 from wherry.storage.store import Store
-from wherry.storage.worker import client
+from wherry.storage.worker.jobs import StagedLayer
 
 Open = Callable[[Descriptor], AsyncGenerator[bytes, None]]
 """The bytes of a blob, from wherever it comes from."""
@@ -90,7 +89,7 @@ class Transfers:
             transfer.again += 1
             area = f"{transfer.area}/again-{transfer.again}"
             os.mkdir(area, 0o700)
-            staged = await unpack_again(self._store, staged, area)
+            staged = await unpack_again(self._store.blobs, staged, area)
             self._store.layers.add(staged, parent)
             return
         taken = msgspec.structs.replace(staged)
@@ -143,14 +142,6 @@ class Transfers:
 
 def _has_failed(transfer: Transfer) -> bool:
     return transfer.staged.done() and transfer.staged.exception() is not None
-
-
-async def unpack_again(store: Store, staged: StagedLayer, area: str) -> StagedLayer:
-    """A layer once more out of the blob that is kept, in ``area``."""
-    blob = store.blobs.path(staged.digest)
-    job = {"kind": "unpack", "staging": area, "blob": blob, "compression": staged.compression, "growing": False}
-    done = await client.run(job)
-    return msgspec.structs.replace(staged, layer=done["layer"], size=done["size"], blob="")
 
 
 def short(digest: str) -> str:

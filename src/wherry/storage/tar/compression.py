@@ -12,13 +12,14 @@ from wherry.storage.tar.reader import TarError
 Compression = Literal["", "gzip", "zstd", "bzip2", "xz"]
 
 # What the registry and the OCI layout call a layer. The last two are read as Docker does, but have no name there.
-MEDIA_TYPES: dict[str, str] = {
+MEDIA_TYPES: dict[Compression, str] = {
     "": "application/vnd.oci.image.layer.v1.tar",
     "gzip": "application/vnd.oci.image.layer.v1.tar+gzip",
     "zstd": "application/vnd.oci.image.layer.v1.tar+zstd",
     "bzip2": "application/vnd.oci.image.layer.v1.tar+bzip2",
     "xz": "application/vnd.oci.image.layer.v1.tar+xz",
 }
+COMPRESSIONS = {media_type: kind for kind, media_type in MEDIA_TYPES.items()}
 # Of isal's 0 to 3: as small as zlib's 1, at four times the speed. Another one gives every layer another digest.
 _LEVEL = 3
 # zlib's window bits: the largest window, in gzip's container, whose header has no name and no time.

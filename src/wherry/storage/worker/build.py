@@ -7,19 +7,19 @@ in time or made one. What the root holds is its builder's business; nothing in i
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from collections.abc import Callable
 
-from wherry.common.ignore import PatternMatcher, Rule
+from wherry.common.ignore import PatternMatcher
 from wherry.common.tar import BLOCK
 from wherry.linux.files import make_directories
-from wherry.linux.mounts import Mount
 from wherry.storage.tar import compression
 from wherry.storage.tar.reader import looks_like_tar
 from wherry.storage.tar.sources import StreamSource
 from wherry.storage.tar.unpack import OVERLAY_OPAQUE, Limits, Unpacker
 from wherry.storage.tar.writer import Packer
+from wherry.storage.worker import jobs
 from wherry.storage.worker.copy import Copier, Owner, parse_mode
+from wherry.storage.worker.jobs import StagedLayer
 from wherry.storage.worker.layer import Buffered, Report, Reported, lock_in
 from wherry.storage.worker.rootfs import enter, look_up_owner, make_mount
 from wherry.storage.worker.select import Tree
@@ -35,16 +35,12 @@ _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 Hidden = dict[str, "Hidden | None"]
 
 
-def ignore_overlay(report: Report, *, directory: str, path: str, ignored: Iterable[Rule], place: str) -> bool:
-    """Makes the whiteouts for a context's ``directory`` in the empty directory ``place``; False when nothing is hidden.
-
-    ``path`` is the directory's own path in the context, which the rules are about.
-    """
-    root = os.open(directory, _OPEN_DIRECTORY)
+def ignore_overlay(report: Report, job: jobs.IgnoreOverlay) -> bool:
+    root = os.open(job.directory, _OPEN_DIRECTORY)
     try:
-        hidden, _ = _find_hidden(root, path, PatternMatcher(ignored))
+        hidden, _ = _find_hidden(root, job.path, PatternMatcher(job.ignored))
         if hidden:
-            _make(root, os.open(place, _OPEN_DIRECTORY), hidden)
+            _make(root, os.open(job.place, _OPEN_DIRECTORY), hidden)
     finally:
         os.close(root)
     return bool(hidden)
@@ -100,15 +96,12 @@ def _make(source: int, target: int, hidden: Hidden) -> None:
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _PEEK = 1 << 10
 
-Mounts = list[dict[str, Any]]
 
-
-def receive_context(report: Report, *, directory: str) -> dict[str, Any]:
-    """Unpacks the tar on standard input, compressed or not. What is no tar is kept as the file "Dockerfile"."""
+def receive_context(report: Report, job: jobs.ReceiveContext) -> jobs.Context:
     start = _read_some(_PEEK)
     kind = compression.detect(start)
     compression.prepare(kind)
-    root = os.open(directory, _DIRECTORY)
+    root = os.open(job.directory, _DIRECTORY)
     os.fchdir(root)
     lock_in()
     plain = compression.decompressor(kind, compression.resume(start, lambda size: os.read(0, size)))
@@ -118,12 +111,12 @@ def receive_context(report: Report, *, directory: str) -> dict[str, Any]:
     read = compression.resume(head, plain)
     if not looks_like_tar(head):
         _keep_text(read)
-        return {"tar": False}
+        return jobs.Context(tar=False)
     source = StreamSource(_ended(read))
     # Owners do not count in a context, and files are the engine's own to read.
     Unpacker(root, owner=(os.geteuid(), os.getegid()), limits=Limits.of_file_system(root)).unpack(source)
     source.drain()
-    return {"tar": True}
+    return jobs.Context(tar=True)
 
 
 def _ended(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
@@ -151,76 +144,51 @@ def _keep_text(read: Callable[[int], bytes]) -> None:
                 raise Reported("the context is neither a tar archive nor a Dockerfile", "invalid")
 
 
-def digest(
-    report: Report,
-    *,
-    source: dict[str, Any],
-    patterns: list[str],
-    ignored: Iterable[Rule],
-    excluded: Iterable[Rule],
-    parents: bool,
-    owners: bool,
-) -> str:
-    """A digest of what COPY's sources stand for: see ``selection.Tree.digest``."""
-    root = _open_source(source)
+def digest(report: Report, job: jobs.Digest) -> str:
+    root = _open_source(job.source)
     try:
-        tree = Tree(root, ignored, excluded, parents=parents)
-        return tree.digest(patterns, owners=owners)
+        tree = Tree(root, job.ignored, job.excluded, parents=job.parents)
+        return tree.digest(job.patterns, owners=job.owners)
     finally:
         os.close(root)
 
 
-def copy(
-    report: Report,
-    *,
-    root: Mounts,
-    destination: str,
-    chown: str,
-    chmod: str,
-    parents: bool,
-    excluded: Iterable[Rule],
-    source: dict[str, Any] | None = None,
-    patterns: Iterable[str] = (),
-    ignored: Iterable[Rule] = (),
-    keep_owners: bool = False,
-    unpack: bool = False,
-    files: Collection[tuple[str, str]] = (),
-) -> None:
-    """Copies what ``patterns`` mean in a source, or ``files`` (name, content), into a root."""
-    for kind in ("gzip", "zstd") if unpack else ():
+def copy(report: Report, job: jobs.CopyFiles) -> None:
+    for kind in ("gzip", "zstd") if job.unpack else ():
         compression.prepare(kind)
-    tree = Tree(_open_source(source), ignored, excluded, parents=parents) if source else None
-    found = [each for pattern in patterns for each in tree.find(pattern)] if tree else []
-    inside = enter(root)
+    source = _open_source(job.source) if job.source is not None else None
+    tree = Tree(source, job.ignored, job.excluded, parents=job.parents) if source is not None else None
+    found = [each for pattern in job.patterns for each in tree.find(pattern)] if tree else []
+    inside = enter(job.root)
     os.umask(0)
-    owner: Owner | None = look_up_owner(inside, chown) if chown else None if keep_owners else (0, 0)
-    if len(found) + len(files) > 1 and not parents and not destination.endswith("/") and not os.path.isdir(destination):
+    owner: Owner | None = look_up_owner(inside, job.chown) if job.chown else None if job.keep_owners else (0, 0)
+    count, destination = len(found) + len(job.files), job.destination
+    if count > 1 and not job.parents and not destination.endswith("/") and not os.path.isdir(destination):
         reason = "the destination must be a directory and end with a /"
-        raise Reported(f"with more than one source file, {reason}: {len(found) + len(files)} are meant", "invalid")
+        raise Reported(f"with more than one source file, {reason}: {count} are meant", "invalid")
+    mode = parse_mode(job.chmod)
     if tree:
-        copier = Copier(tree, owner=owner, mode=parse_mode(chmod), parents=parents, unpack=unpack)
+        copier = Copier(tree, owner=owner, mode=mode, parents=job.parents, unpack=job.unpack)
         for each in found:
             copier.copy(each, destination)
-    if files:
+    if job.files:
         # Their owner is root, not the owner that unpacking keeps: they come from no archive.
-        writer = Copier(tree or Tree(inside), owner=owner or (0, 0), mode=parse_mode(chmod))
-        for name, content in files:
+        writer = Copier(tree or Tree(inside), owner=owner or (0, 0), mode=mode)
+        for name, content in job.files:
             writer.write(name, content.encode("utf-8", "surrogateescape"), destination)
 
 
-def make_directory(report: Report, *, root: Mounts, path: str, user: str) -> None:
-    """WORKDIR's: made with its parents when it is not there, and given to ``user``."""
-    inside = enter(root)
+def make_directory(report: Report, job: jobs.MakeDirectory) -> None:
+    inside = enter(job.root)
     os.umask(0)
-    owner = look_up_owner(inside, user) if user else None
-    os.close(make_directories(inside, path, 0o755, owner))
+    owner = look_up_owner(inside, job.user) if job.user else None
+    os.close(make_directories(inside, job.path, 0o755, owner))
 
 
-def seal(report: Report, *, upper: str, blob: str) -> dict[str, Any]:
-    """Packs an upper directory into a blob; the facts of the layer that it makes."""
-    root = os.open(upper, _DIRECTORY)
+def seal(report: Report, job: jobs.Seal) -> StagedLayer:
+    root = os.open(job.upper, _DIRECTORY)
     os.fchdir(root)
-    file = os.open(blob, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    file = os.open(job.blob, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     total = hashlib.sha256()
     lock_in()
 
@@ -236,15 +204,14 @@ def seal(report: Report, *, upper: str, blob: str) -> dict[str, Any]:
     packer.close()
     output.flush()
     found = f"sha256:{total.hexdigest()}"
-    return {"digest": found, "diff_id": found, "size": packer.size, "blob": blob}
+    return StagedLayer(found, found, packer.size, job.blob)
 
 
-def clamp(report: Report, *, directory: str, latest: int) -> None:
-    """Sets back to ``latest`` every time below a directory that is later."""
-    root = os.open(directory, _DIRECTORY)
+def clamp(report: Report, job: jobs.Clamp) -> None:
+    root = os.open(job.directory, _DIRECTORY)
     os.fchdir(root)
     lock_in()
-    _clamp(root, latest)
+    _clamp(root, job.latest)
 
 
 def _clamp(fd: int, latest: int) -> None:
@@ -261,10 +228,9 @@ def _clamp(fd: int, latest: int) -> None:
                 os.utime(entry.name, ns=(latest, latest), dir_fd=fd, follow_symlinks=False)
 
 
-def flatten(report: Report, *, folders: list[str], directory: str) -> None:
-    """Makes one layer of several, the highest first: files become links to the same files."""
-    target = os.open(directory, _DIRECTORY)
-    _flatten([os.open(folder, _DIRECTORY) for folder in folders], target)
+def flatten(report: Report, job: jobs.Flatten) -> None:
+    target = os.open(job.directory, _DIRECTORY)
+    _flatten([os.open(folder, _DIRECTORY) for folder in job.folders], target)
 
 
 def _flatten(folders: list[int], target: int) -> None:
@@ -330,12 +296,9 @@ def _is_opaque(fd: int) -> bool:
         return False
 
 
-def _open_source(source: dict[str, Any]) -> int:
-    """A descriptor of the tree that files come from: a directory of the host, or a mount."""
-    if "directory" in source:
-        return os.open(source["directory"], _DIRECTORY)
-    mount = source["mount"]
-    return make_mount(Mount(**{**mount, "options": tuple(mount["options"])}))
+def _open_source(source: jobs.Source) -> int:
+    """A descriptor of the tree that files come from."""
+    return os.open(source, _DIRECTORY) if isinstance(source, str) else make_mount(source)
 
 
 def _read_some(size: int) -> bytes:
@@ -344,18 +307,3 @@ def _read_some(size: int) -> bytes:
     while len(start) < size and (data := os.read(0, size - len(start))):
         start += data
     return start
-
-
-# Those that leave the worker as it was. A build with many COPYs would otherwise start a process for each.
-FOLLOWED = frozenset(("digest", "ignore_overlay"))
-
-JOBS: dict[str, Callable[..., Any]] = {
-    "receive context": receive_context,
-    "digest": digest,
-    "copy files": copy,
-    "make directory": make_directory,
-    "seal": seal,
-    "clamp": clamp,
-    "flatten": flatten,
-    "ignore_overlay": ignore_overlay,
-}

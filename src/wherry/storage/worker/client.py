@@ -1,6 +1,6 @@
 """Starts workers and talks to them: the engine's side of ``worker``.
 
-    async with working({"kind": "commit", …}) as worker:
+    async with working(jobs.Commit(…)) as worker:
         done = await worker.finish()
 
 Leaving the block, by an error or by the task's cancellation too, kills a worker that is not done yet; the kernel kills
@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound
+from wherry.storage.worker.jobs import Job
 
 # A warm process that workers are forked from: to start an interpreter with all that a job needs takes 80 ms and more,
 # to fork one that has it already about 2.
@@ -151,11 +152,13 @@ class Worker:
 
     def __init__(
         self,
+        job: Job,
         process: Child,
         control: socket.socket,
         data_in: socket.socket | None,
         data_out: socket.socket | None,
     ) -> None:
+        self._job = job
         self._process = process
         self._control = control
         self._in = data_in
@@ -186,12 +189,13 @@ class Worker:
                 await self._sent()
                 return
 
-    async def ask(self, job: dict[str, Any]) -> Any:
+    async def ask(self, job: Job) -> Any:
         """One more job, after one that can be followed by others; what it answered."""
+        self._job = job
         await self.tell(job)
         return await self.finish()
 
-    async def tell(self, job: dict[str, Any]) -> None:
+    async def tell(self, job: Job) -> None:
         try:
             await asyncio.get_running_loop().sock_sendall(self._control, msgspec.json.encode(job) + b"\n")
         except (BrokenPipeError, ConnectionResetError):
@@ -203,7 +207,7 @@ class Worker:
             if "progress" in event and progress is not None:
                 progress(event["progress"])
             if "done" in event:
-                return event["done"]
+                return msgspec.convert(event["done"], self._job.Answer)
         raise AssertionError("events end with the answer or an error")
 
     async def output(self) -> AsyncIterator[bytes]:
@@ -259,7 +263,7 @@ class Worker:
 
 @contextlib.asynccontextmanager
 async def working(
-    job: dict[str, Any], *, input: AsyncIterable[bytes] | None = None, output: bool = False
+    job: Job, *, input: AsyncIterable[bytes] | None = None, output: bool = False
 ) -> AsyncIterator[Worker]:
     """Starts a worker for ``job``. ``input`` becomes its standard input; ``output`` asks for its standard output."""
     worker = await _start(job, takes=input is not None, gives=output)
@@ -272,20 +276,20 @@ async def working(
         await asyncio.shield(worker.close())
 
 
-async def run(job: dict[str, Any], *, input: AsyncIterable[bytes] | None = None) -> Any:
-    """Does one job; what it answered."""
+async def run(job: Job, *, input: AsyncIterable[bytes] | None = None) -> Any:
+    """Does one job; what it answered, which is the job's ``Answer``."""
     async with working(job, input=input) as worker:
         return await worker.finish()
 
 
-async def _start(job: dict[str, Any], *, takes: bool, gives: bool) -> Worker:
+async def _start(job: Job, *, takes: bool, gives: bool) -> Worker:
     for _ in range(ATTEMPTS - 1):
         with contextlib.suppress(WorkerDied):  # before it knew of its job
             return await _start_one(job, takes=takes, gives=gives)
     return await _start_one(job, takes=takes, gives=gives)
 
 
-async def _start_one(job: dict[str, Any], *, takes: bool, gives: bool) -> Worker:
+async def _start_one(job: Job, *, takes: bool, gives: bool) -> Worker:
     data_in, stdin = _stream(takes)
     data_out, stdout = _stream(gives)
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -305,7 +309,7 @@ async def _start_one(job: dict[str, Any], *, takes: bool, gives: bool) -> Worker
         for far in (stdin, stdout):
             if far is not None:
                 far.close()
-    worker = Worker(process, control, data_in, data_out)
+    worker = Worker(job, process, control, data_in, data_out)
     try:
         await worker.tell(job)
     except BaseException:

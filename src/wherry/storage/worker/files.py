@@ -4,46 +4,26 @@ A root is that of a running container, or the mounts of one that does not run.
 """
 
 import contextlib
+import functools
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import msgspec
 
 from wherry.common.errors import NotFound
-from wherry.linux.mounts import Mount, allow_again
+from wherry.linux.mounts import allow_again
+from wherry.storage.worker import jobs
 from wherry.storage.worker.client import run, working
+from wherry.storage.worker.jobs import PathStat, Root
 from wherry.storage.worker.retry import again, run_replayed
-
-
-class Running(msgspec.Struct, frozen=True):
-    """``pid`` is the container's init. What is mounted ``without`` stays out of sight: what lies below it is seen."""
-
-    pid: int
-    without: tuple[str, ...] = ()
-
-
-Root = Running | tuple[Mount, ...]
-
-
-class PathStat(msgspec.Struct, rename={"link_target": "linkTarget"}):
-    """What the archive API says about a path. ``mode`` is Go's os.FileMode, ``mtime`` nanoseconds since the epoch.
-
-    ``link_target`` is where a symbolic link leads in the end, as a path of the container.
-    """
-
-    name: str
-    size: int
-    mode: int
-    mtime: int
-    link_target: str = ""
 
 
 class Files:
     """Raises NotFound, with the path as its message, for what is not there."""
 
     async def stat(self, root: Root, path: str) -> PathStat:
-        return msgspec.convert(await again(lambda: run(_job("stat", root, path=path))), PathStat)
+        found: PathStat = await again(lambda: run(jobs.Stat(root=_mountable(root), path=path)))
+        return found
 
     async def exists(self, root: Root, path: str) -> bool:
         try:
@@ -58,7 +38,9 @@ class Files:
         async with contextlib.AsyncExitStack() as stack:
 
             async def begin() -> tuple[PathStat, bytes, AsyncIterator[bytes]]:
-                worker = await stack.enter_async_context(working(_job("get", root, path=path), output=True))
+                worker = await stack.enter_async_context(
+                    working(jobs.Get(root=_mountable(root), path=path), output=True)
+                )
                 event = await anext(worker.events())
                 output = worker.output()
                 return msgspec.convert(event["stat"], PathStat), await anext(output), output
@@ -83,15 +65,17 @@ class Files:
         whether it may be written to. Raises InvalidParameter when the path is no directory, or read-only, or the stream
         no tar.
         """
-        arguments = {"keep_kinds": keep_kinds, "user": user, "writable": dict(writable)}
-        await run_replayed(lambda: _job("put", root, path=path, **arguments), stream)
+        job = functools.partial(jobs.Put, path=path, keep_kinds=keep_kinds, user=user, writable=dict(writable))
+        await run_replayed(lambda: job(root=_mountable(root)), stream)
 
     async def export(self, root: Root) -> AsyncIterator[bytes]:
         """A tar of the whole root, without what is mounted in it."""
         async with contextlib.AsyncExitStack() as stack:
 
             async def begin() -> tuple[bytes, AsyncIterator[bytes]]:
-                output = (await stack.enter_async_context(working(_job("export", root), output=True))).output()
+                output = (
+                    await stack.enter_async_context(working(jobs.Export(root=_mountable(root)), output=True))
+                ).output()
                 return await anext(output), output
 
             async for chunk in _joined(*await again(begin)):
@@ -102,7 +86,7 @@ class Files:
 
         Or into ``part`` of it, if that is an empty directory. Raises InvalidParameter for one that leads outside.
         """
-        job = _job("copy out", root, path=path, target=target, part=part)
+        job = jobs.CopyOut(root=_mountable(root), path=path, target=target, part=part)
         await (run(job) if part else again(lambda: run(job)))  # what is there in part is not empty any more
 
 
@@ -112,7 +96,8 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
         yield chunk
 
 
-def _job(kind: str, root: Root, **arguments: Any) -> dict[str, Any]:
+def _mountable(root: Root) -> Root:
+    """Also where a worker was killed that had mounted it."""
     for mount in root if isinstance(root, tuple) else ():
-        allow_again(mount)  # a worker may have been killed that had mounted it
-    return {"kind": kind, "root": msgspec.to_builtins(root), **arguments}
+        allow_again(mount)
+    return root

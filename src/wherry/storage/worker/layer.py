@@ -102,7 +102,10 @@ class Layer:
         return f"sha256:{self._hash.hexdigest()}"
 
     def result(self) -> dict[str, Any]:
-        """Waits for the unpacker. Raises what it raised."""
+        """Waits for the unpacker; the fields of a ``StagedLayer``, of one that is not unpacked those of its blob.
+
+        Raises what the unpacker raised.
+        """
         found = {"blob": self.path, "digest": self.digest, "blob_size": self.size, "compression": self._kind}
         if self._unpacking is not None:
             found["layer"] = self.directory

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from wherry.storage.worker.client import ATTEMPTS, WorkerDied, run
+from wherry.storage.worker.jobs import Job
 
 _REPLAYED = 1 << 20  # bytes of a stream that are kept
 
@@ -20,7 +21,7 @@ async def again(work: Callable[[], Awaitable[_Done]]) -> _Done:
     return await work()
 
 
-async def run_replayed(write_job: Callable[[], dict[str, Any]], stream: AsyncIterable[bytes]) -> Any:
+async def run_replayed(write_job: Callable[[], Job], stream: AsyncIterable[bytes]) -> Any:
     """Does a job that can be begun anew as long as not much of its input has been read."""
     replayed = _Replayed(stream)
     try:

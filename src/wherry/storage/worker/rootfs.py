@@ -12,8 +12,7 @@ import posixpath
 import signal
 import stat
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from wherry.linux import files, mounts, namespaces, process
 from wherry.linux.mounts import Mount
@@ -22,6 +21,8 @@ from wherry.storage.tar import compression
 from wherry.storage.tar.sources import StreamSource
 from wherry.storage.tar.unpack import Unpacker
 from wherry.storage.tar.writer import Packer
+from wherry.storage.worker import jobs
+from wherry.storage.worker.jobs import PathStat, Root, Running
 from wherry.storage.worker.layer import Buffered, Report, Reported
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
@@ -36,11 +37,7 @@ _TYPES_IN_GO = {
 }
 
 
-Root = dict[str, Any] | list[dict[str, Any]]
-"""What ``files.Root`` is here."""
-
-
-def _join(pid: int, without: list[str]) -> None:
+def _join(pid: int, without: Sequence[str]) -> None:
     """Raises Reported when the process has just ended."""
     try:
         pidfd = os.pidfd_open(pid)
@@ -63,10 +60,10 @@ def enter(root: Root, *, without_submounts: bool = False) -> int:
     """Makes ``root`` this process's "/"; a descriptor of it."""
     process.set_dumpable(False)
     sys.meta_path.clear()  # nothing can be imported any more, least of all from in there
-    if isinstance(root, dict):
-        _join(root["pid"], root["without"])
+    if isinstance(root, Running):
+        _join(root.pid, root.without)
     else:
-        _mount([Mount(**{**mount, "options": tuple(mount.get("options", ()))}) for mount in root])
+        _mount(root)
     if without_submounts:
         # A copy of the root's mount alone: neither /proc nor volumes hide what is below them.
         alone = mounts.clone("/")
@@ -77,7 +74,7 @@ def enter(root: Root, *, without_submounts: bool = False) -> int:
     return os.open("/", _DIRECTORY | os.O_CLOEXEC)
 
 
-def _mount(wanted: list[Mount]) -> None:
+def _mount(wanted: Sequence[Mount]) -> None:
     namespaces.unshare(namespaces.CLONE_NEWNS)
     mounts.make_private()
     made = [make_mount(mount) for mount in wanted]  # all of them now: sources are paths of the host
@@ -115,18 +112,17 @@ def make_mount(mount: Mount) -> int:
 # What can be asked for
 
 
-def stat_path(report: Report, *, root: Root, path: str) -> dict[str, Any]:
+def stat_path(report: Report, job: jobs.Stat) -> PathStat:
     """Docker's path stat: the last component of ``path`` is not followed, the others are."""
-    inside = enter(root)
-    return _stat(inside, path)
+    return _stat(enter(job.root), job.path)
 
 
-def get_archive(report: Report, *, root: Root, path: str) -> None:
-    """Reports {"stat": …}, then writes a tar of ``path`` to standard output, its names below the last component."""
-    inside = enter(root)
-    report({"stat": _stat(inside, path)})
-    directory, name, facts = _find(inside, path)
-    base = os.fsencode(_base(path))
+def get_archive(report: Report, job: jobs.Get) -> None:
+    """The tar's names are below the path's last component."""
+    inside = enter(job.root)
+    report({"stat": _stat(inside, job.path)})
+    directory, name, facts = _find(inside, job.path)
+    base = os.fsencode(_base(job.path))
     output = Buffered(_writer(1))
     packer = Packer(output.write)
     if stat.S_ISDIR(facts.st_mode):
@@ -137,56 +133,45 @@ def get_archive(report: Report, *, root: Root, path: str) -> None:
     output.flush()
 
 
-def put_archive(
-    report: Report,
-    *,
-    root: Root,
-    path: str,
-    keep_kinds: bool = False,
-    user: str = "",
-    writable: dict[str, bool] | None = None,
-) -> None:
-    """Unpacks the tar on standard input, compressed or not, into the directory at ``path``: see ``Files.put``."""
+def put_archive(report: Report, job: jobs.Put) -> None:
     start = _read_input(1 << 16)
     kind = compression.detect(start)
     compression.prepare(kind)
-    inside = enter(root)
-    target = _open(inside, path, os.O_PATH)
+    inside = enter(job.root)
+    target = _open(inside, job.path, os.O_PATH)
     if not stat.S_ISDIR(os.fstat(target).st_mode):
         raise Reported("extraction point is not a directory", "system")  # as in Docker
-    _check_writable(_resolve(inside, path), writable or {})
+    _check_writable(_resolve(inside, job.path), job.writable)
     # The archive's names resolve in the container's root, as they would for a process in there.
-    directory = _open(inside, path, _DIRECTORY)
+    directory = _open(inside, job.path, _DIRECTORY)
     source = StreamSource(compression.decompressor(kind, compression.resume(start, _read_input)))
-    Unpacker(directory, keep_kinds=keep_kinds, owner=_look_up(inside, user) if user else None).unpack(source)
+    owner = _look_up(inside, job.user) if job.user else None
+    Unpacker(directory, keep_kinds=job.keep_kinds, owner=owner).unpack(source)
     source.drain()
 
 
-def export(report: Report, *, root: Root) -> None:
-    """Writes a tar of the whole root to standard output, without what is mounted in it."""
-    inside = enter(root, without_submounts=True)
+def export(report: Report, job: jobs.Export) -> None:
+    """Without what is mounted in the root."""
+    inside = enter(job.root, without_submounts=True)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     _pack_into(1, inside, b"")
 
 
-def copy_out(report: Report, *, root: Root, path: str, target: str, part: str) -> None:
-    """Copies what is in the directory ``path`` of a root into the host's directory ``target``, with its metadata.
-
-    Does nothing when there is no such directory. It is how an empty volume gets what the image has in its place, or a
-    ``part`` of one, if that is an empty directory.
-    """
-    outside = os.open(target, _DIRECTORY | os.O_CLOEXEC)
-    if part:
+def copy_out(report: Report, job: jobs.CopyOut) -> None:
+    """It is how an empty volume gets what the image has in its place, metadata and all."""
+    path = job.path
+    outside = os.open(job.target, _DIRECTORY | os.O_CLOEXEC)
+    if job.part:
         try:
-            outside = files.open_in(outside, part, _DIRECTORY, files.BENEATH)
+            outside = files.open_in(outside, job.part, _DIRECTORY, files.BENEATH)
         except SyscallError as error:
             if error.errno == errno.EXDEV:
-                text = f"failed to populate volume: {files.escapes(target, part)}"
+                text = f"failed to populate volume: {files.escapes(job.target, job.part)}"
                 raise Reported(text, "invalid") from None
             return
         if os.listdir(outside):
             return
-    inside = enter(root)
+    inside = enter(job.root)
     try:
         directory = files.open_in(inside, path, _DIRECTORY)
     except SyscallError as error:
@@ -212,15 +197,6 @@ def copy_out(report: Report, *, root: Root, path: str, target: str, part: str) -
     _, status = os.waitpid(child, 0)
     if status:
         raise RuntimeError(f"reading {path} failed with status {status}")
-
-
-JOBS: dict[str, Callable[..., Any]] = {
-    "stat": stat_path,
-    "get": get_archive,
-    "put": put_archive,
-    "export": export,
-    "copy out": copy_out,
-}
 
 
 def _check_writable(path: str, writable: dict[str, bool]) -> None:
@@ -275,18 +251,10 @@ def _lines(inside: int, path: str) -> list[str]:
 # Paths
 
 
-def _stat(inside: int, path: str) -> dict[str, Any]:
+def _stat(inside: int, path: str) -> PathStat:
     _, _, facts = _find(inside, path)
-    target = ""
-    if stat.S_ISLNK(facts.st_mode):
-        target = _resolve(inside, path)
-    return {
-        "name": _base(path),
-        "size": facts.st_size,
-        "mode": go_mode(facts.st_mode),
-        "mtime": facts.st_mtime_ns,
-        "linkTarget": target,
-    }
+    target = _resolve(inside, path) if stat.S_ISLNK(facts.st_mode) else ""
+    return PathStat(_base(path), facts.st_size, go_mode(facts.st_mode), facts.st_mtime_ns, target)
 
 
 def _find(inside: int, path: str) -> tuple[int, str, os.stat_result]:

@@ -14,9 +14,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from wherry.linux import process
-from wherry.storage.tar import compression
-from wherry.storage.worker import build, layer, rootfs
+from wherry.storage.worker import build, jobs, layer, rootfs
 from wherry.storage.worker.layer import Report
 
 
@@ -69,7 +70,7 @@ def main(control: int) -> None:
     """Does the job that comes over the descriptor ``control``, and more of those that can be followed by others."""
 
     def report(event: dict[str, Any]) -> None:
-        line = memoryview(json.dumps(event).encode() + b"\n")
+        line = memoryview(_encode(event) + b"\n")
         while line:
             line = line[os.write(control, line) :]
 
@@ -77,9 +78,8 @@ def main(control: int) -> None:
     while goes_on:
         try:
             job = _read_job(control)
-            kind = job.pop("kind")
-            goes_on = kind in build.FOLLOWED
-            report({"done": _JOBS[kind](report, **job)})
+            goes_on = isinstance(job, jobs.FOLLOWED)
+            report({"done": _JOBS[type(job)](report, job)})
         except BrokenPipeError:
             sys.exit(1)  # nobody listens any more
         except Exception as error:  # whatever it is, the engine gets to know it
@@ -87,42 +87,60 @@ def main(control: int) -> None:
             sys.exit(1)
 
 
-def _read_job(control: int) -> dict[str, Any]:
+_decode: Callable[[bytes], jobs.AnyJob] = msgspec.json.Decoder(jobs.AnyJob).decode
+
+
+def _encode(event: dict[str, Any]) -> bytes:
+    """JSON by the standard library: names of files may have bytes that are no UTF-8, which msgspec refuses."""
+    return json.dumps(event, default=msgspec.to_builtins).encode()
+
+
+def _read_job(control: int) -> jobs.AnyJob:
     line = b""
     while not line.endswith(b"\n"):
         data = os.read(control, 1 << 16)
         if not data:
             raise BrokenPipeError
         line += data
-    job: dict[str, Any] = json.loads(line)
-    return job
+    return _decode(line)
 
 
-def _receive_layer(report: Report, *, staging: str) -> dict[str, Any]:
-    return layer.receive_layer(_read_input, staging, report)
+def _receive_layer(report: Report, job: jobs.ReceiveLayer) -> dict[str, Any]:
+    return layer.receive_layer(_read_input, job.staging, report)
 
 
-def _receive_archive(report: Report, *, staging: str, known: list[str]) -> None:
-    layer.receive_archive(_read_input, staging, frozenset(known), report)
+def _receive_archive(report: Report, job: jobs.ReceiveArchive) -> None:
+    layer.receive_archive(_read_input, job.staging, frozenset(job.known), report)
 
 
-def _commit(report: Report, *, staging: str, upper: str) -> dict[str, Any]:
-    return layer.commit_upper(upper, staging)
+def _commit(report: Report, job: jobs.Commit) -> dict[str, Any]:
+    return layer.commit_upper(job.upper, job.staging)
 
 
-def _unpack(report: Report, *, staging: str, blob: str, compression: compression.Compression, growing: bool) -> Any:
-    return layer.unpack_blob(blob, staging, compression, 0 if growing else None)
+def _unpack(report: Report, job: jobs.Unpack) -> dict[str, Any]:
+    return layer.unpack_blob(job.blob, job.staging, job.compression, 0 if job.growing else None)
 
 
 def _read_input(size: int) -> bytes:
     return os.read(0, size)
 
 
-_JOBS: dict[str, Callable[..., Any]] = {
-    "receive layer": _receive_layer,
-    "receive archive": _receive_archive,
-    "commit": _commit,
-    "unpack": _unpack,
-    **rootfs.JOBS,
-    **build.JOBS,
+_JOBS: dict[type[jobs.Job], Callable[..., Any]] = {
+    jobs.ReceiveLayer: _receive_layer,
+    jobs.ReceiveArchive: _receive_archive,
+    jobs.Commit: _commit,
+    jobs.Unpack: _unpack,
+    jobs.Stat: rootfs.stat_path,
+    jobs.Get: rootfs.get_archive,
+    jobs.Put: rootfs.put_archive,
+    jobs.Export: rootfs.export,
+    jobs.CopyOut: rootfs.copy_out,
+    jobs.ReceiveContext: build.receive_context,
+    jobs.Digest: build.digest,
+    jobs.CopyFiles: build.copy,
+    jobs.MakeDirectory: build.make_directory,
+    jobs.Seal: build.seal,
+    jobs.Clamp: build.clamp,
+    jobs.Flatten: build.flatten,
+    jobs.IgnoreOverlay: build.ignore_overlay,
 }
