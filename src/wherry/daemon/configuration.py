@@ -11,10 +11,7 @@ from wherry.common.errors import EngineError
 from wherry.common.flags import Options
 from wherry.common.settings import OBJECTS, SETTINGS
 from wherry.engine.config import EngineConfig
-from wherry.engine.plugins import find_address
 from wherry.model.container import LogConfig
-from wherry.network import ipam
-from wherry.registry.http import masked
 
 _BY_KEY = {setting.key: setting for setting in SETTINGS if setting.key}
 _FORMER = "host-gateway-ip"  # one address, until Docker 29
@@ -120,16 +117,25 @@ class Configuration:
             if self[bridge] and self[fixed] and not _is_within(self[fixed], self[bridge]):
                 raise ConfigurationError(f"--{fixed} {self[fixed]} is not in the network of --{bridge} {self[bridge]}")
         for name in self["authorization-plugins"]:
-            if find_address(name) is None:
-                raise ConfigurationError(f'authorization plugin: plugin "{name}" not found')
+            _check_plugin(name)
         if self["init-path"] and not os.access(self["init-path"], os.X_OK):
             raise ConfigurationError(f"--init-path {self['init-path']}: there is no such program")
         if self["log-opts"] or self["log-driver"] != _BY_KEY["log-driver"].flag.default:
             _check_log(LogConfig(self["log-driver"], self["log-opts"]))
 
 
+# What few settings need is imported when one of them is given: a client may wait for the engine's first word.
+
+
+def _check_plugin(name: str) -> None:
+    from wherry.engine.plugins import find_address
+
+    if find_address(name) is None:
+        raise ConfigurationError(f'authorization plugin: plugin "{name}" not found')
+
+
 def _check_log(config: LogConfig) -> None:
-    from wherry.engine.container import logs  # late: an engine that nobody has told of logs starts without it
+    from wherry.engine.container import logs
 
     try:
         logs.check_log_config(config)
@@ -138,6 +144,8 @@ def _check_log(config: LogConfig) -> None:
 
 
 def _is_within(part: str, whole: str) -> bool:
+    from wherry.network import ipam
+
     part_of, network = ipam.network_of(part), ipam.network_of(whole)
     return part_of.prefixlen >= network.prefixlen and ipam.overlap(part_of, network)
 
@@ -169,4 +177,8 @@ def _shown(key: str, value: Any) -> str:
         return "[" + " ".join(_shown("", each) for each in value) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return masked(str(value)) if key in _SECRET else str(value)
+    if key in _SECRET:
+        from wherry.registry.http import masked
+
+        return masked(str(value))
+    return str(value)
