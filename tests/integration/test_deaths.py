@@ -2,9 +2,12 @@
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
+import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +18,8 @@ import pytest
 
 from tests.support import tars
 from tests.support.engine import Engine, Response
+from wherry.linux.cgroups import Hierarchies, Resources
+from wherry.runtime.launcher import CGROUP_PARENT
 
 SLEEPER = {"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}}
 
@@ -84,6 +89,49 @@ def test_one_that_is_too_long_to_be_begun_anew_is_told_so(engine: Engine, busybo
         os.kill(pid, signal.SIGKILL)
     status, message = upload.answer()
     assert status == 500 and b"was killed before it was done: try again" in message
+
+
+def test_one_into_a_container_that_is_started_again_is_told_so(engine: Engine, busybox: str) -> None:
+    """Its worker is in the mounts of the last run: those of the next one have the same directory to write to."""
+    _run(engine, "web")
+    upload = Upload(engine, 8 << 20)
+    upload.send(0, 2 << 20)
+    _workers(engine)
+    assert engine.request("POST", "/containers/web/restart?t=0").status == 204
+    status, message = upload.answer()
+    assert status == 409 and b"has ended meanwhile: try again" in message
+    assert engine.request("PUT", "/containers/web/archive?path=/tmp", upload.data).status == 200
+
+
+def test_a_pause_that_its_engine_did_not_live_to_write_down(own_engine: Engine) -> None:
+    _run(own_engine, "web")
+    assert own_engine.request("POST", "/containers/web/pause").status == 204
+    own_engine.kill()
+    with contextlib.closing(sqlite3.connect(own_engine.data_root / "state.db")) as state, state:
+        ((row,),) = state.execute("SELECT body FROM containers").fetchall()
+        body = json.loads(row)
+        assert body["state"]["status"] == "paused", body
+        body["state"]["status"] = "running"
+        state.execute("UPDATE containers SET body = ?", (json.dumps(body).encode(),))
+    own_engine.start()
+    assert own_engine.request("GET", "/containers/web/json").body["State"]["Paused"]
+    assert own_engine.request("POST", "/containers/web/stop?t=0").status == 204
+
+
+def test_what_stands_still_in_the_cgroup_of_one_that_ended_does_not_keep_it_from_starting(
+    engine: Engine, busybox: str
+) -> None:
+    """An exec that was under way when its monitor was killed, and the container paused."""
+    container = engine.request("POST", "/containers/create?name=web", SLEEPER).body["Id"]
+    hierarchies = Hierarchies.detect()
+    hierarchies.prepare(CGROUP_PARENT)
+    cgroup = hierarchies.create(f"{CGROUP_PARENT}/{container}", Resources())
+    left = subprocess.Popen(["sleep", "1000"])
+    for directory in cgroup.all_directories():
+        (Path(directory) / "cgroup.procs").write_text(str(left.pid))
+    cgroup.freeze()
+    assert engine.request("POST", "/containers/web/start").status == 204
+    assert left.wait(30) == -signal.SIGKILL
 
 
 def test_a_stop_whose_monitor_is_killed(engine: Engine, busybox: str) -> None:

@@ -6,6 +6,7 @@ keeps nothing but memory.
 """
 
 import contextlib
+import errno
 import os
 import socket
 import time
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from wherry.linux import namespaces
-from wherry.linux.cgroups import Cgroup, Hierarchies
+from wherry.linux.cgroups import Cgroup, CgroupError, Hierarchies
 from wherry.linux.syscalls import SyscallError
 from wherry.runtime import exec, init
 from wherry.runtime.ipc import (
@@ -103,7 +104,7 @@ class Monitor:
         try:
             has_cgroup = bool(spec.cgroup) and hierarchies is not None
             if hierarchies is not None and hierarchies.unified is not None and has_cgroup:
-                self._cgroup = hierarchies.create(spec.cgroup, spec.resources)  # the child is to be born in it
+                self._cgroup = _make_cgroup(hierarchies, spec)  # the child is to be born in it
             child = self._child(ready)
             first = self._first = Running(self._loop, self._buffer, spec.process)
             first.begin(
@@ -114,7 +115,7 @@ class Monitor:
                 on_separated=self._connect_to_networks,
             )
             if hierarchies is not None and self._cgroup is None and has_cgroup:
-                self._cgroup = hierarchies.create(spec.cgroup, spec.resources)
+                self._cgroup = _make_cgroup(hierarchies, spec)
             first.go()
             namespaces.join_of(os.getpid(), "pid")  # what is forked from now on is not to be seen in the container
             if spec.cgroup and not has_cgroup:
@@ -449,6 +450,17 @@ class Monitor:
             send(connection, message, descriptors)
         except OSError:
             self._disconnect(connection)
+
+
+def _make_cgroup(hierarchies: Hierarchies, spec: Spec) -> Cgroup:
+    """What is in one of that name already is the container's of before, and nobody's any more."""
+    try:
+        return hierarchies.create(spec.cgroup, spec.resources)
+    except CgroupError as error:
+        if error.errno != errno.EEXIST:
+            raise
+    hierarchies.open(spec.cgroup).end()
+    return hierarchies.create(spec.cgroup, spec.resources)
 
 
 def describe(error: BaseException) -> str:

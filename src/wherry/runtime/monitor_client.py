@@ -354,5 +354,4 @@ def end_cgroup(path: str) -> None:
     with contextlib.suppress(OSError):
         cgroup = Hierarchies.detect().open(path)
         if cgroup.exists():
-            cgroup.kill()
-            cgroup.remove()
+            cgroup.end()

@@ -61,15 +61,17 @@ class Archives:
         """
         _check_path(path)
         async with self._entered(name) as (entry, root):
+            into_mounts = entry.writing() if isinstance(root, Running) else contextlib.nullcontext()
             with _missing(name, path):
-                await self._store.files.put(
-                    root,
-                    path,
-                    stream,
-                    keep_kinds=keep_kinds,
-                    user=entry.record.config.user if as_user else "",
-                    writable=_writable(entry),
-                )
+                async with into_mounts:
+                    await self._store.files.put(
+                        root,
+                        path,
+                        stream,
+                        keep_kinds=keep_kinds,
+                        user=entry.record.config.user if as_user else "",
+                        writable=_writable(entry),
+                    )
             self._events.container(entry.record, "extract-to-dir")
 
     async def export_volume(self, name: str) -> AsyncIterator[bytes]:

@@ -162,6 +162,7 @@ class Lifecycle:
         if sandbox.interfaces:
             self._entries.record(entry)  # lest an engine that is killed now forgets whose addresses they are
         try:
+            await entry.turn_out_writers()
             await self._released(entry)
             await self._volumes.mount(entry.record.id, entry.record.mounts)
             try:
@@ -366,13 +367,14 @@ class Lifecycle:
             return
         entry.monitor.signal(number)
         self._events.container(entry.record, "kill", signal=str(int(number)))
-        if entry.record.state.status is Status.PAUSED and number == signal.SIGKILL:
+        if number == signal.SIGKILL:
             with contextlib.suppress(CgroupError):  # it has ended already
                 self.cgroup(entry).thaw()
+        if number == signal.SIGKILL and entry.record.state.status is Status.PAUSED:
             entry.record.state.status = Status.RUNNING
 
     def adopt(self, entry: ContainerEntry, monitor: Monitor) -> None:
-        """Takes over a container that runs; also one whose start the engine did not live to write down."""
+        """Takes over a container that runs; also one whose start, or pause, the engine did not entry to write down."""
         state = entry.record.state
         if not state.running:
             entry.record.state = State(
@@ -381,6 +383,7 @@ class Lifecycle:
                 started_at=monitor.started_at,
                 finished_at=state.finished_at,
             )
+        entry.record.state.status = Status.PAUSED if self.cgroup(entry).is_frozen() else Status.RUNNING
         self._endpoints.adopt(entry, monitor)
         self._volumes.adopt(entry.record.id, entry.record.mounts)
         self._entries.record(entry)
@@ -410,8 +413,10 @@ class Lifecycle:
 
 def _end_leftovers(cgroup: Cgroup) -> None:
     """Ends what is left of a container whose monitor is gone, and removes its cgroup."""
-    cgroup.kill()
-    cgroup.remove()
+    try:
+        cgroup.end()
+    except CgroupError as error:
+        log.error("what a container has left is not ended: %s", error)
 
 
 # What an engine that comes up finds of the one before it: containers that run, and those that ended unseen.

@@ -333,7 +333,13 @@ class Containers:
         async with entry.lock:
             if entry.record.state.status is Status.PAUSED:
                 raise Conflict(f"container {entry.record.id} is already paused")
-            await self._freeze_or_thaw(entry, self.cgroup(entry).freeze)
+            try:
+                await self._freeze_or_thaw(entry, self.cgroup(entry).freeze)
+            finally:
+                if (
+                    entry.monitor is None
+                ):  # it was killed: what it leaves must not stand still, or it could not be ended
+                    await self._thaw_leftovers(entry)
             if entry.ending:
                 await self._freeze_or_thaw(entry, self.cgroup(entry).thaw)
                 raise Conflict(f"container {entry.record.id} is not running")
@@ -346,6 +352,10 @@ class Containers:
                 raise EngineError(f"Container {entry.record.id} is not paused")
             await self._freeze_or_thaw(entry, self.cgroup(entry).thaw)
             self._set_status(entry, Status.RUNNING, "unpause")
+
+    async def _thaw_leftovers(self, entry: ContainerEntry) -> None:
+        with contextlib.suppress(CgroupError):
+            await asyncio.to_thread(self.cgroup(entry).thaw)
 
     async def _freeze_or_thaw(self, entry: ContainerEntry, work: Callable[[], None]) -> None:
         """Raises Conflict when the container ends meanwhile."""

@@ -1,6 +1,7 @@
 """Every container the engine knows, by id, by name and by the beginning of an id; and its row in the state database."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -8,7 +9,7 @@ import re
 import select
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import msgspec
 
@@ -118,6 +119,7 @@ class ContainerEntry:
         self.ending = False  # SIGKILL was sent, and must not meet a container that stands still
         self.restarting = False  # by a user, not by its policy
         self.restart_delay = 0.0  # seconds; 0 before the first restart
+        self.writers: dict[asyncio.Timeout, asyncio.Future[None]] = {}  # who write into its mounts from outside
         self.ended = asyncio.Event()  # set while no process of it runs
         self.ended.set()
 
@@ -126,6 +128,32 @@ class ContainerEntry:
         """The ids of those it cannot do without: its own, and those that it has mounted."""
         mounted = (point.source for point in self.record.mounts if point.type == "image")
         return frozenset((self.record.image_id, *mounted))
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """While somebody writes into the mounts of the container as it runs. Raises Conflict when it is to be started
+        again: no two overlays may write to one upper directory."""
+        left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(None) as until:
+                self.writers[until] = left
+                try:
+                    yield
+                finally:
+                    del self.writers[until]
+                    left.set_result(None)
+        except TimeoutError:
+            if not until.expired():
+                raise
+            raise Conflict(f"container {self.record.id} has ended meanwhile: try again") from None
+
+    async def turn_out_writers(self) -> None:
+        """Those into mounts that are of its last run."""
+        leaving = list(self.writers.values())
+        for until in self.writers:
+            until.reschedule(asyncio.get_running_loop().time())
+        if leaving:
+            await asyncio.wait(leaving)
 
     def await_start(self, attach: PendingAttach) -> None:
         """Keeps a client until the start. Those who came before and have gone need not be kept any more."""

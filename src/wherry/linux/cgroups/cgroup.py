@@ -16,6 +16,9 @@ PATIENCE = 5.0
 """Seconds that freezing, killing and removing wait for processes in uninterruptible sleep, before they give up."""
 
 
+_ATTEMPTS = 3
+
+
 class Cgroup:
     """A handle: it holds paths, no descriptors, so it costs nothing and survives a fork.
 
@@ -110,6 +113,30 @@ class Cgroup:
             write(f"{freezer}/freezer.state", "THAWED")
         elif self.unified:
             write(f"{self.unified}/cgroup.freeze", 0)
+
+    def is_frozen(self) -> bool:
+        """Whether its processes stand still, or are being stopped; not when it is gone."""
+        freezer = self.directories.get("freezer")
+        try:
+            if freezer:
+                return read(f"{freezer}/freezer.state") != "THAWED"
+            return self.unified is not None and read(f"{self.unified}/cgroup.freeze") == "1"
+        except OSError:
+            return False
+
+    def end(self) -> None:
+        """Ends what is in it and removes it; one that is not there is no error. Raises CgroupError like both.
+
+        Done again where a process has come in meanwhile: one that was on its way when who had sent it was killed.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                self.kill()
+                return self.remove()
+            except CgroupError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        return None
 
     def kill(self) -> None:
         """Ends every process in it and below it, whatever it forks meanwhile. Returns when none is left.
