@@ -19,7 +19,6 @@ import pytest
 from tests.support import tars
 from tests.support.engine import Engine, Response
 from wherry.linux.cgroups import Hierarchies, Resources
-from wherry.runtime.launcher import CGROUP_PARENT
 
 SLEEPER = {"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}}
 
@@ -124,14 +123,19 @@ def test_what_stands_still_in_the_cgroup_of_one_that_ended_does_not_keep_it_from
     """An exec that was under way when its monitor was killed, and the container paused."""
     container = engine.request("POST", "/containers/create?name=web", SLEEPER).body["Id"]
     hierarchies = Hierarchies.detect()
-    hierarchies.prepare(CGROUP_PARENT)
-    cgroup = hierarchies.create(f"{CGROUP_PARENT}/{container}", Resources())
+    parent = f"/{engine.cgroup_parent or 'wherry'}"
+    hierarchies.prepare(parent)
+    cgroup = hierarchies.create(f"{parent}/{container}", Resources())
     left = subprocess.Popen(["sleep", "1000"])
     for directory in cgroup.all_directories():
         (Path(directory) / "cgroup.procs").write_text(str(left.pid))
     cgroup.freeze()
-    assert engine.request("POST", "/containers/web/start").status == 204
-    assert left.wait(30) == -signal.SIGKILL
+    try:
+        assert engine.request("POST", "/containers/web/start").status == 204
+        assert left.poll() == -signal.SIGKILL
+    finally:
+        left.kill()
+        left.wait()
 
 
 def test_a_stop_whose_monitor_is_killed(engine: Engine, busybox: str) -> None:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from tests.soak.clients import NETWORK, Findings
 from tests.soak.killer import find
-from tests.support.engine import Engine, wait_until_gone
-from tests.support.footprint import CGROUP_ROOT, footprint
+from tests.support.engine import CGROUP_ROOT, Engine, wait_until_gone
+from tests.support.footprint import footprint
 
 _ADDRESSES = 5  # of the network of a soak, a /29, beside its gateway
 _STORED = ("layers", "blobs/sha256", "volumes", "tmp")  # folders of the data root
