@@ -47,7 +47,7 @@ async def create(request: Request, engine: Engine) -> web.Response:
 
 
 async def list_all(request: Request, engine: Engine) -> Any:
-    found = engine.views.list_all(
+    found = await engine.views.list_all(
         show_all=request.flag("all"), limit=request.integer("limit"), filters=request.filters()
     )
     if request.flag("size"):

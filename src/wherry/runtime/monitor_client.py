@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import signal
 import socket
 import time
@@ -62,6 +63,14 @@ class _Target:
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
+
+    def has_ended(self) -> bool:
+        """Whether the process is gone, which its monitor may not have told yet."""
+        if self._pidfd < 0:
+            return False
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         if self._pidfd >= 0:

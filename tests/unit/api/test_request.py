@@ -12,7 +12,12 @@ from wherry.api.request import parse_timestamp
 def listed(engine: SimpleNamespace) -> dict[str, Any]:
     """What GET /containers/json hands to the engine."""
     asked: dict[str, Any] = {}
-    engine.views.list_all = lambda **options: asked.update(options) or []
+
+    async def list_all(**options: Any) -> list[Any]:
+        asked.update(options)
+        return []
+
+    engine.views.list_all = list_all
     return asked
 
 

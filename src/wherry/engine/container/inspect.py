@@ -334,7 +334,8 @@ class Views:
         self._store = store
         self._events = events
 
-    def list_all(self, *, show_all: bool, limit: int | None, filters: Filters) -> list[dict[str, Any]]:
+    async def list_all(self, *, show_all: bool, limit: int | None, filters: Filters) -> list[dict[str, Any]]:
+        await self._containers.ended(self._entries)
         return list_containers(self._entries, self._store, show_all=show_all, limit=limit, filters=filters)
 
     async def add_sizes(self, found: Iterable[dict[str, Any]]) -> None:
@@ -342,6 +343,7 @@ class Views:
 
     async def inspect(self, name: str, *, size: bool = False) -> dict[str, Any]:
         await self._containers.started(self._entries.get(name))
+        await self._containers.ended([self._entries.get(name)])
         entry = self._entries.get(name)  # it may be gone by now
         return inspect(
             entry.record,

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -38,6 +38,8 @@ from wherry.model.container import Container, ContainerConfig, HostConfig, Mount
 from wherry.model.network import NetworkingConfig
 from wherry.runtime.monitor_client import Monitor, MonitorGone, StartError
 from wherry.storage.store import Store
+
+_CLEARING_UP = 2.0  # seconds
 
 
 class Containers:
@@ -257,6 +259,15 @@ class Containers:
         if entry.lock.locked():
             async with entry.lock:
                 pass
+
+    async def ended(self, entries: Iterable[ContainerEntry]) -> None:
+        """Waits for those that end just now, whose monitors clear up before they tell: they are not to be shown running
+        any more. One that the kernel keeps from its end is not waited for long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLEARING_UP):
+                for entry in entries:
+                    if entry.monitor is not None and entry.monitor.has_ended():
+                        await entry.ended.wait()
 
     async def _stop(self, entry: ContainerEntry, timeout: int | None, signal_name: str | None) -> None:
         config = entry.record.config

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import select
+import signal
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -64,18 +66,18 @@ def as_sent(found: object) -> Any:
     return msgspec.json.decode(msgspec.json.encode(found))
 
 
-def listed(engine: BareEngine, show_all: bool = True, limit: int | None = None, **filters: Iterable[str]) -> str:
+async def listed(engine: BareEngine, show_all: bool = True, limit: int | None = None, **filters: Iterable[str]) -> str:
     """The first letters of the names."""
     named = {name.replace("_", "-"): list(values) for name, values in filters.items()}
-    found = engine.engine.views.list_all(show_all=show_all, limit=limit, filters=named)
+    found = await engine.engine.views.list_all(show_all=show_all, limit=limit, filters=named)
     return "".join(each["Names"][0][1] for each in found)
 
 
 async def test_the_youngest_first_and_only_what_runs(fleet: BareEngine) -> None:
-    assert listed(fleet) == "edcba"
-    assert listed(fleet, show_all=False) == "edb"
-    assert listed(fleet, show_all=False, limit=3) == "edc"
-    assert listed(fleet, show_all=False, status=["exited"]) == "c"
+    assert await listed(fleet) == "edcba"
+    assert await listed(fleet, show_all=False) == "edb"
+    assert await listed(fleet, show_all=False, limit=3) == "edc"
+    assert await listed(fleet, show_all=False, status=["exited"]) == "c"
 
 
 FILTERED: list[tuple[dict[str, list[str]], str]] = [
@@ -109,11 +111,11 @@ FILTERED: list[tuple[dict[str, list[str]], str]] = [
 
 async def test_filters(fleet: BareEngine) -> None:
     for filters, expected in FILTERED:
-        assert listed(fleet, **filters) == expected, filters
+        assert await listed(fleet, **filters) == expected, filters
 
 
 async def test_the_filter_by_id(fleet: BareEngine) -> None:
-    assert listed(fleet, id=[fleet.live("dd").record.id[:20]]) == "d"
+    assert await listed(fleet, id=[fleet.live("dd").record.id[:20]]) == "d"
 
 
 REFUSED: list[tuple[dict[str, list[str]], type[Exception], str]] = [
@@ -129,7 +131,7 @@ REFUSED: list[tuple[dict[str, list[str]], type[Exception], str]] = [
 async def test_bad_filters(bare: BareEngine) -> None:
     for filters, error, message in REFUSED:
         with pytest.raises(error, match=message):
-            listed(bare, **filters)
+            await listed(bare, **filters)
 
 
 async def test_the_status_column(fleet: BareEngine) -> None:
@@ -150,7 +152,7 @@ async def test_the_status_column(fleet: BareEngine) -> None:
 
 
 async def test_a_container_in_the_list(fleet: BareEngine, api_definition: ApiDefinition) -> None:
-    found = fleet.engine.views.list_all(show_all=True, limit=None, filters={})
+    found = await fleet.engine.views.list_all(show_all=True, limit=None, filters={})
     await fleet.engine.views.add_sizes(found)
     api_definition.check("GET", "/containers/json", 200, as_sent(found))
     shown: dict[str, Any] = next(each for each in found if each["Names"] == ["/bb"])
@@ -161,10 +163,9 @@ async def test_a_container_in_the_list(fleet: BareEngine, api_definition: ApiDef
     assert (shown["Image"], shown["Command"], shown["State"]) == ("app", "serve", "running")
     assert shown["SizeRw"] == 0 and shown["SizeRootFs"] == 10
     fleet.engine.images.tag("other:2", "app")
-    assert (
-        fleet.engine.views.list_all(show_all=True, limit=None, filters={"name": ["^/aa$"]})[0]["Image"]
-        == fleet.live("aa").record.image_id
-    ), "the name means another image now"
+    assert (await fleet.engine.views.list_all(show_all=True, limit=None, filters={"name": ["^/aa$"]}))[0][
+        "Image"
+    ] == fleet.live("aa").record.image_id, "the name means another image now"
 
 
 async def test_who_inspects_one_that_is_being_started_waits(bare: BareEngine) -> None:
@@ -177,6 +178,20 @@ async def test_who_inspects_one_that_is_being_started_waits(bare: BareEngine) ->
         bare.live("web").record.state.status = Status.RUNNING
     assert (await looking)["State"]["Status"] == "running"
     bare.live("web").record.state.status = Status.CREATED
+
+
+async def test_one_that_has_ended_is_never_shown_as_running(bare: BareEngine) -> None:
+    """Its monitor clears up before it tells of the end. Who sees the end otherwise, by its output, may ask first."""
+    for name, look in (("one", bare.engine.views.inspect("one")), ("two", listed(bare, show_all=False))):
+        started = await bare.run(name)
+        os.kill(started.pid, signal.SIGKILL)
+        poll = select.poll()
+        poll.register(pidfd := os.pidfd_open(started.pid), select.POLLIN)
+        assert poll.poll(5000)
+        os.close(pidfd)
+        assert bare.live(name).record.state.running
+        await look
+        assert bare.live(name).record.state.exit_code == 137
 
 
 async def test_inspect(fleet: BareEngine, api_definition: ApiDefinition) -> None:

@@ -65,7 +65,7 @@ async def test_of_one_that_cannot_be_made_nothing_stays(
 ) -> None:
     with pytest.raises(EngineError, match=message):
         await bare.create("web", host, **config)
-    assert len(list(bare.engine.views.list_all(show_all=True, limit=None, filters={}))) == 0
+    assert _names(bare) == set()
     assert os.listdir(f"{bare.config.data_root}/containers") == []
     assert (await bare.engine.volumes.list_all({}))[0] == []
     await bare.create("web")
@@ -453,8 +453,7 @@ def _write_exit(exec_dir: str, exited: Exited) -> None:
 
 
 def _names(bare: BareEngine) -> set[str]:
-    found = bare.engine.views.list_all(show_all=True, limit=None, filters={})
-    return {each["Names"][0][1:] for each in found}
+    return {entry.record.name for entry in bare.engine._entries}
 
 
 def _name_of(bare: BareEngine, container_id: str) -> str:
