@@ -18,7 +18,7 @@ from wherry.engine.network import links
 from wherry.model.container import ContainerConfig, ExecConfig, Health, HealthConfig, HealthResult, HealthStatus, Status
 from wherry.runtime.monitor_client import Exec, Monitor, StartError
 
-# Docker's defaults, in nanoseconds but for the last three.
+# Docker's defaults, in nanoseconds but for the last ones.
 _INTERVAL = 30_000_000_000
 _TIMEOUT = 30_000_000_000
 _START_INTERVAL = 5_000_000_000
@@ -26,6 +26,7 @@ _RETRIES = 3
 _LOG_ENTRIES = 5
 _OUTPUT_BYTES = 4096
 _KEPT_BYTES = _OUTPUT_BYTES * 10  # with the frames' headers, even if each has a single byte
+_OUTPUT_PATIENCE = 2.0  # seconds after the probe's end: what it has left running may hold its output open
 _NO_EXIT_CODE = -1  # of a probe that took too long or could not be started
 _FRAME_HEADER = 8
 
@@ -133,16 +134,19 @@ async def _probe(
         return HealthResult(start, times.now(), _NO_EXIT_CODE, spec.exec_failure(error.message))
     assert sock is not None
     output = bytearray()
+    collecting = asyncio.create_task(_collect(sock, output))
     try:
         async with asyncio.timeout(seconds):
-            await _collect(sock, output)
             code = await started.exited
+            await asyncio.wait([collecting], timeout=_OUTPUT_PATIENCE)
         text = _text(output)
     except TimeoutError:
         code = _NO_EXIT_CODE
         text = f"Health check exceeded timeout ({times.format_duration(round(seconds * 1e9))})"
         text = ": ".join(filter(None, (text, _text(output))))
     finally:
+        collecting.cancel()
+        await asyncio.wait([collecting])
         sock.close()
         _end(started)
     events.container(entry.record, "exec_die", execID=exec_id, exitCode=str(code))

@@ -1,6 +1,7 @@
 """Execs and health checks in a container that runs, by what its monitor answers."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ from tests.support.bare_engine import BareEngine, Started, frame
 from tests.support.waiting import until
 from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound
 from wherry.engine.container import exec as execs_module
+from wherry.engine.container import health
 from wherry.model.container import ExecConfig, HealthConfig, HealthStatus, Status
 from wherry.runtime import ipc
 from wherry.runtime.spec import Process
@@ -154,6 +156,26 @@ async def test_a_failure_while_it_starts_does_not_count(bare: BareEngine) -> Non
     assert state.health and (state.health.status, state.health.failing_streak) == (HealthStatus.STARTING, 0)
 
 
+async def test_what_a_probe_leaves_running_does_not_hold_it_up(
+    bare: BareEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_OUTPUT_PATIENCE", 0.02)
+
+    def begin_and_leave(started: Started, request: ipc.Exec, process: Process) -> None:
+        kept.extend(each.dup() for each in started.streams)
+        printing(b"begun\n", 0)(started, request, process)
+
+    kept: list[socket.socket] = []
+    bare.launcher.answer = begin_and_leave
+    await bare.run("web", healthcheck=checked())
+    state = bare.live("web").record.state
+    await until(lambda: state.health and state.health.log)
+    assert state.health is not None
+    assert (state.health.status, state.health.log[0].output) == (HealthStatus.HEALTHY, "begun\n")
+    for each in kept:
+        each.close()
+
+
 async def test_a_probe_that_takes_too_long_or_cannot_be_started(bare: BareEngine) -> None:
     def hang(started: Started, request: ipc.Exec, process: Process) -> None:
         child = started.spec.id
@@ -165,11 +187,11 @@ async def test_a_probe_that_takes_too_long_or_cannot_be_started(bare: BareEngine
     kept: list[object] = []
     bare.launcher.answer = hang
     await bare.run("web", healthcheck=checked(timeout=2_000_000))
-    health = bare.live("web").record.state
-    await until(lambda: health.health and health.health.log)
-    assert health.health is not None
-    result = health.health.log[0]
+    state = bare.live("web").record.state
+    await until(lambda: state.health and state.health.log)
+    assert state.health is not None
+    result = state.health.log[0]
     assert (result.exit_code, result.output) == (-1, "Health check exceeded timeout (2ms): so far")
     bare.launcher.answer = lambda started, request, process: started.tell(ipc.Failed("no shell", 127, request.number))
-    await until(lambda: health.health and "no shell" in health.health.log[-1].output)
-    assert health.health.log[-1].exit_code == -1
+    await until(lambda: state.health and "no shell" in state.health.log[-1].output)
+    assert state.health.log[-1].exit_code == -1
