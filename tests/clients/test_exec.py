@@ -68,6 +68,15 @@ def test_a_command_that_cannot_be_run(cli: Cli, sleeper: str, command: list[str]
     assert cli.inspect(sleeper, "{{.ExecIDs}}") in ("<no value>", "[]")
 
 
+def test_a_working_directory_is_absolute(cli: Cli, sleeper: str) -> None:
+    for path in ("tmp", "./tmp", ".."):
+        finished = cli("exec", "-w", path, sleeper, "pwd")
+        assert finished.returncode == 126
+        said = (finished.stdout + finished.stderr).strip()
+        assert said == "OCI runtime exec failed: exec failed: Cwd must be an absolute path: unknown"
+    assert cli.ok("exec", "-w", "/tmp/../etc/.", sleeper, "pwd") == "/etc"
+
+
 def test_who_is_not_there(cli: Cli, sleeper: str) -> None:
     finished = cli("exec", "-u", "nosuchuser", sleeper, "true")
     assert finished.returncode == 126
@@ -82,7 +91,7 @@ def test_where_nothing_runs(cli: Cli, busybox: str, sleeper: str) -> None:
     assert cli.fails("exec", "absent", "true") == "Error response from daemon: No such container: absent\n"
     cli.ok("pause", sleeper)
     said = cli.fails("exec", sleeper, "true")
-    assert said == f"Error response from daemon: container {sleeper} is paused, unpause the container before exec\n"
+    assert said == f"Error response from daemon: Container {sleeper} is paused, unpause the container before exec\n"
 
 
 def test_it_ends_with_its_container(cli: Cli, sleeper: str) -> None:

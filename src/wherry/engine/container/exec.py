@@ -60,7 +60,8 @@ class Execs:
         """Starts it; its stream, or None when nobody wants to see it. Raises Conflict when it was started before."""
         record = self.get(exec_id)
         if record.started:
-            raise Conflict(f"exec command {exec_id} has already run")
+            how = "is already running" if record.running else "has already run"
+            raise Conflict(f"Error: Exec command {exec_id} {how}")
         entry = self._running(record.container.record.id)
         config = record.config
         if console_size is not None and any(console_size):
@@ -70,6 +71,9 @@ class Execs:
         self._tell(record, f"exec_start: {config.cmd[0]} {' '.join(config.cmd[1:])}")
         of_links = links.environment(entry.record, links.running(entry.record, self._entries))
         process = spec.exec_process(entry.record, config, of_links)
+        if not process.cwd.startswith("/"):
+            record.exit_code = NOT_EXECUTABLE
+            raise EngineError("OCI runtime exec failed: exec failed: Cwd must be an absolute path: unknown")
         try:
             started, sock = await self._containers.monitor(entry).exec(exec_id, process, streams)
         except StartError as error:
@@ -94,7 +98,7 @@ class Execs:
     async def resize(self, exec_id: str, rows: int, columns: int) -> None:
         record = self.get(exec_id)
         if not record.running:
-            raise Conflict(f"cannot resize exec {exec_id}: it is not running")
+            raise Conflict(f"container {exec_id} is not running")  # Docker's words: it means the exec
         with self._containers.asked(record.container) as monitor:
             await monitor.resize(rows, columns, exec_id)
 
@@ -110,7 +114,7 @@ class Execs:
                 "entrypoint": config.cmd[0],
                 "arguments": config.cmd[1:],
                 "privileged": config.privileged,
-                "user": config.user,
+                **({"user": config.user} if config.user else {}),
             },
             "OpenStdin": config.attach_stdin,
             "OpenStderr": config.attach_stderr,
@@ -124,7 +128,7 @@ class Execs:
     def _running(self, name: str) -> ContainerEntry:
         entry = self._containers.running(name)
         if entry.record.state.status is Status.PAUSED:
-            raise Conflict(f"container {name} is paused, unpause the container before exec")
+            raise Conflict(f"Container {name} is paused, unpause the container before exec")
         return entry
 
     def _forget(self, entry: ContainerEntry) -> None:

@@ -47,12 +47,11 @@ async def test_an_exec_runs_and_is_told_of(bare: BareEngine) -> None:
         "entrypoint": "ls",
         "arguments": ["-l"],
         "privileged": False,
-        "user": "",
     }
     assert execs.ids(bare.live("web")) == []
-    with pytest.raises(Conflict, match="has already run"):
+    with pytest.raises(Conflict, match=f"Error: Exec command {exec_id} has already run"):
         await execs.start(exec_id, tty=False, detach=False)
-    with pytest.raises(Conflict, match="it is not running"):
+    with pytest.raises(Conflict, match=f"container {exec_id} is not running"):
         await execs.resize(exec_id, 24, 80)
     assert [each.split()[1] for each in await bare.events(event=["exec_create", "exec_start", "exec_die"])] == [
         *("exec_create:", "exec_start:", "exec_die"),
@@ -79,7 +78,7 @@ async def test_what_has_no_command_or_no_container(bare: BareEngine) -> None:
     with pytest.raises(NotFound, match="No such exec instance: gone"):
         bare.engine.execs.inspect("gone")
     bare.live("web").record.state.status = Status.PAUSED
-    with pytest.raises(Conflict, match="is paused, unpause the container before exec"):
+    with pytest.raises(Conflict, match="Container web is paused, unpause the container before exec"):
         bare.engine.execs.create("web", LS)
     bare.live("web").record.state.status = Status.RUNNING
 
