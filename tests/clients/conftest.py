@@ -11,8 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.engine import WHERRY, Engine, docker_cli, run_client
+from tests.support.engine import CACHE, WHERRY, Engine, docker_cli, run_client
 from tests.support.terminal import Terminal
+
+PLUGINS = (
+    CACHE / "docker-config" / "cli-plugins",
+    Path("/usr/libexec/docker/cli-plugins"),
+    Path("/usr/lib/docker/cli-plugins"),
+    Path("/usr/local/lib/docker/cli-plugins"),
+)
 
 
 class Cli:
@@ -108,3 +115,25 @@ def shared_directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="wherry-shared-", dir="/var/tmp") as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> dict[str, str]:
+    """The environment in which the docker CLI finds its buildx."""
+    found = next((path / "docker-buildx" for path in PLUGINS if (path / "docker-buildx").exists()), None)
+    if found is None:
+        pytest.skip("no buildx: the distribution has no docker-buildx")
+    plugins = tmp_path / "docker" / "cli-plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "docker-buildx").symlink_to(found)
+    return {"DOCKER_CONFIG": str(tmp_path / "docker"), "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+
+
+@pytest.fixture
+def buildx(docker: Callable[..., Any], configured: dict[str, str]) -> Callable[..., Any]:
+    """Runs the docker CLI with its buildx."""
+
+    def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+        return docker(*arguments, env=configured, **options)
+
+    return run

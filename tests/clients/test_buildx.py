@@ -10,36 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engine import CACHE, Engine, docker_cli
-
-PLUGINS = (
-    CACHE / "docker-config" / "cli-plugins",
-    Path("/usr/libexec/docker/cli-plugins"),
-    Path("/usr/lib/docker/cli-plugins"),
-    Path("/usr/local/lib/docker/cli-plugins"),
-)
+from tests.support.engine import Engine, docker_cli
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def configured(tmp_path: Path) -> dict[str, str]:
-    """The environment in which the docker CLI finds its buildx."""
-    found = next((path / "docker-buildx" for path in PLUGINS if (path / "docker-buildx").exists()), None)
-    if found is None:
-        pytest.skip("no buildx: the distribution has no docker-buildx")
-    plugins = tmp_path / "docker" / "cli-plugins"
-    plugins.mkdir(parents=True)
-    (plugins / "docker-buildx").symlink_to(found)
-    return {"DOCKER_CONFIG": str(tmp_path / "docker"), "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
-
-
-@pytest.fixture
-def buildx(docker: Run, configured: dict[str, str]) -> Run:
-    def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-        return docker(*arguments, env=configured, **options)
-
-    return run
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ async def test_entitlements_are_asked_for(engine: Engine, busybox: str) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"platform": "linux/amd64,linux/arm64"}, "one platform at a time"),
+        ({"platform": "linux/amd64,amiga/68k"}, 'invalid platform "amiga/68k"'),
         ({"filename": "nosuch"}, "failed to read dockerfile: open nosuch: no such file or directory"),
         ({"target": "nosuch"}, "nosuch"),
         ({"ulimit": "nofile=x"}, "invalid ulimit"),

@@ -221,9 +221,28 @@ class TestDebian:
         assert wherry("run", "--rm", "emulated", env=by_default, check=True).stdout == "aarch64\n"
         wherry("rmi", "emulated", debian, check=True)
 
+    @pytest.mark.usefixtures("_emulated")
+    def test_a_build_for_both(self, debian: str, wherry: Run, tmp_path: Path, registry: Registry) -> None:
+        """Each in turn, of which the second finds what is the same for both; one name for them, also where it is
+        pushed."""
+        (tmp_path / "Dockerfile").write_text(
+            f"FROM scratch AS same\nCOPY Dockerfile /same\nFROM {debian}\nCOPY --from=same /same /same\n"
+            "RUN uname -m >/made\nCMD cat /made\n"
+        )
+        name = f"{registry.host}/both:1"
+        platforms = ("linux/386", "linux/arm64")
+        shown = wherry("build", "--platform", ",".join(platforms), "-t", name, str(tmp_path), check=True).stderr
+        assert "[linux/arm64 same 7/12]" in shown
+        for platform, machine in zip(platforms, ("i686", "aarch64"), strict=True):
+            assert wherry("run", "--rm", "--platform", platform, name, check=True).stdout == f"{machine}\n"
+        wherry("push", name, check=True)
+        pushed = registry.manifest("both", "1")["manifests"]
+        assert [each["platform"]["architecture"] for each in pushed] == ["386", "arm64"]
+        wherry("rmi", name, debian, check=True)
+
 
 class TestWithoutEmulator:
-    def test_it_says_how_to_get_one(self, registry: Registry, wherry: Run) -> None:
+    def test_it_says_how_to_get_one(self, registry: Registry, wherry: Run, tmp_path: Path) -> None:
         """A program for a processor that nothing emulates, whatever is registered on this machine."""
         head = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHI", 2, 0x4157, 1) + bytes(100)
         platform = {"architecture": "wasm", "os": "linux"}
@@ -235,4 +254,15 @@ class TestWithoutEmulator:
         assert "exec format error" in done.stderr
         assert "the image is for linux/wasm, this machine is linux/amd64" in done.stderr
         assert "apt install qemu-user-static" in done.stderr
+        (tmp_path / "Dockerfile").write_text(f'FROM {name}\nRUN ["/hello"]\n')
+        failed = wherry("build", "--platform", "linux/wasm", str(tmp_path))
+        assert failed.returncode != 0
+        assert "the image is for linux/wasm, this machine is linux/amd64" in failed.stderr
+        (tmp_path / "Dockerfile").write_text(
+            f'FROM scratch AS amd64\nLABEL a=b\nFROM {name} AS wasm\nRUN ["/hello"]\nFROM $TARGETARCH\n'
+        )
+        before = wherry("images", "--all", "--quiet", check=True).stdout
+        failed = wherry("build", "--platform", "linux/amd64,linux/wasm", str(tmp_path))
+        assert "the image is for linux/wasm, this machine is linux/amd64" in failed.stderr
+        assert wherry("images", "--all", "--quiet", check=True).stdout == before
         wherry("rmi", name, check=True)

@@ -103,6 +103,16 @@ class Registry:
         assert status == 201, answer
         return {"mediaType": media_type, "digest": digest_of(data), "size": len(data)}
 
+    def manifest(self, repository: str, tag_or_digest: str) -> Any:
+        """A manifest or an index."""
+        status, _, body = self.request(
+            "GET",
+            f"/v2/{repository}/manifests/{tag_or_digest}",
+            headers={"Accept": ", ".join((OCI_MANIFEST, OCI_INDEX))},
+        )
+        assert status == 200, body
+        return json.loads(body)
+
     def digest(self, repository: str, tag: str) -> str:
         accept = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST))
         status, headers, _ = self.request("HEAD", f"/v2/{repository}/manifests/{tag}", headers={"Accept": accept})

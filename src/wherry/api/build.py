@@ -15,9 +15,12 @@ from wherry.api.request import Request
 from wherry.api.response import as_response
 from wherry.common.errors import EngineError, Forbidden, InvalidParameter
 from wherry.engine.builder import progress
+from wherry.engine.builder.builder import FindContext
 from wherry.engine.builder.progress import Event
 from wherry.engine.builder.request import ENTITLEMENTS, Attachables, BuildRequest, Limits, StepFailed
+from wherry.engine.builder.subrequests import ask
 from wherry.engine.engine import Engine
+from wherry.engine.image.bundle import Result
 from wherry.model.container import Ulimit
 from wherry.registry.auth import from_config_header
 
@@ -108,6 +111,8 @@ class _Classic:
                 self._total = event.total + self._before
                 arguments = enumerate(event.arguments[said:], said + 1)
                 return [each for step, text in arguments for each in self._say(f"Step {step}/{self._total} : {text}\n")]
+            case progress.Checked():
+                return []  # Docker's classic builder checks nothing
             case progress.Warned():
                 return self._say(f"[Warning] {event.text}\n")
             case progress.Built():
@@ -179,6 +184,8 @@ async def build(request: Request, engine: Engine) -> web.StreamResponse:
     asked = _read(request, engine)
     if request.text("version") == "2":
         return await _by_buildkit(request, engine, asked)
+    if subject := request.text("call"):
+        return await _answer(request, engine, asked, subject)
     events = await _events(request, engine, asked)
     if _is_own(request):
         return await response.stream(request, own_stream(events), response.JSON)
@@ -186,6 +193,14 @@ async def build(request: Request, engine: Engine) -> web.StreamResponse:
     return await response.stream(
         request, classic_stream(events, quiet=request.flag("q"), keeps_containers=keeps), response.JSON
     )
+
+
+async def _answer(request: Request, engine: Engine, asked: BuildRequest, subject: str) -> web.Response:
+    """For wherry's own client: what is asked of the Dockerfile, which is built by nobody then."""
+    find = await _find(request, engine, asked)
+    context = await engine.builder.look(asked, find)
+    answer = ask({"check": "lint"}.get(subject, subject), engine.builder.question(asked, context))
+    return response.json({name: value.decode() for name, value in answer.items()})
 
 
 async def _by_buildkit(request: Request, engine: Engine, asked: BuildRequest) -> web.StreamResponse:
@@ -203,7 +218,8 @@ async def _by_buildkit(request: Request, engine: Engine, asked: BuildRequest) ->
 
 async def files(request: Request, engine: Engine) -> web.StreamResponse:
     """GET /build/files, for wherry's own client: a tar of the files of ``image``, without what a container adds."""
-    return await response.stream(request, engine.builder.files(request.text("image")), response.TAR)
+    files = engine.exports.files({"": Result(request.text("image"))})
+    return await response.stream(request, files, response.TAR)
 
 
 class _AttachablesBody(msgspec.Struct):
@@ -241,6 +257,10 @@ class _Outside(msgspec.Struct):
 
 
 async def _events(request: Request, engine: Engine, asked: BuildRequest) -> AsyncIterator[Event]:
+    return engine.builder.build(asked, await _find(request, engine, asked))
+
+
+async def _find(request: Request, engine: Engine, asked: BuildRequest) -> FindContext:
     named = request.http.headers.get(_DIRECTORY)
     if named:
         directory = _check_directory(request, named)

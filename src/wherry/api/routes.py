@@ -6,7 +6,7 @@ A ``{name}`` may hold slashes ("/images/library/debian/json"), so paths are matc
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
-from wherry.api import build, buildkit, containers, exec, images, networks, system, volumes
+from wherry.api import build, build_export, buildkit, containers, exec, images, networks, system, volumes
 from wherry.api.containers import attach_streams, attach_websocket, events, get, logs, put, stat, stats, wait
 from wherry.api.images import create, distribution, load, log_in, manifest, push, save, search
 from wherry.api.request import Request
@@ -97,6 +97,7 @@ ROUTES: dict[str, Handler] = {
     "POST /build": build.build,
     "GET /build/files": build.files,
     "POST /build/given": build.hold,
+    "POST /build/export": build_export.export,
     "POST /build/prune": build_cache,
     "GET /plugins": system.plugins,
     "POST /plugins/pull": no_plugins,

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -13,21 +13,40 @@ from wherry.buildkit.definition import result_of
 from wherry.buildkit.errors import headline, located
 from wherry.buildkit.filesync import Sources
 from wherry.buildkit.session import Session
-from wherry.buildkit.trace import Trace
+from wherry.buildkit.trace import Trace, Vertex
 from wherry.common.errors import EngineError, InvalidParameter, NotSupported
-from wherry.engine.builder import progress
+from wherry.engine.builder import progress, provenance
 from wherry.engine.builder.builder import Builder
 from wherry.engine.builder.context import Context
 from wherry.engine.builder.context import fetch as fetch_context
-from wherry.engine.builder.request import NamedContext
+from wherry.engine.builder.request import BuildRequest, NamedContext
+from wherry.engine.builder.subrequests import Answer, ask
+from wherry.engine.image.bundle import Result
+from wherry.registry import platforms
+from wherry.storage.build_cache import Record
 from wherry.storage.build_snapshots import Workspace
 
 _DOCKERFILE = "dockerfile.v0"
 _INLINE_CACHE = "BUILDKIT_INLINE_CACHE"
 
 
+class Solved(msgspec.Struct):
+    """What was built, by its platforms; ``image`` is the one that a name means on this machine. "" for nothing."""
+
+    image: str = ""
+    results: dict[str, Result] = {}
+
+    def for_export(self, *, inline_only: bool) -> list[Result]:
+        """``inline_only``: with what is only attested of images that leave the engine."""
+        return [
+            Result(each.image, tuple(said for said in each.attestations if inline_only or not said.inline_only))
+            for each in self.results.values()
+        ]
+
+
 class Build:
-    """``results`` are the images made for the client, by what it calls them; ``returned`` what it decided for."""
+    """``results`` are the images made for the client, by what it calls them, each with its platform; ``returned`` is
+    what it decided for."""
 
     def __init__(self, ref: str, session: Session | None, entitlements: tuple[str, ...]) -> None:
         self.ref = ref
@@ -35,7 +54,8 @@ class Build:
         self.entitlements = entitlements
         self.trace = Trace(ref)
         self.inline_cache = False  # what the steps were made of is to be told in the image
-        self.results: dict[str, str] = {}
+        self.results: dict[str, tuple[str, Result]] = {}
+        self.records: dict[str, Record] = {}  # of the cache, by their keys
         self.returned: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.frontend_options: dict[str, str] = {}
         self.created = time.time_ns()
@@ -51,20 +71,17 @@ class Build:
         name: str,
         options: Mapping[str, str],
         inputs: Mapping[str, Any] | None = None,
-    ) -> str:
-        """Builds what a frontend's options say, of which some may mean graphs (``inputs``); the image's id.
-
-        Raises EngineError.
-        """
+    ) -> Solved:
+        """Builds what a frontend's options say, of which some may mean graphs (``inputs``). Raises EngineError."""
         if name != _DOCKERFILE:
             raise NotSupported(f"frontend {name} is not supported: expected {_DOCKERFILE}")
-        if self.session is None:
-            raise InvalidParameter("a build needs a session, by which its files come")
+        session = self._its_session()
         self.frontend_options = dict(options)
         if self.inline_cache:
             self.frontend_options[f"build-arg:{_INLINE_CACHE}"] = "1"
+        provenance.check(options)
         request = frontend.read_options(self.frontend_options, self.entitlements, self.session)
-        local = frontend.Local(options, self.session, sources)
+        local = frontend.Local(options, session, sources)
         try:
             async with contextlib.AsyncExitStack() as stack:
                 named = await self._named_contexts(frontend.read_contexts(options, inputs or {}), local, stack)
@@ -73,18 +90,44 @@ class Build:
                 async def find(workspace: Workspace) -> Context:
                     return await self._context(workspace, local, stack)
 
-                image = ""
+                solved = Solved()
                 async for event in builder.build(request, find):
                     self.trace.take(event)
                     if isinstance(event, progress.Built):
-                        image = event.id
-                return image
+                        solved = await self._solved(builder, request, event)
+                return solved
         except EngineError as error:
             self.trace.fail(headline(error))
             raise located(error, self._dockerfile) from None
         except asyncio.CancelledError:
             self.trace.fail("context canceled")
             raise
+
+    async def answer(self, builder: Builder, sources: Sources, options: Mapping[str, str]) -> Answer:
+        """What is asked of the Dockerfile without building it. Raises EngineError."""
+        request = frontend.read_options(options, self.entitlements, self.session)
+        local = frontend.Local(options, self._its_session(), sources)
+        try:
+            with self.step(f"[internal] load build definition from {local.filename}"):
+                context = await builder.look(request, lambda workspace: self._definition(workspace, local))
+            subject = options["requestid"].removeprefix("frontend.")
+            return ask(subject, builder.question(request, context))
+        except EngineError as error:
+            raise located(error, self._dockerfile) from None
+
+    def _its_session(self) -> Session:
+        if self.session is None:
+            raise InvalidParameter("a build needs a session, by which its files come")
+        return self.session
+
+    async def _solved(self, builder: Builder, request: BuildRequest, built: progress.Built) -> Solved:
+        finished = builder.finished(built.token)
+        self.records |= finished.records
+        if (remote := self.frontend_options.get("context", "")) and not remote.startswith("local:"):
+            finished.source = remote
+        results = await builder.attest(finished, self.frontend_options, self.ref)
+        names = built.images or {request.platform or platforms.name(platforms.host()): built.id}
+        return Solved(built.id, dict(zip(names, results, strict=True)))
 
     async def _named_contexts(
         self, named: Mapping[str, str], local: frontend.Local, stack: contextlib.AsyncExitStack
@@ -97,33 +140,43 @@ class Build:
             elif address.startswith("docker-image://"):
                 found[name] = NamedContext(image=address.removeprefix("docker-image://"))
             elif address.startswith("local:"):
-                with self._step(f"[context {name}] load from client"):
+                with self.step(f"[context {name}] load from client"):
                     directory = await stack.enter_async_context(local.named(address.removeprefix("local:").lstrip("/")))
                 found[name] = NamedContext(directory=directory)
             else:
                 raise NotSupported(f"context {name}={address} is not supported: expected a folder, or docker-image://")
         return found
 
+    async def _definition(self, workspace: Workspace, local: frontend.Local) -> Context:
+        """The Dockerfile, without the files that it is about."""
+        if local.remote:
+            return await fetch_context(workspace, local.remote, local.filename)
+        self._dockerfile, ignore = await local.dockerfile()
+        return frontend.context_of("", self._dockerfile, local.filename, ignore)
+
     async def _context(self, workspace: Workspace, local: frontend.Local, stack: contextlib.AsyncExitStack) -> Context:
         if local.remote:
-            with self._step(f"[internal] load remote build context {local.remote}"):
+            with self.step(f"[internal] load remote build context {local.remote}"):
                 found = await fetch_context(workspace, local.remote, self.frontend_options.get("filename", ""))
                 self._dockerfile = found.dockerfile
+                self.trace.describe(found.name, found.dockerfile)
                 frontend.check_syntax(found.dockerfile, found.name)
                 return found
-        with self._step(f"[internal] load build definition from {local.filename}") as step:
+        with self.step(f"[internal] load build definition from {local.filename}") as step:
             text, ignore = await local.dockerfile()
             self._dockerfile = text
+            self.trace.describe(local.filename, text)
             step.status("transferring dockerfile:", len(text), len(text), done=True)
             frontend.check_syntax(text, local.filename)
-        with self._step("[internal] load .dockerignore") as step:
+        with self.step("[internal] load .dockerignore") as step:
             step.status("transferring context:", len(ignore), len(ignore), done=True)
-        with self._step("[internal] load build context") as step:
+        with self.step("[internal] load build context") as step:
             directory = await stack.enter_async_context(local.files(ignore))
-        return frontend.context_of(directory, text, local.filename)
+        return frontend.context_of(directory, text, local.filename, ignore)
 
     @contextlib.contextmanager
-    def _step(self, name: str) -> Any:
+    def step(self, name: str) -> Iterator[Vertex]:
+        """Something that is done beside the builder's steps, as the client is to see it."""
         vertex = self.trace.vertex(name)
         try:
             yield vertex

@@ -4,13 +4,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from wherry import __version__
-from wherry.buildkit import exporter, messages
+from wherry.buildkit import cache_export, exporter, messages
 from wherry.buildkit.build import Build
 from wherry.buildkit.grpc import UNAVAILABLE, Call, Method, RpcError, Service
 from wherry.buildkit.trace import timestamp
 from wherry.common import times
 from wherry.common.errors import EngineError, InvalidParameter, NotSupported
-from wherry.common.platforms import host_architecture
+from wherry.engine import platforms
 
 if TYPE_CHECKING:
     from wherry.buildkit.service import BuildKit
@@ -47,19 +47,20 @@ class _Control:
         kit.history.started(build)
         try:
             exports = exporter.read(request)
-            for each in request.cache.exports:
-                if each.type != "inline":
-                    raise NotSupported(f"cache export of type {each.type} is not supported yet: expected inline")
-                build.inline_cache = True
+            for text in exporter.warnings(exports):
+                build.trace.warn(messages.VertexWarning(level=1, short=text.encode()))
+            caches = cache_export.read(request)
+            build.inline_cache = any(each.type == "inline" for each in caches)
             if request.frontend:
                 options = {**request.frontend_attrs, **_cache_options(request)}
                 inputs = request.frontend_inputs
-                image = await build.solve(kit.engine.builder, kit.sources, request.frontend, options, inputs)
+                solved = await build.solve(kit.engine.builder, kit.sources, request.frontend, options, inputs)
             elif request.HasField("definition") and request.definition.def_:
                 raise NotSupported("a build that comes as a graph is not supported yet: expected a Dockerfile")
             else:
-                image = await build.returned
-            build.response = await exporter.export(kit.engine, build, image, exports)
+                solved = await build.returned
+            build.response = await exporter.export(kit.engine, build, solved, exports)
+            build.response |= await cache_export.export(kit.engine, build, solved, caches)
         except EngineError as error:
             build.error = error
             raise
@@ -136,11 +137,18 @@ class _Control:
 
 
 def worker(kit: "BuildKit") -> Any:
-    """The engine as a worker of BuildKit's. Without the label of a snapshotter clients take it for Docker's own."""
+    """The engine as a worker of BuildKit's. By the label of a snapshotter clients know that it does not only make
+    images of one platform for its own store."""
     return messages.WorkerRecord(
         id=kit.engine.system.info()["ID"],
-        labels={"org.mobyproject.buildkit.worker.moby.host-gateway-ip": "172.17.0.1"},
-        platforms=[messages.Platform(os="linux", architecture=host_architecture())],
+        labels={
+            "org.mobyproject.buildkit.worker.moby.host-gateway-ip": "172.17.0.1",
+            "org.mobyproject.buildkit.worker.snapshotter": "overlayfs",
+        },
+        platforms=[
+            messages.Platform(os=each.os, architecture=each.architecture, variant=each.variant)
+            for each in platforms.runnable()
+        ],
         version=_version(),
     )
 

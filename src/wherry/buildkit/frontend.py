@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wherry.buildkit import definition
+from wherry.buildkit.content import CacheInDirectory
 from wherry.buildkit.filesync import Sources, read_files
 from wherry.buildkit.session import Session
 from wherry.common import key_values
@@ -15,6 +16,7 @@ from wherry.common.ignore import PatternMatcher
 from wherry.dockerfile.parser import parse
 from wherry.engine.builder.context import IGNORE_FILE, Context
 from wherry.engine.builder.request import ENTITLEMENTS, Attachables, BuildRequest, Limits
+from wherry.engine.image.remote_cache import Blobs
 from wherry.model.container import Ulimit
 
 # "# syntax=docker/dockerfile:1" and its like are answered by the engine's own frontend.
@@ -28,9 +30,7 @@ def read_options(options: Mapping[str, str], entitlements: tuple[str, ...], clie
     for name in entitlements:
         if name not in ENTITLEMENTS:
             raise InvalidParameter(f"unknown entitlement {name}: expected {' or '.join(ENTITLEMENTS)}")
-    platforms = [text for text in options.get("platform", "").split(",") if text]
-    if len(platforms) > 1:
-        raise NotSupported("multi-platform build is not supported by this engine yet: build one platform at a time")
+    names, blobs = _cache_imports(options, client)
     given = {name[6:]: value for name, value in options.items() if name.startswith("label:")}
     arguments: dict[str, str | None] = {
         name[10:]: value for name, value in options.items() if name.startswith("build-arg:")
@@ -38,12 +38,13 @@ def read_options(options: Mapping[str, str], entitlements: tuple[str, ...], clie
     return BuildRequest(
         dockerfile=options.get("filename", ""),
         target=options.get("target", ""),
-        platform=platforms[0] if platforms else "",
+        platform=options.get("platform", ""),
         network=options.get("force-network-mode", "").replace("sandbox", ""),
         build_args=arguments,
         labels=given,
         extra_hosts=tuple(entry.replace("=", ":", 1) for entry in _csv(options.get("add-hosts", ""))),
-        cache_from=_cache_imports(options),
+        cache_from=names,
+        caches=blobs,
         no_cache=options.get("no-cache") == "",
         no_cache_for=tuple(options.get("no-cache", "").lower().split(",")),
         pull=options.get("image-resolve-mode") == "pull",
@@ -118,10 +119,10 @@ class Local:
         return self._sources.receive(self._session, self._options.get("contextkey", "context"), exclude=exclude)
 
 
-def context_of(directory: str, text: bytes, name: str) -> Context:
+def context_of(directory: str, text: bytes, name: str, ignore: bytes) -> Context:
     """What the builder is given, of a directory from which what is ignored was left out already."""
     check_syntax(text, name)
-    return Context(directory, [], text, name)
+    return Context(directory, [], text, name, PatternMatcher.parse(ignore))
 
 
 def check_syntax(text: bytes, name: str) -> None:
@@ -159,15 +160,19 @@ def _ulimit(text: str) -> Ulimit:
         raise InvalidParameter(f"invalid ulimit: {text}") from None
 
 
-def _cache_imports(options: Mapping[str, str]) -> tuple[str, ...]:
-    """Images whose cache is wanted. Other kinds of caches are refused."""
-    found = list(filter(None, options.get("cache-from", "").split(",")))
+def _cache_imports(options: Mapping[str, str], client: Session | None) -> tuple[tuple[str, ...], tuple[Blobs, ...]]:
+    """Names of images and caches in registries, and caches of the client's. Raises NotSupported for other kinds."""
+    names = list(filter(None, options.get("cache-from", "").split(",")))
+    blobs: list[Blobs] = []
     try:
-        entries = json.loads(options.get("cache-imports") or "[]")
-        for entry in entries:
-            if entry["Type"] != "registry":
-                raise NotSupported(f"cache import of type {entry['Type']} is not supported: expected registry")
-            found.append(entry["Attrs"]["ref"])
-    except (ValueError, KeyError, TypeError):
+        for entry in json.loads(options.get("cache-imports") or "[]"):
+            kind, attributes = entry["Type"], entry.get("Attrs") or {}
+            if kind == "registry":
+                names.append(attributes["ref"])
+            elif kind == "local" and client is not None:
+                blobs.append(CacheInDirectory(client, attributes["src"], attributes["digest"]))
+            else:
+                raise NotSupported(f"cache import of type {kind} is not supported: expected registry or local")
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InvalidParameter("cache-imports is not what it should be") from None
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(names)), tuple(blobs)

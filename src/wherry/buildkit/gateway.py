@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from wherry.buildkit import messages
-from wherry.buildkit.build import Build
+from wherry.buildkit.build import Build, Solved
 from wherry.buildkit.control import worker
 from wherry.buildkit.definition import of_result
 from wherry.buildkit.grpc import Method, RpcError, Service
 from wherry.buildkit.http2 import Headers, texts
 from wherry.common.errors import InvalidParameter, NotFound, NotSupported
+from wherry.engine import platforms
 
 if TYPE_CHECKING:
     from wherry.buildkit.service import BuildKit
 
+_CONFIG = "containerimage.config"
 _BUILD = "buildkit-controlapi-buildid"
 
 # What clients look for before they use it: of the gateway, and of graphs.
@@ -31,7 +33,8 @@ _FRONTEND_CAPS = (
 _LLB_CAPS = (
     "source.image", "source.local", "source.local.unique", "source.local.sessionid", "source.local.includepatterns",
     "source.local.followpaths", "source.local.excludepatterns", "source.local.sharedkeyhint", "source.git",
-    "source.http", "constraints", "platform", "meta.description",
+    "source.http", "constraints", "platform", "meta.description", "exporter.multiple",
+    "exporter.image.attestations", "exporter.image.annotations", "exporter.sourcedateepoch",
 )  # fmt: skip
 
 
@@ -72,16 +75,31 @@ class _Gateway:
             return messages.GatewaySolveResponse(result=messages.Result(ref=messages.Ref()))
         options: Mapping[str, str] = {**request.frontend_opt, **_imports(request)}
         kit = self._kit
+        if options.get("requestid"):
+            answer = await build.answer(kit.engine.builder, kit.sources, options)
+            return messages.GatewaySolveResponse(result=messages.Result(ref=messages.Ref(), metadata=answer))
         inputs = request.frontend_inputs
-        image = await build.solve(kit.engine.builder, kit.sources, request.frontend, options, inputs)
-        ref = secrets.token_hex(16)
-        build.results[ref] = image
-        result = messages.Result(metadata={"containerimage.config": kit.engine.images.document(image)})
-        if request.allow_result_array_ref:
-            result.ref.CopyFrom(messages.Ref(id=ref, def_=of_result(image)))
+        solved = await build.solve(kit.engine.builder, kit.sources, request.frontend, options, inputs)
+        refs = {platform: secrets.token_hex(16) for platform in solved.results}
+        build.results |= {refs[platform]: (platform, result) for platform, result in solved.results.items()}
+        result = messages.Result()
+        described = {
+            platform: messages.Ref(id=ref, def_=of_result(build.results[ref][1].image))
+            for platform, ref in refs.items()
+        }
+        first = next(iter(refs))
+        if len(refs) > 1:
+            for platform, ref in described.items():
+                result.refs.refs[platform].CopyFrom(ref)
+                result.metadata[f"{_CONFIG}/{platform}"] = kit.engine.images.document(solved.results[platform].image)
+            result.metadata["refs.platforms"] = msgspec.json.encode({"Platforms": [_platform(each) for each in refs]})
         else:
-            result.ref_deprecated = ref
-        return messages.GatewaySolveResponse(ref="" if request.allow_result_return else ref, result=result)
+            result.metadata[_CONFIG] = kit.engine.images.document(solved.image)
+            if request.allow_result_array_ref:
+                result.ref.CopyFrom(described[first])
+            else:
+                result.ref_deprecated = refs[first]
+        return messages.GatewaySolveResponse(ref="" if request.allow_result_return else refs[first], result=result)
 
     async def give_back(self, request: Any, metadata: Headers) -> Any:
         """The client has decided what the build's result is, or failed."""
@@ -92,13 +110,14 @@ class _Gateway:
             details = [(each.type_url, each.value) for each in request.error.details]
             build.returned.set_exception(RpcError(request.error.code, request.error.message, details))
             return messages.ReturnResponse()
-        refs = list(request.result.refs.refs.values()) or [request.result.ref]
-        if len(refs) > 1:
-            raise NotSupported("a result of several images is not supported yet")
-        ref = refs[0].id or request.result.ref_deprecated
-        if ref and ref not in build.results:
-            raise NotFound(f"no such reference {ref}")
-        build.returned.set_result(build.results.get(ref, ""))
+        given = [each.id for each in request.result.refs.refs.values()]
+        given = given or [request.result.ref.id or request.result.ref_deprecated]
+        for ref in filter(None, given):
+            if ref not in build.results:
+                raise NotFound(f"no such reference {ref}")
+        results = dict(build.results[ref] for ref in sorted(filter(None, given), key=[*build.results].index))
+        image = self._kit.engine.exports.primary([*results.values()]) if results else ""
+        build.returned.set_result(Solved(image, results))
         return messages.ReturnResponse()
 
     async def evaluate(self, request: Any, metadata: Headers) -> Any:
@@ -127,6 +146,12 @@ class _Gateway:
             )
         )  # fmt: skip
         return messages.WarnResponse()
+
+
+def _platform(text: str) -> dict[str, Any]:
+    system, architecture, variant = platforms.parse(text)
+    found = {"architecture": architecture, "os": system, **({"variant": variant} if variant else {})}
+    return {"ID": text, "Platform": found}
 
 
 def _imports(request: Any) -> dict[str, str]:

@@ -104,6 +104,14 @@ Stat path=1 mode:uint32=2 uid:uint32=3 gid:uint32=4 size:int64=5 mtime:int64=6 l
 devminor:int64=9 xattrs:map:bytes=10
 Packet type:int32=1 stat:Stat=2 id:uint32=3 data:bytes=4
 
+ContentInfo digest=1 size:int64=2 created_at:Timestamp=3 updated_at:Timestamp=4 labels:map=5
+ContentInfoRequest digest=1
+ContentInfoResponse info:ContentInfo=1
+ReadContentRequest digest=1 offset:int64=2 size:int64=3
+ReadContentResponse offset:int64=1 data:bytes=2
+WriteContentRequest action:int32=1 ref=2 total:int64=3 expected=4 offset:int64=5 data:bytes=6 labels:map=7
+WriteContentResponse action:int32=1 started_at:Timestamp=2 updated_at:Timestamp=3 offset:int64=4 total:int64=5 digest=6
+
 CredentialsRequest host=1
 CredentialsResponse username=1 secret=2
 GetSecretRequest id=1 annotations:map=2

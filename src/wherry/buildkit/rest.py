@@ -36,12 +36,10 @@ async def from_session(
     exporter.check(exports)
 
     async def work() -> str:
-        image = await build.solve(kit.engine.builder, kit.sources, "dockerfile.v0", _options(request))
-        if exports:
-            build.response = await exporter.export(kit.engine, build, image, exports)
-        else:
-            exporter.tag(kit.engine, build, image, request.tags)
-        return image
+        solved = await build.solve(kit.engine.builder, kit.sources, "dockerfile.v0", _options(request))
+        wanted = exports or [Export(0, "moby", {"name": ",".join(request.tags)})]
+        build.response = await exporter.export(kit.engine, build, solved, wanted)
+        return solved.image
 
     kit.begin(build)
     kit.history.started(build)

@@ -67,6 +67,7 @@ class Trace:
     def __init__(self, ref: str) -> None:
         self.ref = ref
         self.completed = self.cached = self.warnings = 0
+        self._source: Any = None
         self._told: list[tuple[str, Any]] = []
         self._number = 0
         self._changed = asyncio.Event()
@@ -97,6 +98,10 @@ class Trace:
         self.warnings += 1
         self.add("warnings", message)
 
+    def describe(self, name: str, dockerfile: bytes) -> None:
+        """What the warnings are about."""
+        self._source = messages.SourceInfo(filename=name, data=dockerfile, language="Dockerfile")
+
     def close(self) -> None:
         """Nothing more will be told."""
         self._ended = True
@@ -123,7 +128,7 @@ class Trace:
     def take(self, event: Event) -> None:
         match event:
             case progress.Planned():
-                self._plan = {stage: sum(map(_is_shown, texts)) for stage, texts in event.stages.items()}
+                self._plan |= {stage: sum(map(_is_shown, texts)) for stage, texts in event.stages.items()}
                 self._end_pulls("")
             case progress.Begun():
                 self._begin(event)
@@ -138,8 +143,14 @@ class Trace:
             case progress.Failed():
                 if event.step in self._steps:
                     self._steps.pop(event.step).end(error=event.reason)
-            case progress.Warned():
+            case progress.Warned(of_checks=False):
                 self.warn(messages.VertexWarning(level=1, short=event.text.encode()))
+            case progress.Checked():
+                start, end = messages.Position(line=event.line), messages.Position(line=event.end)
+                self.warn(messages.VertexWarning(
+                    level=1, short=event.text.encode(), detail=[event.description.encode()], url=event.url,
+                    info=self._source, ranges=[messages.Range(start=start, end=end)],
+                ))  # fmt: skip
 
     def _begin(self, event: progress.Begun) -> None:
         if not _is_shown(event.text):

@@ -6,11 +6,10 @@ import binascii
 import os
 import sys
 
-from wherry.cli import terminal
 from wherry.cli.commands import syntax
 from wherry.cli.container_flags import ULIMIT
-from wherry.cli.session import CommandError, OutputFile, Session, command, reason
-from wherry.client.streams import pass_on, read_pieces
+from wherry.cli.session import CommandError, Session, command, reason
+from wherry.client.streams import read_pieces
 from wherry.common import flags
 from wherry.common.flags import Options
 
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from wherry.cli.build_output import Exports
     from wherry.client.client import Client
-    from wherry.client.transport import Response
 
 _EVENTS = "application/vnd.wherry.build+json"
 _EPOCH = "SOURCE_DATE_EPOCH"
@@ -29,9 +28,14 @@ _EPOCH = "SOURCE_DATE_EPOCH"
 @command(
     flags.strings("add-host", "", "Add a custom host-to-IP mapping (\"host:ip\")", syntax("networks.extra_host")),
     flags.strings("allow", "", "Allow extra privileged entitlement (e.g., \"security.insecure\")"),
+    flags.strings("annotation", "", "Add annotation to the image"),
+    flags.strings("attest", "", "Attestation parameters (format: \"type=sbom,generator=image\")"),
     flags.strings("build-arg", "", "Set build-time variables", syntax("process.environment")),
+    flags.string("call", "", "Set method for evaluating build (\"check\", \"outline\", \"targets\")", "build"),
+    flags.switch("check", "", "Shorthand for \"--call=check\""),
+    flags.string("print", "", "Print result of information request (e.g., outline, targets)", hidden=True),
     flags.strings("cache-from", "", "Images to consider as cache sources"),
-    flags.strings("cache-to", "", "Cache export destinations (\"inline\")"),
+    flags.strings("cache-to", "", "Cache export destinations (e.g., \"type=registry,ref=name\")"),
     flags.string("cgroup-parent", "", "Set the parent cgroup for the \"RUN\" instructions during build"),
     flags.switch("compress", "", "Compress the build context using gzip", hidden=True),
     flags.integer("cpu-period", "", "Limit the CPU CFS (Completely Fair Scheduler) period"),
@@ -44,7 +48,9 @@ _EPOCH = "SOURCE_DATE_EPOCH"
     flags.string("iidfile", "", "Write the image ID to a file"),
     flags.string("isolation", "", "Container isolation technology", hidden=True),
     flags.strings("label", "", "Set metadata for an image", syntax("process.label")),
+    flags.switch("load", "", "Shorthand for \"--output=type=docker\""),
     flags.size("memory", "m", "Memory limit"),
+    flags.string("metadata-file", "", "Write build result metadata to a file"),
     flags.swap("Swap limit equal to memory plus swap: -1 to enable unlimited swap"),
     flags.string("network", "", "Set the networking mode for the \"RUN\" instructions during build"),
     flags.switch("no-cache", "", "Do not use cache when building the image"),
@@ -52,9 +58,12 @@ _EPOCH = "SOURCE_DATE_EPOCH"
     flags.string("platform", "", "Set target platform for build", os.environ.get("DOCKER_DEFAULT_PLATFORM", "")),
     flags.string("progress", "",
                  "Set type of progress output (\"auto\", \"plain\", \"tty\", \"rawjson\", \"quiet\")", "auto"),
+    flags.string("provenance", "", "Shorthand for \"--attest=type=provenance\""),
     flags.switch("pull", "", "Always attempt to pull all referenced images"),
+    flags.switch("push", "", "Shorthand for \"--output=type=registry,unpack=false\""),
     flags.switch("quiet", "q", "Suppress the build output and print image ID on success"),
     flags.switch("rm", "", "Remove intermediate containers after a successful build", default=True, hidden=True),
+    flags.string("sbom", "", "Shorthand for \"--attest=type=sbom\""),
     flags.strings("secret", "", "Secret to expose to the build (format: \"id=mysecret[,src=/local/secret]\")"),
     flags.strings("security-opt", "", "Security options"),
     flags.size("shm-size", "", "Shared memory size for build containers"),
@@ -68,9 +77,10 @@ _EPOCH = "SOURCE_DATE_EPOCH"
 )  # fmt: skip
 def run_build(session: Session, options: Options) -> int:
     from wherry.cli.auth import header_of_all
+    from wherry.cli.build_output import Exports
 
-    outputs = [Output(text) for text in options["output"]]
-    tags = [*options["tag"], *(output.name for output in outputs if output.name)]
+    exports = Exports(options)
+    tags = list(dict.fromkeys([*options["tag"], *exports.names]))
     _check_tags(tags)
     client = session.client
     found = find_context(client, options.arguments[0], options["file"])
@@ -81,12 +91,44 @@ def run_build(session: Session, options: Options) -> int:
     headers = {"Accept": _EVENTS, "Content-Type": "application/x-tar", **found.headers}
     if auth := header_of_all(session.config):
         headers["X-Registry-Config"] = auth
+    if asks := _called(options):
+        subject, _, form = asks.partition(",")
+        answer = client.request("POST", "/build", query={**query, "call": subject}, data=found.data, headers=headers)
+        return _print_answer(subject, form, answer.json())
     response = client.request("POST", "/build", query=query, data=found.data, headers=headers)
     image = _follow(options, response.values())
     if isinstance(image, int):
         return image
-    _finish(session, options, image, outputs)
+    _finish(session, options, image, exports)
     return 0
+
+
+_CALLS = ("check", "outline", "targets", "lint", "subrequests.describe")
+_FORMS = ("", "format=text", "format=json")
+
+
+def _called(options: Options) -> str:
+    """What is asked instead of building; "" for nothing. Raises CommandError."""
+    if options["check"]:
+        return "check"
+    asks = options["print"] or options["call"]
+    if asks == "build":
+        return ""
+    subject, _, form = asks.partition(",")
+    if subject not in _CALLS or form not in _FORMS:
+        raise CommandError(f'invalid value "{asks}" for --call: expected build, {", ".join(_CALLS[:3])}[,format=json]')
+    return str(asks)
+
+
+def _print_answer(subject: str, form: str, answer: dict[str, str]) -> int:
+    text = answer["result.json"] + "\n" if form == "format=json" else answer["result.txt"]
+    if subject in ("check", "lint") and form != "format=json":
+        found = text.count("\nWARNING: ")
+        said = "no warnings found." if not found else "1 warning" if found == 1 else f"{found} warnings"
+        said = said if not found else f"{said} {'has' if found == 1 else 'have'} been found!"
+        text = f"Check complete, {said}\n{text}"
+    sys.stdout.write(text)
+    return int(answer.get("result.statuscode", "0"))
 
 
 def _check_tags(tags: list[str]) -> None:
@@ -142,15 +184,9 @@ def _arguments(session: Session, options: Options) -> dict[str, str | None]:
         found[name] = value if equals else None
     if _EPOCH in os.environ:
         found.setdefault(_EPOCH, os.environ[_EPOCH])
-    if any(_is_inline(text) for text in options["cache-to"]):
+    if any(text in ("inline", "type=inline") for text in options["cache-to"]):
         found["BUILDKIT_INLINE_CACHE"] = "1"
     return found
-
-
-def _is_inline(text: str) -> bool:
-    if text not in ("inline", "type=inline"):
-        raise CommandError(f"--cache-to {text}: only type=inline is supported, which keeps the cache with the image")
-    return True
 
 
 def _cache_sources(texts: list[str]) -> list[str]:
@@ -206,22 +242,19 @@ def _follow(options: Options, events: Any) -> dict[str, Any] | int:
     return int(error.get("code") or 1)
 
 
-def _finish(session: Session, options: Options, built: dict[str, Any], outputs: list[Output]) -> None:
+def _finish(session: Session, options: Options, built: dict[str, Any], exports: Exports) -> None:
     image, names = str(built["id"]), [str(name) for name in built["names"]]
-    for output in outputs:
-        try:
-            output.write(session.client, image, [output.name] if output.name else names)
-        except ValueError as error:
-            raise CommandError(str(error)) from None
+    exports.write(session, built)
     if options["iidfile"]:
         with open(options["iidfile"], "w", encoding="ascii") as file:
             file.write(image)
-    if outputs and not names and built["is_new"] and not any(output.keeps_image for output in outputs):
-        session.client.delete(f"/images/{image}", noprune=True)  # it was only on its way
+    if exports.outputs and not names and built["is_new"] and not exports.keeps_image:
+        for each in (built.get("images") or {"": image}).values():
+            session.client.delete(f"/images/{each}", noprune=True)  # it was only on its way
     if options["quiet"]:
-        if not any(output.path == "-" for output in outputs):
+        if not exports.uses_stdout:
             print(image)
-    elif not outputs and options["progress"] != "rawjson":
+    elif not exports.outputs and options["progress"] != "rawjson":
         for name in names:
             sys.stderr.write(f"Built {name}\n")
         if not names:
@@ -393,63 +426,3 @@ def _agent(text: str) -> tuple[str, str]:
     if os.path.isfile(path):
         raise CommandError(f"--ssh {text}: {path} is a key: add it to an agent with ssh-add, and give the agent")
     return name, path
-
-
-# `--output`: where the result goes beside the engine: a folder, a tar of files, an archive of the image.
-
-_KINDS = ("local", "tar", "oci", "docker", "image")
-_FIELDS = ("type", "dest", "name")
-
-
-class Output:
-    """One of them. `path` is "-" for standard output."""
-
-    def __init__(self, text: str) -> None:
-        """Raises CommandError."""
-        if "=" not in text:
-            text = f"type=tar,dest={text}" if text == "-" else f"type=local,dest={text}"
-        fields = _fields(text)
-        if unknown := [name for name in fields if name not in _FIELDS]:
-            raise CommandError(f'--output has no field "{unknown[0]}": expected one of {", ".join(_FIELDS)}')
-        self.kind = fields.get("type", "")
-        self.path = fields.get("dest", "")
-        self.name = fields.get("name", "")
-        if self.kind not in _KINDS:
-            raise CommandError(f'invalid output type "{self.kind}": expected one of {", ".join(_KINDS)}')
-        if self.kind == "local" and (not self.path or self.path == "-"):
-            raise CommandError("dest is required for the local output")
-        if self.kind in ("tar", "oci") and not self.path:
-            self.path = "-"
-        if self.path == "-" and terminal.is_terminal(terminal.STDOUT):
-            raise CommandError("dest file is required for this output. refusing to write to console")
-
-    @property
-    def keeps_image(self) -> bool:
-        """Whether the image is meant to stay in the engine."""
-        return self.kind == "image" or (self.kind == "docker" and not self.path)
-
-    def write(self, client: Client, image: str, names: list[str]) -> None:
-        if self.keeps_image:
-            return
-        if self.kind in ("oci", "docker"):
-            self._save(client.request("GET", "/images/get", query={"names": names or [image]}))
-            return
-        files = client.request("GET", "/build/files", query={"image": image})
-        if self.kind == "tar":
-            self._save(files)
-        else:
-            _unpack(files, self.path)
-
-    def _save(self, response: Response) -> None:
-        if self.path == "-":
-            pass_on(response, terminal.STDOUT)
-            return
-        with OutputFile(self.path) as descriptor:
-            pass_on(response, descriptor)
-
-
-def _unpack(response: Response, directory: str) -> None:
-    from wherry.cli.tar import Unpacker
-
-    os.makedirs(directory, exist_ok=True)
-    Unpacker(directory).unpack(lambda: memoryview(response.piece()))

@@ -87,7 +87,7 @@ class Progress:
             self.on_done(step)
         elif kind == "pulled":
             self.on_pulled(event["message"])
-        elif kind == "warned":
+        elif kind == "checked" or (kind == "warned" and not event.get("of_checks")):
             self.on_warned(event["text"])
 
     def label(self, step: Step) -> str:

@@ -19,10 +19,12 @@ from wherry.engine.container.service import Containers, Updates
 from wherry.engine.container.spec import default_profile
 from wherry.engine.container.store import ContainerStore
 from wherry.engine.events import Events
+from wherry.engine.image.exports import Exports
 from wherry.engine.image.images import Images
 from wherry.engine.image.pull import Pulls
 from wherry.engine.image.push import Pushes
 from wherry.engine.image.registry import Registry
+from wherry.engine.image.remote_cache import Caches
 from wherry.engine.network.attach import NetworkEndpoints
 from wherry.engine.network.drivers import NetworkDrivers
 from wherry.engine.network.networks import Networks
@@ -75,7 +77,9 @@ class Engine:
         self._pulls = pulls = Pulls(store, self.events, registries, config)
         self.images = Images(self._entries, self.containers, store, self.events, pulls)
         build_containers = BuildContainers(config, launcher, self.endpoints, store.staging)
-        self.builder = Builder(store, self.images, build_containers)
+        self.exports = Exports(store, self.images, self.pushes)
+        self.caches = Caches(store, registries, pulls.transfers)
+        self.builder = Builder(store, self.images, self.exports, self.caches, build_containers)
         self.archives = Archives(self._entries, self.containers, store, self.volumes, self.events)
         self.updates = Updates(self._entries, self.containers, self.events)
         self.prune = Prune(self._entries, self.containers, self.images, store, self.events)

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
+from wherry.common import reference
 from wherry.common.errors import NotFound
 from wherry.linux import binfmt
 from wherry.model.manifests import Platform
 from wherry.registry import platforms
-from wherry.storage.images import Image
+from wherry.storage.images import Image, Images
 
 _QEMU = {"amd64": "x86_64", "386": "i386", "arm64": "aarch64", "loong64": "loongarch64", "mipsle": "mipsel"}
 
@@ -15,6 +16,13 @@ def parse(text: str) -> tuple[str, str, str]:
     """(os, architecture, variant) of "linux/arm64/v8"; this machine's when empty. Raises InvalidParameter."""
     found = platforms.parse(text)
     return found.os, found.architecture, found.variant
+
+
+def runnable() -> list[Platform]:
+    """What containers here can be for: this machine's own first, then what is emulated."""
+    own = platforms.host()
+    others = (platforms.normal(Platform(name, "linux")) for name in binfmt.emulated())
+    return [own, *(each for each in others if each != own)]
 
 
 def of_image(image: Image) -> Platform:
@@ -33,6 +41,21 @@ def check(image: Image, name: str, wanted: str) -> None:
             f"image with reference {name} was found but does not match the specified platform: "
             f"wanted {platforms.name(asked)}, actual: {platforms.name(found)}"
         )
+
+
+def find(images: Images, name: str, wanted: str) -> Image:
+    """The image of that name which is for the platform ``wanted``; "" is any. Raises NotFound.
+
+    Where a name stands for an index, every image of it can be what is wanted.
+    """
+    image = images.get(name)
+    if wanted and not reference.is_image_id(name):
+        document = images.document_of(reference.parse(name).with_default_tag())
+        members = [images.get(each) for each in images.with_document(document)] if document else []
+        asked = platforms.parse(wanted)
+        image = next((each for each in members if of_image(each) == asked), image)
+    check(image, name, wanted)
+    return image
 
 
 def filter_for(wanted: str) -> Callable[[Platform], bool] | None:

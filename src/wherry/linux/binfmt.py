@@ -42,6 +42,12 @@ def emulator(architecture: str, directory: str = DIRECTORY) -> Emulator | None:
     return next((found for found in registered(directory) if found.takes(program)), None)
 
 
+def emulated(directory: str = DIRECTORY) -> list[str]:
+    """The processors, by Go's names of them, whose programs run in containers."""
+    found = [each for each in registered(directory) if each.kept_open]
+    return [name for name in _ELF if any(each.takes(_program(name)) for each in found)]
+
+
 def registered(directory: str = DIRECTORY) -> Iterator[Emulator]:
     """Those that are enabled. None where binfmt_misc is not mounted."""
     try:

@@ -15,6 +15,11 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+STATEMENT = "application/vnd.in-toto+json"
+# What a manifest of attestations is noted as here, to be told from an image's; registries have it as an ordinary one.
+ATTESTATION = "application/vnd.docker.attestation.manifest.v1+json"
+
 MANIFESTS = frozenset((MANIFEST, DOCKER_MANIFEST))
 INDEXES = frozenset((INDEX, DOCKER_INDEX))
 
@@ -44,12 +49,14 @@ class Manifest(msgspec.Struct, rename="camel", kw_only=True):
     media_type: str = MANIFEST
     config: Descriptor
     layers: list[Descriptor]
+    annotations: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Index(msgspec.Struct, rename="camel", kw_only=True):
     schema_version: int = 2
     media_type: str = INDEX
     manifests: list[Descriptor] = []
+    annotations: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ArchiveItem(msgspec.Struct, rename="pascal"):

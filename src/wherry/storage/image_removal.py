@@ -25,11 +25,13 @@ def remove(images: Images, name: str, *, force: bool, prune: bool, users: Users)
         if not images.names(image.id):
             with contextlib.suppress(Conflict):  # somebody uses it: then it stays, without a name
                 removal.delete(image, force=force, prune=prune)
+        removal.delete_members()
         return removal.done
     if _is_single(images.names(image.id)):
         removal.check(image.id, force=force, named=False)
         removal.untag_all(image.id)
     removal.delete(image, force=force, prune=prune)
+    removal.delete_members()
     return removal.done
 
 
@@ -39,7 +41,16 @@ class _Removal:
     def __init__(self, images: Images, users: Users) -> None:
         self._images = images
         self._users = users
+        self._in_indexes = images.in_indexes()
         self.done: list[dict[str, str]] = []
+
+    def delete_members(self) -> None:
+        """Removes the images that only the index of a name which went has led to."""
+        for image_id in self._in_indexes - self._images.in_indexes():
+            image = self._images.find(image_id)
+            if image is not None and not self._images.names(image_id):
+                with contextlib.suppress(Conflict):
+                    self.delete(image, force=False, prune=False)
 
     def untag(self, image: Image, name: str, *, force: bool) -> None:
         """Takes one name away, and with the last tag of a repository its digests: they are of no use to anybody."""

@@ -55,6 +55,8 @@ _SCHEMA = (
         PRIMARY KEY (digest, image)
     )
     """,
+    # The document that a tag stands for, where that is more than an image: an index, or a manifest with annotations.
+    "ALTER TABLE names ADD COLUMN document TEXT NOT NULL DEFAULT ''",
 )
 
 MISSING = "<missing>"
@@ -77,18 +79,22 @@ class Image(msgspec.Struct):
 
 
 class Summary(msgspec.Struct):
-    """A line of a list: an image with its names, as people write them. ``children`` are the ids of those made of it."""
+    """A line of a list: an image with its names, as people write them. ``children`` are the ids of those made of it.
+
+    ``in_index``: a name leads to it by an index, beside another image.
+    """
 
     image: Image
     tags: list[str]
     digests: list[str]
     children: list[str]
     shared_size: int
+    in_index: bool = False
 
     @property
     def dangling(self) -> bool:
         """Nothing leads to it: it has no name, and it is no step on the way to another."""
-        return not self.tags and not self.children
+        return not self.tags and not self.children and not self.in_index
 
 
 class Images:
@@ -134,6 +140,8 @@ class Images:
             image_id = name if name.startswith("sha256:") else f"sha256:{name}"
             if self._database.one("SELECT 1 FROM images WHERE id = ?", (image_id,)):
                 return image_id
+            if (found := self.of_manifest(image_id)) is not None:
+                return found  # BuildKit's clients call an image by what it was exported as
             raise NotFound(f"No such image: {image_id}")
         parsed = reference.parse(name)
         found = self.resolve(parsed) or self._by_prefix(name)
@@ -179,6 +187,7 @@ class Images:
             children.setdefault(parent, []).append(image_id)
         images = [self._image(image_id) for image_id, _ in rows]
         sizes = self._shared_sizes(images) if shared else {}
+        in_indexes = self.in_indexes()
         found = [
             Summary(
                 image,
@@ -186,6 +195,7 @@ class Images:
                 manifest_digests.get(image.id, []),
                 children.get(image.id, []),
                 sizes.get(image.id, -1),
+                image.id in in_indexes,
             )
             for image in images
         ]
@@ -233,6 +243,30 @@ class Images:
         """The id of an image that came with this manifest."""
         row = self._database.one("SELECT image FROM manifests WHERE digest = ? LIMIT 1", (digest,))
         return row[0] if row else None
+
+    def document_of(self, name: Reference) -> str:
+        """The digest of the document that a tag stands for; "" where it is just an image."""
+        row = self._database.one(
+            "SELECT document FROM names WHERE name = ? AND tag = ? AND digest = ''", (name.name, name.tag)
+        )
+        return row[0] if row else ""
+
+    def media_type(self, document: str) -> str:
+        """What a document that is kept is; "" for none."""
+        row = self._database.one("SELECT media_type FROM manifests WHERE digest = ? LIMIT 1", (document,))
+        return row[0] if row else ""
+
+    def with_document(self, digest: str) -> list[str]:
+        """The ids of the images that a manifest or an index is kept for."""
+        rows = self._database.query("SELECT image FROM manifests WHERE digest = ? ORDER BY rowid", (digest,))
+        return [row[0] for row in rows]
+
+    def in_indexes(self) -> frozenset[str]:
+        """The ids of the images that are in an index which a tag stands for."""
+        rows = self._database.query(
+            "SELECT manifests.image FROM manifests JOIN names ON names.document = manifests.digest"
+        )
+        return frozenset(row[0] for row in rows)
 
     def names_with_blob(self, digest: str) -> list[Reference]:
         """What the images are called that have a layer which came as this blob, or was pushed as it; those from a
@@ -383,17 +417,18 @@ class Images:
         """Notes which image this one was made of."""
         self._database.execute("UPDATE images SET parent = ? WHERE id = ?", (parent, image_id))
 
-    def tag(self, image_id: str, name: Reference, *, is_new: bool = True) -> str | None:
+    def tag(self, image_id: str, name: Reference, document: str = "", *, is_new: bool = True) -> str | None:
         """Gives an image a name with a tag or a digest; the id of the image that had it before, if another one did.
 
-        ``is_new``: it was given here and now, not brought along.
+        ``document`` is what the name stands for where that is more than the image. ``is_new``: it was given here and
+        now, not brought along.
         """
         image = self.get(image_id)
         name = name.with_default_tag()
         key = (name.name, "" if name.digest else name.tag, name.digest)
         with self._database.transaction():
             row = self._database.one("SELECT image FROM names WHERE name = ? AND tag = ? AND digest = ?", key)
-            self._database.execute("INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?)", (*key, image.id))
+            self._database.execute("INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?)", (*key, image.id, document))
             if is_new:
                 self._database.execute("UPDATE images SET tagged = ? WHERE id = ?", (time.time_ns(), image.id))
         return row[0] if row and row[0] != image.id else None

@@ -36,7 +36,6 @@ def test_options() -> None:
     ("options", "entitlements", "said"),
     [
         ({}, ("everything",), "unknown entitlement everything"),
-        ({"platform": "linux/amd64,linux/arm64"}, (), "one platform at a time"),
         ({"shm-size": "-1"}, (), "invalid shm-size: -1"),
         ({"ulimit": "x"}, (), "invalid ulimit: x"),
         ({"cache-imports": "{"}, (), "cache-imports"),

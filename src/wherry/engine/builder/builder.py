@@ -6,26 +6,38 @@ import functools
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
 
 from wherry.common import reference, times
 from wherry.common.errors import EngineError, InvalidParameter, NotFound
+from wherry.common.ignore import PatternMatcher
 from wherry.dockerfile.stages import Platform
+from wherry.engine import platforms
 from wherry.engine.builder import context as contexts
 from wherry.engine.builder import progress
 from wherry.engine.builder.context import Context
 from wherry.engine.builder.mounts import CacheMounts
 from wherry.engine.builder.progress import Event, Progress
+from wherry.engine.builder.provenance import Invocation, Material, Wanted, provenance, wants_sbom
 from wherry.engine.builder.request import Attachables, BuildRequest, Client
 from wherry.engine.builder.run import Containers
 from wherry.engine.builder.solver import Solver
+from wherry.engine.builder.subrequests import Question, find_warnings
+from wherry.engine.image import sbom
+from wherry.engine.image.attestation import package_url
+from wherry.engine.image.bundle import Format, Result
+from wherry.engine.image.exports import Exports
 from wherry.engine.image.images import Images
-from wherry.registry.auth import NOBODY
+from wherry.engine.image.remote_cache import Caches, RemoteCache
+from wherry.registry.auth import NOBODY, Credentials
+from wherry.registry.platforms import name as platform_name
 from wherry.storage.build_cache import Record
 from wherry.storage.build_snapshots import Workspace
+from wherry.storage.images import Image
 from wherry.storage.store import Store
-from wherry.storage.worker import client, jobs
 
 _KEPT_FOR = 60.0  # seconds that what a client has handed over waits for its build
 _PATIENCE = 10.0  # seconds that builds get to end when the engine does
@@ -33,19 +45,23 @@ _COLLECT_EVERY = 600.0  # seconds: all files of cache mounts have to be looked a
 _SHARE = 10  # of the file system: the part that the cache may have before what is oldest goes
 
 
+Held = TypeVar("Held")
 FindContext = Callable[[Workspace], Awaitable[Context]]
 
 
 class Builder:
     """``images`` gives names and pulls."""
 
-    def __init__(self, store: Store, images: Images, containers: Containers) -> None:
+    def __init__(self, store: Store, images: Images, exports: Exports, caches: Caches, containers: Containers) -> None:
         self._store = store
         self._images = images
+        self._exports = exports
+        self._caches = caches
+        self._finished: dict[str, Finished] = {}
         self._containers = containers
         self._cache_mounts = CacheMounts(store.build_cache)
         self._given: dict[str, Attachables] = {}
-        self._works: set[asyncio.Task[str]] = set()
+        self._works: set[asyncio.Task[Any]] = set()
         self._underway: set[asyncio.Future[None]] = set()
         self._collecting: asyncio.Task[None] | None = None
         self._collected = -_COLLECT_EVERY
@@ -56,10 +72,7 @@ class Builder:
 
     def hold(self, given: Attachables) -> str:
         """Takes what a build will need and no request's address may hold; the word to ask for it with, once."""
-        token = secrets.token_hex(16)
-        self._given[token] = given
-        asyncio.get_running_loop().call_later(_KEPT_FOR, self._given.pop, token, None)
-        return token
+        return _hold(self._given, given)
 
     def take(self, token: str) -> Attachables:
         """Raises NotFound when it was taken, or has waited for too long."""
@@ -68,29 +81,34 @@ class Builder:
         except KeyError:
             raise NotFound("what was handed over for this build is not here any more") from None
 
-    async def from_stream(self, request: BuildRequest, stream: AsyncIterable[bytes]) -> AsyncIterator[Event]:
-        """Builds from a tar. Raises EngineError; before the first event that is the request's own fault."""
+    def finished(self, token: str) -> "Finished":
+        """What is known of a build that has just ended. Raises NotFound."""
+        try:
+            return self._finished[token]
+        except KeyError:
+            raise NotFound("what is known of this build is not here any more") from None
+
+    def from_stream(self, request: BuildRequest, stream: AsyncIterable[bytes]) -> "FindContext":
+        """The context is a tar."""
 
         async def find(area: Workspace) -> Context:
             return await contexts.receive(area, stream, request.dockerfile, request.outside)
 
-        async for event in self.build(request, find):
-            yield event
+        return find
 
-    async def from_remote(self, request: BuildRequest, address: str) -> AsyncIterator[Event]:
-        """Builds from a repository or a URL."""
+    def from_remote(self, request: BuildRequest, address: str) -> "FindContext":
+        """It is a repository, or behind a URL."""
         keep_git = request.arguments.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR") == "1" or None
 
         async def find(area: Workspace) -> Context:
             return await contexts.fetch(area, address, request.dockerfile, keep_git=keep_git)
 
-        async for event in self.build(request, find):
-            yield event
+        return find
 
-    async def from_directory(
+    def from_directory(
         self, request: BuildRequest, directory: str, text: bytes | None = None, ignore: bytes | None = None
-    ) -> AsyncIterator[Event]:
-        """Builds from a directory of this machine, which is read where it lies.
+    ) -> "FindContext":
+        """It is a directory of this machine, which is read where it lies.
 
         ``text`` is a Dockerfile from elsewhere, ``ignore`` the .dockerignore beside that one.
         """
@@ -98,41 +116,152 @@ class Builder:
         async def find(_: Workspace) -> Context:
             return contexts.on_this_machine(directory, request.dockerfile, text, ignore)
 
-        async for event in self.build(request, find):
-            yield event
+        return find
+
+    async def look(self, request: BuildRequest, find: "FindContext") -> Context:
+        """The context alone, whose files are gone afterwards. Raises EngineError."""
+        async with self._store.build_snapshots.workspace() as workspace:
+            return await find(workspace)
+
+    def question(self, request: BuildRequest, context: Context) -> Question:
+        """What can be asked of a Dockerfile without building it."""
+        ignored = context.left_out or PatternMatcher(context.ignored)
+        return Question(
+            context.dockerfile, context.name, request.target, request.arguments, ignored, self._environment_of
+        )
+
+    def _environment_of(self, image: str) -> list[str] | None:
+        """The names of the variables that an image which is here brings."""
+        try:
+            config = self._store.images.get(image).config.config
+        except EngineError:
+            return None
+        return [variable.partition("=")[0] for variable in (config.env if config else None) or ()]
 
     async def build(self, request: BuildRequest, find: "FindContext") -> AsyncIterator[Event]:
-        """Builds from the context that ``find`` brings into the build's workspace."""
+        """Builds from the context that ``find`` brings into the build's workspace, for one platform after the other:
+        what is the same for all of them is found in the cache then."""
         names = [reference.parse_to_tag(name) for name in request.tags]
-        if request.platform:
-            _check_platform(request.platform)
-        heard = Progress()
+        wanted = _platforms(request.platform)
+        heard, begun = Progress(), time.time_ns()
         async with self._is_underway(), self._store.build_snapshots.workspace() as workspace:
-            solver = Solver(
-                request,
-                await find(workspace),
-                workspace,
-                store=self._store,
-                containers=self._containers,
-                cache_mounts=self._cache_mounts,
-                pull=functools.partial(self._pull, request),
-                heard=heard,
-            )
-            work = asyncio.create_task(solver.solve())
+            context = await find(workspace)
+            self._check(self.question(request, context), heard)
+            finished = Finished(context.dockerfile, context.name, started=begun)
+            work = asyncio.create_task(self._solve_all(request, wanted, context, workspace, heard, finished))
             self._works.add(work)
             work.add_done_callback(self._works.discard)
             events = heard.follow(work)
             async with contextlib.aclosing(events):
                 async for event in events:
                     yield event
-            image_id = work.result()
-            self._images.built(image_id)
-            for name in names:
-                self._images.tag(image_id, name.familiar)
-        yield progress.Built(image_id, [name.familiar for name in names], solver.is_new)
+            is_new = work.result()
+            images = finished.images
+            for image in images.values():
+                self._images.built(image)
+            results = [Result(image) for image in images.values()]
+            if names:
+                await self._exports.put_names(results, Format(), names)
+        primary = self._exports.primary(results)
+        token = _hold(self._finished, finished)
+        several = images if len(images) > 1 else {}
+        yield progress.Built(primary, [name.familiar for name in names], is_new, several, token)
         if time.monotonic() - self._collected > _COLLECT_EVERY:
             self._collected = time.monotonic()
             self._collecting = asyncio.create_task(self._collect())
+
+    @staticmethod
+    def _check(question: Question, heard: Progress) -> None:
+        """Tells what the checks find. Raises InvalidParameter where that is to end the build."""
+        found, is_error = find_warnings(question)
+        for each in found:
+            end = max(each.position.end, each.position.line)
+            heard.tell(progress.Checked(each.short, each.description, each.url, each.position.line, end))
+        if found and is_error:
+            rules = ", ".join(sorted({each.rule for each in found}))
+            raise InvalidParameter(f"lint violation found for rules: {rules}")
+
+    async def _solve_all(
+        self,
+        request: BuildRequest,
+        platforms: Sequence[str],
+        context: Context,
+        workspace: Workspace,
+        heard: Progress,
+        finished: "Finished",
+    ) -> bool:
+        """Whether one of the images was not there before."""
+        async with contextlib.AsyncExitStack() as stack:
+            request, caches = await self._open_caches(request, heard, stack)
+            return await self._solve_each(request, platforms, context, workspace, heard, finished, caches)
+
+    async def _open_caches(
+        self, request: BuildRequest, heard: Progress, stack: contextlib.AsyncExitStack
+    ) -> tuple[BuildRequest, list[RemoteCache]]:
+        """The caches of other places, open while the build goes on; the request with those names that are images'."""
+        opened, images = [], []
+        for name in request.cache_from:
+            wanted = reference.parse(name).with_default_tag()
+            if request.only_cache_from or self._store.images.resolve(wanted) is not None:
+                images.append(name)
+                continue
+            try:
+                credentials = await self._credentials(request, wanted)
+                place = await stack.enter_async_context(self._caches.in_registry(wanted, credentials))
+                found = await self._caches.open(place)
+            except EngineError as error:
+                heard.tell(progress.Warned(f"no cache from {name}: {error.message}"))
+                continue
+            if found is None:
+                images.append(name)
+            else:
+                opened.append(found)
+        for blobs in request.caches:
+            try:
+                found = await self._caches.open(blobs)
+            except EngineError as error:
+                heard.tell(progress.Warned(f"no cache from the client: {error.message}"))
+                continue
+            opened += [found] if found is not None else []
+        return msgspec.structs.replace(request, cache_from=tuple(images)), opened
+
+    async def _solve_each(
+        self,
+        request: BuildRequest,
+        platforms: Sequence[str],
+        context: Context,
+        workspace: Workspace,
+        heard: Progress,
+        finished: "Finished",
+        caches: Sequence[RemoteCache],
+    ) -> bool:
+        new: list[str] = []
+        before: progress.OfPlatform | None = None
+        for platform in platforms:
+            if len(platforms) > 1:
+                before = progress.OfPlatform(heard, platform, before)
+            own = msgspec.structs.replace(request, platform=platform)
+            solver = Solver(
+                own,
+                context,
+                workspace,
+                store=self._store,
+                containers=self._containers,
+                cache_mounts=self._cache_mounts,
+                pull=functools.partial(self._pull, own),
+                heard=before or heard,
+                caches=caches,
+            )
+            try:
+                finished.images[platform] = await solver.solve()
+            except BaseException:
+                for image in new:  # nobody knows of them: only all together have a name
+                    await self._images.remove(image, prune=False)
+                raise
+            finished.records |= solver.records
+            finished.bases[platform] = solver.bases()
+            new += [finished.images[platform]] if solver.is_new else []
+        return bool(new)
 
     @contextlib.asynccontextmanager
     async def _is_underway(self) -> AsyncIterator[None]:
@@ -159,26 +288,17 @@ class Builder:
 
     async def _pull(self, request: BuildRequest, name: str, platform: str) -> AsyncIterator[dict[str, Any]]:
         wanted = reference.parse(name).with_default_tag()
-        credentials = request.credentials.get(wanted.domain, NOBODY)
-        if not credentials and request.client is not None:
-            credentials = await request.client.credentials(wanted.domain)
+        credentials = await self._credentials(request, wanted)
         tag = wanted.digest or wanted.tag
         async for message in self._images.pull(wanted.familiar_name, tag, platform, credentials):
             yield message
 
-    async def files(self, name: str) -> AsyncIterator[bytes]:
-        """A tar of all files of an image. Raises NotFound."""
-        image = self._store.images.get(name)
-        async for chunk in self._store.files.export((self._store.snapshots.view(image.chain_id, ""),)):
-            yield chunk
-
-    @contextlib.asynccontextmanager
-    async def unpacked(self, name: str) -> AsyncIterator[str]:
-        """A directory with all files of an image, which is gone after the block. Raises NotFound."""
-        async with self._store.build_snapshots.workspace() as workspace:
-            directory = workspace.directory("files")
-            await client.run(jobs.ReceiveContext(directory=directory), input=self.files(name))
-            yield directory
+    @staticmethod
+    async def _credentials(request: BuildRequest, wanted: reference.Reference) -> Credentials:
+        credentials = request.credentials.get(wanted.domain, NOBODY)
+        if not credentials and request.client is not None:
+            return await request.client.credentials(wanted.domain)
+        return credentials
 
     async def find_image(self, name: str, platform: str, asking: Client | None) -> str:
         """The id of an image that is here, or is pulled. Raises EngineError."""
@@ -189,7 +309,55 @@ class Builder:
                 raise EngineError(str(message["error"]))
         return self._store.images.get(name).id
 
+    # --- what is attested of it
+
+    async def attest(
+        self, finished: "Finished", options: Mapping[str, str], ref: str, names: Sequence[str] = ()
+    ) -> list[Result]:
+        """What was built, with what the options (``attest:…``) want to be attested of it. Raises EngineError."""
+        wanted = Wanted.parse(options["attest:provenance"]) if "attest:provenance" in options else None
+        scans = wants_sbom(options.get("attest:sbom"))
+        results = []
+        for platform, image_id in finished.images.items():
+            image, said = self._store.images.get(image_id), []
+            if wanted is not None:
+                said.append(provenance(wanted, self._invocation(finished, options, ref, platform, image)))
+            if scans:
+                said.append(await sbom.scan(self._store, image, next(iter(names), "")))
+            results.append(Result(image_id, tuple(said)))
+        return results
+
+    def _invocation(
+        self, finished: "Finished", options: Mapping[str, str], ref: str, platform: str, image: Image
+    ) -> Invocation:
+        return Invocation(
+            ref,
+            options,
+            platform_name(platforms.of_image(image)),
+            [self._material(*base) for base in finished.bases.get(platform, ())],
+            finished.started,
+            time.time_ns(),
+            finished.source,
+            finished.name,
+            finished.dockerfile,
+        )
+
+    def _material(self, name: str, image_id: str) -> Material:
+        """A base image: by the digest of what it was pulled as, if it was."""
+        image, wanted = self._store.images.get(image_id), reference.parse(name).with_default_tag()
+        pulled = [
+            each.digest for each in self._store.images.names(image_id) if each.digest and each.name == wanted.name
+        ]
+        return Material(package_url(wanted, platforms.of_image(image)), pulled[0] if pulled else image_id)
+
     # --- the cache
+
+    def of_results(self, records: Iterable[Record], images: Iterable[str]) -> list[Record]:
+        """Those of records that led to layers of these images."""
+        found = {
+            layer.chain_id for image in images for layer in self._store.images.layers(self._store.images.get(image))
+        }
+        return [each for each in records if not each.chain_id or each.chain_id in found]
 
     def usage(self) -> list[dict[str, Any]]:
         """The API's BuildCache of each record."""
@@ -259,6 +427,36 @@ class Builder:
             for summary in self._store.images.summaries()
             for layer in self._store.images.layers(summary.image)
         )
+
+
+class Finished(msgspec.Struct):
+    """What is known of a build that has ended, for as long as its results may still be exported: the images by their
+    platforms, the cache's records of all steps, and what each image was based on (names and ids)."""
+
+    dockerfile: bytes
+    name: str
+    images: dict[str, str] = {}
+    records: dict[str, Record] = {}
+    bases: dict[str, list[tuple[str, str]]] = {}
+    started: int = 0
+    source: str = ""
+
+
+def _hold(held: dict[str, Held], thing: Held) -> str:
+    """The word to ask for it with, for a while."""
+    token = secrets.token_hex(16)
+    held[token] = thing
+    asyncio.get_running_loop().call_later(_KEPT_FOR, held.pop, token, None)
+    return token
+
+
+def _platforms(text: str) -> list[str]:
+    """Those that are asked for, with commas between them; [""] for this machine's. Raises InvalidParameter."""
+    found = list(dict.fromkeys(text.split(",")))
+    for each in found:
+        if each or len(found) > 1:
+            _check_platform(each)
+    return found
 
 
 def _check_platform(text: str) -> None:

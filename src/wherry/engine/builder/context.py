@@ -131,13 +131,14 @@ _LARGEST = 16 << 20  # bytes of a Dockerfile or a .dockerignore
 class Context(msgspec.Struct, frozen=True):
     """``directory`` holds the files; ``ignored`` says which of them are as if not there, see ``PatternMatcher``.
 
-    ``dockerfile`` is the text, ``name`` what errors call it.
+    ``dockerfile`` is the text, ``name`` what errors call it; ``left_out`` says what was never in the directory.
     """
 
     directory: str
     ignored: list[Rule]
     dockerfile: bytes
     name: str
+    left_out: PatternMatcher | None = None
 
 
 async def receive(workspace: Workspace, stream: AsyncIterable[bytes], dockerfile: str, outside: str = "") -> Context:
@@ -207,7 +208,7 @@ def _open(
     if not filtered:
         return Context(directory, rules.rules, text, name)
     own = [own for own in (name, IGNORE_FILE) if rules.matches(own)]
-    return Context(directory, PatternMatcher.of(own).rules if own else [], text, name)
+    return Context(directory, PatternMatcher.of(own).rules if own else [], text, name, rules)
 
 
 def _ignore_rules(directory: str, dockerfile: str) -> PatternMatcher:

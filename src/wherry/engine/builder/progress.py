@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 import msgspec
 
@@ -64,21 +65,37 @@ class Failed(msgspec.Struct, tag="failed"):
     reason: str = ""
 
 
-class Warned(msgspec.Struct, tag="warned"):
+class Warned(msgspec.Struct, tag="warned", omit_defaults=True):
+    """``of_checks``: one of the Dockerfile's checks says the same."""
+
     text: str
+    of_checks: bool = False
 
 
-class Built(msgspec.Struct, tag="built"):
-    """The image and its names. ``is_new``: it was not there before."""
+class Checked(msgspec.Struct, tag="checked"):
+    """What a check of the Dockerfile has found, of which lines, and where there is more about it."""
+
+    text: str
+    description: str
+    url: str
+    line: int
+    end: int
+
+
+class Built(msgspec.Struct, tag="built", omit_defaults=True):
+    """The image and its names. ``is_new``: it was not there before. ``images`` are those of all platforms, by these,
+    and ``token`` is what the engine knows the build by for a while, to export it."""
 
     id: str
     names: list[str]
     is_new: bool
+    images: dict[str, str] = {}
+    token: str = ""
 
 
 _UNHEARD = 64  # events, a piece of output being 64 KiB at most
 
-Event = Planned | Begun | Running | Printed | Pulled | Done | Failed | Warned | Built
+Event = Planned | Begun | Running | Printed | Pulled | Done | Failed | Warned | Checked | Built
 Tell = Callable[[Event], None]
 
 
@@ -99,7 +116,7 @@ class Progress:
             self._taken.clear()
             await self._taken.wait()
 
-    async def follow(self, work: "asyncio.Task[str]") -> AsyncGenerator[Event, None]:
+    async def follow(self, work: "asyncio.Task[Any]") -> AsyncGenerator[Event, None]:
         """Raises what the work raised. Ends the work when nobody follows any more."""
         work.add_done_callback(lambda _: self._queue.put_nowait(None))
         try:
@@ -111,3 +128,39 @@ class Progress:
             if not work.done():
                 work.cancel()
             await asyncio.wait((work,))
+
+
+class OfPlatform(Progress):
+    """What happens in one of the builds for several platforms, which are told of as one: the steps and the stages of
+    each are counted on from those of the one before."""
+
+    def __init__(self, heard: Progress, platform: str, before: "OfPlatform | None") -> None:
+        self._heard = heard
+        self._platform = platform
+        self._first_step: int = before.next_step if before else 0
+        self._first_stage: int = before.next_stage if before else 0
+        self.next_step: int = self._first_step
+        self.next_stage: int = self._first_stage
+        self._single = False
+
+    def tell(self, event: Event) -> None:
+        match event:
+            case Planned():
+                self.next_step = self._first_step + event.total
+                self.next_stage = self._first_stage + 1 + max(event.stages, default=0)
+                self._single = len(event.stages) == 1
+                event.total = self.next_step
+                event.stages = {stage + self._first_stage: texts for stage, texts in event.stages.items()}
+            case Begun():
+                alone = self._single and event.name == f"stage-{event.stage}"
+                event.name = self._platform if alone else f"{self._platform} {event.name}"
+        if not isinstance(event, Planned | Warned | Checked | Built) and (event.step or not isinstance(event, Pulled)):
+            event.step += self._first_step
+        if isinstance(event, Begun | Done | Failed):
+            event.stage += self._first_stage
+        self._heard.tell(event)
+
+    async def tell_when_heard(self, event: Event) -> None:
+        if isinstance(event, Printed):
+            event.step += self._first_step
+        await self._heard.tell_when_heard(event)

@@ -7,6 +7,7 @@ import msgspec
 
 from wherry.common.errors import EngineError
 from wherry.dockerfile.lexer import NOWHERE, DockerfileError, Position
+from wherry.engine.image.remote_cache import Blobs
 from wherry.model.container import Ulimit
 from wherry.registry.auth import Credentials
 
@@ -66,6 +67,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     ``build_args`` without a value (None) are as if not given.
 
     ``credentials`` are log-ins by the registries' domains. ``cache_from`` are images that bring their cache along;
+    ``caches`` are those of other places;
     with ``only_cache_from`` a step must have been a step of one of them, as in Docker's classic builder. The steps of
     the stages ``no_cache_for`` are all carried out. ``contexts`` go before stages and images of the same names.
     ``with_parent``: the image is a child of what it was made of, as with Docker's classic builder alone.
@@ -81,6 +83,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     labels: dict[str, str] = {}
     extra_hosts: tuple[str, ...] = ()
     cache_from: tuple[str, ...] = ()
+    caches: tuple[Blobs, ...] = ()
     only_cache_from: bool = False
     security: tuple[str, ...] = ()
     no_cache: bool = False

@@ -7,7 +7,7 @@ where it comes to copy from it; so what does not depend on one another runs side
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -31,6 +31,7 @@ from wherry.engine.builder.request import BuildRequest, at
 from wherry.engine.builder.run import Containers, Runs
 from wherry.engine.builder.stage import Outcome, Plan, Result, Step, Walker, step_key
 from wherry.engine.container import spec
+from wherry.engine.image.remote_cache import RemoteCache
 from wherry.model.container import ContainerConfig
 from wherry.model.image import History, ImageConfig, RootFS
 from wherry.storage.build_cache import BuildCache, Record
@@ -44,15 +45,15 @@ from wherry.storage.store import Store
 INLINE_CACHE = "wherry.cache.v0"
 
 
-def note_result(cache: BuildCache, results: list[Result]) -> dict[str, str]:
-    """Writes into the cache what steps made, whose snapshots are all kept; the keys and what they lead to."""
-    noted = {}
+def note_result(cache: BuildCache, results: list[Result]) -> list[Record]:
+    """Writes into the cache what steps made, whose drafts are all kept."""
+    noted = []
     with cache.transaction():
         for result in results:
             before, after = top_of(result.before), top_of(result.after)
-            key = step_key(before, result.inputs)
-            cache.add(key, chain_id=after, parent=before, description=result.description, created=result.created)
-            noted[key] = after
+            key, said, created = step_key(before, result.inputs), result.description, result.created
+            cache.add(key, chain_id=after, parent=before, description=said, created=created)
+            noted.append(Record(key, after, before, said, created, created, 0))
     return noted
 
 
@@ -128,16 +129,19 @@ class Solver:
         cache_mounts: CacheMounts,
         pull: Pull,
         heard: Progress,
+        caches: Sequence[RemoteCache] = (),
     ) -> None:
         self._request = request
         self._context = context
         self._workspace = workspace
         self._store = store
         self._pull = pull
+        self._caches = caches
         self._heard = heard
         self._tell = heard.tell
         self._epoch = _epoch(request.arguments)
         self.is_new = False  # whether the image was not there before
+        self.records: dict[str, Record] = {}  # of all steps, by their keys
         self._images: dict[tuple[str, str], asyncio.Future[Image]] = {}
         self._walks: dict[int, asyncio.Task[Outcome]] = {}
         self._walkers: list[Walker] = []
@@ -163,10 +167,15 @@ class Solver:
         self._file_arguments = [each.position.code or each.position.text for each in before]
         return graph
 
+    def bases(self) -> list[tuple[str, str]]:
+        """The images that went into it: their names and ids."""
+        found = [(name, future) for (name, _), future in self._images.items() if future.done()]
+        return [(name, future.result().id) for name, future in found if not future.exception()]
+
     async def solve(self) -> str:
         """The image's id. Whatever happens, what steps have made is noted in the cache. Raises EngineError."""
         for warning in self._file_warnings:
-            self._tell(progress.Warned(warning))
+            self._tell(progress.Warned(warning, of_checks=True))
         for name in self._request.cache_from:
             await self._import_cache(name)
         try:
@@ -349,9 +358,7 @@ class Solver:
     async def _here_or_pulled(self, name: str, platform: str, step: int) -> Image:
         if not self._request.pull:
             with contextlib.suppress(NotFound):
-                image = self._store.images.get(name)
-                platforms.check(image, name, platform)
-                return image
+                return platforms.find(self._store.images, name, platform)
         async for message in self._pull(name, platform):
             self._tell(progress.Pulled(step, message, name))
             if "error" in message:
@@ -360,17 +367,26 @@ class Solver:
 
     # --- the cache
 
-    def _find_step(self, key: str) -> Record | None:
+    async def _find_step(self, key: str) -> Record | None:
         if self._request.no_cache:
             return None
-        found = self._store.build_cache.find(key)
+        found = self._store.build_cache.find(key) or await self._find_elsewhere(key)
         if found is None or not self._request.only_cache_from:
             return found
         said = (found.description, times.rfc3339(found.created))
         return found if key in self._imported or said in self._steps_of_images else None
 
+    async def _find_elsewhere(self, key: str) -> Record | None:
+        for cache in self._caches:
+            try:
+                if (found := await cache.find(key)) is not None:
+                    return found
+            except EngineError as error:
+                self._tell(progress.Warned(f"a step of the cache cannot be had: {error.message}"))
+        return None
+
     @staticmethod
-    def _find_nothing(key: str) -> Record | None:
+    async def _find_nothing(key: str) -> Record | None:
         return None
 
     async def _import_cache(self, name: str) -> None:
@@ -419,11 +435,11 @@ class Solver:
             note_result(self._store.build_cache, results)
 
     async def _write(self, outcome: Outcome) -> str:
-        noted: dict[str, str] = {}
         for walker in self._walkers:
             for each in walker.results:
                 await self._workspace.keep(each.after)
-            noted |= note_result(self._store.build_cache, walker.results)
+            noted = note_result(self._store.build_cache, walker.results)
+            self.records |= {each.key: each for each in (*walker.found, *noted)}
         await self._workspace.keep(outcome.tree)
         tree = outcome.tree
         if self._request.squash:
@@ -431,7 +447,8 @@ class Solver:
             if top_of(tree) != base:
                 tree = await self._workspace.flatten(tree, base)
                 await self._workspace.keep(tree)
-        inline = noted if self._request.arguments.get(_INLINE) == "1" else None
+        steps = {key: record.chain_id for key, record in sorted(self.records.items())}
+        inline = steps if self._request.arguments.get(_INLINE) == "1" else None
         image_id, self.is_new = write_image(self._store, outcome, self._request.labels, tree, inline)
         if self._request.with_parent and outcome.image not in ("", image_id):
             self._store.images.set_parent(image_id, outcome.image)

@@ -98,7 +98,7 @@ class Walker:
         *,
         escape: str,
         workspace: Workspace,
-        find: Callable[[str], Record | None],
+        find: Callable[[str], Awaitable[Record | None]],
         epoch: int | None,
         tell: Tell,
         plan: "Callable[[Walker, ins.Run | ins.Copy | ins.Add], Awaitable[Plan]]",
@@ -108,6 +108,7 @@ class Walker:
         self.outcome = outcome
         self.arguments = arguments
         self.results: list[Result] = []
+        self.found: list[Record] = []
         self.step = first_step
         self._escape = escape
         self._workspace = workspace
@@ -156,7 +157,7 @@ class Walker:
         if isinstance(written, ins.Arg):
             description = history.argument(written, self.variables(), self._escape)
             self.arguments = self.arguments.declare(written, self.config.env or ())
-            return self._note(description)
+            return await self._note(description)
         instruction = expand_instruction(written, self.variables(), escape=self._escape)
         if isinstance(instruction, ins.Run | ins.Copy | ins.Add):
             return await self._change_files(await self._plan(self, instruction))
@@ -171,12 +172,12 @@ class Walker:
         self.outcome = replace(self.outcome, config=config)
         if isinstance(instruction, ins.OnBuild):
             return False  # only the configuration tells of it, in Docker too
-        return self._note(history.configuration(instruction, config))
+        return await self._note(history.configuration(instruction, config))
 
-    def _note(self, description: str) -> bool:
+    async def _note(self, description: str) -> bool:
         """A step without files. The cache only remembers when it was first there."""
         inputs = step_inputs("configure", text=description, config=self.config, epoch=self._epoch)
-        found = self._find(inputs)
+        found = await self._find(inputs)
         created = found.created if found else self._now()
         self._add(Step(description, created))
         if found is None:
@@ -202,7 +203,7 @@ class Walker:
 
     async def _change_files(self, plan: Plan) -> bool:
         before = self.outcome.tree
-        found = self._find(plan.inputs)
+        found = await self._find(plan.inputs)
         if found is not None:
             self.outcome = replace(self.outcome, tree=Tree(found.chain_id))
             self._add(Step(plan.created_by, found.created, chain_id=self._new(before.chain_id, found.chain_id)))
@@ -220,10 +221,11 @@ class Walker:
         self._remember(plan.inputs, before, plan.created_by, created)
         return False
 
-    def _find(self, inputs: str) -> Record | None:
+    async def _find(self, inputs: str) -> Record | None:
         known = self.outcome.tree.known
-        found = self._look_up(step_key(known, inputs)) if known is not None else None
+        found = await self._look_up(step_key(known, inputs)) if known is not None else None
         if found is not None:
+            self.found.append(found)
             self._workspace.hold(found.chain_id)
         return found
 

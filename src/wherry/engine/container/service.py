@@ -120,8 +120,7 @@ class Containers:
         platform: str | None = None,
     ) -> tuple[str, list[str]]:
         """Makes a container; its id and what the user should be warned of. Nothing of it stays when that fails."""
-        image = self._store.images.get(config.image)
-        platforms.check(image, config.image, platform or "")
+        image = platforms.find(self._store.images, config.image, platform or "")
         check_network_mode(config, host_config, networking)
         merged = merge(config, image.config.config or ContainerConfig())
         check_config(merged)

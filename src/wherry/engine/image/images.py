@@ -172,7 +172,7 @@ class Images:
             _check_pattern(pattern)
         found = []
         for summary in self._store.images.summaries(shared=shared_size):
-            step = summary.children and not summary.tags and not summary.digests
+            step = (summary.children or summary.in_index) and not summary.tags and not summary.digests
             if (show_all or not step) and self._passes(summary, filters):
                 found.append(self._summary(summary, filters.get("reference", ())))
                 if manifests:
@@ -218,9 +218,7 @@ class Images:
 
     def _get(self, name: str, platform: str = "") -> Image:
         """Raises NotFound, also for one that is for another platform than that; "" is any."""
-        image = self._store.images.get(name)
-        platforms.check(image, name, platform)
-        return image
+        return platforms.find(self._store.images, name, platform)
 
     def inspect(self, name: str, *, platform: str = "", manifests: bool = False) -> dict[str, Any]:
         """The API's ImageInspect."""
@@ -269,10 +267,13 @@ class Images:
         """Tells of what a build has made, whether it gets a name or not."""
         self._tell(self._store.images.get(image_id), "create", image_id)
 
-    def tag(self, name: str, repo: str, tag: str = "") -> None:
+    def tag(self, name: str, repo: str, tag: str = "", *, document: str = "") -> None:
+        """``document``: what the new name stands for, where that is more than the image; as the old name does."""
         image = self._store.images.get(name)
         target = reference.parse_to_tag(repo, tag)
-        self._store.images.tag(image.id, target)
+        if not reference.is_image_id(name):
+            document = self._store.images.document_of(reference.parse(name).with_default_tag())
+        self._store.images.tag(image.id, target, document)
         self._tell(image, "tag", target.familiar)
 
     async def remove(

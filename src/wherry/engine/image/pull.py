@@ -53,8 +53,8 @@ class Pulls:
         self._store = store
         self._events = events
         self._registries = registries
-        self._transfers = Transfers(store, config.max_concurrent_downloads)
-        self.limit = self._transfers.limit
+        self.transfers = Transfers(store, config.max_concurrent_downloads)
+        self.limit = self.transfers.limit
         self._needed: Counter[str] = Counter()  # layers that were there when a pull began, by how many pulls
         store.layers.leases.append(lambda: frozenset(self._needed))
 
@@ -180,7 +180,7 @@ class Pulls:
             tell(step("Already exists" if there else "Pulling fs layer", short(layer.digest)))
         async with contextlib.AsyncExitStack() as stack:
             transfers = {
-                digest: await stack.enter_async_context(self._transfers.join(layer, repository.blob, tell))
+                digest: await stack.enter_async_context(self.transfers.join(layer, repository.blob, tell))
                 for digest, layer in missing.items()
             }
             parent = ""
@@ -198,7 +198,7 @@ class Pulls:
         else:
             await _unless_another_fails(transfer, transfers)
             tell(progress.progress("Extracting", transfer.name, layer.size, layer.size))
-            await self._transfers.take(transfer, parent, diff_id)
+            await self.transfers.take(transfer, parent, diff_id)
         tell(step("Pull complete", short(layer.digest)))
 
     async def _place_again(self, layer: Descriptor, diff_id: str, parent: str) -> None:

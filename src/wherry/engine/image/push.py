@@ -10,6 +10,7 @@ what will come of it; from then on its digest is remembered, and the registry is
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,12 +18,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from wherry.common import reference
-from wherry.common.errors import InvalidParameter, NotFound
+from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.common.reference import Reference
 from wherry.engine import platforms
 from wherry.engine.config import EngineConfig
 from wherry.engine.events import Events
-from wherry.engine.image import progress
+from wherry.engine.image import bundle, progress
+from wherry.engine.image.bundle import Bundle
 from wherry.engine.image.progress import Message, Meter, Tell, status, step
 from wherry.engine.image.transfers import short
 from wherry.model import manifests
@@ -34,7 +36,7 @@ from wherry.registry.session import Session
 from wherry.storage.images import Image
 from wherry.storage.layers import Layer
 from wherry.storage.store import Store
-from wherry.storage.tar.compression import MEDIA_TYPES, Gzip
+from wherry.storage.tar.compression import MEDIA_TYPES, Compressor
 
 Answer = TypeVar("Answer")
 
@@ -44,10 +46,13 @@ _SOURCES = 4  # repositories that a layer is tried to be mounted from
 
 @dataclass(frozen=True)
 class _Part:
-    """A layer, and what the registry is to get for it; None for what has to be packed to know."""
+    """A layer, and what the registry is to get for it; None for what has to be packed to know. ``path`` is where that
+    lies, if it is no blob of the store's."""
 
     layer: Layer
     known: Descriptor | None
+    path: str = ""
+    named: bool = False  # by a manifest that is not to be rewritten
 
     @property
     def key(self) -> str:
@@ -88,6 +93,44 @@ class Pushes:
         if tag:
             wanted = reference.parse_to_tag(wanted.name, tag)
         return progress.stream(lambda tell: self._push(wanted, platform, credentials, tell))
+
+    def push_bundle(
+        self, made: Bundle, name: Reference, credentials: Credentials, *, by_digest: bool, insecure: bool
+    ) -> AsyncIterator[Message]:
+        """The same of a bundle that was made to leave, of which nothing is rewritten."""
+        registries = self._registries.also_insecure(name.domain) if insecure else self._registries
+
+        async def work(tell: Tell) -> None:
+            async with Session(registries, credentials) as session:
+                repository = Repository(session, name.domain, name.path, pushing=True)
+                await self._push_bundle(repository, name, made, set(), tell, by_digest=by_digest)
+
+        return progress.stream(work)
+
+    async def _push_bundle(
+        self,
+        repository: Repository,
+        name: Reference,
+        made: Bundle,
+        sent: set[str],
+        tell: Tell,
+        *,
+        by_digest: bool = False,
+    ) -> None:
+        parts = [_Part(each.layer, each.descriptor, each.path, named=True) for each in made.layers.values()]
+        await self._send_all(repository, name, parts, sent, tell)
+        for digest, raw in sorted(made.documents.items(), key=lambda each: each[0] in made.manifests):  # blobs first
+            media_type = made.manifests.get(digest, "")
+            if not media_type and not await repository.has_blob(digest):
+                await repository.upload(Descriptor("", digest, len(raw)), functools.partial(_pieces, raw))
+            elif media_type and digest != made.root.digest:
+                await repository.put_manifest(digest, raw, media_type)
+        raw = made.documents[made.root.digest]
+        target = made.root.digest if by_digest else name.tag
+        digest = await repository.put_manifest(target, raw, made.root.media_type)
+        tell(status(f"{name.tag}: digest: {digest} size: {len(raw)}"))
+        tell({"progressDetail": {}, "aux": {"Tag": name.tag, "Digest": digest, "Size": len(raw)}})
+        self._events.publish("image", "push", name.familiar, {"name": name.familiar_name})
 
     def _meant(self, wanted: Reference) -> list[tuple[Reference, str]]:
         tags = self._store.images.tags(wanted.name)
@@ -141,6 +184,11 @@ class Pushes:
         self, repository: Repository, name: Reference, image: Image, sent: set[str], tell: Tell
     ) -> None:
         store = self._store
+        if document := store.images.document_of(name):
+            made = bundle.stored(store, document, store.images.media_type(document))
+            await self._push_bundle(repository, name, made, sent, tell)
+            store.images.tag(image.id, Reference(name.domain, name.path, digest=document), is_new=False)
+            return
         parts = [_Part(layer, store.layers.pushed_as(layer)) for layer in store.images.layers(image)]
         kept = await self._kept(repository, name, image, parts)
         if kept:
@@ -148,7 +196,9 @@ class Pushes:
         layers = await self._send_all(repository, name, parts, sent, tell)
         config = store.images.raw(image.id)
         if not await repository.has_blob(image.id):
-            await repository.upload(Descriptor(manifests.CONFIG, image.id, len(config)), lambda: _pieces(config))
+            await repository.upload(
+                Descriptor(manifests.CONFIG, image.id, len(config)), functools.partial(_pieces, config)
+            )
         if kept and [layer.digest for layer in layers] == [layer.digest for layer in kept.layers]:
             raw, media_type = kept.raw, kept.media_type
         else:
@@ -200,13 +250,23 @@ class Pushes:
         Other versions of the library pack otherwise: what comes of it need not be what it was the last time.
         """
         layer, known, shown = part.layer, part.known, short(part.layer.diff_id)
+        if known is not None and part.path:
+            meter = Meter(tell, "Pushing", shown, known.size)
+            await repository.upload(known, lambda: self._read(part.path, meter))
+            return known
         if known is None or (layer.plain and known.digest not in self._store.blobs):
             meter = Meter(tell, "Pushing", shown, layer.blob_size)
-            packed = await repository.upload_stream(lambda: _Packed(self._read(layer.blob, meter)))
+            packed = await repository.upload_stream(
+                lambda: _Packed(self._read(self._store.blobs.path(layer.blob), meter))
+            )
             self._store.layers.note_pushed(layer.diff_id, packed.digest, packed.size)
+            if part.named and part.known is not None and packed.digest != part.known.digest:
+                raise EngineError(
+                    f"layer {shown} is not kept in the form in which it was to be pushed: build it again, with --push"
+                )
             return Descriptor(MEDIA_TYPES["gzip"], packed.digest, packed.size)
-        digest, meter = known.digest, Meter(tell, "Pushing", shown, known.size)
-        await repository.upload(known, lambda: self._read(digest, meter))
+        path, meter = self._store.blobs.path(known.digest), Meter(tell, "Pushing", shown, known.size)
+        await repository.upload(known, lambda: self._read(path, meter))
         return known
 
     def _elsewhere(self, name: Reference, digest: str) -> list[str]:
@@ -217,8 +277,8 @@ class Pushes:
             if other.domain == name.domain and other.path != name.path
         ]
 
-    async def _read(self, digest: str, meter: Meter) -> AsyncGenerator[bytes, None]:
-        with self._store.blobs.open(digest) as file:
+    async def _read(self, path: str, meter: Meter) -> AsyncGenerator[bytes, None]:
+        with await asyncio.to_thread(open, path, "rb", 0) as file:
             sent = 0
             while chunk := await asyncio.to_thread(file.read, _PIECE):
                 yield chunk
@@ -234,7 +294,7 @@ class _Packed:
         self.digest, self.size = "", 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        gzip = await asyncio.to_thread(Gzip)
+        gzip = await asyncio.to_thread(Compressor)
         async with contextlib.aclosing(self._plain) as pieces:
             async for piece in pieces:
                 if packed := await asyncio.to_thread(gzip.pack, piece):

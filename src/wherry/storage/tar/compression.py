@@ -88,23 +88,24 @@ def decompressor(kind: Compression, read: Read) -> Read:
     return read_plain
 
 
-class Gzip:
-    """Packs a stream; the same pieces give the same bytes. ``digest`` and ``size`` are of those that it has given."""
+class Compressor:
+    """Packs a stream; the same pieces give the same bytes. ``digest`` and ``size`` are of those that it has given.
 
-    def __init__(self) -> None:
-        from isal import isal_zlib
+    ``level`` is the library's own: zlib's 0 to 9, zstd's up to 22.
+    """
 
-        self._stream: Any = isal_zlib.compressobj(level=_LEVEL, wbits=_GZIP_FORMAT)
+    def __init__(self, kind: Compression = "gzip", level: int | None = None) -> None:
+        self._stream = _compressor(kind, level)
         self._hash = hashlib.sha256()
         self.size = 0
 
     def pack(self, data: bytes) -> bytes:
         """What there is to send by now, which may be nothing."""
-        return self._noted(self._stream.compress(data))
+        return self._noted(self._stream.compress(data) if self._stream else data)
 
     def finish(self) -> bytes:
         """The rest."""
-        return self._noted(self._stream.flush())
+        return self._noted(self._stream.flush() if self._stream else b"")
 
     @property
     def digest(self) -> str:
@@ -114,6 +115,23 @@ class Gzip:
         self._hash.update(packed)
         self.size += len(packed)
         return packed
+
+
+def _compressor(kind: Compression, level: int | None) -> Any:
+    """None for what is to stay plain."""
+    if kind == "":
+        return None
+    if kind == "zstd":
+        import zstandard
+
+        return zstandard.ZstdCompressor(level=3 if level is None else level).compressobj()
+    if level is not None:
+        import zlib
+
+        return zlib.compressobj(level=level, wbits=_GZIP_FORMAT)
+    from isal import isal_zlib
+
+    return isal_zlib.compressobj(level=_LEVEL, wbits=_GZIP_FORMAT)
 
 
 def resume(start: bytes, read: Read) -> Read:

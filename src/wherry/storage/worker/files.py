@@ -68,14 +68,13 @@ class Files:
         job = functools.partial(jobs.Put, path=path, keep_kinds=keep_kinds, user=user, writable=dict(writable))
         await run_replayed(lambda: job(root=_mountable(root)), stream)
 
-    async def export(self, root: Root) -> AsyncIterator[bytes]:
-        """A tar of the whole root, without what is mounted in it."""
+    async def export(self, root: Root, prefix: str = "") -> AsyncIterator[bytes]:
+        """A tar of the whole root, without what is mounted in it, its names behind ``prefix``."""
         async with contextlib.AsyncExitStack() as stack:
 
             async def begin() -> tuple[bytes, AsyncIterator[bytes]]:
-                output = (
-                    await stack.enter_async_context(working(jobs.Export(root=_mountable(root)), output=True))
-                ).output()
+                job = jobs.Export(root=_mountable(root), prefix=prefix)
+                output = (await stack.enter_async_context(working(job, output=True))).output()
                 return await anext(output), output
 
             async for chunk in _joined(*await again(begin)):

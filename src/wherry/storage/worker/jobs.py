@@ -107,6 +107,24 @@ class Unpack(Job, tag="unpack"):
     growing: bool = False
 
 
+class Packed(Struct, frozen=True):
+    """What came of packing a blob."""
+
+    digest: str
+    size: int
+
+
+class Pack(Job, tag="pack"):
+    """Packs the blob ``source`` in another way, into the file ``target``; without one only what comes of it is told."""
+
+    Answer = Packed
+    source: str
+    was: Compression
+    target: str
+    packing: Compression
+    level: int | None = None
+
+
 # Roots of containers
 
 
@@ -134,9 +152,10 @@ class Put(Job, tag="put"):
 
 
 class Export(Job, tag="export"):
-    """A tar of the whole root comes on standard output."""
+    """A tar of the whole root comes on standard output, its names behind ``prefix``."""
 
     root: Root
+    prefix: str = ""
 
 
 class CopyOut(Job, tag="copy out"):
@@ -220,6 +239,21 @@ class Flatten(Job, tag="flatten"):
     directory: str
 
 
+class Packages(Struct, frozen=True):
+    """What an image's files tell of: each package by its ``type`` as in package URLs, ``name``, ``version`` and what
+    else is known; and /etc/os-release."""
+
+    packages: list[dict[str, str]]
+    release: dict[str, str]
+
+
+class ScanPackages(Job, tag="scan packages"):
+    """Looks for what package managers have left in a root."""
+
+    Answer = Packages
+    root: tuple[Mount, ...]
+
+
 class IgnoreOverlay(Job, tag="ignore overlay"):
     """Makes the whiteouts for a context's ``directory`` in the empty directory ``place``; False when nothing is hidden.
 
@@ -237,7 +271,7 @@ FOLLOWED = (Digest, IgnoreOverlay)
 """Those that leave the worker as it was. A build with many COPYs would otherwise start a process for each."""
 
 AnyJob = (
-    ReceiveLayer | ReceiveArchive | Commit | Unpack
+    ReceiveLayer | ReceiveArchive | Commit | Unpack | Pack
     | Stat | Get | Put | Export | CopyOut
-    | ReceiveContext | Digest | CopyFiles | MakeDirectory | Seal | Clamp | Flatten | IgnoreOverlay
+    | ReceiveContext | Digest | CopyFiles | MakeDirectory | Seal | Clamp | Flatten | IgnoreOverlay | ScanPackages
 )  # fmt: skip

@@ -37,6 +37,7 @@ from wherry.storage.tar.sources import (
 )
 from wherry.storage.tar.unpack import Limits, Unpacker
 from wherry.storage.tar.writer import Packer, PackError
+from wherry.storage.worker import jobs
 
 # What the file system says to names, links and sizes that it cannot have.
 _UNFIT = (errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG, errno.EOVERFLOW)
@@ -326,6 +327,32 @@ def unpack_blob(path: str, staging: str, kind: Compression, news: int | None) ->
     directory = f"{staging}/layer-0"
     unpacking = Unpacking(blob, news, -1, directory, kind)
     return {"layer": directory, "compression": kind} | unpacking.wait()
+
+
+def pack_blob(job: jobs.Pack) -> jobs.Packed:
+    target, was = job.target, job.was
+    blob = os.open(job.source, os.O_RDONLY | os.O_CLOEXEC)
+    file = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600) if target else -1
+    compression.prepare(was)
+    packed = compression.Compressor(job.packing, job.level)
+    os.chdir(os.path.dirname(job.source))
+    lock_in()
+    read = compression.decompressor(was, lambda size: os.read(blob, size))
+    whole = b""
+    while data := read(_CHUNK - len(whole)):
+        whole += data  # pieces of one size, whatever the decompressor gives: others would be packed otherwise
+        if len(whole) == _CHUNK:
+            _write_all(file, packed.pack(whole))
+            whole = b""
+    _write_all(file, packed.pack(whole))
+    _write_all(file, packed.finish())
+    return jobs.Packed(packed.digest, packed.size)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data if fd >= 0 else b"")
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 class Buffered:

@@ -154,7 +154,7 @@ def export(report: Report, job: jobs.Export) -> None:
     """Without what is mounted in the root."""
     inside = enter(job.root, without_submounts=True)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    _pack_into(1, inside, b"")
+    _pack_into(1, inside, job.prefix.encode())
 
 
 def copy_out(report: Report, job: jobs.CopyOut) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from wherry.linux import process
-from wherry.storage.worker import build, jobs, layer, rootfs
+from wherry.storage.worker import build, jobs, layer, packages, rootfs
 from wherry.storage.worker.layer import Report
 
 
@@ -121,6 +121,10 @@ def _unpack(report: Report, job: jobs.Unpack) -> dict[str, Any]:
     return layer.unpack_blob(job.blob, job.staging, job.compression, 0 if job.growing else None)
 
 
+def _pack(report: Report, job: jobs.Pack) -> jobs.Packed:
+    return layer.pack_blob(job)
+
+
 def _read_input(size: int) -> bytes:
     return os.read(0, size)
 
@@ -130,6 +134,7 @@ _JOBS: dict[type[jobs.Job], Callable[..., Any]] = {
     jobs.ReceiveArchive: _receive_archive,
     jobs.Commit: _commit,
     jobs.Unpack: _unpack,
+    jobs.Pack: _pack,
     jobs.Stat: rootfs.stat_path,
     jobs.Get: rootfs.get_archive,
     jobs.Put: rootfs.put_archive,
@@ -142,5 +147,6 @@ _JOBS: dict[type[jobs.Job], Callable[..., Any]] = {
     jobs.Seal: build.seal,
     jobs.Clamp: build.clamp,
     jobs.Flatten: build.flatten,
+    jobs.ScanPackages: packages.scan,
     jobs.IgnoreOverlay: build.ignore_overlay,
 }

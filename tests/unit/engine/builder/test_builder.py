@@ -34,10 +34,9 @@ class Builds:
     async def __call__(self, dockerfile: str, *tags: str, ignore: bytes | None = None, **request: Any) -> str:
         """The image's id. The events, also of one that fails, are in ``events``."""
         self.events = []
-        found = self.bare.engine.builder.from_directory(
-            BuildRequest(tags=tags, **request), str(self.directory), dockerfile.encode(), ignore
-        )
-        async for event in found:
+        asked, builder = BuildRequest(tags=tags, **request), self.bare.engine.builder
+        find = builder.from_directory(asked, str(self.directory), dockerfile.encode(), ignore)
+        async for event in builder.build(asked, find):
             self.events.append(event)
         built = self.events[-1]
         assert isinstance(built, Built)

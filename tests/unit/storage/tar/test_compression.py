@@ -10,7 +10,7 @@ import pytest
 import zstandard
 
 from wherry.storage.tar import compression
-from wherry.storage.tar.compression import Compression, Gzip, decompressor, detect
+from wherry.storage.tar.compression import Compression, Compressor, decompressor, detect
 from wherry.storage.tar.reader import TarError
 
 TEXT = b"some text, again and again. " * 20_000
@@ -88,8 +88,8 @@ def test_what_is_not_compressed(start: bytes) -> None:
 def test_packs_the_same_again() -> None:
     pieces = [TEXT, random.Random(1).randbytes(1_000_000), b"end"]
 
-    def pack() -> tuple[bytes, Gzip]:
-        packer = Gzip()
+    def pack() -> tuple[bytes, Compressor]:
+        packer = Compressor()
         return b"".join([*map(packer.pack, pieces), packer.finish()]), packer
 
     packed, packer = pack()
@@ -97,3 +97,11 @@ def test_packs_the_same_again() -> None:
     assert packed[:8] == b"\x1f\x8b\x08\0\0\0\0\0", "no name, no time"
     assert (packer.size, packer.digest) == (len(packed), f"sha256:{hashlib.sha256(packed).hexdigest()}")
     assert pack()[0] == packed
+
+
+@pytest.mark.parametrize(("kind", "level"), [("gzip", 1), ("gzip", 9), ("zstd", None), ("zstd", 19), ("", None)])
+def test_packs_in_every_way(kind: Compression, level: int | None) -> None:
+    packer = Compressor(kind, level)
+    packed = packer.pack(TEXT) + packer.finish()
+    assert unpack(kind, packed) == TEXT
+    assert packer.digest == f"sha256:{hashlib.sha256(packed).hexdigest()}"

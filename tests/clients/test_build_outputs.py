@@ -1,0 +1,100 @@
+"""Where wherry build's results go: the same as docker buildx's."""
+
+import json
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import registry as registries
+from tests.support.engine import Engine
+from tests.support.registry import Registry
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+BOTH = "linux/amd64,linux/arm64"
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    if not registries.installed():
+        pytest.skip("needs Debian's packages docker-registry and openssl")
+    with registries.running(Registry(tmp_path_factory.mktemp("registry"))) as found:
+        yield found
+
+
+@pytest.fixture
+def context(tmp_path: Path, clean_images: None, busybox: str) -> Path:
+    made = tmp_path / "context"
+    made.mkdir()
+    (made / "Dockerfile").write_text("FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH/\n")
+    (made / "file").write_text("content\n")
+    return made
+
+
+def test_an_index_with_what_is_attested_is_pushed(
+    wherry: Run, context: Path, registry: Registry, tmp_path: Path, engine: Engine
+) -> None:
+    name, told = f"{registry.host}/both:1", tmp_path / "metadata"
+    wherry(
+        "build", "--platform", BOTH, "--push", "-t", name, "--sbom", "true", "--provenance", "max",
+        "--annotation", "index:org.example.a=1", "--metadata-file", str(told), str(context), check=True,
+    )  # fmt: skip
+    index = registry.manifest("both", "1")
+    assert index["annotations"] == {"org.example.a": "1"}
+    assert [each["platform"]["architecture"] for each in index["manifests"]] == ["amd64", "arm64", "unknown", "unknown"]
+    kinds = {
+        layer["annotations"]["in-toto.io/predicate-type"]
+        for layer in registry.manifest("both", index["manifests"][2]["digest"])["layers"]
+    }
+    assert kinds == {"https://spdx.dev/Document", "https://slsa.dev/provenance/v0.2"}
+    metadata = json.loads(told.read_text())
+    assert metadata["containerimage.digest"] == registry.digest("both", "1")
+    assert metadata["containerimage.config.digest"] == engine.request("GET", f"/images/{name}/json").body["Id"]
+
+
+def test_archives_and_folders(wherry: Run, context: Path, tmp_path: Path, engine: Engine) -> None:
+    before = wherry("images", "--all", "--quiet", check=True).stdout
+    archive = tmp_path / "archive.tar"
+    layout, files = tmp_path / "layout", tmp_path / "files"
+    wherry(
+        "build", "--platform", BOTH, "-o", f"type=oci,dest={archive},compression=zstd", "-o", str(files),
+        "-o", f"type=oci,tar=false,dest={layout}", str(context), check=True,
+    )  # fmt: skip
+    with tarfile.open(archive) as found:
+        assert "index.json" in found.getnames()
+    assert (files / "linux_arm64" / "arm64" / "file").read_text() == "content\n"
+    [root] = json.loads((layout / "index.json").read_text())["manifests"]
+    assert (layout / "blobs" / "sha256" / root["digest"].removeprefix("sha256:")).exists()
+    assert wherry("images", "--all", "--quiet", check=True).stdout == before
+
+
+def test_a_cache_in_a_registry(wherry: Run, context: Path, registry: Registry, tmp_path: Path) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nRUN date +%N >/made\n")
+    ref, place = f"{registry.host}/cache:1", tmp_path / "cache"
+    to = ("--cache-to", f"type=registry,ref={ref}", "--cache-to", f"type=local,dest={place}")
+    wherry("build", "-t", "built:x", *to, str(context), check=True)
+    before = wherry("run", "--rm", "built:x", "cat", "/made", check=True).stdout
+    wherry("rmi", "built:x", check=True)
+    wherry("builder", "prune", "--all", "--force", check=True)
+    wherry("build", "-t", "built:x", "--cache-from", f"type=registry,ref={ref}", str(context), check=True)
+    assert wherry("run", "--rm", "built:x", "cat", "/made", check=True).stdout == before
+    assert json.loads((place / "index.json").read_text())["manifests"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--push"], "tag is needed when pushing to registry"),
+        (["-o", "type=oci,dest=x,compression=lz4"], "unsupported compression type lz4"),
+        (["--attest", "type=other"], "attestation of type other is not supported: expected provenance or sbom"),
+        (["--cache-to", "type=gha"], "cache export of type gha is not supported: expected inline, registry, local"),
+        (["--annotation", "x"], "invalid annotation x: expected key=value"),
+    ],
+)
+def test_what_cannot_be(wherry: Run, context: Path, tmp_path: Path, flags: list[str], said: str) -> None:
+    failed = wherry("build", *flags, str(context), cwd=tmp_path)
+    assert failed.returncode != 0
+    assert said in failed.stderr
