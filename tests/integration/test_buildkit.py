@@ -175,6 +175,42 @@ async def test_another_frontend_is_refused(engine: Engine, busybox: str) -> None
             await asking.build()
 
 
+async def _history(asking: Client, **request: Any) -> list[Any]:
+    """The events of the builds that have ended."""
+    assert asking.channel is not None
+    async with asking.channel.call("/moby.buildkit.v1.Control/ListenBuildHistory") as call:
+        await call.send(messages.BuildHistoryRequest(early_exit=True, **request), end=True)
+        return [message async for message in call.messages(messages.BuildHistoryEvent)]
+
+
+async def test_the_history_of_builds(engine: Engine, busybox: str) -> None:
+    async with client(engine.socket, {"Dockerfile": b"FROM busybox\nRUN true\n"}) as asking:
+        await asking.build("built:kit", ref="good")
+        asking.files["Dockerfile"] = b"FROM busybox\nRUN false\n"
+        with pytest.raises(RpcError):
+            await asking.build(ref="wrong")
+        [good] = await _history(asking, ref="good")
+        assert good.record.exporters[0].attrs["name"] == "built:kit"
+        assert good.record.exporter_response["image.name"] == "docker.io/library/built:kit"
+        assert good.record.completed_steps == good.record.total_steps > 2
+        assert good.record.completed_at.seconds >= good.record.created_at.seconds > 0
+        failed = await _history(asking, filter=["status==error,duration<1h"])
+        assert "wrong" in [each.record.ref for each in failed]
+        assert "good" not in [each.record.ref for each in failed]
+        assert [each.record.ref for each in await _history(asking, filter=["ref==good", "ref==wrong"], limit=1)] == [
+            "wrong"
+        ]
+        with pytest.raises(RpcError, match="invalid filter colour==red"):
+            await _history(asking, filter=["colour==red"])
+        await asking.control(
+            "UpdateBuildHistory",
+            messages.UpdateBuildHistoryRequest(ref="wrong", delete=True),
+            messages.UpdateBuildHistoryResponse,
+        )
+        assert not await _history(asking, ref="wrong")
+    engine.wherry("rmi", "built:kit")
+
+
 # --- clients that break off, and clients that lie
 
 

@@ -33,20 +33,21 @@ async def plugins(request: Request, engine: Engine) -> Any:
 
 
 async def build_cache(request: Request, engine: Engine) -> Any:
-    """Its limit has had several names: reserved-space is today's, keep-storage that before API 1.48."""
-    keep, min_free = 0, 0
+    """keep-storage is reserved-space as it was called before API 1.48."""
     try:
-        for name in ("keep-storage", "max-used-space", "reserved-space"):
-            keep = request.integer(name) or keep
-        name = "min-free-space"
-        min_free = request.integer(name) or 0
+        for name in ("keep-storage", "max-used-space", "reserved-space", "min-free-space"):
+            request.integer(name)
     except InvalidParameter as error:
         text = f"{name} is in bytes and expects an integer, got {request.text(name)}"
         raise InvalidParameter(f"{text}: {error.message}") from None
     filters = request.filters()
     try:
         pruned = engine.builder.prune(
-            everything=request.flag("all"), keep_bytes=keep, filters=filters, min_free=min_free
+            everything=request.flag("all"),
+            filters=filters,
+            reserved=request.integer("reserved-space") or request.integer("keep-storage") or 0,
+            max_used=request.integer("max-used-space") or 0,
+            min_free=request.integer("min-free-space") or 0,
         )
     except InvalidParameter as error:
         raise InvalidParameter(f"failed to prune build cache: {error.message}") from None

@@ -58,6 +58,7 @@ class Build:
         self.records: dict[str, Record] = {}  # of the cache, by their keys
         self.returned: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.frontend_options: dict[str, str] = {}
+        self.exporters: list[tuple[str, dict[str, str]]] = []
         self.created = time.time_ns()
         self.completed = 0
         self.error: EngineError | None = None

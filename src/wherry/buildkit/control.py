@@ -47,6 +47,7 @@ class _Control:
         kit.history.started(build)
         try:
             exports = exporter.read(request)
+            build.exporters = [(each.type, each.attributes) for each in exports]
             for text in exporter.warnings(exports):
                 build.trace.warn(messages.VertexWarning(level=1, short=text.encode()))
             caches = cache_export.read(request)
@@ -98,8 +99,9 @@ class _Control:
             filters.setdefault("until", []).append(f"{request.keep_duration // 10**9}s")
         gone = builder.prune(
             everything=request.all,
-            keep_bytes=request.max_used_space or request.reserved_space,
             filters=filters,
+            reserved=request.reserved_space,
+            max_used=request.max_used_space,
             min_free=request.min_free_space,
         )
         for name in gone["CachesDeleted"] or ():

@@ -121,11 +121,16 @@ def run_volumes(session: Session, options: Options) -> None:
     flags.filters('Provide filter values (e.g. "until=24h")', short=""),
     _FORCE,
     flags.size("keep-storage", "", "Amount of disk space to keep for cache"),
+    flags.size("max-used-space", "", "Maximum amount of disk space allowed to keep for cache"),
+    flags.size("min-free-space", "", "Target amount of free disk space after pruning"),
+    flags.size("reserved-space", "", "Amount of disk space always allowed to keep for cache"),
 )
 def run_build_cache(session: Session, options: Options) -> None:
     filters = _filters(session, options)
     if _agreed(options, f"WARNING! This will remove all {'' if options['all'] else 'dangling '}build cache."):
-        keep = {"reserved-space": options["keep-storage"] or None}
+        names = ("max-used-space", "min-free-space", "reserved-space")
+        keep = {name: options[name] or None for name in names}
+        keep["reserved-space"] = keep["reserved-space"] or options["keep-storage"] or None
         _told(_prune(session, "build", filters, all=options["all"], **keep))
 
 

@@ -379,12 +379,19 @@ class Builder:
         ]
 
     def prune(
-        self, *, everything: bool, keep_bytes: int, filters: Mapping[str, list[str]], min_free: int = 0
+        self,
+        *,
+        everything: bool,
+        filters: Mapping[str, list[str]],
+        reserved: int = 0,
+        max_used: int = 0,
+        min_free: int = 0,
     ) -> dict[str, Any]:
-        """Forgets what builds have left, those unused for longest first, down to ``keep_bytes``.
+        """Forgets what builds have left, those unused for longest first.
 
-        ``min_free``: no more than it takes for so many bytes of the disk to be free. What images have is only forgotten
-        with ``everything``, and then frees nothing.
+        As long as it takes for no more than ``max_used`` bytes to be used, and for ``min_free`` bytes of the disk to be
+        free; what is below ``reserved`` stays. Where neither is said, all goes that is above ``reserved``. What images
+        have is only forgotten with ``everything``, and then frees nothing.
         """
         matching = _matcher(filters)
         shared = self._of_images()
@@ -394,11 +401,13 @@ class Builder:
             if matching(record, self._cache_mounts.is_used(record.key), record.chain_id in shared)
         ]
         total = sum(record.size for record in records)
+        keep_bytes = max_used
         if min_free:
-            missing = min_free - self._store.free()
-            if missing <= 0:
+            missing = max(0, min_free - self._store.free())
+            keep_bytes = min(max_used or total, total - missing)
+            if total <= keep_bytes:
                 return {"CachesDeleted": None, "SpaceReclaimed": 0}
-            keep_bytes = max(keep_bytes, total - missing)
+        keep_bytes = max(keep_bytes, reserved)
         gone: list[str] = []
         freed = 0
         for record in records:
@@ -418,7 +427,7 @@ class Builder:
         limit = self._store.capacity() // _SHARE
         records = await asyncio.to_thread(self._store.build_cache.records)
         if sum(record.size for record in records) > limit:
-            self.prune(everything=False, keep_bytes=limit, filters={})
+            self.prune(everything=False, filters={}, max_used=limit)
 
     def _of_images(self) -> frozenset[str]:
         """The layers that images have."""

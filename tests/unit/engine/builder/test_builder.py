@@ -121,11 +121,13 @@ async def test_what_is_pruned_of_the_cache(build: Builds) -> None:
     prune, usage = build.bare.engine.builder.prune, build.bare.engine.builder.usage
     (record,) = usage()
     for filters in ({"id": ["no"]}, {"type": ["exec.cachemount"]}, {"inuse": ["true"]}, {"until": ["10m"]}):
-        assert not prune(everything=True, keep_bytes=0, filters=filters)["CachesDeleted"], filters
+        assert not prune(everything=True, filters=filters)["CachesDeleted"], filters
     with pytest.raises(InvalidParameter, match="invalid filter 'colour'"):
-        prune(everything=True, keep_bytes=0, filters={"colour": ["red"]})
-    assert not prune(everything=True, keep_bytes=0, filters={}, min_free=1)["CachesDeleted"]
-    assert prune(everything=True, keep_bytes=0, filters={"id": [record["ID"]]})["CachesDeleted"] == [record["ID"]]
+        prune(everything=True, filters={"colour": ["red"]})
+    assert not prune(everything=True, filters={}, min_free=1)["CachesDeleted"]
+    assert not prune(everything=True, filters={}, max_used=1 << 40)["CachesDeleted"]
+    assert not prune(everything=True, filters={}, min_free=1 << 60, reserved=1 << 40)["CachesDeleted"]
+    assert prune(everything=True, filters={"id": [record["ID"]]})["CachesDeleted"] == [record["ID"]]
 
 
 async def test_only_the_stages_that_the_target_needs(build: Builds) -> None:
