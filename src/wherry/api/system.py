@@ -22,7 +22,8 @@ async def version(request: Request, engine: Engine) -> Any:
 
 
 async def info(request: Request, engine: Engine) -> Any:
-    return adapt_info(request.version, engine.system.info())
+    found = adapt_info(request.version, engine.system.info())
+    return found | engine.system.bridge_filters() if request.version < (1, 50) else found
 
 
 async def plugins(request: Request, engine: Engine) -> Any:

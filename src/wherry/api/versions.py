@@ -153,5 +153,4 @@ def adapt_info(version: Version, found: dict[str, Any]) -> dict[str, Any]:
                 commit["Expected"] = commit["ID"]
     if version < (1, 50):
         found.pop("DiscoveredDevices", None)
-        found |= {"BridgeNfIptables": False, "BridgeNfIp6tables": False}
     return found

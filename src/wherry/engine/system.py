@@ -102,13 +102,16 @@ class System:
             "Driver": "overlay2",
             "DriverStatus": [
                 ["Backing Filesystem", _file_system(self._config.data_root)],
+                ["Supports d_type", "true"],  # overlayfs takes no other
+                ["Using metacopy", "false"],
                 ["Native Overlay Diff", "true"],
+                ["userxattr", "false"],
             ],
             "Plugins": {
                 "Volume": ["local"],
                 "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
                 "Authorization": list(self._config.authorization_plugins) or None,
-                "Log": list(logs.DRIVERS),
+                "Log": [driver for driver in logs.DRIVERS if driver != "none"],
             },
             "MemoryLimit": supports("memory"),
             "SwapLimit": supports("memory.swap"),
@@ -176,14 +179,24 @@ class System:
             **self._address_pools(),
         }  # fmt: skip
 
+    def bridge_filters(self) -> dict[str, bool]:
+        """What ``info`` also said until API 1.50: whether the firewall sees what is bridged."""
+        where = "/proc/sys/net/bridge/bridge-nf-call-"
+        return {f"BridgeNf{name.capitalize()}": _read(where + name) == "1" for name in ("iptables", "ip6tables")}
+
     def _address_pools(self) -> dict[str, Any]:
         """Only where they are set, as in Docker."""
         pools = [{"Base": pool.base, "Size": pool.size} for pool in self._config.default_address_pools]
         return {"DefaultAddressPools": pools} if pools else {}
 
     def _security_options(self) -> list[str]:
-        found = [f"name=seccomp,profile={self._config.seccomp_profile}", "name=cgroupns"]
-        return [*found, "name=no-new-privileges"] if self._config.no_new_privileges else found
+        config = self._config
+        found = {
+            f"name=seccomp,profile={config.seccomp_profile}": True,
+            "name=cgroupns": config.default_cgroupns_mode == "private",
+            "name=no-new-privileges": config.no_new_privileges,
+        }
+        return [option for option, is_on in found.items() if is_on]
 
 
 def _runtime() -> dict[str, Any]:
@@ -210,13 +223,13 @@ def _os_release(name: str) -> str:
 
 
 def _file_system(path: str) -> str:
-    """The kind of file system that holds ``path``, as /proc/mounts names it."""
+    """The kind of file system that holds ``path``, as Docker names it: those of ext's family have one number."""
     found, length = "unknown", -1
     for line in _read("/proc/self/mounts").splitlines():
         _, target, kind, *_ = line.split()
         if len(target) > length and (path == target or path.startswith(target.rstrip("/") + "/")):
             found, length = kind, len(target)
-    return found
+    return "extfs" if found in ("ext2", "ext3", "ext4") else found
 
 
 def _read(path: str) -> str:

@@ -299,6 +299,9 @@ def test_addresses_that_the_engine_did_not_give_out(engine: Engine, net: str, fi
     execute(engine, "two", "ip", "address", "add", "10.77.0.2/24", "dev", "eth0")
     for target in ("169.254.8.8", "10.77.0.1", "one"):
         assert reach(engine, "two", target) == "one", target
+    told = engine.request("GET", "/v1.49/info").body["BridgeNfIptables"]
+    assert told == (filters == "1" and Path("/proc/sys/net/bridge").exists())
+    assert "BridgeNfIptables" not in engine.request("GET", "/v1.50/info").body
 
 
 def test_an_internal_network_has_no_way_out(engine: Engine, busybox: str, world: Outside) -> None:

@@ -21,8 +21,18 @@ async def test_info_counts(bare: BareEngine, api_definition: ApiDefinition) -> N
     assert any("No firewall rules are made" in warning for warning in found["Warnings"])
     assert found["NEventsListener"] == 0
     assert found["CDISpecDirs"] == ["/etc/cdi", "/var/run/cdi"]
-    assert found["DriverStatus"][0][1] != "unknown"
+    assert found["DriverStatus"][0][1] not in ("unknown", "ext4")
+    assert ["Supports d_type", "true"] in found["DriverStatus"]
+    assert "none" not in found["Plugins"]["Log"]
     bare.live("paused").record.state.status = Status.RUNNING
+
+
+async def test_security_options_are_those_that_hold_by_default(bare: BareEngine) -> None:
+    """Of cgroup namespaces it depends on what containers get that say nothing of them."""
+    config = bare.engine.config
+    for mode, expected in (("private", True), ("host", False)):
+        config.default_cgroupns_mode = mode
+        assert ("name=cgroupns" in bare.engine.system.info()["SecurityOptions"]) == expected
 
 
 async def test_the_runtimes_say_what_they_can_do(bare: BareEngine) -> None:
