@@ -138,6 +138,7 @@ class Engine:
         await self._lifecycle.close()
         self.endpoints.close()
         await self._launcher.close()
+        self.events.write()
         await asyncio.to_thread(self._store.close)
         self._database.close()
 

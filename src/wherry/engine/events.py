@@ -56,6 +56,7 @@ log = logging.getLogger(__name__)
 
 KEPT = 4096  # events that stay in the database; Docker keeps 256, in memory
 _TRIM_EVERY = 256
+_WRITTEN_AFTER = 0.5  # seconds: what an engine that is killed may forget
 _KNOWN_FILTERS = {
     "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret",
     "service", "type", "volume",
@@ -74,6 +75,8 @@ class Events:
         )
         self._listeners: weakref.WeakSet[asyncio.Queue[Event]] = weakref.WeakSet()  # the iterators hold them
         self._untrimmed = 0
+        self._unwritten: list[tuple[int, bytes]] = []
+        self._writing: asyncio.TimerHandle | None = None  # while there are unwritten ones
         self.published = 0
         self._encode = msgspec.json.Encoder().encode
 
@@ -100,17 +103,34 @@ class Events:
             queue.put_nowait(event)
 
     def _keep(self, moment: int, event: Event) -> None:
+        """Those that come within a moment are written together: a run has seven, and Docker keeps none over its end."""
+        self._unwritten.append((moment, self._encode(event)))
+        if self._writing is None:
+            try:
+                self._writing = asyncio.get_running_loop().call_later(_WRITTEN_AFTER, self.write)
+            except RuntimeError:  # while the engine is being made
+                self.write()
+
+    def write(self) -> None:
         """What has happened has happened, whether it can be written down or not."""
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+        rows, self._unwritten = self._unwritten, []
+        if not rows:
+            return
         try:
-            self._database.execute("INSERT INTO events (time, body) VALUES (?, ?)", (moment, self._encode(event)))
-            self._untrimmed += 1
-            if self._untrimmed >= _TRIM_EVERY:
-                self._untrimmed = 0
-                self._database.execute(
-                    "DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (KEPT,)
-                )
+            with self._database.transaction():
+                for row in rows:
+                    self._database.execute("INSERT INTO events (time, body) VALUES (?, ?)", row)
+                self._untrimmed += len(rows)
+                if self._untrimmed >= _TRIM_EVERY:
+                    self._untrimmed = 0
+                    self._database.execute(
+                        "DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (KEPT,)
+                    )
         except sqlite3.Error as error:
-            log.error("event %s of %s %s is not kept: %s", event["Action"], event["Type"], event["Actor"]["ID"], error)
+            log.error("%d events are not kept: %s", len(rows), error)
 
     def container(self, container: Container, action: str, **attributes: str) -> None:
         """Publishes what happened to a container, with the attributes that Docker gives: labels, image, name."""
@@ -152,6 +172,7 @@ class Events:
     def _past(self, since: int | None, until: int | None) -> list[Event]:
         if since is None and (until is None or until > times.now()):
             return []
+        self.write()
         rows = self._database.query(
             "SELECT body FROM events WHERE time >= ? AND time <= ? ORDER BY number",
             (since or 0, until if until is not None else times.now()),

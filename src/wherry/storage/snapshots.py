@@ -224,6 +224,8 @@ class Snapshots:
         self._staging = staging
         self._options = overlay_options()
         database.migrate("snapshots", _SCHEMA)
+        # Those that have layers mounted: most have none, and need not be looked for when they go.
+        self._mounting = {id for (id,) in database.query("SELECT id FROM snapshots_mounted")}
         os.makedirs(self._root, mode=0o710, exist_ok=True)
         spread_children(self._root)
         for name in "ab":
@@ -246,6 +248,7 @@ class Snapshots:
         _name(directory)
         self._database.execute("INSERT INTO snapshots VALUES (?, ?)", (id, chain_id or ""))
         for each in mounted:
+            self._mounting.add(id)
             self._database.execute("INSERT INTO snapshots_mounted VALUES (?, ?)", (id, each))
 
     async def make_directory(self, id: str, path: str) -> None:
@@ -358,8 +361,10 @@ class Snapshots:
         return frozenset(row[0] for row in rows)
 
     def _forget(self, id: str) -> None:
-        for table in ("snapshots", "snapshots_mounted"):
-            self._database.execute(f"DELETE FROM {table} WHERE id = ?", (id,))
+        self._database.execute("DELETE FROM snapshots WHERE id = ?", (id,))
+        if id in self._mounting:
+            self._database.execute("DELETE FROM snapshots_mounted WHERE id = ?", (id,))
+            self._mounting.remove(id)
 
     def _chain_id(self, id: str) -> str:
         row = self._database.one("SELECT chain_id FROM snapshots WHERE id = ?", (id,))

@@ -1,9 +1,11 @@
 """Event filters: every one must be met, by any of its values; of labels by all."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from wherry.common import times
 from wherry.engine.events import Events, matches
 from wherry.storage.database import Database
 
@@ -50,6 +52,31 @@ async def test_who_subscribes_misses_nothing_from_the_call_on(tmp_path: Path) ->
     await found.aclose()
     events.subscribe({})  # and is never listened to
     assert events.listeners == 0
+
+
+async def test_those_of_a_moment_are_written_together(tmp_path: Path) -> None:
+    """Before they are asked for, soon after, and at the end."""
+    database = Database(str(tmp_path / "state.db"))
+    events = Events(database)
+
+    def written() -> int:
+        rows = database.query("SELECT count(*) FROM events")
+        return int(rows[0][0])
+
+    for number in range(3):
+        events.publish("volume", "create", str(number), {})
+    assert written() == 0
+    told = events.subscribe({}, since=1, until=times.now())
+    assert [event["Actor"]["ID"] async for event in told] == ["0", "1", "2"] and written() == 3
+    events.publish("volume", "create", "3", {})
+    async with asyncio.timeout(30):
+        while written() < 4:  # noqa: ASYNC110 - what is waited for is in the database
+            await asyncio.sleep(0.01)
+    events.publish("volume", "create", "4", {})
+    events.write()
+    events.write()
+    assert written() == 5
+    database.close()
 
 
 async def test_what_cannot_be_kept_is_told_all_the_same(tmp_path: Path) -> None:

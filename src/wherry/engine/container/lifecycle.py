@@ -289,11 +289,12 @@ class Lifecycle:
             state.status = Status.RESTARTING
             entry.restart_delay = next_restart_delay(entry.restart_delay, ran)
             entry.restart = asyncio.create_task(self.restart_later(entry))
-        if self._entries.record(entry):  # otherwise a restarted engine learns the end from there
+        removing = record.host_config.auto_remove and not entry.restarting
+        if removing:
+            self.spawn(self.remove_ended(entry))  # whose first act is to write down that it is being removed
+        elif self._entries.record(entry):  # otherwise a restarted engine learns the end from there
             self.clear_exec_directory(record.id)
-        if record.host_config.auto_remove and not entry.restarting:
-            self.spawn(self.remove_ended(entry))
-        elif ended.error == MONITOR_DIED:
+        if ended.error == MONITOR_DIED and not removing:
             self.spawn(asyncio.to_thread(logs.catch_up, [record]))
         resolve(entry.exit_waiters, (ended.code, ended.error))
 
