@@ -59,7 +59,7 @@ def build(options: Options, image: str, command: list[str], proxies: dict[str, s
     """
     _check_alone(options)
     binds, anonymous = _volumes(options)
-    ports: dict[str, list[dict[str, str]]] = _parsed(options, "publish", "ports.parse_published") or {}
+    ports, exposed = _ports(options)
     host = _host_config(options, binds, ports)
     networks = _endpoints(options)
     body: Body = {
@@ -76,11 +76,8 @@ def build(options: Options, image: str, command: list[str], proxies: dict[str, s
         "NetworkingConfig": {"EndpointsConfig": networks},
     }
     body["StdinOnce"] = body["OpenStdin"] and body["AttachStdin"]
-    exposed: dict[str, Body] = {
-        port: {} for port in (*ports, *(_parsed(options, "expose", "ports.parse_exposed") or ()))
-    }
-    if exposed:
-        body["ExposedPorts"] = {port: {} for port in exposed}
+    if ports or exposed:
+        body["ExposedPorts"] = {port: {} for port in (*ports, *exposed)}
     health = _health(options)
     if health:
         body["Healthcheck"] = health
@@ -126,6 +123,15 @@ def _volumes(options: Options) -> tuple[list[str], dict[str, Body]]:
 def _parsed(options: Options, flag: str, place: str) -> Any:
     """What a function of syntax/ makes of a flag's texts; None where it is not given."""
     return syntax(place)(options[flag]) if options[flag] else None
+
+
+def _ports(options: Options) -> tuple[dict[str, list[dict[str, str]]], list[str]]:
+    """What --publish and --expose ask for."""
+    if not (options["publish"] or options["expose"]):
+        return {}, []
+    from wherry.common.ports import parse_exposed, parse_published
+
+    return parse_published(options["publish"]), parse_exposed(options["expose"])
 
 
 def _environment(options: Options, proxies: dict[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`-p [[address:]host port[-range]:]container port[-range][/protocol]` and `--expose`."""
+"""Port specifications, [[address:]host port[-range]:]container port[-range][/protocol]: of -p, --expose and EXPOSE."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def parse_published(specs: Sequence[str]) -> Bindings:
     """The API's PortMap. Raises ValueError with docker's words."""
     bindings: Bindings = {}
     for spec in specs:
-        for port, binding in _mappings(_standard(spec)):
+        for port, binding in mappings(_standard(spec)):
             bindings.setdefault(port, []).append(binding)
     return bindings
 
@@ -35,7 +35,8 @@ def _standard(spec: str) -> str:
     return f"{parts.get('published', '')}:{parts.get('target', '')}/{parts['protocol']}"
 
 
-def _mappings(spec: str) -> list[tuple[str, dict[str, str]]]:
+def mappings(spec: str) -> list[tuple[str, dict[str, str]]]:
+    """The container's ports ("80/tcp"), each with the API's PortBinding. Raises ValueError with docker's words."""
     *before, container = spec.split(":")
     host = before.pop() if before else ""
     address = _address(":".join(before))
