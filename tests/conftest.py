@@ -3,12 +3,14 @@
 Those that need an engine start one, of their own and apart from any other on the machine, at the first test that asks.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +19,11 @@ from tests.support.builds import Builder
 from tests.support.engine import CACHE, PROJECT, WHERRY, Engine, docker_cli, wait_until_gone
 from tests.support.footprint import footprint
 from tests.support.terminal import Terminal
+
+if TYPE_CHECKING:
+    from tests.support.bundles import Bundles
+    from tests.support.disk import Disk
+    from wherry.runtime.launcher_client import Launcher
 
 
 def pytest_configure() -> None:
@@ -182,3 +189,35 @@ def _assert_nothing_left(engine: Engine) -> None:
     left = wait_until_gone(engine.processes)
     assert not left, f"processes outlived the engine: {footprint(engine).processes}"
     assert not footprint(engine).mounts, f"mounts outlived the engine: {footprint(engine).mounts}"
+
+
+# Parts of an engine, without the rest of it. Who does not ask for one does not load it.
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A data root with its store."""
+    from tests.support.disk import Disk
+
+    found = Disk(tmp_path / "data")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def bundles(_images: None, tmp_path: Path) -> Iterator[Bundles]:
+    """Makes specs of containers upon the base images."""
+    from tests.support.bundles import Bundles
+
+    made = Bundles(tmp_path)
+    yield made
+    made.clean_up()
+
+
+@pytest.fixture
+async def launcher(tmp_path: Path) -> AsyncIterator[Launcher]:
+    from wherry.runtime.launcher_client import Launcher
+
+    spawned = await Launcher.spawn(str(tmp_path))
+    yield spawned
+    await spawned.close()

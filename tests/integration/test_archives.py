@@ -35,13 +35,6 @@ D, S = tarfile.DIRTYPE, tarfile.SYMTYPE
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    found = Disk(tmp_path / "data")
-    yield found
-    found.close()
-
-
-@pytest.fixture
 def other(tmp_path: Path) -> Iterator[Disk]:
     found = Disk(tmp_path / "other")
     yield found

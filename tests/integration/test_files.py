@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,6 @@ from wherry.storage.worker.jobs import Running
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners, devices and mounts need root")
 D, S = tarfile.DIRTYPE, tarfile.SYMTYPE
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    found = Disk(tmp_path / "data")
-    yield found
-    found.close()
 
 
 async def container(disk: Disk) -> Any:

@@ -9,8 +9,7 @@ import os
 import stat
 import struct
 import tarfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import zstandard
@@ -22,13 +21,6 @@ from wherry.common.errors import EngineError, InvalidParameter
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners, devices and mounts need root")
 D, S = tarfile.DIRTYPE, tarfile.SYMTYPE
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    found = Disk(tmp_path / "data")
-    yield found
-    found.close()
 
 
 CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)  # cap_net_bind_service, effective and permitted

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -27,20 +26,6 @@ HOST_LINKS = ("core",) if os.path.exists("/proc/kcore") else ()
 STREAM_LINKS = ("fd", "stdin", "stdout", "stderr")
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
-
-
-@pytest.fixture
-def bundles(_images: None, tmp_path: Path) -> Iterator[Bundles]:
-    made = Bundles(tmp_path)
-    yield made
-    made.clean_up()
-
-
-@pytest.fixture
-async def launcher(tmp_path: Path) -> AsyncIterator[Launcher]:
-    spawned = await Launcher.spawn(str(tmp_path))
-    yield spawned
-    await spawned.close()
 
 
 def contents(path: str) -> str:

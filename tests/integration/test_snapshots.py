@@ -7,7 +7,6 @@ import stat
 import struct
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ from tests.support.tars import member
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners, devices and mounts need root")
 D, S = tarfile.DIRTYPE, tarfile.SYMTYPE
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    found = Disk(tmp_path / "data")
-    yield found
-    found.close()
 
 
 CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)  # cap_net_bind_service, effective and permitted

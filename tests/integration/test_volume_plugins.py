@@ -1,12 +1,9 @@
 """Volume drivers in processes of their own."""
 
-import http.server
 import json
 import os
 import shutil
-import socketserver
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.engine import Engine
+from tests.support.plugins import PluginServer
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -37,26 +35,7 @@ class Plugin:
         self.calls: list[tuple[str, dict[str, object]]] = []
         self.slow: dict[str, float] = {}  # seconds that it takes, by method
         self._folder = folder
-        plugin = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
-                answer = json.dumps(plugin.answer(self.path, body)).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def address_string(self) -> str:
-                return "unix"
-
-            def log_message(self, *arguments: object) -> None:
-                return
-
-        self._server = socketserver.ThreadingUnixStreamServer(str(socket_path), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
+        self._server = PluginServer(socket_path, self.answer)
 
     def answer(self, path: str, body: dict[str, object]) -> dict[str, object]:
         if path == "/Plugin.Activate":
@@ -86,8 +65,7 @@ class Plugin:
         return {"Name": place.name, "Mountpoint": str(place), "Status": {"colour": "red"}}
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
 
 
 @pytest.fixture

@@ -2,15 +2,12 @@
 
 import base64
 import http.client
-import http.server
 import json
 import os
 import signal
 import socket
-import socketserver
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ import pytest
 
 from tests.support import programs
 from tests.support.engine import CACHE, Engine, wait_until_gone
+from tests.support.plugins import PluginServer
 
 SOCKETS = Path("/run/docker/plugins")
 
@@ -31,26 +29,8 @@ class Plugin:
         self.path = SOCKETS / f"{self.name}.sock"
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.judge: Any = lambda method, told: {"Allow": True}
-        plugin = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
-                answer = json.dumps(plugin.answer(self.path, body)).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def address_string(self) -> str:
-                return "unix"
-
-            def log_message(self, *arguments: object) -> None:
-                return
-
         SOCKETS.mkdir(parents=True, exist_ok=True)
-        self._server = socketserver.ThreadingUnixStreamServer(str(self.path), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._server = PluginServer(self.path, self.answer)
 
     def answer(self, path: str, body: dict[str, Any]) -> Any:
         if path == "/Plugin.Activate":
@@ -60,8 +40,7 @@ class Plugin:
         return self.judge(method, body)
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
         self.path.unlink(missing_ok=True)
 
 

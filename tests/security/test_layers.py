@@ -35,13 +35,6 @@ Members = list[tuple[tarfile.TarInfo, bytes]]
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    found = Disk(tmp_path / "data")
-    yield found
-    found.close()
-
-
-@pytest.fixture
 def outside(tmp_path: Path) -> Iterator[Path]:
     """A place that no layer may touch, with a file in it."""
     place = tmp_path / "outside"

@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -22,20 +21,6 @@ from wherry.runtime.launcher_client import Launcher, _in_memory
 from wherry.runtime.monitor_client import StartError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")
-
-
-@pytest.fixture
-def bundles(_images: None, tmp_path: Path) -> Iterator[Bundles]:
-    made = Bundles(tmp_path)
-    yield made
-    made.clean_up()
-
-
-@pytest.fixture
-async def launcher(tmp_path: Path) -> AsyncIterator[Launcher]:
-    spawned = await Launcher.spawn(str(tmp_path))
-    yield spawned
-    await spawned.close()
 
 
 class TestTheInterpreter:
