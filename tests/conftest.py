@@ -35,7 +35,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def api_definition() -> ApiDefinition:
-    """The Docker Engine API 1.51: ``api_definition.check("GET", "/info", 200, body)``."""
+    """The Docker Engine API 1.54: ``api_definition.check("GET", "/info", 200, body)``."""
     return ApiDefinition.load()
 
 

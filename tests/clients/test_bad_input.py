@@ -96,7 +96,7 @@ def test_what_does_not_say_that_it_is_json(engine: Engine) -> None:
     ("path", "status", "message"),
     [
         ("/v1.51/nosuch", 404, "page not found"),
-        ("/v1.99/info", 400, "client version 1.99 is too new. Maximum supported API version is 1.51"),
+        ("/v1.99/info", 400, "client version 1.99 is too new. Maximum supported API version is 1.54"),
         ("/v1.51/containers/absent/json", 404, "No such container: absent"),
         ("/v1.51/containers/json?limit=x", 400, 'strconv.Atoi: parsing "x": invalid syntax'),
         ("/v1.51/containers/json?filters=x", 400, "invalid filter"),

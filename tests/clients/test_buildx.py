@@ -32,8 +32,11 @@ def test_build_and_run(buildx: Run, context: Path, engine: Engine) -> None:
     assert "[stage-1 2/2] COPY f* /files/" in shown
     assert "naming to docker.io/library/built:x done" in shown
     assert engine.wherry("run", "--rm", "built:x", "cat", "/one", "/files/file").stdout == "one\ncontent\n"
+    [made] = engine.request("GET", "/v1.54/images/built:x/json").body["Identity"]["Build"]
     again = buildx("build", "--progress", "plain", str(context), check=True).stderr
     assert again.count("CACHED") == 2
+    builds = engine.request("GET", "/v1.54/images/built:x/json").body["Identity"]["Build"]
+    assert len(builds) == 2 and made in builds, "each build that came to this image is told"
 
 
 def test_the_line_that_fails_is_shown(buildx: Run, context: Path) -> None:

@@ -225,8 +225,8 @@ def test_volumes(client: Any, busybox: str, shared_directory: Path) -> None:
 def test_the_engine(client: Any, api_definition: ApiDefinition) -> None:
     assert client.ping()
     api_definition.check("GET", "/info", 200, client.info())
-    assert client.version()["ApiVersion"] == "1.51"
-    for version in ("1.24", "1.41", "1.51"):
+    assert client.version()["ApiVersion"] == "1.54"
+    for version in ("1.24", "1.41", "1.51", "1.54"):
         older = docker.APIClient(
             base_url=client.api.base_url.replace("http+docker://localhost", _address(client)), version=version
         )

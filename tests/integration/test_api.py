@@ -20,7 +20,7 @@ def ask(engine: Engine, api_definition: ApiDefinition) -> Ask:
     """Asks the engine, and checks what it answers: ``ask("GET", "/info")``; ``status`` is the one expected."""
 
     def ask(method: str, path: str, body: Any = None, status: int = 200) -> Response:
-        response = engine.request(method, f"/v1.51{path}", body)
+        response = engine.request(method, f"/v1.54{path}", body)
         assert response.status == status, response
         check(api_definition, method, path, response)
         return response
@@ -70,7 +70,7 @@ class Stream:
         self.sock.settimeout(30)
         self.sock.connect(str(engine.socket))
         data = b"" if body is None else json.dumps(body).encode()
-        head = f"POST /v1.51{path} HTTP/1.1\r\nHost: e\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+        head = f"POST /v1.54{path} HTTP/1.1\r\nHost: e\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
         if data:
             head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
         self.sock.sendall(f"{head}\r\n".encode() + data)
@@ -109,12 +109,12 @@ def open_stream(engine: Engine) -> Iterator[Callable[..., Stream]]:
 
 
 def test_the_engine_describes_itself(ask: Ask, engine: Engine) -> None:
-    assert ask("GET", "/version").body["ApiVersion"] == "1.51"
+    assert ask("GET", "/version").body["ApiVersion"] == "1.54"
     assert ask("GET", "/info").body["OSType"] == "linux"
     for method, body in (("GET", b"OK"), ("HEAD", b"")):
         pong = engine.request(method, "/_ping")
         assert (pong.status, pong.body, pong.headers["Content-Type"]) == (200, body, "text/plain; charset=utf-8")
-        assert (pong.headers["Api-Version"], pong.headers["Ostype"]) == ("1.51", "linux")
+        assert (pong.headers["Api-Version"], pong.headers["Ostype"]) == ("1.54", "linux")
 
 
 def test_a_container_from_its_creation_to_its_removal(ask: Ask, make: Callable[..., str]) -> None:
@@ -336,7 +336,7 @@ def test_events_of_the_past(ask: Ask, engine: Engine, make: Callable[..., str], 
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(engine.socket))
         sock.sendall(
-            f"GET /v1.51/events?{query.replace('9999999999', '4000000000')} HTTP/1.1\r\nHost: e\r\n\r\n".encode()
+            f"GET /v1.54/events?{query.replace('9999999999', '4000000000')} HTTP/1.1\r\nHost: e\r\n\r\n".encode()
         )
         data = b""
         while b'"die"' not in data:
@@ -398,15 +398,15 @@ def test_a_container_with_everything(ask: Ask, busybox: str) -> None:
 
 
 def test_files_of_a_container(ask: Ask, engine: Engine, make: Callable[..., str]) -> None:
-    path = f"/v1.51/containers/{make('true')}/archive?path=/etc/passwd"
+    path = f"/v1.54/containers/{make('true')}/archive?path=/etc/passwd"
     stat = json.loads(base64.b64decode(engine.request("HEAD", path).headers["X-Docker-Container-Path-Stat"]))
     assert set(stat) == {"name", "size", "mode", "mtime", "linkTarget"}
     got = engine.request("GET", path)
     assert got.headers["Content-Type"] == "application/x-tar"
     put = engine.request("PUT", path.replace("/etc/passwd", "/tmp"), got.body)
     assert (put.status, put.body) == (200, b"")
-    ask("GET", path.replace("/v1.51", "").replace("passwd", "nothing"), status=404)
-    ask("PUT", path.replace("/v1.51", "").replace("/etc/passwd", "/none"), b"", status=404)
+    ask("GET", path.replace("/v1.54", "").replace("passwd", "nothing"), status=404)
+    ask("PUT", path.replace("/v1.54", "").replace("/etc/passwd", "/none"), b"", status=404)
 
 
 def test_networks(ask: Ask, running: str) -> None:
@@ -430,9 +430,12 @@ def test_what_the_disk_holds_and_what_is_taken_away(ask: Ask, make: Callable[...
     ask("POST", f"/containers/{container_id}/start", status=204)
     wait(ask, container_id)
     image_id = ask("POST", f"/commit?container={container_id}&changes=LABEL+pruned=1", status=201).body["Id"]
-    used = ask("GET", "/system/df").body
-    assert [each["SizeRw"] for each in used["Containers"]] == [4]
-    assert image_id in [each["Id"] for each in used["Images"]]
+    used = ask("GET", "/system/df?verbose=1").body
+    assert [each["SizeRw"] for each in used["ContainerUsage"]["Items"]] == [4]
+    assert used["ContainerUsage"]["Reclaimable"] == used["ContainerUsage"]["TotalSize"] == 4
+    assert image_id in [each["Id"] for each in used["ImageUsage"]["Items"]]
+    assert all(usage["ActiveCount"] <= usage["TotalCount"] == len(usage["Items"]) for usage in used.values())
+    assert ask("GET", "/system/df?type=volume&verbose=1").body.keys() == {"VolumeUsage"}
     only = '?filters={"label":["pruned"]}'
     assert ask("POST", f"/containers/prune{only}").body == {"ContainersDeleted": [container_id], "SpaceReclaimed": 4}
     assert {"Deleted": image_id} in ask("POST", f"/images/prune{only}").body["ImagesDeleted"]
@@ -448,12 +451,37 @@ def test_images_in_every_form(ask: Ask, busybox: str) -> None:
     ask("GET", "/containers/none/json", status=404)
 
 
+def test_an_image_tells_the_repositories_that_have_it(ask: Ask, engine: Engine, busybox: str) -> None:
+    def identities() -> list[Any]:
+        listed = ask("GET", "/images/json?manifests=1&identity=1").body
+        return [each["ImageData"].get("Identity") for image in listed for each in image["Manifests"]]
+
+    assert "Identity" not in ask("GET", f"/images/{busybox}/json").body
+    assert ask("GET", "/images/json?identity=1", status=400).body == {
+        "message": "conflicting options: identity requires manifests=1"
+    }
+    assert identities() == [None] * len(identities())
+
+
+def test_a_network_tells_how_many_addresses_are_left(ask: Ask, running: str) -> None:
+    config = {"Name": "made", "IPAM": {"Config": [{"Subnet": "10.199.8.0/24", "IPRange": "10.199.8.16/28"}]}}
+    ask("POST", "/networks/create", config, status=201)
+    before = ask("GET", "/networks/made").body["Status"]["IPAM"]["Subnets"]
+    ask("POST", "/networks/made/connect", {"Container": running})
+    after = ask("GET", "/networks/made").body["Status"]["IPAM"]["Subnets"]
+    ask("POST", "/networks/made/disconnect", {"Container": running})
+    ask("DELETE", "/networks/made", status=204)
+    # Its own address, the one for all of it, and the gateway, which is of the range
+    assert before == {"10.199.8.0/24": {"IPsInUse": 3, "DynamicIPsAvailable": 15}}
+    assert after == {"10.199.8.0/24": {"IPsInUse": 4, "DynamicIPsAvailable": 14}}
+
+
 def test_there_is_no_swarm(ask: Ask) -> None:
     for noun in ("swarm", "services", "nodes", "tasks", "secrets", "configs"):
         ask("GET", f"/{noun}", status=503)
 
 
-@pytest.mark.parametrize("version", ["1.24", "1.30", "1.41", "1.43"])
+@pytest.mark.parametrize("version", ["1.24", "1.30", "1.41", "1.43", "1.51"])
 def test_older_clients_are_served(engine: Engine, busybox: str, version: str) -> None:
     prefix = f"/v{version}"
     created = engine.request("POST", f"{prefix}/containers/create", {"Image": busybox, "Cmd": ["true"]})
@@ -462,6 +490,7 @@ def test_older_clients_are_served(engine: Engine, busybox: str, version: str) ->
     assert engine.request("POST", f"{container}/start").status == 204
     assert engine.request("POST", f"{container}/wait").body == {"StatusCode": 0}
     assert engine.request("GET", f"{container}/json").status == 200
-    assert "VirtualSize" in engine.request("GET", f"{prefix}/images/json").body[0]
+    assert ("VirtualSize" in engine.request("GET", f"{prefix}/images/json").body[0]) is (version != "1.51")
+    assert "IPAddress" in engine.request("GET", f"{container}/json").body["NetworkSettings"]
     usage = engine.request("GET", f"{prefix}/system/df?type=image").body  # a part of it can be asked for since 1.42
-    assert ("Volumes" in usage) is (version != "1.43")
+    assert ("Volumes" in usage) is (version < "1.42")

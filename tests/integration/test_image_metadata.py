@@ -117,7 +117,7 @@ def test_every_kind_of_image(own_engine: Engine, tmp_path: Path) -> None:
 def test_what_was_made_of_an_image_by_buildkit_or_was_loaded(own_engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN echo hi >/hi\n")
     own_engine.wherry("build", "-t", "built:1", str(tmp_path), check=True)
-    assert own_engine.request("GET", "/images/built:1/json").body["Parent"] == ""
+    assert own_engine.request("GET", "/images/built:1/json").body.get("Parent", "") == ""
     own_engine.wherry("save", "-o", str(tmp_path / "saved.tar"), "built:1", check=True)
     own_engine.wherry("rmi", "built:1", check=True)
     own_engine.load(tmp_path / "saved.tar")

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import functools
+import re
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,7 +17,7 @@ from wherry.api.body import fit, take
 from wherry.api.headers import HEADERS
 from wherry.api.hijack import Hijacked, hijack, read_detach_keys
 from wherry.api.request import Request
-from wherry.api.versions import Version, adapt_container, adapt_container_list, adapt_create
+from wherry.api.versions import Version, adapt_container, adapt_container_list, adapt_create, adapt_event
 from wherry.common import times
 from wherry.common.detach_keys import DetachDetector
 from wherry.common.errors import InvalidParameter, NotSupported
@@ -39,11 +40,11 @@ async def create(request: Request, engine: Engine) -> web.Response:
     if not host.runtime and isinstance(runtime := body.get("Runtime"), str):
         host.runtime = runtime  # which is where docker-py puts it
     config = fit(body, ContainerConfig)
-    adapt_create(request.version, config, host, networking)
-    container_id, warnings = await engine.containers.create(
+    warnings = adapt_create(request.version, config, host, networking)
+    container_id, more = await engine.containers.create(
         config, host, networking, request.text("name") or None, request.text("platform") or None
     )
-    return response.json({"Id": container_id, "Warnings": warnings}, 201)
+    return response.json({"Id": container_id, "Warnings": [*warnings, *more]}, 201)
 
 
 async def list_all(request: Request, engine: Engine) -> Any:
@@ -258,14 +259,29 @@ async def events(request: Request, engine: Engine) -> web.StreamResponse:
             f"`since` time ({request.text('since')}) cannot be after `until` time ({request.text('until')})"
         )
     found = engine.events.subscribe(request.filters(), since, until)
-    return await response.stream(request, _told(found, request.version), response.JSON, at_once=True)
+    kind = _events_type(request)
+    return await response.stream(request, _told(found, request.version, kind), kind, at_once=True)
 
 
-async def _told(found: AsyncIterator[dict[str, Any]], version: Version) -> AsyncIterator[bytes]:
+_JSON_SEQUENCE = "application/json-seq"  # RFC 7464: each text behind a record separator
+_EVENTS_TYPES = ("application/jsonl", "application/x-ndjson", _JSON_SEQUENCE)
+
+
+def _events_type(request: Request) -> str:
+    """What the client asks for by name, and otherwise what its version of the API expects."""
+    for accepted in ",".join(request.http.headers.getall("Accept", [])).split(","):
+        kind, *parameters = (part.strip().lower() for part in accepted.split(";"))
+        if kind in _EVENTS_TYPES and not any(re.fullmatch(r"q=0(\.0{0,3})?", each) for each in parameters):
+            return kind
+    return response.JSON if request.version < (1, 52) else _EVENTS_TYPES[0]
+
+
+async def _told(found: AsyncIterator[dict[str, Any]], version: Version, kind: str) -> AsyncIterator[bytes]:
+    mark = b"\x1e" if kind == _JSON_SEQUENCE else b""
     async for event in found:
         if version < (1, 46) and event["Type"] == "image" and event["Action"] == "create":
             continue  # told since API 1.46
-        yield _encode(event) + b"\n"
+        yield mark + _encode(adapt_event(version, event)) + b"\n"
 
 
 async def logs(request: Request, engine: Engine) -> web.StreamResponse:

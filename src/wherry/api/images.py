@@ -6,7 +6,7 @@ from aiohttp import web
 
 from wherry.api import response
 from wherry.api.body import fit
-from wherry.api.request import Request, asked_platform, read_platform
+from wherry.api.request import Request, asked_platform, asked_platforms, read_platform
 from wherry.api.versions import Version, adapt_image, adapt_image_list
 from wherry.common.errors import InvalidParameter
 from wherry.engine.engine import Engine
@@ -22,12 +22,17 @@ async def list_all(request: Request, engine: Engine) -> Any:
     filters = request.filters()
     if request.version < (1, 25) and request.text("filter"):
         filters.setdefault("reference", [request.text("filter")])
+    identity = request.flag("identity") and request.version >= (1, 54)
+    with_manifests = request.flag("manifests") and request.version >= (1, 47)
+    if identity and not with_manifests:
+        raise InvalidParameter("conflicting options: identity requires manifests=1")
     found = engine.images.list_all(
         show_all=request.flag("all"),
         filters=filters,
         digests=request.flag("digests"),
         shared_size=request.flag("shared-size"),
-        manifests=request.flag("manifests") and request.version >= (1, 47),
+        manifests=with_manifests,
+        identity=identity,
     )
     return adapt_image_list(request.version, found)
 
@@ -125,7 +130,7 @@ async def push(request: Request, engine: Engine) -> web.StreamResponse:
 async def load(request: Request, engine: Engine) -> web.StreamResponse:
     """POST /images/load: docker-py knows an archive that is refused by the error in the stream, not by a status."""
     progress = engine.images.load(
-        request.body(), quiet=request.flag("quiet", default=True), platform=asked_platform(request, since=(1, 48))
+        request.body(), quiet=request.flag("quiet", default=True), wanted=asked_platforms(request)
     )
     return await response.json_stream(request, progress, fails_in_stream=True)
 
@@ -133,9 +138,7 @@ async def load(request: Request, engine: Engine) -> web.StreamResponse:
 async def save(request: Request, engine: Engine) -> web.StreamResponse:
     """GET /images/get and /images/{name}/get"""
     names = [request.name] if request.name else request.texts("names")
-    return await response.stream(
-        request, engine.images.save(names, asked_platform(request, since=(1, 48))), response.TAR
-    )
+    return await response.stream(request, engine.images.save(names, asked_platforms(request)), response.TAR)
 
 
 async def create(request: Request, engine: Engine) -> web.StreamResponse:

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from wherry.api import response
 from wherry.api.request import Request
+from wherry.api.versions import adapt_network, adapt_network_list
 from wherry.common.errors import InvalidParameter
 from wherry.common.values import parse_bool
 from wherry.engine.engine import Engine
@@ -24,7 +25,7 @@ class DisconnectRequest(msgspec.Struct):
 
 
 async def list_all(request: Request, engine: Engine) -> Any:
-    return engine.networks.list(request.filters())
+    return adapt_network_list(request.version, engine.networks.list(request.filters()))
 
 
 async def create(request: Request, engine: Engine) -> web.Response:
@@ -37,7 +38,8 @@ async def inspect(request: Request, engine: Engine) -> Any:
             parse_bool(verbose)
         except ValueError as error:
             raise InvalidParameter(f"invalid value for verbose: {verbose}: {error}") from None
-    return engine.networks.inspect(request.name, scope=request.text("scope"))
+    found = engine.networks.inspect(request.name, scope=request.text("scope"))
+    return adapt_network(request.version, found)
 
 
 async def remove(request: Request, engine: Engine) -> None:

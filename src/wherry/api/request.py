@@ -165,6 +165,16 @@ def asked_platform(request: Request, since: tuple[int, int]) -> str:
     return read_platform(text) if text and request.version >= since else ""
 
 
+def asked_platforms(request: Request) -> list[str]:
+    """The same of saving and loading: one since API 1.48, several since API 1.52."""
+    found = request.texts("platform") if request.version >= (1, 48) else []
+    if len(found) > 1 and request.version < (1, 52):
+        raise InvalidParameter(
+            "multiple platform parameters are not supported in this API version; use API version 1.52 or later"
+        )
+    return [read_platform(text) for text in found if text]
+
+
 def read_platform(text: str) -> str:
     """Raises InvalidParameter."""
     try:

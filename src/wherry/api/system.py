@@ -6,7 +6,7 @@ from aiohttp import web
 
 from wherry.api import buildkit, headers
 from wherry.api.request import Request
-from wherry.api.versions import adapt_image_list, adapt_info
+from wherry.api.versions import adapt_disk_usage, adapt_image_list, adapt_info
 from wherry.common.errors import InvalidParameter, NotFound, NotSupported, Unavailable
 from wherry.engine.engine import Engine
 from wherry.engine.network.options import NOT_A_MANAGER
@@ -64,9 +64,7 @@ async def disk_usage(request: Request, engine: Engine) -> Any:
         containers = image["Containers"]  # known here, though an older list says -1
         adapt_image_list(request.version, [image])
         image["Containers"] = containers
-    if request.version < (1, 42):
-        found["BuilderSize"] = sum(record["Size"] for record in found.get("BuildCache", ()))
-    return found
+    return adapt_disk_usage(request.version, found, verbose=request.flag("verbose"))
 
 
 # What this engine does not have, answered as an engine without it does: swarm mode, managed plug-ins, BuildKit.

@@ -52,6 +52,9 @@ class BuildKit:
         build.trace.close()
         del self.builds[build.ref]
         self.history.add(build)
+        made = {result.image for _, result in build.results.values()} if build.error is None else ()
+        for image in made:
+            self.engine.images.note_build(image, build.ref, build.completed or build.created)
 
     async def build(self, ref: str) -> Build:
         """One under way, or just ended. Clients ask for its progress before they ask for it. Raises NotFound."""

@@ -1,6 +1,6 @@
 """Platforms of images: whether one is what was asked for, how it runs on this machine, and what to do if it cannot."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from wherry.common import reference
 from wherry.common.errors import NotFound
@@ -58,12 +58,12 @@ def find(images: Images, name: str, wanted: str) -> Image:
     return image
 
 
-def filter_for(wanted: str) -> Callable[[Platform], bool] | None:
-    """Whether a platform is that one; None where none is asked for."""
+def filter_for(wanted: Sequence[str]) -> Callable[[Platform], bool] | None:
+    """Whether a platform is one of those; None where none is asked for."""
     if not wanted:
         return None
-    asked = platforms.parse(wanted)
-    return lambda platform: platforms.normal(platform) == asked
+    asked = [platforms.parse(text) for text in wanted]
+    return lambda platform: platforms.normal(platform) in asked
 
 
 def warnings(image: Image, wanted: str) -> list[str]:

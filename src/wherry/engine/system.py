@@ -20,8 +20,8 @@ from wherry.registry.http import shown_proxies
 from wherry.runtime import features
 from wherry.storage.store import Store
 
-API_VERSION = "1.51"
-SERVER_VERSION = "28.5.2+wherry"
+API_VERSION = "1.54"
+SERVER_VERSION = "29.3.0+wherry"
 """Of the Docker that has this version of the API, since clients reckon with it: some refuse a major version below 1,
 others one that is before some feature. What is behind + counts for nothing in a comparison. wherry's own version is not
 in it: cAdvisor, and so the kubelet, takes only a text with one x.y.z in it."""
@@ -176,6 +176,7 @@ class System:
             ],
             "CDISpecDirs": list(self._config.cdi_directories),
             "DiscoveredDevices": [{"Source": cdi.DRIVER, "ID": name} for name in known.devices],
+            "NRI": {"Info": [["enabled", "false"]]},
             **self._address_pools(),
         }  # fmt: skip
 

@@ -145,6 +145,18 @@ class Pool:
     def release(self, address: str) -> None:
         self._in_use.discard(int(address_of(address)))
 
+    @property
+    def used(self) -> int:
+        """How many addresses are not to be had any more, those that no endpoint has among them."""
+        return len(self._in_use)
+
+    @property
+    def free(self) -> int:
+        """How many can still be handed out to who asks for any."""
+        first = int(self._range.network_address)
+        last = first + self._range.num_addresses
+        return self._range.num_addresses - sum(first <= number < last for number in self._in_use)
+
     def __contains__(self, address: str) -> bool:
         found = address_of(address)
         return found.version == self.subnet.version and found in self.subnet

@@ -57,9 +57,18 @@ _SCHEMA = (
     """,
     # The document that a tag stands for, where that is more than an image: an index, or a manifest with annotations.
     "ALTER TABLE names ADD COLUMN document TEXT NOT NULL DEFAULT ''",
+    """
+    CREATE TABLE builds (
+        ref TEXT NOT NULL,          -- what BuildKit's client calls the build
+        image TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+        made INTEGER NOT NULL,      -- ns since the epoch
+        PRIMARY KEY (image, ref)
+    )
+    """,
 )
 
 MISSING = "<missing>"
+_BUILDS = 16  # of an image, that are kept
 
 
 class Image(msgspec.Struct):
@@ -204,6 +213,22 @@ class Images:
     def names(self, image_id: str) -> list[Reference]:
         """What the image is called, sorted: with tags, and with the digests of its manifests."""
         return [name for found, name in self._all_names() if found == image_id]
+
+    def note_build(self, image_id: str, ref: str, made: int) -> None:
+        """A build made this image, or found it made. Nothing happens when it is gone already."""
+        self._database.execute(
+            "INSERT OR REPLACE INTO builds (ref, image, made) SELECT ?, id, ? FROM images WHERE id = ?",
+            (ref, made, image_id),
+        )
+        self._database.execute(
+            "DELETE FROM builds WHERE image = ? AND made < "
+            "(SELECT min(made) FROM (SELECT made FROM builds WHERE image = ? ORDER BY made DESC LIMIT ?))",
+            (image_id, image_id, _BUILDS),
+        )
+
+    def builds(self, image_id: str) -> list[tuple[str, int]]:
+        """(ref, when in nanoseconds) of the last builds that made it, by their refs."""
+        return list(self._database.query("SELECT ref, made FROM builds WHERE image = ? ORDER BY ref", (image_id,)))
 
     def tags(self, name: str) -> list[tuple[Reference, str]]:
         """The tags of a whole name (docker.io/library/debian), each with the image's id."""

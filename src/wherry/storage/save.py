@@ -6,7 +6,7 @@ are as they came, so that what was pulled, saved and loaded elsewhere is still t
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -34,19 +34,24 @@ class _Chosen:
     names: list[Reference] = field(default_factory=list)
 
 
+Variants = Callable[[str], Iterable[str]]
+"""The ids of those images of a name that are wanted."""
+
+
 class Saver:
     def __init__(self, blobs: Blobs, images: Images) -> None:
         self._blobs = blobs
         self._images = images
 
-    def choose(self, names: Sequence[str]) -> list[_Chosen]:
+    def choose(self, names: Sequence[str], variants: Variants | None = None) -> list[_Chosen]:
         """The images that these names mean: a name without a tag means all its tags. Raises NotFound."""
         chosen: dict[str, _Chosen] = {}
         for text in names:
             for image_id, name in self._meant(text):
-                entry = chosen.setdefault(image_id, _Chosen(self._images.get(image_id)))
-                if name is not None and name not in entry.names:
-                    entry.names.append(name)
+                for each in variants(name.familiar if name else text) if variants else (image_id,):
+                    entry = chosen.setdefault(each, _Chosen(self._images.get(each)))
+                    if name is not None and name not in entry.names:
+                        entry.names.append(name)
         return list(chosen.values())
 
     def _meant(self, text: str) -> list[tuple[str, Reference | None]]:
@@ -62,9 +67,9 @@ class Saver:
         by_name = self._images.resolve(parsed) == image.id
         return [(image.id, parsed.with_default_tag() if by_name and not parsed.digest else None)]
 
-    async def save(self, names: Sequence[str]) -> AsyncIterator[bytes]:
+    async def save(self, names: Sequence[str], variants: Variants | None = None) -> AsyncIterator[bytes]:
         """The archive, in pieces. Raises NotFound before the first."""
-        chosen = self.choose(names)
+        chosen = self.choose(names, variants)
         documents: dict[str, bytes] = {}
         layers: dict[str, Layer] = {}
         items: list[ArchiveItem] = []

@@ -45,12 +45,13 @@ def box(engine: Engine, busybox: str) -> str:
 
 
 def test_a_container_has_an_address_a_gateway_and_the_hosts_mtu(engine: Engine, box: str) -> None:
-    settings = inspect(engine, box)["NetworkSettings"]
+    settings = inspect(engine, box)["NetworkSettings"]["Networks"]["bridge"]
     network = engine.request("GET", "/networks/bridge").body
     pool = network["IPAM"]["Config"][0]
     assert ipaddress.ip_address(settings["IPAddress"]) in ipaddress.ip_network(pool["Subnet"])
     assert settings["Gateway"] == pool["Gateway"]
-    assert settings["Networks"]["bridge"]["IPAddress"] == settings["IPAddress"]
+    old = engine.request("GET", f"/v1.51/containers/{box}/json").body["NetworkSettings"]
+    assert (old["IPAddress"], old["Gateway"]) == (settings["IPAddress"], settings["Gateway"])
     shown = execute(engine, box, "ip", "-o", "address", "show", "dev", "eth0")
     broadcast = ipaddress.ip_network(pool["Subnet"]).broadcast_address
     assert f"{settings['IPAddress']}/{settings['IPPrefixLen']} brd {broadcast} " in shown

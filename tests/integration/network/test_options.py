@@ -146,7 +146,7 @@ def test_the_default_network_masquerades_as_the_daemon_is_told(
         engine.start()
         engine.load(CACHE / "busybox.image.tar")
         engine.docker("run", "-d", "--name", "client", "busybox", "sleep", "1000", check=True)
-        address = inspect(engine, "client")["NetworkSettings"]["IPAddress"]
+        address = inspect(engine, "client")["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
         assert reach(engine, "client", world.address, world.serve()) == (world.host if masquerades else address)
         engine.remove_containers()
         engine.stop()

@@ -21,7 +21,7 @@ async def test_ping_says_what_clients_negotiate_with(client: Any) -> None:
     for method, body in (("GET", b"OK"), ("HEAD", b"")):
         answer = await client(method, "/_ping")
         assert (answer.status, answer.body) == (200, body)
-        assert answer.headers["Api-Version"] == "1.51"
+        assert answer.headers["Api-Version"] == "1.54"
         assert answer.headers["Docker-Experimental"] == "false"
         assert answer.headers["Ostype"] == "linux"
         assert answer.headers["Server"].startswith("Wherry/")
@@ -31,7 +31,7 @@ async def test_ping_says_what_clients_negotiate_with(client: Any) -> None:
         assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
-@pytest.mark.parametrize("prefix", ["", "/v1.24", "/v1.41", "/v1.51"])
+@pytest.mark.parametrize("prefix", ["", "/v1.24", "/v1.41", "/v1.54"])
 async def test_every_version_that_is_spoken_is_served(client: Any, prefix: str) -> None:
     assert (await client("GET", f"{prefix}/_ping")).status == 200
 
@@ -43,9 +43,9 @@ async def test_heads_may_be_as_long_as_in_docker(client: Any) -> None:
 
 
 async def test_a_version_too_new(client: Any) -> None:
-    answer = await client("GET", "/v1.52/_ping")
+    answer = await client("GET", "/v1.55/_ping")
     assert answer.status == 400
-    assert answer.message == "client version 1.52 is too new. Maximum supported API version is 1.51"
+    assert answer.message == "client version 1.55 is too new. Maximum supported API version is 1.54"
 
 
 async def test_a_version_too_old_is_told_in_plain_text(client: Any) -> None:
@@ -69,7 +69,7 @@ async def test_who_copies_images_may_be_older(client: Any, engine: SimpleNamespa
         ("GET", "/"),
         ("GET", "/nothing"),
         ("PUT", "/containers/json"),
-        ("GET", "/v1.51/nothing/x/y"),
+        ("GET", "/v1.54/nothing/x/y"),
         ("POST", "/sessions"),
     ],
 )

@@ -27,7 +27,7 @@ async def test_events_send_their_head_before_anything_happens(client: Any, engin
     engine.events.subscribe = subscribe
     reader, writer = await client.send("GET", '/events?filters={"type":["container"]}&since=1.5')
     status, headers = await client.head(reader)
-    assert (status, headers["Content-Type"]) == (200, "application/json")
+    assert (status, headers["Content-Type"]) == (200, "application/jsonl")
     assert asked == [({"type": ["container"]}, 1_500_000_000, None)]
     event = {"Type": "container", "Action": "start"}
     happened.put_nowait(event)
@@ -80,7 +80,7 @@ async def test_image_creation_is_told_since_1_46(client: Any, engine: SimpleName
 
 
 async def test_load_takes_the_body_as_it_comes(client: Any, engine: SimpleNamespace) -> None:
-    async def load(stream: AsyncIterator[bytes], quiet: bool, platform: Any) -> AsyncIterator[dict[str, Any]]:
+    async def load(stream: AsyncIterator[bytes], quiet: bool, wanted: Any) -> AsyncIterator[dict[str, Any]]:
         size = 0
         async for chunk in stream:
             size += len(chunk)
@@ -92,7 +92,7 @@ async def test_load_takes_the_body_as_it_comes(client: Any, engine: SimpleNamesp
 
 
 async def test_progress_that_fails_ends_with_a_line_that_says_so(client: Any, engine: SimpleNamespace) -> None:
-    async def load(stream: AsyncIterator[bytes], quiet: bool, platform: Any) -> AsyncIterator[dict[str, Any]]:
+    async def load(stream: AsyncIterator[bytes], quiet: bool, wanted: Any) -> AsyncIterator[dict[str, Any]]:
         yield {"stream": "one"}
         raise InvalidParameter("the tar is broken")
 
@@ -106,7 +106,7 @@ async def test_progress_that_fails_ends_with_a_line_that_says_so(client: Any, en
 
 
 async def test_an_upload_that_is_refused_early_still_gets_its_answer(client: Any, engine: SimpleNamespace) -> None:
-    async def load(stream: AsyncIterator[bytes], quiet: bool, platform: Any) -> AsyncIterator[dict[str, Any]]:
+    async def load(stream: AsyncIterator[bytes], quiet: bool, wanted: Any) -> AsyncIterator[dict[str, Any]]:
         raise InvalidParameter("not a tar")
         yield {}
 
@@ -126,7 +126,7 @@ async def test_an_import_that_is_refused_has_its_own_status(client: Any, engine:
 
 
 async def test_a_tar_that_fails_in_its_middle_is_cut_off(client: Any, engine: SimpleNamespace) -> None:
-    async def save(names: list[str], platform: Any) -> AsyncIterator[bytes]:
+    async def save(names: list[str], wanted: Any) -> AsyncIterator[bytes]:
         assert names == ["a:1", "b"]
         yield b"half"
         raise NotFound("gone")
@@ -142,7 +142,7 @@ async def test_a_tar_that_fails_in_its_middle_is_cut_off(client: Any, engine: Si
 async def test_the_source_is_held_back_while_the_client_does_not_read(client: Any, engine: SimpleNamespace) -> None:
     made = 0
 
-    async def save(names: list[str], platform: Any) -> AsyncIterator[bytes]:
+    async def save(names: list[str], wanted: Any) -> AsyncIterator[bytes]:
         nonlocal made
         for _ in range(1000):
             made += 1
@@ -204,3 +204,45 @@ async def test_following_ends_with_the_client(client: Any, engine: SimpleNamespa
     assert (await client.head(reader))[0] == 200
     writer.close()
     await asyncio.wait_for(ended.wait(), 5)
+
+
+@pytest.mark.parametrize(
+    ("version", "accept", "kind"),
+    [
+        ("/v1.51", "*/*", "application/json"),
+        ("/v1.51", "application/x-ndjson", "application/x-ndjson"),
+        ("", "application/json", "application/jsonl"),
+        ("", "application/json-seq;q=0, application/x-ndjson;q=0.5", "application/x-ndjson"),
+        ("", "application/json-seq", "application/json-seq"),
+    ],
+)
+async def test_events_come_as_the_client_reads_them(
+    client: Any, engine: SimpleNamespace, version: str, accept: str, kind: str
+) -> None:
+    event = {"status": "start", "id": "1", "from": "app", "Type": "container", "Action": "start", "Actor": {"ID": "1"}}
+
+    async def subscribe(*asked: Any) -> AsyncIterator[dict[str, Any]]:
+        yield event
+
+    engine.events.subscribe = subscribe
+    answer = await client("GET", f"{version}/events?until=1", Accept=accept)
+    assert answer.headers["Content-Type"] == kind
+    assert answer.body.startswith(b"\x1e" if kind == "application/json-seq" else b"{") and answer.body.endswith(b"}\n")
+    told = json.loads(answer.body.lstrip(b"\x1e"))
+    assert told == (event if version else {name: event[name] for name in ("Type", "Action", "Actor")})
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/images/get?names=a"), ("POST", "/images/load?quiet=1")])
+async def test_several_platforms(client: Any, engine: SimpleNamespace, method: str, path: str) -> None:
+    asked: list[Any] = []
+
+    async def answer(*given: Any, wanted: Any = None, **options: Any) -> AsyncIterator[Any]:
+        asked.append(wanted or given[-1])
+        yield b"tar" if method == "GET" else {"stream": "done"}
+
+    engine.images.save = engine.images.load = answer
+    two = "&platform=" + '{"os":"linux","architecture":"amd64"}&platform={"os":"linux","architecture":"arm64"}'
+    assert (await client(method, path + two)).status == 200
+    assert asked == [["linux/amd64", "linux/arm64"]]
+    refused = await client(method, f"/v1.51{path}{two}")
+    assert (refused.status, refused.message[:48]) == (400, "multiple platform parameters are not supported i")

@@ -28,9 +28,11 @@ def test_whether_it_is_the_one_that_is_asked_for() -> None:
 
 
 def test_the_filter() -> None:
-    assert platforms.filter_for("") is None
-    chosen = platforms.filter_for("linux/arm64")
+    assert platforms.filter_for([]) is None
+    chosen = platforms.filter_for(["linux/arm64"])
     assert chosen is not None and chosen(Platform("arm64", "linux", "v8")) and not chosen(Platform("amd64", "linux"))
+    several = platforms.filter_for(["linux/arm64", "linux/amd64"])
+    assert several is not None and several(Platform("amd64", "linux")) and not several(Platform("386", "linux"))
 
 
 def test_who_does_not_say_which_is_warned() -> None:

@@ -12,7 +12,7 @@ PROJECT = Path(__file__).parents[3]
 
 def test_clients_find_one_version_in_it_of_a_docker() -> None:
     """cAdvisor refuses a text with two; what is not of the form of semantic versions is refused by the kubelet."""
-    assert re.findall(r"\d+\.\d+\.\d+", SERVER_VERSION) == ["28.5.2"]
+    assert re.findall(r"\d+\.\d+\.\d+", SERVER_VERSION) == ["29.3.0"]
     assert re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)\+[0-9A-Za-z.-]+", SERVER_VERSION)
 
 

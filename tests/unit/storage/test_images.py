@@ -72,6 +72,18 @@ def test_finds_by_name_id_and_prefix(disk: Disk) -> None:
     assert images.find("sha256:" + "0" * 64) is None
 
 
+def test_the_builds_that_made_an_image_go_with_it(disk: Disk) -> None:
+    image_id = disk.image("a", tag="app:1")
+    for number in range(20):
+        disk.store.images.note_build(image_id, f"ref-{number:02}", 1000 + number)
+    disk.store.images.note_build("sha256:" + "0" * 64, "gone", 1)
+    disk.reopen()
+    builds = disk.store.images.builds(image_id)
+    assert builds == [(f"ref-{number:02}", 1000 + number) for number in range(4, 20)]
+    disk.remove("app:1")
+    assert disk.store.images.builds(image_id) == []
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -210,6 +210,10 @@ def _summary(record: Container, image_id: Callable[[str], str | None], linked: S
         "Labels": record.config.labels,
         "State": record.state.status.value,
         "Status": status_text(record),
+        "Health": {
+            "Status": record.state.health.status.value if record.state.health else "none",
+            "FailingStreak": record.state.health.failing_streak if record.state.health else 0,
+        },
         "HostConfig": {"NetworkMode": record.host_config.network_mode},
         "NetworkSettings": {"Networks": msgspec.to_builtins(record.networks)},
         "Mounts": [mounts.describe(point) for point in record.mounts],

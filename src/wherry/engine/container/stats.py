@@ -56,6 +56,7 @@ def _sample(containers: Containers, entry: ContainerEntry, previous: Sample | No
         "read": times.rfc3339(times.now()) if entry.monitor else times.NEVER,
         "preread": previous["read"] if previous else times.NEVER,
         "num_procs": 0,
+        "os_type": "linux",
         "storage_stats": {},
         "pids_stats": {},
         "blkio_stats": _blkio(BlkioStats()),

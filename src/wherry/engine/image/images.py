@@ -35,8 +35,13 @@ _REFERENCE_TYPE = "vnd.docker.reference.type"
 _REFERENCE_DIGEST = "vnd.docker.reference.digest"
 
 
-def describe_manifest(image: Image, store: Store, entries: ContainerStore) -> list[dict[str, Any]]:
-    """The API's ImageManifestSummary of each. An image that came without an index has its own manifest alone."""
+def describe_manifest(
+    image: Image, store: Store, entries: ContainerStore, *, identity: bool = False
+) -> list[dict[str, Any]]:
+    """The API's ImageManifestSummary of each, with where it is from if ``identity`` is wanted.
+
+    An image that came without an index has its own manifest alone.
+    """
     found: dict[str, Descriptor] = {}
     for digest, _ in store.images.indexes(image.id):
         for descriptor in _entries(digest, store):
@@ -46,7 +51,22 @@ def describe_manifest(image: Image, store: Store, entries: ContainerStore) -> li
         config = image.config
         platform = Platform(config.architecture, config.os, config.variant)
         found[own[0]] = Descriptor(own[1], own[0], store.blobs.size(own[0]), platform=platform)
-    return [_summary(descriptor, store, entries) for descriptor in found.values()]
+    described = [_summary(descriptor, store, entries) for descriptor in found.values()]
+    for each in described if identity else ():
+        image_id = store.images.of_manifest(each["ID"])
+        if "ImageData" in each and image_id and (origin := _identity(image_id, store)):
+            each["ImageData"]["Identity"] = origin
+    return described
+
+
+def _identity(image_id: str, store: Store) -> dict[str, Any]:
+    """The API's Identity: the repositories that have the image, and the builds here that made it.
+
+    Whose signature it bears is not looked into, and so not told."""
+    repositories = sorted({name.name for name in store.images.names(image_id) if name.digest})
+    builds = [{"Ref": ref, "CreatedAt": times.rfc3339(made)} for ref, made in store.images.builds(image_id)]
+    found: dict[str, Any] = {"Pull": [{"Repository": name} for name in repositories]} if repositories else {}
+    return found | {"Build": builds} if builds else found
 
 
 def _entries(digest: str, store: Store) -> Iterable[Descriptor]:
@@ -165,6 +185,7 @@ class Images:
         digests: bool = False,
         shared_size: bool = False,
         manifests: bool = False,
+        identity: bool = False,
     ) -> list[dict[str, Any]]:
         """The API's ImageSummary of each, the youngest first; without those that are only a step to another image."""
         check_known(filters, _LIST_FILTERS)
@@ -176,7 +197,7 @@ class Images:
             if (show_all or not step) and self._passes(summary, filters):
                 found.append(self._summary(summary, filters.get("reference", ())))
                 if manifests:
-                    of_each = describe_manifest(summary.image, self._store, self._entries)
+                    of_each = describe_manifest(summary.image, self._store, self._entries, identity=identity)
                     # Beside the sizes of each, its content and what that unpacks to, this is their sum.
                     found[-1] |= {
                         "Manifests": of_each,
@@ -250,6 +271,8 @@ class Images:
         if manifest:
             size = len(self._store.blobs.read(manifest[0]))
             found["Descriptor"] = {"mediaType": manifest[1], "digest": manifest[0], "size": size}
+        if origin := _identity(image.id, self._store):
+            found["Identity"] = origin
         if manifests:
             found["Manifests"] = describe_manifest(image, self._store, self._entries)
         return found
@@ -258,6 +281,10 @@ class Images:
         return self._store.images.history(self._get(name, platform).id)
 
     # --- changing
+
+    def note_build(self, image_id: str, ref: str, made: int) -> None:
+        """That a build of BuildKit's clients has made it, for its Identity."""
+        self._store.images.note_build(image_id, ref, made)
 
     def document(self, name: str) -> bytes:
         """An image's configuration as it is stored. Raises NotFound."""
@@ -339,13 +366,13 @@ class Images:
     # --- in and out
 
     async def load(
-        self, stream: AsyncIterable[bytes], *, quiet: bool = True, platform: str = ""
+        self, stream: AsyncIterable[bytes], *, quiet: bool = True, wanted: Sequence[str] = ()
     ) -> AsyncIterator[Message]:
-        """Takes in an archive, or what of it is for a platform; the API's progress messages.
+        """Takes in an archive, or what of it is for some platforms; the API's progress messages.
 
         Nothing of a broken one stays.
         """
-        async for event in self._store.loader.load(stream, platforms.filter_for(platform)):
+        async for event in self._store.loader.load(stream, platforms.filter_for(wanted)):
             if isinstance(event, Loaded):
                 for message in self._loaded(event):
                     yield message
@@ -364,12 +391,16 @@ class Images:
             yield {"stream": f"Loaded image ID: {event.id}\n"}
             self._tell(image, "load", event.id)
 
-    def save(self, names: Sequence[str], platform: str = "") -> AsyncIterator[bytes]:
-        """One archive of these images, all for one platform if it is said. Raises NotFound before its first byte."""
-        for chosen in self._store.saver.choose(names):
-            platforms.check(chosen.image, names[0], platform)
+    def save(self, names: Sequence[str], wanted: Sequence[str] = ()) -> AsyncIterator[bytes]:
+        """One archive of these images, of each that for every platform that is said. Raises NotFound before its first
+        byte."""
+
+        def variants(name: str) -> list[str]:
+            return [platforms.find(self._store.images, name, platform).id for platform in wanted or ("",)]
+
+        for chosen in self._store.saver.choose(names, variants):
             self._tell(chosen.image, "save", chosen.image.id)
-        return self._store.saver.save(names)
+        return self._store.saver.save(names, variants)
 
     async def import_(
         self,

@@ -108,6 +108,13 @@ class NetworkDrivers:
         pools, taken = self._address_pools(6), self._taken(network)
         return ipam.choose_subnet(taken, pools) if pools else ipam.choose_subnet_6(taken, self._engine_id)
 
+    def usage(self, network: Network) -> dict[str, dict[str, int]]:
+        """The API's SubnetStatus of each subnet: its numbers have 64 bits."""
+        return {
+            str(pool.subnet): {"IPsInUse": pool.used, "DynamicIPsAvailable": min(pool.free, (1 << 64) - 1)}
+            for pool in self._pools.get(network.id, ())
+        }
+
     def discard(self, network: Network) -> None:
         """Of an engine that was killed there may be a bridge with other addresses."""
         bridge.remove(self.bridge_name(network), network.id)

@@ -152,6 +152,7 @@ class Networks:
             }
             for container_id, container, endpoint in self._users(network)
         }
+        found["Status"] = {"IPAM": {"Subnets": self._drivers.usage(network)}}
         return found
 
     def describe(self, network: Network) -> dict[str, Any]:

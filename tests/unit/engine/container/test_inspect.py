@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.api_definition import ApiDefinition
 from tests.support.bare_engine import BareEngine
+from wherry.api.versions import CURRENT, adapt_container
 from wherry.common import times
 from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound, NotSupported
 from wherry.engine.container import stats
@@ -196,9 +197,8 @@ async def test_one_that_has_ended_is_never_shown_as_running(bare: BareEngine) ->
 
 async def test_inspect(fleet: BareEngine, api_definition: ApiDefinition) -> None:
     for name in ("aa", "cc", "dd", "ee"):  # the definition does not know that an exposed port may be null
-        api_definition.check(
-            "GET", "/containers/{id}/json", 200, as_sent(await fleet.engine.views.inspect(name, size=True))
-        )
+        shown = adapt_container(CURRENT, await fleet.engine.views.inspect(name, size=True))
+        api_definition.check("GET", "/containers/{id}/json", 200, as_sent(shown))
     found = await fleet.engine.views.inspect("bb")
     assert found["NetworkSettings"]["Ports"] == {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "443/tcp": None}
     assert (found["State"]["Running"], found["Name"], found["LogPath"][-9:]) == (True, "/bb", "-json.log")

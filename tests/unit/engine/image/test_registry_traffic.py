@@ -56,6 +56,7 @@ async def test_a_pull_brings_what_is_not_here(bare: BareEngine, registry: SmallR
     image = bare.store.images.get(f"{name}:1")
     assert image.config.rootfs.diff_ids == [digest_of(BASE), digest_of(TOP)]
     assert os.listdir(bare.store.layers.path(image.chain_id)) == ["top"]
+    assert bare.engine.images.inspect(f"{name}:1")["Identity"] == {"Pull": [{"Repository": name}]}
     again = await pulled(bare, name, "1")
     assert f"Status: Image is up to date for {name}:1" in said(again)
     before = sum(registry.asked.values())

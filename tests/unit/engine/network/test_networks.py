@@ -4,6 +4,7 @@ import pytest
 
 from tests.support.api_definition import ApiDefinition
 from tests.support.bare_engine import BareEngine
+from wherry.api.versions import CURRENT, adapt_network_list
 from wherry.common.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound
 from wherry.engine.network import options
 from wherry.model.container import HostConfig
@@ -16,11 +17,14 @@ def listed(bare: BareEngine, **filters: list[str]) -> list[str]:
 
 async def test_there_are_three_from_the_beginning(bare: BareEngine, api_definition: ApiDefinition) -> None:
     assert listed(bare) == ["bridge", "host", "none"]
-    api_definition.check("GET", "/networks", 200, bare.engine.networks.list({}))
+    api_definition.check("GET", "/networks", 200, adapt_network_list(CURRENT, bare.engine.networks.list({})))
     default = bare.engine.networks.inspect("default")
     assert default["Name"] == "bridge" and default["Options"][options.ICC] == "true"
     assert default["Options"][options.NAME].startswith("wherry")
-    assert default["IPAM"]["Config"][0]["Subnet"]
+    subnet = default["IPAM"]["Config"][0]["Subnet"]
+    free = 1 << 32 - int(subnet.partition("/")[2])
+    assert default["Status"] == {"IPAM": {"Subnets": {subnet: {"IPsInUse": 3, "DynamicIPsAvailable": free - 3}}}}
+    api_definition.check("GET", "/networks/{id}", 200, default)
     for name in listed(bare):
         with pytest.raises(Forbidden, match="is a pre-defined network and cannot be removed"):
             bare.engine.networks.remove(name)
