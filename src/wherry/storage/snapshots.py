@@ -315,15 +315,18 @@ class Snapshots:
     def size(self, id: str) -> int:
         """The bytes of the files that the container wrote, hard links once, holes included."""
         self._chain_id(id)
-        return upper_size(f"{self._root}/{id}/diff")
+        return self._size(id)
 
     def sizes(self, ids: Iterable[str]) -> dict[str, int]:
         """The same of many; those that go meanwhile are left out."""
         found = {}
         for each in ids:
             with contextlib.suppress(FileNotFoundError):
-                found[each] = upper_size(f"{self._root}/{each}/upper")
+                found[each] = self._size(each)
         return found
+
+    def _size(self, id: str) -> int:
+        return upper_size(f"{self._root}/{id}/diff")
 
     async def commit(self, id: str) -> LayerInfo:
         """Makes a layer of what differs from the image."""

@@ -389,6 +389,8 @@ def test_mounts(disk: Disk) -> None:
     lower = options["lowerdir"].split(":")
     assert lower[0] == disk.store.layers.path(chain_id) and len(lower) == 3
     assert options["upperdir"].endswith("/containers/c1/diff") and os.path.isdir(options["workdir"])
+    Path(options["upperdir"], "file").write_text("1234")
+    assert disk.store.snapshots.sizes(["c1", "gone"]) == {"c1": 4} and disk.store.snapshots.size("c1") == 4
     assert all(os.path.isdir(path) for path in lower)
     assert "lowerdir=" in disk.store.snapshots.mounts("c2")[0].options[0]
     view = disk.store.snapshots.view(chain_id, "/data")
