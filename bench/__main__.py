@@ -74,7 +74,12 @@ def _measure(workload: Workload, clients: Sequence[Client], rounds: int | None) 
     print(f"{workload.name} …", file=sys.stderr, flush=True)
     figures: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
-        taking_part = [client for client in clients if not (workload.by_own_client_only and client.is_second)]
+        taking_part = [
+            client
+            for client in clients
+            if not (workload.by_own_client_only and client.is_second)
+            and not (workload.by_docker_cli_only and not client.is_docker_cli)
+        ]
         for engine in {client.engine: None for client in taking_part}:
             try:
                 stack.enter_context(workload.setting(engine.client()))

@@ -17,7 +17,7 @@ def _build(client: Client, context: Path, *arguments: str) -> float:
 
 
 @contextmanager
-def _context(dockerfile: str, files: int = 0) -> Iterator[Path]:
+def context(dockerfile: str, files: int = 0) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="bench-build-", dir="/var/tmp"))
     try:
         (folder / "Dockerfile").write_text(dockerfile)
@@ -45,7 +45,7 @@ class Build:
     def setting(self, client: Client) -> AbstractContextManager[None]:
         @contextmanager
         def set_up() -> Iterator[None]:
-            with _context(self._dockerfile, self._files) as self._folder:
+            with context(self._dockerfile, self._files) as self._folder:
                 _build(client, self._folder)
                 yield
                 client.run("rmi", "bench-build")

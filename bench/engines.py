@@ -103,6 +103,19 @@ class Client:
         self._command = list(command)
         self._environment = {**engine.environment, "DOCKER_BUILDKIT": "0", **environment}  # the classic builder
 
+    def by_buildkit(self) -> "Client":
+        """The docker CLI with its buildx, in front of the same engine. RuntimeError where there is none."""
+        if not self.is_docker_cli:
+            raise RuntimeError(f"{self.name} has no BuildKit's protocol")
+        own = CACHE / "docker-config"
+        more = {"DOCKER_CONFIG": str(own)} if own.is_dir() else {}
+        environment = {**self._environment, "DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1", **more}
+        return Client(self.name, self.engine, self._command, **environment)
+
+    @property
+    def is_docker_cli(self) -> bool:
+        return Path(self._command[0]).name == "docker"
+
     @property
     def is_second(self) -> bool:
         """Another engine's client: the docker CLI on wherry."""

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 
-from bench import build, everyday, memory, pull
+from bench import build, buildkit, everyday, memory, pull
 from bench.engines import BUSYBOX, CACHE, Client
 
 DEBIAN_ARCHIVE = next(iter(sorted(CACHE.glob("[du]*-*.image.tar"))), None)
@@ -32,6 +32,7 @@ class Workload:
     goal_docker_cli: float | None = None
     unit: str = "s"
     by_own_client_only: bool = False
+    by_docker_cli_only: bool = False
 
 
 def run(client: Client) -> float:
@@ -168,6 +169,19 @@ WORKLOADS = [
     Workload("the same, all cached", build.ALL_CACHED.measure, 10, build.ALL_CACHED.setting, 1 / 2, 1 / 2),
     Workload("build with a context of 10,000 files", build.MANY_FILES.measure, 3, build.MANY_FILES.setting, 1 / 2,
              1 / 2),
+    *(
+        Workload(f"buildx: {name}", each.measure, rounds, each.setting, goal_docker_cli=goal, by_docker_cli_only=True)
+        for name, each, rounds, goal in (
+            ("three RUN steps, no cache", buildkit.THREE_STEPS, 5, 1 / 4),
+            ("the same, all cached", buildkit.ALL_CACHED, 10, 1 / 2),
+            ("the same, with --load", buildkit.LOADED, 10, 1 / 2),
+            ("a context of 10,000 files, the first time", buildkit.FIRST, 3, 1),
+            ("the same, one file changed", buildkit.AGAIN, 5, 1 / 2),
+            ("a context of 1 GB in one file", buildkit.LARGE, 3, 1.2),
+            ("a RUN that prints 100,000 lines", buildkit.MANY_LINES, 3, 1 / 2),
+            ("ten independent stages", buildkit.MANY_STAGES, 3, 1 / 2),
+        )
+    ),
     Workload("load of a Debian image", load, 3, goal=1 / 2, goal_docker_cli=1 / 2),
     Workload("commit of 100 MB", commit, 3, filled_container, goal=1 / 2, goal_docker_cli=1 / 2),
     Workload("cp of 100 MB into a container", everyday.COPY_IN.measure, 5, everyday.COPY_IN.setting, 2 / 3, 2 / 3),

@@ -1,15 +1,17 @@
 """``build``: which stages are walked, and which steps are found again."""
 
 import os
+import stat
 import subprocess
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from tests.support import registry
-from tests.support.builds import Builder, cached
+from tests.support.builds import Builder, cached, file_server, serving
 from tests.support.engine import Engine
 
 Finished = subprocess.CompletedProcess[str]
@@ -153,3 +155,107 @@ def test_a_step_of_another_architecture_is_another_step(build: Builder) -> None:
     build(text.format("386"))
     assert cached(build(text.format("amd64"))) == [2]
     assert build.shows("cat", "/machine") != "i686\n"
+
+
+def test_a_step_that_left_no_trace_counts_for_those_after_it(build: Builder) -> None:
+    """People put a number into it, to have done anew what follows."""
+    text = "FROM busybox\nRUN echo {0}\nRUN cat /proc/sys/kernel/random/uuid > /unique\nWORKDIR /w\nCOPY f .\n"
+    number = time.time_ns()
+    build(text.format(number), {"f": "x"})
+    first = build.shows("cat", "/unique")
+    assert cached(build(text.format(number))) == [2, 3, 4, 5]
+    assert cached(build(text.format(number + 1))) == []
+    assert build.shows("cat", "/unique") != first
+
+
+def test_the_same_files_by_another_name(build: Builder) -> None:
+    text = "FROM busybox\nCOPY {} /d/\n"
+    build(text.format("a/f"), {"a/f": f"{time.time_ns()}"})
+    for name, files in (("a/f*", {}), ("b/f", {"b/f": (build.context / "a" / "f").read_text()})):
+        assert cached(build(text.format(name), files)) == [2]
+        assert f"COPY {name} /d/" in build.engine.wherry("history", "--no-trunc", "built", check=True).stdout
+    (build.context / "a" / "f").rename(build.context / "a" / "g")
+    assert cached(build(text.format("a/g"))) == [], "the name that it gets is another one"
+
+
+def test_the_same_content_from_two_addresses(build: Builder, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / "served" / folder).mkdir(parents=True)
+        (tmp_path / "served" / folder / "f").write_text(str(build.folder))
+    with file_server(tmp_path / "served") as address:
+        build(f"FROM busybox\nADD {address}/one/f /f\n")
+        assert cached(build(f"FROM busybox\nADD {address}/two/f /f\n")) == [2]
+
+
+def test_the_same_stage_twice_is_carried_out_once(build: Builder) -> None:
+    same = f"RUN echo {time.time_ns()} && sleep 0.3 && cat /proc/sys/kernel/random/uuid > /unique\nRUN true\n"
+    build(
+        f"FROM busybox AS a\n{same}FROM busybox AS b\n{same}"
+        "FROM busybox\nCOPY --from=a /unique /a\nCOPY --from=b /unique /b\n"
+    )
+    one, other = build.shows("cat", "/a", "/b").splitlines()
+    assert one == other
+
+
+def test_the_same_stage_twice_fails_once(build: Builder) -> None:
+    same = f"RUN echo {time.time_ns()}; sleep 0.3; exit 3\n"
+    failed = build(
+        f"FROM busybox AS a\n{same}FROM busybox AS b\n{same}FROM busybox\nCOPY --from=a / /a\nCOPY --from=b / /b\n",
+        check=False,
+    )
+    assert failed.returncode == 3
+
+
+def test_what_is_linked_stays_when_what_is_before_it_changes(build: Builder) -> None:
+    text = (
+        "FROM busybox\nRUN echo {} > /d\nCOPY --link f g /d/\nCOPY --link --chmod=600 f /e\n"
+        "COPY --from=busybox /etc/passwd /p\nRUN cat /d/f > /h\n"
+    )
+    files = {"f": f"{time.time_ns()}", "g": "g"}
+    build(text.replace("/d\nCOPY", "/x\nCOPY").format(1), files)
+    assert cached(build(text.replace("/d\nCOPY", "/x\nCOPY").format(2))) == [3, 4]
+    assert build.shows("cat", "/d/f", "/h", "/x") == files["f"] * 2 + "2\n"
+    assert stat.filemode(build.files()["e"].mode)[1:] == "rw-------"
+    saved = build.folder / "saved.tar"
+    build.engine.wherry("save", "-o", str(saved), "built", check=True)
+    build.engine.wherry("rmi", "built", check=True)
+    build.engine.wherry("load", "-i", str(saved), check=True)
+    assert build.shows("cat", "/d/g") == "g"
+    assert cached(build(text.replace("/d\nCOPY", "/x\nCOPY").format(2))) == [2, 3, 4, 5, 6]
+    build("FROM scratch\nCOPY --link g /d/\nCOPY --link --chmod=600 f /e\n")
+    assert cached(build("FROM scratch\nCOPY --link --chmod=600 f /e\n")) == [2]
+    assert list(build.files()) == ["e"]
+
+
+def test_a_file_that_the_server_says_is_as_it_was_does_not_travel(build: Builder) -> None:
+    """By its ETag; one that is not, or whose step is gone, does."""
+    served = {"etag": '"1"', "content": f"{time.time_ns()}".encode()}
+    answered: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            same = self.headers.get("If-None-Match") == served["etag"]
+            answered.append(304 if same else 200)
+            self.send_response(answered[-1])
+            self.send_header("ETag", str(served["etag"]))
+            self.send_header("Content-Length", "0" if same else str(len(served["content"])))
+            self.end_headers()
+            if not same:
+                self.wfile.write(served["content"])  # type: ignore[arg-type]
+
+        def log_message(self, *_: object) -> None: ...
+
+    with serving(Handler) as address:
+        text = f"FROM busybox\nADD {address}/f /f\n"
+        build(text)
+        assert cached(build(text)) == [2] and answered == [200, 304]
+        build(text, None, "--no-cache")
+        assert answered == [200, 304, 304, 200] and build.shows("cat", "/f").encode() == served["content"]
+        served |= {"etag": '"2"', "content": b"changed"}
+        assert cached(build(text)) == [] and answered[4:] == [200]
+        assert build.shows("cat", "/f") == "changed"
+        wrong = build(text.replace("ADD", f"ADD --checksum=sha256:{'0' * 64}"), check=False)
+        assert wrong.returncode == 1 and "digest mismatch" in wrong.stderr
+        assert build.engine.request("POST", "/build/prune?all=1").status == 200
+        build(text)
+        assert answered[-1] == 200

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import socket
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.buildkit import DATA, DIRECTORY, FIN, LINK, REQ, STAT, Client, client
+from tests.support.buildkit import DATA, DIRECTORY, FIN, LINK, REQ, STAT, Client, Files, client
+from tests.support.builds import file_server, git_server
 from tests.support.engine import Engine
 from wherry.buildkit import messages
 from wherry.buildkit.definition import of_result
@@ -75,6 +77,37 @@ async def test_a_result_is_another_builds_context(engine: Engine, busybox: str) 
         request.ref = "broken"
         with pytest.raises(RpcError):
             await asking.control("Solve", request, messages.SolveResponse)
+
+
+async def test_contexts_that_have_names(engine: Engine, busybox: str, tmp_path: Path) -> None:
+    """A folder, a repository, an archive and a file behind URLs: to copy from, to mount, and to begin with."""
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "f").write_text("file")
+    with tarfile.open(tmp_path / "served" / "packed.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "served" / "f", "packed")
+    dockerfile = (
+        b"FROM folder AS begun\nFROM repository AS other\nFROM busybox\nCOPY --from=repository /g /\n"
+        b"COPY --from=archive /packed /\nCOPY --from=alone /f /\nCOPY --from=begun /a /\nCOPY --from=other /g /h\n"
+        b"RUN --mount=from=archive,target=/m cp /m/packed /mounted\n"
+    )
+    with git_server(tmp_path, {"sub/g": "git"}) as (repository, _), file_server(tmp_path / "served") as address:
+        async with client(engine.socket, {"Dockerfile": dockerfile, "a": b"folder"}) as asking:
+            said = {
+                "context:folder": "local:folder",
+                "context:repository": f"{repository}#main:sub",
+                "context:archive": f"{address}/packed.tar.gz",
+                "context:alone": f"{address}/f",
+            }
+            await asking.build("built:kit", said=said)
+            said["context:folder"] = "nothing://x"
+            with pytest.raises(RpcError, match="is not supported: expected a folder"):
+                await asking.build(said=said)
+    files = ("/g", "/packed", "/f", "/a", "/h", "/mounted")
+    shown = engine.wherry("run", "--rm", "--network", "none", "built:kit", "tail", "-n1", *files, check=True).stdout
+    assert [line for line in shown.splitlines() if line and "==>" not in line] == [
+        "git", "file", "file", "folder", "git", "file",
+    ]  # fmt: skip
+    engine.wherry("rmi", "built:kit")
 
 
 async def test_only_what_changed_travels_again(engine: Engine, busybox: str) -> None:
@@ -242,6 +275,73 @@ async def _until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0.05)
 
 
+STATES = ("connected", "session", "asked", "file", "half a file", "running", "followed", "exporting")
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_a_client_that_breaks_off(engine: Engine, busybox: str, state: str) -> None:
+    """Whenever it does: nothing of it stays, and the next one finds all as it was."""
+    files: Files = {"Dockerfile": b"FROM busybox\nCOPY a /a\nRUN sleep 5555\n", "a": b"a" * 300_000}
+    asking = Client(engine.socket, files)
+    asking.shared_key = state
+    reached = asyncio.Event()
+    if state in ("file", "half a file"):
+        asking.diff_copy = _stopping(asking, reached, sends=state == "half a file")
+    if state == "exporting":
+        files["Dockerfile"] = b"FROM busybox\n"
+        asking.takes_files = reached
+    await asking.connect()
+    tasks = []
+    if state != "connected" and state != "session":
+        exporter = {"exporter": "local"} if state == "exporting" else {}
+        tasks.append(asyncio.create_task(asking.build(ref=state, no_cache="", **exporter)))
+    if state in ("running", "followed"):
+        tasks.append(asyncio.create_task(asking.progress(state)))
+        await _until(lambda: b"sleep 5555" in _command_lines(engine))
+    elif state in ("file", "half a file", "exporting"):
+        await asyncio.wait_for(reached.wait(), 20)
+    asking.close()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await _until(lambda: b"sleep 5555" not in _command_lines(engine))
+    await _until(lambda: not [name for name in os.listdir(f"{engine.data_root}/tmp") if name.startswith("area-")])
+    async with client(engine.socket, {"Dockerfile": b"FROM busybox\nCOPY a /a\n", "a": b"next"}) as other:
+        other.shared_key = state
+        await other.build("built:kit")
+    assert engine.wherry("run", "--rm", "built:kit", "cat", "/a").stdout == "next"
+    engine.wherry("rmi", "built:kit")
+    assert "Traceback" not in engine.log_text()
+
+
+def _stopping(asking: Client, reached: asyncio.Event, *, sends: bool) -> Callable[[Call], Any]:
+    """A session that stands still when it is asked for a file of the context, before its content or within."""
+
+    async def serve(call: Call) -> None:
+        if "dockerfile" in [value for name, value in call.metadata if name == "dir-name"]:
+            await asking.serve_files(call)
+            return
+        await call.send(messages.Packet(type=STAT, stat=messages.Stat(path="a", mode=0o644, size=300_000)))
+        await call.send(messages.Packet(type=STAT))
+        packet = await call.receive(messages.Packet)
+        if sends and packet is not None:
+            await call.send(messages.Packet(type=DATA, id=packet.id, data=b"a" * 30_000))
+        reached.set()
+        await asyncio.sleep(60)
+
+    return serve
+
+
+async def test_what_a_secret_is_does_not_count_for_the_cache(engine: Engine, busybox: str) -> None:
+    """Its value would otherwise be in the cache's keys, for whoever can guess it to confirm."""
+    text = f"FROM busybox\nRUN --mount=type=secret,id=key echo {time.time_ns()}; wc -c </run/secrets/key >/size\n"
+    async with client(engine.socket, {"Dockerfile": text.encode()}, {"key": b"one"}) as asking:
+        await asking.build("built:kit")
+        asking.secrets["key"] = b"another one"
+        told, _ = await asyncio.gather(asking.progress("second"), asking.build("built:kit", ref="second"))
+    assert any(vertex.cached and "RUN" in vertex.name for message in told for vertex in message.vertexes)
+    assert engine.wherry("run", "--rm", "built:kit", "cat", "/size").stdout == "3\n"
+    engine.wherry("rmi", "built:kit")
+
+
 def _lying(stats: list[Any], contents: dict[int, bytes]) -> Callable[[Client], Callable[[Call], Any]]:
     """A session that serves the Dockerfile as it is, and tells these paths and contents of the context."""
 
@@ -281,7 +381,15 @@ def _lying(stats: list[Any], contents: dict[int, bytes]) -> Callable[[Client], C
         ([messages.Stat(path="a", mode=0o644), messages.Stat(path="a", mode=0o644)], {}, "sent twice"),
         ([messages.Stat(path="h", mode=0o644, linkname="/etc/passwd")], {}, "invalid path"),
     ],
-    ids=["dots", "absolute", "dots inside", "through a link", "more than said", "twice", "hard link out"],
+    ids=[
+        "dots",
+        "absolute",
+        "dots inside",
+        "through a link",
+        "more than said",
+        "twice",
+        "hard link out",
+    ],
 )
 async def test_a_session_that_lies(
     engine: Engine, busybox: str, stats: list[Any], contents: dict[int, bytes], said: str
@@ -293,6 +401,17 @@ async def test_a_session_that_lies(
             await asking.build()
     assert said in refused.value.message
     assert "Traceback" not in engine.log_text()
+
+
+async def test_a_file_that_becomes_shorter_while_it_is_sent(engine: Engine, busybox: str) -> None:
+    """It is as it came, and is asked for again the next time."""
+    stats = [messages.Stat(path="a", mode=0o644, size=9, mtime=1)]
+    async with client(engine.socket, {"Dockerfile": b"FROM busybox\nCOPY a /\n"}) as asking:
+        for content in (b"short", b"all of it"):
+            asking.diff_copy = _lying(stats, {0: content})(asking)
+            await asking.build("built:kit")
+            assert engine.wherry("run", "--rm", "built:kit", "cat", "/a").stdout == content.decode()
+    engine.wherry("rmi", "built:kit")
 
 
 async def test_devices_are_passed_over(engine: Engine, busybox: str) -> None:

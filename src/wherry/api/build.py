@@ -83,6 +83,9 @@ class _Classic:
         self._total = 0
         self._before = 0  # steps that are no events: ARGs before the first FROM
         self._turn: int | None = None
+        self._numbers: dict[int, int] = {}  # what a step is called: triggers are not counted
+        self._triggers: dict[int, int] = {}  # by a stage's first step: how many there are
+        self._triggered: set[int] = set()
         self._stages: dict[int, int] = {}  # a step's stage
         self._waiting: dict[int, list[Event]] = {}
         self._last: dict[int, int] = {}
@@ -108,7 +111,8 @@ class _Classic:
             case progress.Planned():
                 said = self._before
                 self._before = len(event.arguments)
-                self._total = event.total + self._before
+                self._total = event.total + self._before - sum(event.triggers.values())
+                self._count(event)
                 arguments = enumerate(event.arguments[said:], said + 1)
                 return [each for step, text in arguments for each in self._say(f"Step {step}/{self._total} : {text}\n")]
             case progress.Checked():
@@ -129,6 +133,19 @@ class _Classic:
             return []
         return self._show(event)
 
+    def _count(self, planned: progress.Planned) -> None:
+        step, number = 1, self._before + 1
+        for stage, texts in planned.stages.items():
+            triggers = planned.triggers.get(stage, 0)
+            self._triggers[step] = triggers
+            for place in range(len(texts)):
+                self._numbers[step + place] = number
+                if 1 <= place < 1 + triggers:
+                    self._triggered.add(step + place)
+                else:
+                    number += 1
+            step += len(texts)
+
     def _rest(self) -> list[dict[str, Any]]:
         """All that is still waiting for its turn, stage by stage."""
         found = [
@@ -140,7 +157,7 @@ class _Classic:
     def _show(self, event: Event) -> list[dict[str, Any]]:
         match event:
             case progress.Begun():
-                return self._say(f"Step {event.step + self._before}/{self._total} : {event.text}\n")
+                return self._begin(event)
             case progress.Running():
                 self._container = event.container[:_SHORT]
                 return self._say(f" ---> Running in {self._container}\n")
@@ -155,10 +172,20 @@ class _Classic:
                 is_removed = self._container and not self._keeps_containers
                 removed = f" ---> Removed intermediate container {self._container}\n" if is_removed else ""
                 self._container = ""
-                # The last step's state is the image, which is named when it is made.
-                state = f" ---> {event.state}\n" if event.step + self._before < self._total else ""
+                # The last step's state is the image, which is named when it is made; of triggers it is the last one's.
+                is_last = event.step >= max(len(self._numbers), self._total - self._before)
+                goes_on = self._triggers.get(event.step) or event.step + 1 in self._triggered
+                state = "" if is_last or goes_on else f" ---> {event.state}\n"
                 return [message for text in (removed, used, state) if text for message in self._say(text)]
         return []
+
+    def _begin(self, event: progress.Begun) -> list[dict[str, Any]]:
+        if event.step in self._triggered:
+            return []
+        begun = self._say(f"Step {self._numbers.get(event.step, event.step)}/{self._total} : {event.text}\n")
+        if not (count := self._triggers.get(event.step, 0)):
+            return begun
+        return [*begun, *self._say(f"# Executing {count} build trigger{'s' if count > 1 else ''}\n")]
 
     def _built(self, event: progress.Built) -> list[dict[str, Any]]:
         aux = {"aux": {"ID": event.id}}
@@ -308,7 +335,6 @@ def _read(request: Request, engine: Engine) -> BuildRequest:
     given = request.text("given")
     if request.text("isolation") not in ("", "default"):
         raise InvalidParameter(f'Unsupported isolation: "{request.text("isolation")}": linux only supports default')
-    cache_from = tuple(_json(request, "cachefrom", list[str], []))
     return BuildRequest(
         dockerfile=request.text("dockerfile"),
         outside=request.text("outside"),
@@ -319,13 +345,12 @@ def _read(request: Request, engine: Engine) -> BuildRequest:
         build_args=_json(request, "buildargs", dict[str, str | None], {}),
         labels=_json(request, "labels", dict[str, str], {}),
         extra_hosts=_extra_hosts(request),
-        cache_from=cache_from,
-        only_cache_from=bool(cache_from) and not _is_own(request),
+        cache_from=tuple(_json(request, "cachefrom", list[str], [])),
+        classic=not _is_own(request) and request.text("version") != "2",
         security=tuple(request.texts("securityopt")),
         no_cache=request.flag("nocache"),
         pull=request.flag("pull"),
         squash=request.flag("squash"),
-        with_parent=request.text("version") != "2" and not _is_own(request),
         limits=Limits(
             memory=_number(request, "memory"),
             memory_swap=_number(request, "memswap"),

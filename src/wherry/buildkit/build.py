@@ -9,15 +9,16 @@ from typing import Any
 import msgspec
 
 from wherry.buildkit import frontend
-from wherry.buildkit.definition import result_of
+from wherry.buildkit.definition import context_of, of_result, result_of
 from wherry.buildkit.errors import headline, located
 from wherry.buildkit.filesync import Sources
+from wherry.buildkit.graphs import Graphs
 from wherry.buildkit.session import Session
 from wherry.buildkit.trace import Trace, Vertex
 from wherry.common.errors import EngineError, InvalidParameter, NotSupported
-from wherry.engine.builder import progress, provenance
+from wherry.engine.builder import git, progress, provenance
 from wherry.engine.builder.builder import Builder
-from wherry.engine.builder.context import Context
+from wherry.engine.builder.context import Context, is_url
 from wherry.engine.builder.context import fetch as fetch_context
 from wherry.engine.builder.request import BuildRequest, NamedContext
 from wherry.engine.builder.subrequests import Answer, ask
@@ -35,6 +36,11 @@ class Solved(msgspec.Struct):
 
     image: str = ""
     results: dict[str, Result] = {}
+
+    @classmethod
+    def of(cls, image: str) -> "Solved":
+        """One image, for this machine."""
+        return cls(image, {platforms.name(platforms.host()): Result(image)})
 
     def for_export(self, *, inline_only: bool) -> list[Result]:
         """``inline_only``: with what is only attested of images that leave the engine."""
@@ -63,6 +69,9 @@ class Build:
         self.completed = 0
         self.error: EngineError | None = None
         self.response: dict[str, str] = {}
+        self.inputs: dict[str, Any] = {}  # graphs that the client has given the frontend
+        self.graphs: set[str] = set()  # images of graphs, which have no configuration of their own
+        self.made: list[str] = []  # images on the way to the result, which may be of no use in the end
         self._dockerfile = b""
 
     async def solve(
@@ -85,7 +94,10 @@ class Build:
         local = frontend.Local(options, session, sources)
         try:
             async with contextlib.AsyncExitStack() as stack:
-                named = await self._named_contexts(frontend.read_contexts(options, inputs or {}), local, stack)
+                graphs = {
+                    name: await self._of_one_source(builder, sources, each) for name, each in (inputs or {}).items()
+                }
+                named = await self._named_contexts(frontend.read_contexts(options, graphs), local, stack)
                 request = msgspec.structs.replace(request, contexts=named)
 
                 async def find(workspace: Workspace) -> Context:
@@ -130,6 +142,37 @@ class Build:
         names = built.images or {request.platform or platforms.name(platforms.host()): built.id}
         return Solved(built.id, dict(zip(names, results, strict=True)))
 
+    async def solve_graph(self, builder: Builder, sources: Sources, definition: Any) -> str:
+        """The image that a graph's files make. Raises EngineError."""
+        try:
+            graphs = Graphs(builder, sources, self.session, self.trace, self.entitlements)
+            image, is_new = await graphs.solve(definition)
+        except (NotSupported, InvalidParameter) as error:
+            self.trace.fail(headline(error))
+            raise
+        except EngineError as error:
+            self.trace.fail(headline(error))
+            raise located(error, b"") from None
+        except asyncio.CancelledError:
+            self.trace.fail("context canceled")
+            raise
+        if is_new:
+            self.made.append(image)
+        return image
+
+    def configure(self, builder: Builder, image: str, document: bytes) -> str:
+        """The same image with the configuration that the client has made for it."""
+        configured, is_new = builder.configure(image, document)
+        if is_new:
+            self.made.append(configured)
+        return configured
+
+    async def _of_one_source(self, builder: Builder, sources: Sources, definition: Any) -> Any:
+        """A graph for a named context: one with more in it than a source becomes its result."""
+        if context_of(definition):
+            return definition
+        return of_result(await self.solve_graph(builder, sources, definition))
+
     async def _named_contexts(
         self, named: Mapping[str, str], local: frontend.Local, stack: contextlib.AsyncExitStack
     ) -> dict[str, NamedContext]:
@@ -144,8 +187,12 @@ class Build:
                 with self.step(f"[context {name}] load from client"):
                     directory = await stack.enter_async_context(local.named(address.removeprefix("local:").lstrip("/")))
                 found[name] = NamedContext(directory=directory)
+            elif git.is_address(address) or is_url(address):
+                found[name] = NamedContext(address=address)
             else:
-                raise NotSupported(f"context {name}={address} is not supported: expected a folder, or docker-image://")
+                raise NotSupported(
+                    f"context {name}={address} is not supported: expected a folder, a git or http address, or docker-image://"
+                )
         return found
 
     async def _definition(self, workspace: Workspace, local: frontend.Local) -> Context:

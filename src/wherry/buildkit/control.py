@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from wherry import __version__
 from wherry.buildkit import cache_export, exporter, messages
-from wherry.buildkit.build import Build
+from wherry.buildkit.build import Build, Solved
 from wherry.buildkit.grpc import UNAVAILABLE, Call, Method, RpcError, Service
 from wherry.buildkit.trace import timestamp
 from wherry.common import times
-from wherry.common.errors import EngineError, InvalidParameter, NotSupported
+from wherry.common.errors import EngineError, InvalidParameter
 from wherry.engine import platforms
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class _Control:
         kit = self._kit
         session = await kit.sessions.get(request.session) if request.session else None
         build = Build(request.ref, session, tuple(request.entitlements))
+        build.inputs = dict(request.frontend_inputs)
         kit.begin(build)
         kit.history.started(build)
         try:
@@ -57,7 +58,10 @@ class _Control:
                 inputs = request.frontend_inputs
                 solved = await build.solve(kit.engine.builder, kit.sources, request.frontend, options, inputs)
             elif request.HasField("definition") and request.definition.def_:
-                raise NotSupported("a build that comes as a graph is not supported yet: expected a Dockerfile")
+                image = await build.solve_graph(kit.engine.builder, kit.sources, request.definition)
+                if document := exporter.config_of(exports):
+                    image = build.configure(kit.engine.builder, image, document)
+                solved = Solved.of(image)
             else:
                 solved = await build.returned
             build.response = await exporter.export(kit.engine, build, solved, exports)
@@ -68,6 +72,9 @@ class _Control:
         finally:
             build.completed = time.time_ns()
             kit.end(build)
+            for each in build.made:
+                if each not in build.response.values():
+                    await kit.engine.builder.discard(each)
         return messages.SolveResponse(exporter_response=build.response)
 
     async def status(self, call: Call) -> None:

@@ -1,4 +1,4 @@
-"""Graphs, as far as they are taken: those that lead to one source.
+"""Graphs of one source.
 
 A result is known to the client by such a graph of the engine's own, which comes back where another build uses it
 (bake's ``contexts = { base = "target:base" }``).
@@ -10,14 +10,14 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from wherry.buildkit import messages
-from wherry.common.errors import InvalidParameter, NotSupported
+from wherry.common.errors import InvalidParameter
 
-_RESULT = "wherry-result://"
+RESULT = "wherry-result://"
 
 
 def of_result(image: str) -> Any:
     """The graph that stands for an image made here."""
-    source = messages.Op(source=messages.SourceOp(identifier=f"{_RESULT}{image}")).SerializeToString()
+    source = messages.Op(source=messages.SourceOp(identifier=f"{RESULT}{image}")).SerializeToString()
     digest = _digest(source)
     end = messages.Op(inputs=[messages.Input(digest=digest)]).SerializeToString()
     definition = messages.Definition()
@@ -28,9 +28,10 @@ def of_result(image: str) -> Any:
 
 
 def context_of(definition: Any) -> str:
-    """What a graph leads to, as the frontend's option for a named context says it: ``docker-image://…``, an image's id.
+    """What a graph leads to that is one source, as the frontend's option for a named context says it:
+    ``docker-image://…``, an image's id. "" for a graph that has more in it, or nothing.
 
-    Raises InvalidParameter for what is no graph, NotSupported for one that has more in it than a source.
+    Raises InvalidParameter for what is no graph.
     """
     ops = {_digest(data): data for data in definition.def_}
     if not ops:
@@ -44,14 +45,14 @@ def context_of(definition: Any) -> str:
     if op is None:
         raise InvalidParameter("the graph of the build is not whole")
     if not op.HasField("source") or op.inputs:
-        raise NotSupported("a build that comes as a graph is not supported: expected a Dockerfile, or one source")
+        return ""
     identifier: str = op.source.identifier
     return identifier
 
 
 def result_of(context: str) -> str:
     """The image that ``of_result`` was made for; "" for any other context."""
-    return context[len(_RESULT) :] if context.startswith(_RESULT) else ""
+    return context[len(RESULT) :] if context.startswith(RESULT) else ""
 
 
 def _digest(data: bytes) -> str:

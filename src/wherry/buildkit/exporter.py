@@ -38,6 +38,7 @@ _ATTRIBUTES = {
         "name-canonical",
         "prefer-image-digest",
         "oci-artifact",
+        "containerimage.config",
     },
     "archive": _PACKING | {"name", "tar", "dest", "buildinfo"},
     "files": frozenset(("platform-split", "attestation-prefix", "dest", "mode")),
@@ -88,6 +89,12 @@ def check(exports: list[Export]) -> None:
             raise InvalidParameter("tag is needed when pushing to registry")
         if export.attributes.get("mode", "merge") not in ("merge", "copy", "delete", ""):
             raise InvalidParameter(f"invalid mode {export.attributes['mode']} of the local exporter")
+
+
+def config_of(exports: list[Export]) -> bytes:
+    """The image's configuration, as a client that sends a graph gives it to an exporter."""
+    found = (each.attributes.get("containerimage.config", "") for each in exports)
+    return next(filter(None, found), "").encode()
 
 
 def warnings(exports: Sequence[Export]) -> list[str]:

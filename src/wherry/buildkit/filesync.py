@@ -106,18 +106,27 @@ class Sources:
 
     @contextlib.asynccontextmanager
     async def receive(
-        self, session: Session, name: str, *, exclude: Sequence[str] = (), follow: Sequence[str] = ()
+        self,
+        session: Session,
+        name: str,
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        follow: Sequence[str] = (),
     ) -> AsyncIterator[str]:
         """Brings a directory of the client's up to date; its place, which nobody changes inside the block.
 
-        ``exclude`` are .dockerignore's patterns, ``follow`` the paths that are needed (all, where there are none).
+        ``include`` and ``exclude`` are patterns as .dockerignore has them, ``follow`` the paths that are needed (all,
+        where there are none).
         Raises EngineError.
         """
         key = hashlib.sha256(f"{session.shared_key}\0{name}\0{bool(follow)}".encode()).hexdigest()
         if not session.shared_key:
             key = os.urandom(16).hex()  # nobody can come back to it
         metadata = [("dir-name", name)]
-        metadata += _header("exclude-patterns", exclude) + _header("followpaths", follow)
+        metadata += (
+            _header("include-patterns", include) + _header("exclude-patterns", exclude) + _header("followpaths", follow)
+        )
         place, lock = "", self._locks.setdefault(key, asyncio.Lock())
         try:
             async with lock, session.channel.call(_DIFF_COPY, metadata) as call:
@@ -469,6 +478,8 @@ class _Receiver:
                 parent, name = self._parent(path)
                 self._set_facts(parent, name, entry)
                 os.close(parent)
+                if left:  # it became shorter meanwhile: what is there is asked for again the next time
+                    self._told[path] = msgspec.structs.replace(entry, size=entry.size - left)
 
     def _create(self, path: str) -> int:
         parent, name = self._parent(path)

@@ -15,8 +15,9 @@ from wherry.buildkit.control import worker
 from wherry.buildkit.definition import of_result
 from wherry.buildkit.grpc import Method, RpcError, Service
 from wherry.buildkit.http2 import Headers, texts
-from wherry.common.errors import InvalidParameter, NotFound, NotSupported
+from wherry.common.errors import InvalidParameter, NotFound
 from wherry.engine import platforms
+from wherry.engine.image.bundle import Result
 
 if TYPE_CHECKING:
     from wherry.buildkit.service import BuildKit
@@ -28,13 +29,21 @@ _BUILD = "buildkit-controlapi-buildid"
 _FRONTEND_CAPS = (
     "solve.base", "solve.inlinereturn", "resolveimage", "resolveimage.resolvemode", "return", "returnmap",
     "importcaches", "proto.refarray", "reference.output", "frontend.inputs", "gateway.solve.metadata",
-    "gateway.solve.evaluate", "gateway.evaluate", "gateway.warnings",
+    "gateway.solve.evaluate", "gateway.evaluate", "gateway.warnings", "readfile", "readdir", "statfile",
 )  # fmt: skip
 _LLB_CAPS = (
     "source.image", "source.local", "source.local.unique", "source.local.sessionid", "source.local.includepatterns",
     "source.local.followpaths", "source.local.excludepatterns", "source.local.sharedkeyhint", "source.git",
-    "source.http", "constraints", "platform", "meta.description", "exporter.multiple",
-    "exporter.image.attestations", "exporter.image.annotations", "exporter.sourcedateepoch",
+    "source.http", "source.http.checksum", "source.http.perm", "soruce.http.uidgid", "source.git.keepgitdir",
+    "source.git.fullurl", "source.buildop.llbfilename", "exec.meta.base", "exec.meta.network", "exec.meta.proxyenv",
+    "exec.meta.setsdefaultpath", "exec.meta.security", "exec.meta.ulimit", "exec.meta.cgroup.parent",
+    "exec.meta.removemountstubs.recursive", "exec.mount.bind", "exec.mount.bind.readwrite-nooutput",
+    "exec.mount.cache", "exec.mount.cache.sharing", "exec.mount.selector", "exec.mount.tmpfs", "exec.mount.tmpfs.size",
+    "exec.mount.secret", "exec.mount.ssh", "exec.secretenv", "exec.validexitcode", "file.base", "file.rm.wildcard",
+    "file.copy.includeexcludepatterns", "file.rm.nofollowsymlink", "file.symlink.create",
+    "mergeop", "diffop", "constraints", "platform",
+    "meta.ignorecache", "meta.description", "exporter.multiple", "exporter.image.attestations",
+    "exporter.image.annotations", "exporter.sourcedateepoch",
 )  # fmt: skip
 
 
@@ -47,6 +56,9 @@ def service(kit: "BuildKit") -> Service:
         "Evaluate": Method(messages.EvaluateRequest, gateway.evaluate),
         "Inputs": Method(messages.InputsRequest, gateway.inputs),
         "ResolveImageConfig": Method(messages.ResolveImageConfigRequest, gateway.resolve_image_config),
+        "ReadFile": Method(messages.ReadFileRequest, gateway.read_file),
+        "ReadDir": Method(messages.ReadDirRequest, gateway.read_directory),
+        "StatFile": Method(messages.StatFileRequest, gateway.stat_file),
         "Warn": Method(messages.WarnRequest, gateway.warn),
     }
     return {f"/moby.buildkit.v1.frontend.LLBBridge/{name}": method for name, method in methods.items()}
@@ -70,7 +82,9 @@ class _Gateway:
     async def solve(self, request: Any, metadata: Headers) -> Any:
         build = await self._build(metadata)
         if request.definition.def_:
-            raise NotSupported("a build that comes as a graph is not supported yet: expected a Dockerfile")
+            image = await build.solve_graph(self._kit.engine.builder, self._kit.sources, request.definition)
+            build.graphs.add(image)
+            return self._answer(build, Solved.of(image), request)
         if not request.frontend:
             return messages.GatewaySolveResponse(result=messages.Result(ref=messages.Ref()))
         options: Mapping[str, str] = {**request.frontend_opt, **_imports(request)}
@@ -80,6 +94,11 @@ class _Gateway:
             return messages.GatewaySolveResponse(result=messages.Result(ref=messages.Ref(), metadata=answer))
         inputs = request.frontend_inputs
         solved = await build.solve(kit.engine.builder, kit.sources, request.frontend, options, inputs)
+        return self._answer(build, solved, request)
+
+    def _answer(self, build: Build, solved: Solved, request: Any) -> Any:
+        """The references to what was solved."""
+        kit = self._kit
         refs = {platform: secrets.token_hex(16) for platform in solved.results}
         build.results |= {refs[platform]: (platform, result) for platform, result in solved.results.items()}
         result = messages.Result()
@@ -117,6 +136,10 @@ class _Gateway:
                 raise NotFound(f"no such reference {ref}")
         results = dict(build.results[ref] for ref in sorted(filter(None, given), key=[*build.results].index))
         image = self._kit.engine.exports.primary([*results.values()]) if results else ""
+        document = request.result.metadata.get(_CONFIG)
+        if document and image in build.graphs:
+            image = build.configure(self._kit.engine.builder, image, document)
+            results = {platform: Result(image) for platform in results}
         build.returned.set_result(Solved(image, results))
         return messages.ReturnResponse()
 
@@ -127,7 +150,29 @@ class _Gateway:
         return messages.EvaluateResponse()
 
     async def inputs(self, request: Any, metadata: Headers) -> Any:
-        return messages.InputsResponse()
+        build = await self._build(metadata)
+        return messages.InputsResponse(definitions=build.inputs)
+
+    async def read_file(self, request: Any, metadata: Headers) -> Any:
+        image, part = await self._result(request, metadata), request.range
+        data = await self._kit.engine.builder.read_file(image, request.path, part.offset, part.length)
+        return messages.ReadFileResponse(data=data)
+
+    async def read_directory(self, request: Any, metadata: Headers) -> Any:
+        image = await self._result(request, metadata)
+        found = await self._kit.engine.builder.list_directory(image, request.path, request.include_pattern)
+        return messages.ReadDirResponse(entries=[messages.Stat(**msgspec.to_builtins(each)) for each in found])
+
+    async def stat_file(self, request: Any, metadata: Headers) -> Any:
+        found = await self._kit.engine.builder.look_at(await self._result(request, metadata), request.path)
+        return messages.StatFileResponse(stat=messages.Stat(**msgspec.to_builtins(found)))
+
+    async def _result(self, request: Any, metadata: Headers) -> str:
+        """The image that a reference means."""
+        build = await self._build(metadata)
+        if request.ref not in build.results:
+            raise NotFound(f"no such reference {request.ref}")
+        return build.results[request.ref][1].image
 
     async def resolve_image_config(self, request: Any, metadata: Headers) -> Any:
         build = await self._build(metadata)

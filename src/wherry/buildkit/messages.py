@@ -33,21 +33,54 @@ SourceInfo filename=1 data:bytes=2 definition:Definition=3 language=4
 Location source:int32=1 ranges:Range*=2
 Locations locations:Location*=1
 Source locations:map:Locations=1 infos:SourceInfo*=2
+ProgressGroup id=1 name=2 weak:bool=3
 OpMetadata ignore_cache:bool=1 description:map=2
 Definition def_:bytes*=1 metadata:map:OpMetadata=2 source:Source=3
 Input digest=1 index:int64=2
 SourceOp identifier=1 attrs:map=2
-Op inputs:Input*=1 source:SourceOp=3 platform:Platform=10
+ProxyEnv http_proxy=1 https_proxy=2 ftp_proxy=3 no_proxy=4 all_proxy=5
+HostIP host=1 ip=2
+UlimitOp name=1 soft:int64=2 hard:int64=3
+Meta args*=1 env*=2 cwd=3 user=4 proxy:ProxyEnv=5 extra_hosts:HostIP*=6 hostname=7 ulimits:UlimitOp*=9 \
+cgroup_parent=10 remove_mount_stubs:bool=11 valid_exit_codes:int32*=12
+SecretEnv id=1 name=2 optional:bool=3
+TmpfsOpt size:int64=1
+CacheOpt id=1 sharing:int32=2
+SecretOpt id=1 uid:uint32=2 gid:uint32=3 mode:uint32=4 optional:bool=5
+SSHOpt id=1 uid:uint32=2 gid:uint32=3 mode:uint32=4 optional:bool=5
+MountOp input:int64=1 selector=2 dest=3 output:int64=4 readonly:bool=5 type:int32=6 tmpfs:TmpfsOpt=19 \
+cache:CacheOpt=20 secret:SecretOpt=21 ssh:SSHOpt=22
+ExecOp meta:Meta=1 mounts:MountOp*=2 network:int32=3 security:int32=4 secret_env:SecretEnv*=5 devices:Bytes*=6
+NamedUser name=1 input:int64=2
+UserOpt by_name:NamedUser=1 by_id:uint32=2
+ChownOpt user:UserOpt=1 group:UserOpt=2
+FileCopy src=1 dest=2 owner:ChownOpt=3 mode:int32=4 follow_symlink:bool=5 dir_copy_contents:bool=6 unpack:bool=7 \
+create_dest_path:bool=8 allow_wildcard:bool=9 allow_empty_wildcard:bool=10 timestamp:int64=11 include*=12 \
+exclude*=13 always_replace:bool=14 mode_text=15
+FileMkFile path=1 mode:int32=2 data:bytes=3 owner:ChownOpt=4 timestamp:int64=5
+FileMkDir path=1 mode:int32=2 make_parents:bool=3 owner:ChownOpt=4 timestamp:int64=5
+FileRm path=1 allow_not_found:bool=2 allow_wildcard:bool=3
+FileSymlink oldpath=1 newpath=2 owner:ChownOpt=3 timestamp:int64=4
+FileAction input:int64=1 second:int64=2 output:int64=3 copy:FileCopy=4 mkfile:FileMkFile=5 mkdir:FileMkDir=6 \
+rm:FileRm=7 symlink:FileSymlink=8
+FileOp actions:FileAction*=2
+OpInput input:int64=1
+MergeOp inputs:OpInput*=1
+DiffOp lower:OpInput=1 upper:OpInput=2
+BuildOp builder:int64=1 inputs:map:OpInput=2 def_:Definition=3 attrs:map=4
+Op inputs:Input*=1 exec:ExecOp=2 source:SourceOp=3 file:FileOp=4 build:BuildOp=5 merge:MergeOp=6 diff:DiffOp=7 \
+platform:Platform=10
 
 Exporter type=1 attrs:map=2
 CacheOptionsEntry type=1 attrs:map=2
 CacheOptions imports_deprecated*=2 exports:CacheOptionsEntry*=4 imports:CacheOptionsEntry*=5
-SolveRequest ref=1 definition:Definition=2 exporter=3 exporter_attrs:map=4 session=5 frontend=6 frontend_attrs:map=7 \
+SolveRequest ref=1 definition:Definition=2 exporter=3 exporter_attrs:map=4 session=5 frontend=6 \
+frontend_attrs:map=7 \
 cache:CacheOptions=8 entitlements*=9 frontend_inputs:map:Definition=10 internal:bool=11 exporters:Exporter*=13
 SolveResponse exporter_response:map=1
 StatusRequest ref=1
-ProgressGroup id=1 name=2 weak:bool=3
-Vertex digest=1 inputs*=2 name=3 cached:bool=4 started:Timestamp=5 completed:Timestamp=6 error=7 group:ProgressGroup=8
+Vertex digest=1 inputs*=2 name=3 cached:bool=4 started:Timestamp=5 completed:Timestamp=6 error=7 \
+group:ProgressGroup=8
 VertexStatus id=1 vertex=2 name=3 current:int64=4 total:int64=5 timestamp:Timestamp=6 started:Timestamp=7 \
 completed:Timestamp=8
 VertexLog vertex=1 timestamp:Timestamp=2 stream:int64=3 msg:bytes=4
@@ -57,15 +90,18 @@ StatusResponse vertexes:Vertex*=1 statuses:VertexStatus*=2 logs:VertexLog*=3 war
 PruneRequest filter*=1 all:bool=2 keep_duration:int64=3 reserved_space:int64=4 max_used_space:int64=5 \
 min_free_space:int64=6
 DiskUsageRequest filter*=1
-UsageRecord id=1 mutable:bool=2 in_use:bool=3 size:int64=4 parent=5 created_at:Timestamp=6 last_used_at:Timestamp=7 \
+UsageRecord id=1 mutable:bool=2 in_use:bool=3 size:int64=4 parent=5 created_at:Timestamp=6 \
+last_used_at:Timestamp=7 \
 usage_count:int64=8 description=9 record_type=10 shared:bool=11 parents*=12
 DiskUsageResponse record:UsageRecord*=1
 
 BuildHistoryRequest active_only:bool=1 ref=2 early_exit:bool=3 filter*=4 limit:int32=5
 Descriptor media_type=1 digest=2 size:int64=3 annotations:map=5
 BuildResultInfo result:Descriptor=1 attestations:Descriptor*=2
-BuildHistoryRecord ref=1 frontend=2 frontend_attrs:map=3 exporters:Exporter*=4 error:Status=5 created_at:Timestamp=6 \
+BuildHistoryRecord ref=1 frontend=2 frontend_attrs:map=3 exporters:Exporter*=4 error:Status=5 \
+created_at:Timestamp=6 \
 completed_at:Timestamp=7 logs:Descriptor=8 exporter_response:map=9 result:BuildResultInfo=10 generation:int32=12 \
+\
 trace:Descriptor=13 pinned:bool=14 cached_steps:int32=15 total_steps:int32=16 completed_steps:int32=17 \
 external_error:Descriptor=18 warnings:int32=19
 BuildHistoryEvent type:int32=1 record:BuildHistoryRecord=2
@@ -80,6 +116,7 @@ RefMap refs:map:Ref=1
 Result ref_deprecated=1 ref:Ref=3 refs:RefMap=4 metadata:map:bytes=10
 GatewaySolveRequest definition:Definition=1 frontend=2 frontend_opt:map=3 allow_result_return:bool=5 \
 allow_result_array_ref:bool=6 final:bool=10 cache_imports:CacheOptionsEntry*=12 frontend_inputs:map:Definition=13 \
+\
 evaluate:bool=14
 GatewaySolveResponse ref=1 result:Result=3
 ReturnRequest result:Result=1 error:Status=2

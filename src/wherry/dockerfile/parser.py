@@ -122,7 +122,8 @@ def _from(statement: Statement, flags: Flags) -> ins.From:
 
 def _run(statement: Statement, flags: Flags) -> ins.Run:
     command = _command(statement.arguments)
-    _some(statement, command.arguments)
+    if command.shell:  # an empty list is for the builder to judge
+        _some(statement, command.arguments)
     network, security = flags.texts.get("network", "default"), flags.texts.get("security", "sandbox")
     if network not in ("default", "none", "host"):
         raise DockerfileError(f'invalid network mode "{network}": expected default, none or host')

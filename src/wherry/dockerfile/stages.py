@@ -54,7 +54,7 @@ class Platform(Struct, frozen=True):
         try:
             system, architecture, variant = platforms.parse(text, own)
         except InvalidParameter as error:
-            raise DockerfileError(f"failed to parse platform: {error}") from None
+            raise DockerfileError(f"failed to parse platform {text}: {error}") from None
         return cls(system, *platforms.normalize(architecture, variant))
 
     def __str__(self) -> str:
@@ -197,7 +197,7 @@ class Stage(Struct, frozen=True):
     """``base`` is what it begins with; ``sources`` are the places its COPYs and RUNs take files from, by their name.
 
     ``name`` is "" when FROM gives none, ``platform`` None when it asks for none. ``instructions`` begin after the
-    FROM, with the triggers (ONBUILD) of the base first.
+    FROM, with the ``triggers`` (ONBUILD) of the base first, which are so many.
     """
 
     index: int
@@ -207,6 +207,7 @@ class Stage(Struct, frozen=True):
     instructions: tuple[Instruction, ...]
     sources: Mapping[str, Source]
     position: Position
+    triggers: int = 0
 
     @property
     def label(self) -> str:
@@ -268,6 +269,7 @@ class Graph(Struct, frozen=True):
             stage,
             instructions=(*triggers, *stage.instructions),
             sources={**_sources(triggers, names, stage.label), **stage.sources},
+            triggers=stage.triggers + len(triggers),
         )
         stages = (*self.stages[:index], changed, *self.stages[index + 1 :])
         unused = tuple(unused_arguments(self.unused, _declared(triggers)))
@@ -381,11 +383,11 @@ def _stage(
     except DockerfileError as error:
         raise error.at(head.position) from None
     base = Source(names.base(image), image, head.position)
-    if base.stage is not None:
-        body = [*_triggers(stages[base.stage], head.position), *body]
+    triggers = _triggers(stages[base.stage], head.position) if base.stage is not None else []
+    body = [*triggers, *body]
     label = head.name or f"stage-{len(stages)}"
     sources = _sources(body, names, label)
-    return Stage(len(stages), head.name, base, platform, tuple(body), sources, head.position)
+    return Stage(len(stages), head.name, base, platform, tuple(body), sources, head.position, len(triggers))
 
 
 def _platform(head: From, shared: Mapping[str, str], escape: str) -> Platform | None:

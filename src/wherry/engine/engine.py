@@ -76,7 +76,7 @@ class Engine:
         self.pushes = Pushes(store, self.events, registries, config)
         self._pulls = pulls = Pulls(store, self.events, registries, config)
         self.images = Images(self._entries, self.containers, store, self.events, pulls)
-        build_containers = BuildContainers(config, launcher, self.endpoints, store.staging)
+        build_containers = BuildContainers(config, launcher, self.endpoints, store.staging, self._entries)
         self.exports = Exports(store, self.images, self.pushes)
         self.caches = Caches(store, registries, pulls.transfers)
         self.builder = Builder(store, self.images, self.exports, self.caches, build_containers)

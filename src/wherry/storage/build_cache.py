@@ -39,7 +39,23 @@ _SCHEMA = (
     )
     """,
     "CREATE TABLE content_digests (source TEXT PRIMARY KEY, digest TEXT NOT NULL)",
+    """
+    CREATE TABLE downloads (
+        url TEXT PRIMARY KEY,
+        etag TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        name TEXT NOT NULL
+    )
+    """,
 )
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What was behind an address: the server's word for that content, its digest, and the name that the file got."""
+
+    etag: str
+    digest: str
+    name: str
 
 
 class Record(msgspec.Struct):
@@ -154,6 +170,20 @@ class BuildCache:
         self._database.execute(
             "INSERT OR REPLACE INTO content_digests VALUES (?, ?)", (digest_of(source.encode()), digest)
         )
+
+    # Files behind addresses, of which a server can say that they are as they were
+
+    def download(self, url: str) -> Known | None:
+        row = self._database.one("SELECT etag, digest, name FROM downloads WHERE url = ?", (url,))
+        return Known(*row) if row else None
+
+    def note_download(self, url: str, known: Known) -> None:
+        self._database.execute(
+            "INSERT OR REPLACE INTO downloads VALUES (?, ?, ?, ?)", (url, *msgspec.structs.astuple(known))
+        )
+
+    def forget_downloads(self) -> None:
+        self._database.execute("DELETE FROM downloads")
 
 
 def _size(directory: str) -> int:

@@ -25,10 +25,12 @@ from typing import Any
 import msgspec
 
 from wherry.linux.mounts import Mount
+from wherry.storage.content import chain_id_of
 from wherry.storage.layers import Layers
 from wherry.storage.merged import find_merged
 from wherry.storage.snapshots import LayerInfo, join, overlay_options
 from wherry.storage.staging import Staging
+from wherry.storage.tar.compression import MEDIA_TYPES
 from wherry.storage.worker import client, jobs
 from wherry.storage.worker.jobs import StagedLayer
 
@@ -41,7 +43,7 @@ class ActiveSnapshot:
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
-        self.sealed: asyncio.Task[StagedLayer] | None = None
+        self.sealed: asyncio.Future[StagedLayer] | None = None
         self.layer: LayerInfo | None = None
 
     @property
@@ -98,6 +100,29 @@ class Workspace:
             self._held.append(chain_id)
             self._in_use[chain_id] += 1
 
+    def stands_on(self, chain_id: str, below: str) -> bool:
+        """Whether a layer is the next one upon another ("" for none), or that one itself."""
+        return chain_id == below or self._layers.get(chain_id).parent == below
+
+    async def put_on(self, tree: Tree, chain_id: str) -> tuple[Tree, ActiveSnapshot | None]:
+        """A tree with a layer's own files upon it, as a snapshot where there is no such layer yet."""
+        self.hold(chain_id)
+        layer = self._layers.get(chain_id)
+        if tree.known is not None:
+            above = chain_id_of(tree.known, layer.diff_id)
+            if above in self._layers:
+                self.hold(above)
+                return Tree(above), None
+        snapshot = self.begin(tree)
+        await client.run(jobs.Flatten(folders=(self._layers.path(chain_id),), directory=snapshot.upper))
+        compression = next(name for name, media_type in MEDIA_TYPES.items() if media_type == layer.media_type)
+        staged = StagedLayer(
+            layer.blob, layer.diff_id, layer.size, layer=f"{snapshot.directory}/layer", compression=compression
+        )
+        snapshot.sealed = asyncio.get_running_loop().create_future()
+        snapshot.sealed.set_result(staged)
+        return tree.on(snapshot), snapshot
+
     def begin(self, tree: Tree) -> ActiveSnapshot:
         """A new snapshot upon a tree. Its root directory is root's and everybody's to enter, as a container's is."""
         snapshot = ActiveSnapshot(self.directory("snapshot"))
@@ -132,6 +157,10 @@ class Workspace:
             *self._options,
         )
         return (Mount("overlay", "overlay", "", options),)
+
+    async def make_directory(self, tree: Tree, snapshot: ActiveSnapshot, path: str, user: str = "") -> None:
+        """A directory of a snapshot upon a tree, with its parents, where there is none; it is given to ``user``."""
+        await client.run(jobs.MakeDirectory(root=self.mounts(tree, snapshot), path=path, user=user))
 
     def view(self, tree: Tree, path: str = "/", target: str = "") -> Mount | None:
         """A read-only mount upon ``target`` of what lies at ``path`` of a tree; None when there is nothing."""

@@ -142,7 +142,6 @@ def test_the_trigger_of_onbuild_is_read_too() -> None:
         ("FROM a AS 1b", 'invalid name for build stage: "1b"'),
         ("FROM --platfrom=x a", r"unknown flag: --platfrom \(did you mean --platform\?\)"),
         ("RUN", "RUN requires at least one argument"),
-        ("RUN []", "RUN requires at least one argument"),
         ("RUN [1]", "arrays must be comprised of strings only"),
         ('RUN ["a", ["b"]]', "arrays must be comprised of strings only"),
         ("RUN --foo a", "unknown flag: --foo"),

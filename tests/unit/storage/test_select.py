@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.storage.worker.select import _translate
+from wherry.storage.worker.select import translate
 
 
 @given(st.text("ab*?", max_size=8), st.text("ab\n", max_size=8))
 def test_stars(pattern: str, name: str) -> None:
-    assert bool(_translate(pattern).fullmatch(name)) == fnmatch.fnmatchcase(name, pattern)
+    assert bool(translate(pattern).fullmatch(name)) == fnmatch.fnmatchcase(name, pattern)
 
 
 @pytest.mark.parametrize(
@@ -19,8 +19,8 @@ def test_stars(pattern: str, name: str) -> None:
     [("*[^a-c].txt", "ad.txt", True), ("*[^a-c].txt", "ab.txt", False), (r"*\*", "a*", True), (r"*\*", "ab", False)],
 )
 def test_classes(pattern: str, name: str, expected: bool) -> None:
-    assert bool(_translate(pattern).fullmatch(name)) == expected
+    assert bool(translate(pattern).fullmatch(name)) == expected
 
 
 def test_nobody_waits_for_a_hostile_one() -> None:
-    assert not _translate("*a" * 40 + "b").fullmatch("a" * 255)
+    assert not translate("*a" * 40 + "b").fullmatch("a" * 255)

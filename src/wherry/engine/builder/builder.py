@@ -5,6 +5,7 @@ import contextlib
 import functools
 import secrets
 import time
+from base64 import b64decode
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -17,8 +18,10 @@ from wherry.common.ignore import PatternMatcher
 from wherry.dockerfile.stages import Platform
 from wherry.engine import platforms
 from wherry.engine.builder import context as contexts
-from wherry.engine.builder import progress
+from wherry.engine.builder import graph_build, progress
 from wherry.engine.builder.context import Context
+from wherry.engine.builder.graph import Graph
+from wherry.engine.builder.graph_solver import Decode, Fetch, GraphSolver, Ref, Watch
 from wherry.engine.builder.mounts import CacheMounts
 from wherry.engine.builder.progress import Event, Progress
 from wherry.engine.builder.provenance import Invocation, Material, Wanted, provenance, wants_sbom
@@ -35,9 +38,10 @@ from wherry.engine.image.remote_cache import Caches, RemoteCache
 from wherry.registry.auth import NOBODY, Credentials
 from wherry.registry.platforms import name as platform_name
 from wherry.storage.build_cache import Record
-from wherry.storage.build_snapshots import Workspace
+from wherry.storage.build_snapshots import Tree, Workspace
 from wherry.storage.images import Image
 from wherry.storage.store import Store
+from wherry.storage.worker import client, jobs
 
 _KEPT_FOR = 60.0  # seconds that what a client has handed over waits for its build
 _PATIENCE = 10.0  # seconds that builds get to end when the engine does
@@ -350,6 +354,56 @@ class Builder:
         ]
         return Material(package_url(wanted, platforms.of_image(image)), pulled[0] if pulled else image_id)
 
+    # --- graphs
+
+    async def build_graph(
+        self, request: BuildRequest, graph: Graph, *, fetch: Fetch, decode: Decode, watch: Watch
+    ) -> tuple[str, bool]:
+        """The image that a graph's files make, and whether it was not there before. Raises EngineError."""
+        async with self._is_underway(), self._store.build_snapshots.workspace() as workspace:
+            solver = GraphSolver(
+                request,
+                workspace,
+                store=self._store,
+                containers=self._containers,
+                cache_mounts=self._cache_mounts,
+                fetch=fetch,
+                decode=decode,
+                watch=watch,
+            )
+            return await graph_build.build_graph(solver, graph, workspace, self._store)
+
+    def configure(self, image: str, document: bytes) -> tuple[str, bool]:
+        """An image with the same files and another configuration. Raises InvalidParameter."""
+        return graph_build.configure(self._store, image, document)
+
+    async def read_file(self, image: str, path: str, offset: int, length: int) -> bytes:
+        """A part of a file of an image; ``length`` 0 is all from ``offset`` on. Raises NotFound, InvalidParameter."""
+        mount = graph_build.view(self._store, image)
+        return b64decode(await client.run(jobs.ReadFile(mount=mount, path=path, offset=offset, length=length)))
+
+    async def list_directory(self, image: str, path: str, pattern: str) -> list[jobs.FileInfo]:
+        """What is in a directory of an image, by names that match. Raises NotFound, InvalidParameter."""
+        job = jobs.ListDirectory(mount=graph_build.view(self._store, image), path=path, pattern=pattern)
+        found: list[jobs.FileInfo] = await client.run(job)
+        return found
+
+    async def look_at(self, image: str, path: str) -> jobs.FileInfo:
+        """What is at a path of an image, its links followed. Raises NotFound, InvalidParameter."""
+        found: jobs.FileInfo = await client.run(jobs.LookAt(mount=graph_build.view(self._store, image), path=path))
+        return found
+
+    def tree_of(self, image: str) -> Ref:
+        """An image's files, for a graph."""
+        chain_id = self._store.images.get(image).chain_id
+        return Ref(Tree(chain_id), chain_id)
+
+    async def discard(self, image: str) -> None:
+        """Removes an image that was made on the way, unless somebody has given it a name or uses it."""
+        with contextlib.suppress(EngineError):
+            if not self._store.images.names(image):
+                await self._images.remove(image, prune=False)
+
     # --- the cache
 
     def of_results(self, records: Iterable[Record], images: Iterable[str]) -> list[Record]:
@@ -419,6 +473,8 @@ class Builder:
             gone.append(record.key)
             total -= record.size
             freed += record.size if record.chain_id not in shared else 0
+        if everything and not filters:
+            self._store.build_cache.forget_downloads()
         self._store.images.collect_layers()
         return {"CachesDeleted": gone or None, "SpaceReclaimed": freed}
 

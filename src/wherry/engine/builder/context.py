@@ -7,8 +7,9 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -22,6 +23,7 @@ from wherry.engine.builder import git
 from wherry.linux import files
 from wherry.linux.syscalls import SyscallError
 from wherry.registry.errors import printable
+from wherry.storage.build_cache import Known
 from wherry.storage.build_snapshots import Workspace
 from wherry.storage.worker import client, jobs
 
@@ -41,22 +43,34 @@ def is_url(text: str) -> bool:
 
 
 class Download(msgspec.Struct, frozen=True):
-    """A file that has arrived: its place, its name, its digest, when it was last changed (ns, 0 for not known)."""
+    """A file that has arrived: its place, its name, its digest, when it was last changed (ns, 0 for not known).
+
+    ``path`` is "" for one that is as it was, and has not been fetched again. ``etag`` is the server's word for it.
+    """
 
     path: str
     name: str
     digest: str
-    mtime: int
+    mtime: int = 0
+    etag: str = ""
 
 
-async def download(url: str, directory: str, *, checksum: str = "") -> Download:
-    """Fetches ``url`` into ``directory``. Raises EngineError, InvalidParameter for another content than promised."""
+async def download(url: str, directory: str, *, checksum: str = "", known: Known | None = None) -> Download:
+    """Fetches ``url`` into ``directory``, unless the server says that it is as it was.
+
+    Raises EngineError, InvalidParameter for another content than promised.
+    """
     if checksum and not _CHECKSUM.fullmatch(checksum):
         raise InvalidParameter(f'invalid checksum "{checksum}": expected sha256: and 64 hexadecimal digits')
     name = posixpath.basename(unquote(split_address(url).path)) or "download"
     path = f"{directory}/{name}"
     total = hashlib.sha256()
-    async with _get(url) as answer:
+    if known is not None and checksum and known.digest != checksum:
+        known = None
+    async with _get(url, {"If-None-Match": known.etag} if known else {}) as answer:
+        if known is not None and answer.status == 304:
+            return Download("", known.name, known.digest)
+        etag = answer.headers.get("ETag", "")
         changed = answer.headers.get("Last-Modified", "")
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
@@ -69,7 +83,7 @@ async def download(url: str, directory: str, *, checksum: str = "") -> Download:
     mtime = _moment(changed)
     if mtime:
         os.utime(path, ns=(mtime, mtime))
-    return Download(path, name, digest, mtime)
+    return Download(path, name, digest, mtime, etag)
 
 
 async def stream_url(url: str) -> AsyncIterator[bytes]:
@@ -80,7 +94,7 @@ async def stream_url(url: str) -> AsyncIterator[bytes]:
 
 
 @contextlib.asynccontextmanager
-async def _get(url: str) -> AsyncIterator["aiohttp.ClientResponse"]:
+async def _get(url: str, headers: Mapping[str, str] = MappingProxyType({})) -> AsyncIterator["aiohttp.ClientResponse"]:
     """The answer of a server that has it. What goes wrong, also while it is read, is an EngineError."""
     import aiohttp  # its client is 3 MB that few need
 
@@ -94,7 +108,7 @@ async def _get(url: str) -> AsyncIterator["aiohttp.ClientResponse"]:
             aiohttp.ClientSession(
                 connector=connector, trust_env=True, timeout=timeout, auto_decompress=False
             ) as session,
-            session.get(url, headers={"Accept-Encoding": "identity"}) as answer,
+            session.get(url, headers={"Accept-Encoding": "identity", **headers}) as answer,
         ):
             if answer.status >= 400:
                 said = printable((await answer.content.read(_SAID)).decode(errors="replace").strip())
@@ -161,11 +175,26 @@ async def fetch(workspace: Workspace, address: str, dockerfile: str, *, keep_git
         parsed = git.parse(address)
         clone = workspace.directory("git")
         await git.clone(parsed, clone, keep_git=keep_git)
-        return _open(_inside(clone, parsed.directory), dockerfile, filtered=True)
+        return _open(inside(clone, parsed.directory), dockerfile, filtered=True)
     if not is_url(address):
         raise InvalidParameter(f"remote {address}: expected a URL or the address of a git repository")
     got = await download(address, workspace.directory("download"))
     return await receive(workspace, _read(got.path), dockerfile)
+
+
+async def fetch_files(workspace: Workspace, address: str) -> str:
+    """A directory with the files of a git repository, or of a tar behind a URL. Raises EngineError."""
+    if git.is_address(address):
+        parsed = git.parse(address)
+        clone = workspace.directory("git")
+        await git.clone(parsed, clone)
+        return inside(clone, parsed.directory)
+    if not is_url(address):
+        raise InvalidParameter(f"context {address}: expected a URL or the address of a git repository")
+    got = await download(address, workspace.directory("download"))
+    directory = workspace.directory("context")
+    context: jobs.Context = await client.run(jobs.ReceiveContext(directory=directory), input=_read(got.path))
+    return directory if context.tar else os.path.dirname(got.path)
 
 
 def on_this_machine(directory: str, dockerfile: str, text: bytes | None, ignore: bytes | None) -> Context:
@@ -219,7 +248,7 @@ def _ignore_rules(directory: str, dockerfile: str) -> PatternMatcher:
     return PatternMatcher()
 
 
-def _inside(directory: str, path: str) -> str:
+def inside(directory: str, path: str) -> str:
     """A directory below another one, with links resolved inside of that. Raises InvalidParameter."""
     place = resolve(directory, path)
     if place is None:

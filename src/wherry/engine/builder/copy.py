@@ -11,15 +11,17 @@ from wherry.common.ignore import InvalidPattern, PatternMatcher, Rule
 from wherry.dockerfile import instructions as ins
 from wherry.dockerfile.lexer import DockerfileError
 from wherry.engine.builder import git, history
-from wherry.engine.builder.context import download, is_url
-from wherry.engine.builder.stage import Plan, Walker, step_inputs
-from wherry.storage.build_cache import BuildCache
+from wherry.engine.builder.context import Download, download, is_url
+from wherry.engine.builder.stage import Walker
+from wherry.engine.builder.steps import Plan, Steps, step_inputs, step_key
+from wherry.storage.build_cache import BuildCache, Known
 from wherry.storage.build_snapshots import ActiveSnapshot, Tree, Workspace
 from wherry.storage.worker import client, jobs
 
 # Where files are taken from: a directory of the host, or a stage's or an image's tree; and a digest of them.
 
 Patterns = Sequence[Rule]
+_VERSION = 2  # counts up when digests come to be of something else
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -51,14 +53,20 @@ class Sources:
         self._of_directories: dict[str, str] = {}
 
     async def digest(
-        self, origin: Origin, patterns: Sequence[str], excluded: Patterns = (), *, parents: bool = False
+        self,
+        origin: Origin,
+        patterns: Sequence[str],
+        excluded: Patterns = (),
+        *,
+        parents: bool = False,
+        follow: bool = True,
     ) -> str:
         """A digest of the contents of what the patterns stand for, and in a tree of who owns them.
 
-        Raises NotFound for a source that is not there.
+        ``follow``: a source that is a link means what it leads to. Raises NotFound for a source that is not there.
         """
         layer = origin.tree.known if origin.is_tree else ""
-        place = json.dumps([layer or origin.directory, list(patterns), list(excluded), parents])
+        place = json.dumps([_VERSION, layer or origin.directory, list(patterns), list(excluded), parents, follow])
         found = self._cache.content_digest(place) if layer else self._of_directories.get(place)
         if found is not None:
             return found
@@ -69,6 +77,7 @@ class Sources:
             excluded=tuple(excluded),
             parents=parents,
             owners=origin.is_tree,
+            follow=follow,
         )
         digest = str(await self._workspace.ask(job))
         if layer:
@@ -76,6 +85,38 @@ class Sources:
         elif not origin.is_tree:
             self._of_directories[place] = digest
         return digest
+
+    async def download(self, url: str, directory: str, checksum: str) -> Download:
+        """A file behind an address, which is not fetched again when the server says that it is as it was."""
+        got = await download(url, directory, checksum=checksum, known=self._cache.download(url))
+        if got.path and got.etag:
+            self._cache.note_download(url, Known(got.etag, got.digest, got.name))
+        return got
+
+
+async def import_files(workspace: Workspace, sources: Sources, origin: Origin, steps: Steps) -> tuple[Tree, str]:
+    """The files of a directory as a tree, for a step to stand on, and what the cache knows it by."""
+    inputs = step_inputs("import", content=await sources.digest(origin, ["."]), ignored=list(origin.ignored))
+
+    async def work(tree: Tree) -> ActiveSnapshot:
+        snapshot = workspace.begin(tree)
+        job = jobs.CopyFiles(
+            root=workspace.mounts(tree, snapshot),
+            source=origin.source(workspace),
+            patterns=(".",),
+            ignored=tuple(origin.ignored),
+            destination="/",
+            chown="",
+            chmod="",
+            parents=False,
+            excluded=(),
+        )
+        await client.run(job)
+        return snapshot
+
+    key = step_key("", inputs)
+    done = await steps.carry_out(Plan(inputs, "import of a directory", work), Tree(), key)
+    return done.tree, key
 
 
 Files = ins.Copy | ins.Add
@@ -89,6 +130,8 @@ class Group(msgspec.Struct, frozen=True):
     origin: Origin
     patterns: list[str]
     unpack: bool = False
+    url: str = ""
+    download: Download | None = None
 
 
 class Copies:
@@ -114,7 +157,9 @@ class Copies:
         destination = _destination(walker.working_directory, files.destination)
         contents = [
             [
-                await self._sources.digest(group.origin, group.patterns, excluded, parents=parents),
+                await self._sources.digest(group.origin, group.patterns, excluded, parents=parents)
+                if group.download is None
+                else [group.download.digest, group.download.name],
                 group.unpack,
             ]
             for group in groups
@@ -122,7 +167,6 @@ class Copies:
         inputs = step_inputs(
             "copy",
             contents=contents,
-            sources=_paths(files),
             files=[(heredoc.name, heredoc.content) for heredoc in files.heredocs],
             destination=destination,
             chown=files.chown,
@@ -135,7 +179,7 @@ class Copies:
         async def work(tree: Tree) -> ActiveSnapshot:
             return await self._copy(files, groups, excluded, destination, tree)
 
-        return Plan(inputs, history.files(files), work)
+        return Plan(inputs, history.files(files), work, stands_alone=files.link)
 
     async def _groups(self, files: Files, origin: Origin) -> list[Group]:
         if isinstance(files, ins.Copy):
@@ -153,13 +197,17 @@ class Copies:
                 groups.append(Group(Origin(directory), [address.directory or "."]))
             elif is_url(source):
                 directory = self._workspace.directory("download")
-                got = await download(source, directory, checksum=files.checksum)
-                groups.append(Group(Origin(directory), [_WILD.sub(r"\\\g<0>", got.name)], unpack=bool(files.unpack)))
+                got = await self._sources.download(source, directory, files.checksum)
+                pattern = _WILD.sub(r"\\\g<0>", got.name)
+                groups.append(Group(Origin(directory), [pattern], bool(files.unpack), source, got))
         return groups
 
     async def _copy(
         self, files: Files, groups: list[Group], excluded: Patterns, destination: str, tree: Tree
     ) -> ActiveSnapshot:
+        for group in groups:
+            if group.download is not None and not group.download.path:  # the step itself is not in the cache any more
+                await download(group.url, group.origin.directory, checksum=group.download.digest)
         snapshot = self._workspace.begin(tree)
         # --link: the layer is made without a look at what is below it, so that it does not depend on that.
         below = Tree() if files.link else tree

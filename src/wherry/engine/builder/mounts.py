@@ -18,9 +18,10 @@ from wherry.dockerfile.lexer import DockerfileError
 from wherry.engine.builder import context
 from wherry.engine.builder.copy import Origin
 from wherry.engine.builder.request import BuildRequest
+from wherry.linux.files import make_directories
 from wherry.linux.mounts import Mount
 from wherry.storage.build_cache import BuildCache
-from wherry.storage.build_snapshots import Workspace
+from wherry.storage.build_snapshots import ActiveSnapshot, Tree, Workspace
 from wherry.storage.worker.files import Files
 
 # The directories of ``RUN --mount=type=cache``: which one a step gets, and who waits for whom.
@@ -164,6 +165,22 @@ class RunMounts:
                         agents += 1
             yield result
 
+    async def volumes(self, paths: Iterable[str], tree: Tree, snapshot: ActiveSnapshot) -> list[Mount]:
+        """What the classic builder mounts on VOLUMEs: copies of the files there, which go with the container."""
+        view = self._workspace.view(tree)
+        assert view is not None, "the root of a tree is always there"
+        made: list[Mount] = []
+        for target in sorted({clean_path(f"/{path}") for path in paths}):
+            directory = self._workspace.directory("volume")
+            await self._files.copy_out((view,), target, directory)
+            above = next((each for each in reversed(made) if target.startswith(f"{each.target}/")), None)
+            if above is None:
+                await self._workspace.make_directory(tree, snapshot, target)
+            else:
+                _make_place(above.source, target.removeprefix(above.target))
+            made.append(Mount("bind", directory, target, ("bind", "rw", "rprivate")))
+        return made
+
     async def _bind(self, result: Mounted, wanted: Wanted, target: str) -> None:
         origin = await self._origin_of(wanted.source_stage)
         mount = await self._mount_of(origin, wanted.source or "/", target)
@@ -231,6 +248,15 @@ class RunMounts:
         result.add(Mount("bind", path, target, ("bind", "rw", "rprivate"), create="file"), "file")
         if not any(entry.startswith("SSH_AUTH_SOCK=") for entry in result.environment):
             result.environment.append(f"SSH_AUTH_SOCK={target}")
+
+
+def _make_place(directory: str, path: str) -> None:
+    """A directory for a mount in another one of this machine, which no link in it leads out of."""
+    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.close(make_directories(root, path))
+    finally:
+        os.close(root)
 
 
 def _write_secret(path: str, content: bytes, wanted: Wanted) -> None:

@@ -9,11 +9,13 @@ import msgspec
 
 class Planned(msgspec.Struct, tag="planned"):
     """How many steps there are. ``stages`` are the texts of the instructions of those that are walked, by number, and
-    ``arguments`` those of the ARGs before the first of all."""
+    ``arguments`` those of the ARGs before the first of all. ``triggers`` says of a stage how many of its instructions,
+    after the FROM, are its base's ONBUILDs."""
 
     total: int
     stages: dict[int, list[str]] = {}
     arguments: list[str] = []
+    triggers: dict[int, int] = {}
 
 
 class Begun(msgspec.Struct, tag="begun"):

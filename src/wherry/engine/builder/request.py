@@ -44,10 +44,12 @@ class Attachables(msgspec.Struct, frozen=True):
 
 
 class NamedContext(msgspec.Struct, frozen=True):
-    """What a name in a Dockerfile means that the client has said: an image, or a directory of this machine."""
+    """What a name in a Dockerfile means that the client has said: an image, a directory of this machine, or an address
+    of a repository or an archive."""
 
     image: str = ""
     directory: str = ""
+    address: str = ""
 
 
 class Client(Protocol):
@@ -67,10 +69,9 @@ class BuildRequest(msgspec.Struct, frozen=True):
     ``build_args`` without a value (None) are as if not given.
 
     ``credentials`` are log-ins by the registries' domains. ``cache_from`` are images that bring their cache along;
-    ``caches`` are those of other places;
-    with ``only_cache_from`` a step must have been a step of one of them, as in Docker's classic builder. The steps of
-    the stages ``no_cache_for`` are all carried out. ``contexts`` go before stages and images of the same names.
-    ``with_parent``: the image is a child of what it was made of, as with Docker's classic builder alone.
+    ``caches`` are those of other places. The steps of the stages ``no_cache_for`` are all carried out. ``contexts`` go
+    before stages and images of the same names. ``classic``: by the rules of Docker's classic builder, where BuildKit
+    has others.
     """
 
     dockerfile: str = "Dockerfile"
@@ -84,18 +85,22 @@ class BuildRequest(msgspec.Struct, frozen=True):
     extra_hosts: tuple[str, ...] = ()
     cache_from: tuple[str, ...] = ()
     caches: tuple[Blobs, ...] = ()
-    only_cache_from: bool = False
     security: tuple[str, ...] = ()
     no_cache: bool = False
     no_cache_for: tuple[str, ...] = ()
     pull: bool = False
     squash: bool = False
-    with_parent: bool = False
     limits: Limits = Limits()
     given: Attachables = Attachables()
     credentials: dict[str, Credentials] = {}
     client: Client | None = None
     contexts: dict[str, NamedContext] = {}
+    classic: bool = False
+
+    @property
+    def only_cache_from(self) -> bool:
+        """Whether a step that is found again must have been a step of one of the images of ``cache_from``."""
+        return self.classic and bool(self.cache_from)
 
     @property
     def arguments(self) -> dict[str, str]:

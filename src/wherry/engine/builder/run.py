@@ -10,21 +10,23 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from wherry.common import times
-from wherry.common.errors import Conflict, EngineError, Forbidden
+from wherry.common.errors import EngineError, Forbidden, InvalidParameter
 from wherry.dockerfile import instructions as ins
 from wherry.dockerfile.config import Script, command_words, run_command
 from wherry.dockerfile.instructions import Mount as WantedMount
+from wherry.dockerfile.lexer import DockerfileError
 from wherry.engine import platforms
 from wherry.engine.builder import history, progress
 from wherry.engine.builder.copy import Origin, Sources
 from wherry.engine.builder.mounts import USUAL_PLACES, RunMounts, target_of
 from wherry.engine.builder.progress import Progress
 from wherry.engine.builder.request import HOST_NETWORK, INSECURE, BuildRequest, Limits, StepFailed
-from wherry.engine.builder.stage import Plan, Walker, step_inputs
+from wherry.engine.builder.stage import Walker
+from wherry.engine.builder.steps import Plan, step_inputs
 from wherry.engine.config import EngineConfig
 from wherry.engine.container.config import complete_host_config
-from wherry.engine.container.spec import check_security_options, write_spec
-from wherry.engine.container.store import ContainerEntry
+from wherry.engine.container.spec import check_security_options, not_running, write_spec
+from wherry.engine.container.store import ContainerEntry, ContainerStore
 from wherry.engine.network.attach import NetworkEndpoints
 from wherry.linux.mounts import Mount
 from wherry.model.container import Container, ContainerConfig, HostConfig, LogConfig
@@ -40,6 +42,7 @@ from wherry.storage.staging import Staging
 
 # The same on every machine: names of hosts find their way into files.
 HOSTNAME = "wherry-build"
+OTHERS = "container:"  # the network mode that another container's network is
 _HEADER = 8  # bytes before each piece of a container's output
 _READ = 1 << 16
 
@@ -69,11 +72,19 @@ class Command(msgspec.Struct, frozen=True):
 class Containers:
     """Runs commands of builds."""
 
-    def __init__(self, config: EngineConfig, launcher: Launcher, endpoints: NetworkEndpoints, staging: Staging) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        launcher: Launcher,
+        endpoints: NetworkEndpoints,
+        staging: Staging,
+        entries: ContainerStore,
+    ) -> None:
         self._config = config
         self._launcher = launcher
         self._endpoints = endpoints
         self._staging = staging
+        self._entries = entries
 
     def new_id(self) -> str:
         return os.urandom(32).hex()
@@ -94,7 +105,10 @@ class Containers:
         try:
             sandbox = self._endpoints.prepare(entry)
             try:
-                spec = write_spec(entry.record, root, files, self._config, _no_pid, sandbox, mounts)
+                holder = files
+                if command.network.startswith(OTHERS):  # with another's network go that one's files
+                    holder = f"{self._config.data_root}/containers/{self._other(command.network).record.id}"
+                spec = write_spec(entry.record, root, holder, self._config, self._pid_of, sandbox, mounts)
                 return await self._run(entry, spec, output)
             finally:
                 self._endpoints.ended(entry)
@@ -106,6 +120,15 @@ class Containers:
         finally:
             shutil.rmtree(f"{self._config.exec_root}/{container_id}", ignore_errors=True)
             self._staging.throw_away(files)
+
+    def _other(self, network: str) -> ContainerEntry:
+        return self._entries.get(network.removeprefix(OTHERS))
+
+    def _pid_of(self, name: str) -> int:
+        monitor = self._entries.get(name).monitor
+        if monitor is None:
+            raise not_running(name)
+        return monitor.pid
 
     async def _run(self, entry: ContainerEntry, spec: Spec, output: Output) -> int:
         ours, theirs = socket.socketpair()
@@ -174,13 +197,11 @@ class Containers:
             cgroup_parent=limits.cgroup_parent,
             log_config=LogConfig("none"),
         )
+        if asked.network_mode.startswith(OTHERS) and asked.extra_hosts:
+            raise InvalidParameter("conflicting options: custom host-to-IP mapping and the network mode")
         host = complete_host_config(asked, self._config)
         check_security_options(host)
         return host
-
-
-def _no_pid(name: str) -> int:
-    raise Conflict(f"a build cannot join the namespaces of container {name}")
 
 
 async def _forward(stream: socket.socket, output: Output) -> None:
@@ -237,7 +258,7 @@ class Runs:
         """Raises EngineError for what may not or cannot be."""
         self._check_entitlements(run)
         line, script = run_command(run)
-        words = tuple(command_words(line, walker.config))
+        words = tuple(command_words(line, walker.config)) or self._command_of(walker.config)
         network = run.network if run.network != "default" else self._request.network
         command = Command(
             words,
@@ -252,6 +273,7 @@ class Runs:
             self._request.security,
             self._request.limits,
         )
+        volumes = sorted(walker.config.volumes or ()) if self._request.classic else []
         inputs = step_inputs(
             "run",
             words=words,
@@ -268,12 +290,22 @@ class Runs:
             script=script,
             mounts=[await self._mount_inputs(walker, mount, origin_of) for mount in run.mounts],
             epoch=self._epoch,
+            **({"volumes": volumes} if volumes else {}),
         )
 
         async def work(tree: Tree) -> ActiveSnapshot:
-            return await self._run(walker.step, run, command, script, tree)
+            return await self._run(walker.step, run, command, script, volumes, tree)
 
         return Plan(inputs, history.run(words, _shown(walker)), work)
+
+    def _command_of(self, config: ContainerConfig) -> tuple[str, ...]:
+        """The image's own command, which an empty list means to the classic builder, and to nobody else."""
+        if not self._request.classic:
+            raise DockerfileError("RUN requires at least one argument")
+        words = (*(config.entrypoint or ()), *(config.cmd or ()))
+        if not words:
+            raise InvalidParameter("no command specified")
+        return words
 
     def _check_entitlements(self, run: ins.Run) -> None:
         allowed = self._request.given.allow
@@ -293,12 +325,13 @@ class Runs:
         return said
 
     async def _run(
-        self, step: int, run: ins.Run, command: Command, script: Script | None, tree: Tree
+        self, step: int, run: ins.Run, command: Command, script: Script | None, volumes: Sequence[str], tree: Tree
     ) -> ActiveSnapshot:
         snapshot = self._workspace.begin(tree)
         container_id = self._containers.new_id()
         directory = self._containers.make_directory(container_id)
         async with self._mounts.prepare(run.mounts, command.directory, directory) as mounted:
+            mounted.mounts += await self._mounts.volumes(volumes, tree, snapshot)
             if script is not None:
                 mounted.mounts.append(_write_script(script, directory))
             if mounted.environment:

@@ -8,28 +8,30 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec.structs import replace
 
 from wherry.common import times
-from wherry.common.errors import EngineError, NotFound, NotSupported
+from wherry.common.errors import EngineError, NotFound
 from wherry.common.platforms import host_architecture
 from wherry.dockerfile import instructions as ins
 from wherry.dockerfile.lexer import DockerfileError
 from wherry.dockerfile.parser import Dockerfile, parse
 from wherry.dockerfile.stages import EPOCH, SCRATCH, Graph, Platform, Source, Stage, build_graph
 from wherry.engine import platforms
+from wherry.engine.builder import context as contexts
 from wherry.engine.builder import progress
 from wherry.engine.builder.context import Context
-from wherry.engine.builder.copy import Copies, Origin, Sources
+from wherry.engine.builder.copy import Copies, Origin, Sources, import_files
 from wherry.engine.builder.history import COMMENT
 from wherry.engine.builder.mounts import CacheMounts, RunMounts
 from wherry.engine.builder.progress import Progress
 from wherry.engine.builder.request import BuildRequest, at
 from wherry.engine.builder.run import Containers, Runs
-from wherry.engine.builder.stage import Outcome, Plan, Result, Step, Walker, step_key
+from wherry.engine.builder.stage import Outcome, Step, Walker
+from wherry.engine.builder.steps import Plan, Result, Steps, Underway
 from wherry.engine.container import spec
 from wherry.engine.image.remote_cache import RemoteCache
 from wherry.model.container import ContainerConfig
@@ -42,23 +44,27 @@ from wherry.storage.store import Store
 
 # The image: its configuration out of what the target stage has come to.
 
-INLINE_CACHE = "wherry.cache.v0"
+INLINE_CACHE = "wherry.cache.v1"
+_InlineStep = tuple[str, Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]]
+_InlineCache = dict[str, _InlineStep]
+"""Keys of steps, the chain ids that they lead to, and when they were made, in nanoseconds."""
 
 
 def note_result(cache: BuildCache, results: list[Result]) -> list[Record]:
-    """Writes into the cache what steps made, whose drafts are all kept."""
+    """Writes into the cache what steps made, whose snapshots are all kept; the records of all of them."""
     noted = []
     with cache.transaction():
         for result in results:
             before, after = top_of(result.before), top_of(result.after)
-            key, said, created = step_key(before, result.inputs), result.description, result.created
-            cache.add(key, chain_id=after, parent=before, description=said, created=created)
-            noted.append(Record(key, after, before, said, created, created, 0))
+            said, created = result.description, result.created
+            if result.is_new:
+                cache.add(result.key, chain_id=after, parent=before, description=said, created=created)
+            noted.append(Record(result.key, after, before, said, created, created, 0))
     return noted
 
 
 def write_image(
-    store: Store, outcome: Outcome, labels: Mapping[str, str], tree: Tree, inline: Mapping[str, str] | None
+    store: Store, outcome: Outcome, labels: Mapping[str, str], tree: Tree, inline: _InlineCache | None
 ) -> tuple[str, bool]:
     """Makes the image of a stage, all of whose snapshots are kept; its id, and whether it was not there before.
 
@@ -85,7 +91,7 @@ def write_image(
     )
     document = msgspec.json.encode(image)
     if inline is not None:
-        document = msgspec.json.encode({**msgspec.to_builtins(image), INLINE_CACHE: dict(inline)})
+        document = msgspec.json.encode({**msgspec.to_builtins(image), INLINE_CACHE: inline})
     there = store.images.find(digest_of(document))
     return (there.id, False) if there is not None else (store.images.add(document), True)
 
@@ -145,6 +151,8 @@ class Solver:
         self._images: dict[tuple[str, str], asyncio.Future[Image]] = {}
         self._walks: dict[int, asyncio.Task[Outcome]] = {}
         self._walkers: list[Walker] = []
+        self._underway: dict[str, Underway] = {}
+        self._fetched: dict[str, asyncio.Future[str]] = {}
         # Of the images of --cache-from: created_by and created in their histories, and the keys that they bring.
         self._steps_of_images: set[tuple[str, str]] = set()
         self._imported: set[str] = set()
@@ -217,7 +225,7 @@ class Solver:
                 break
             for stage in waiting:
                 triggered.add(stage.index)
-                if stage.base.stage is None and stage.base.image != SCRATCH:
+                if stage.base.stage is None and stage.base.image != SCRATCH and not self._files_named(stage.base.image):
                     image = await self._base_image(stage)
                     expressions = (image.config.config.on_build if image.config.config else None) or ()
                     self._graph = self._graph.trigger(stage.index, expressions)
@@ -240,12 +248,15 @@ class Solver:
 
     def _tell_plan(self) -> None:
         texts = {stage.index: _texts(stage) for stage in self._graph.needed()}
-        self._tell(progress.Planned(self._count(), texts, self._file_arguments))
+        triggers = {stage.index: stage.triggers for stage in self._graph.needed() if stage.triggers}
+        self._tell(progress.Planned(self._count(), texts, self._file_arguments, triggers))
 
     def _count(self) -> int:
         return sum(1 + len(stage.instructions) for stage in self._graph.needed())
 
     async def _walk(self, stage: Stage, first_step: int) -> Outcome:
+        find = self._find_nothing if stage.label.lower() in self._request.no_cache_for else self._find_step
+        steps = Steps(self._workspace, find, self._underway, self._epoch)
         walker = Walker(
             stage,
             first_step,
@@ -253,15 +264,16 @@ class Solver:
             self._graph.arguments,
             escape=self._graph.escape,
             workspace=self._workspace,
-            find=self._find_nothing if stage.label.lower() in self._request.no_cache_for else self._find_step,
+            steps=steps,
             epoch=self._epoch,
+            classic=self._request.classic,
             tell=self._tell,
             plan=self._plan_step,
         )
         self._walkers.append(walker)
         try:
             walker.begin(stage.position.code or stage.position.text, stage.position.line)
-            walker.outcome = await self._begin(stage, first_step)
+            walker.outcome = await self._begin(stage, first_step, steps)
             if walker.outcome.arguments is not None:
                 walker.arguments = walker.outcome.arguments.inherited()
             walker.end(False)
@@ -274,7 +286,7 @@ class Solver:
             self._tell(progress.Failed(walker.step, stage.index, failed.headline))
             raise failed from None
 
-    async def _begin(self, stage: Stage, step: int) -> Outcome:
+    async def _begin(self, stage: Stage, step: int, steps: Steps) -> Outcome:
         """What a stage begins with."""
         base = stage.base
         if base.stage is not None:
@@ -284,10 +296,16 @@ class Solver:
         said = (platform.os, platform.architecture, platform.variant)
         if base.image == SCRATCH:
             return Outcome(config=ContainerConfig(env=[spec.PATH], working_dir="/"), platform=said)
+        if self._files_named(base.image):
+            origin = await self._named_origin(base.image)
+            tree, key = await import_files(self._workspace, self._sources, origin, steps)
+            entry = History(created_by=f"FROM {base.image}", comment=COMMENT, empty_layer=tree == Tree())
+            return Outcome(tree, key, ContainerConfig(env=[spec.PATH], working_dir="/"), base=(entry,), platform=said)
         image = await self._image(base, stage.platform, step)
         config = image.config
         return Outcome(
             Tree(image.chain_id),
+            image.chain_id,
             _child(config.config or ContainerConfig()),
             config.author,
             tuple(config.history),
@@ -314,8 +332,8 @@ class Solver:
             return Origin(self._context.directory, ignored=self._context.ignored)
         source = stage.sources[name]
         named = self._request.contexts.get(name.lower())
-        if named is not None and named.directory:
-            return Origin(named.directory)
+        if self._files_named(name):
+            return await self._named_origin(name)
         if named is not None:
             source = Source(None, name, source.position)
         if source.stage is not None:
@@ -323,6 +341,21 @@ class Solver:
         if source.image == SCRATCH:
             return Origin(tree=Tree())
         return Origin(tree=Tree((await self._image(source, None, step)).chain_id))
+
+    def _files_named(self, name: str) -> bool:
+        """Whether the client has said of a name that it means a directory, or files behind an address."""
+        named = self._request.contexts.get(name.lower())
+        return named is not None and bool(named.directory or named.address)
+
+    async def _named_origin(self, name: str) -> Origin:
+        """These files, which are fetched once."""
+        named = self._request.contexts[name.lower()]
+        if named.directory:
+            return Origin(named.directory)
+        if named.address not in self._fetched:
+            fetch = contexts.fetch_files(self._workspace, named.address)
+            self._fetched[named.address] = asyncio.ensure_future(fetch)
+        return Origin(await asyncio.shield(self._fetched[named.address]))
 
     # --- images
 
@@ -347,13 +380,9 @@ class Solver:
             raise (type(error)(f"{error.message}{hint}") if hint else error) from None
 
     def _named_image(self, name: str) -> str:
-        """The image that a name means. Raises NotSupported for a directory, which nothing can begin with."""
+        """The image that a name means."""
         named = self._request.contexts.get(name.lower())
-        if named is None:
-            return name
-        if named.directory:
-            raise NotSupported(f"FROM {name}: a directory given with --build-context can only be copied from")
-        return named.image
+        return name if named is None else named.image
 
     async def _here_or_pulled(self, name: str, platform: str, step: int) -> Image:
         if not self._request.pull:
@@ -410,12 +439,15 @@ class Solver:
 
     def _take_inline(self, inline: Mapping[str, Any], image: Image) -> None:
         own = {layer.chain_id: layer.parent for layer in self._store.images.layers(image)}
-        for key, chain_id in inline.items():
-            if isinstance(chain_id, str) and chain_id in own and self._store.build_cache.find(key) is None:
+        for key, said in inline.items():
+            try:
+                chain_id, created = msgspec.convert(said, _InlineStep)
+            except msgspec.ValidationError:
+                continue  # anybody can write an image
+            if chain_id in own and self._store.build_cache.find(key) is None:
                 self._store.build_cache.add(
-                    key, chain_id=chain_id, parent=own[chain_id], description="imported with an image",
-                    created=image.created * 1_000_000_000,
-                )  # fmt: skip
+                    key, chain_id=chain_id, parent=own[chain_id], description="imported with an image", created=created
+                )
 
     # --- the end
 
@@ -439,7 +471,7 @@ class Solver:
             for each in walker.results:
                 await self._workspace.keep(each.after)
             noted = note_result(self._store.build_cache, walker.results)
-            self.records |= {each.key: each for each in (*walker.found, *noted)}
+            self.records |= {each.key: each for each in noted}
         await self._workspace.keep(outcome.tree)
         tree = outcome.tree
         if self._request.squash:
@@ -447,18 +479,32 @@ class Solver:
             if top_of(tree) != base:
                 tree = await self._workspace.flatten(tree, base)
                 await self._workspace.keep(tree)
-        steps = {key: record.chain_id for key, record in sorted(self.records.items())}
-        inline = steps if self._request.arguments.get(_INLINE) == "1" else None
+        if self._request.classic and not self._has_steps():
+            if not outcome.image:
+                raise EngineError("No image was generated. Is your Dockerfile empty?")
+            return outcome.image
+        # The classic builder's --cache-from asks nobody to have said anything when the image was built; but who gives
+        # an epoch wants the same image as by any other way.
+        wants_inline = (self._request.classic and self._epoch is None) or self._request.arguments.get(_INLINE) == "1"
+        steps = {key: (record.chain_id, record.created) for key, record in sorted(self.records.items())}
+        inline = steps if wants_inline else None
         image_id, self.is_new = write_image(self._store, outcome, self._request.labels, tree, inline)
-        if self._request.with_parent and outcome.image not in ("", image_id):
+        if self._request.classic and outcome.image not in ("", image_id):
             self._store.images.set_parent(image_id, outcome.image)
         return image_id
+
+    def _has_steps(self) -> bool:
+        """Whether there is anything but FROMs on the way to the target."""
+        stage = self._graph.target
+        while not stage.instructions and stage.base.stage is not None:
+            stage = self._graph.stages[stage.base.stage]
+        return bool(stage.instructions or self._request.labels)
 
     async def _base_of(self, stage: Stage) -> str:
         """The top layer of the image that a stage, or one that it is based on, begins with."""
         while stage.base.stage is not None:
             stage = self._graph.stages[stage.base.stage]
-        if stage.base.image == SCRATCH:
+        if stage.base.image == SCRATCH or self._files_named(stage.base.image):
             return ""
         return (await self._image(stage.base, stage.platform, 0)).chain_id
 

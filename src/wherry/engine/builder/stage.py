@@ -1,14 +1,12 @@
-"""One stage: its instructions from the first to the last, each found in the cache or carried out.
+"""One stage: its instructions from the first to the last, each found in the cache or carried out (``steps``).
 
 What the files are is a ``Tree``; what the image says is a configuration; both change from step to step. A step can be
-found in the cache as long as the files before it were: until its digest is known a new layer has no name that a key
-could be made of.
+found in the cache as long as the files before it were: what it made stands on them. Only a ``COPY --link`` stands on
+nothing, and is found whatever came before it.
 """
 
-import hashlib
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -18,29 +16,10 @@ from wherry.dockerfile.config import configure, expand_instruction, join_directo
 from wherry.dockerfile.stages import Stage, StageArguments
 from wherry.engine.builder import history, progress
 from wherry.engine.builder.progress import Tell
+from wherry.engine.builder.steps import Plan, Result, Steps, step_inputs, step_key
 from wherry.model.container import ContainerConfig
 from wherry.model.image import History
-from wherry.storage.build_cache import Record
 from wherry.storage.build_snapshots import ActiveSnapshot, Tree, Workspace
-from wherry.storage.worker import client, jobs
-
-# What a step depends on, as one digest: the same digest, the same result.
-#
-# The parent's layers, the instruction after its variables are replaced, the configuration that it runs with, and the
-# contents of what it copies. Neither times nor names of files on this machine count, so a key is the same everywhere.
-
-_VERSION = 1  # counts up when steps come to do something else
-_encode = msgspec.json.Encoder(order="deterministic").encode
-
-
-def step_inputs(kind: str, **inputs: Any) -> str:
-    """A digest of everything but the parent."""
-    return hashlib.sha256(_encode([_VERSION, kind, inputs])).hexdigest()
-
-
-def step_key(parent: str, inputs: str) -> str:
-    """``parent`` is the chain id that the step begins with, "" for nothing."""
-    return hashlib.sha256(f"{parent} {inputs}".encode()).hexdigest()
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -55,10 +34,12 @@ class Step(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """What a stage has come to so far. ``base`` is the history of the image that it began with, ``image`` the id.
 
-    ``arguments`` are those that it ends with, which stages based on it inherit.
+    ``key`` is that of the last step that could have changed files. ``arguments`` are those that it ends with, which
+    stages based on it inherit.
     """
 
     tree: Tree = Tree()
+    key: str = ""
     config: ContainerConfig = msgspec.field(default_factory=ContainerConfig)
     author: str = ""
     base: tuple[History, ...] = ()
@@ -66,24 +47,6 @@ class Outcome(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...] = ()
     platform: tuple[str, str, str] = ("linux", "amd64", "")  # operating system, architecture, variant
     arguments: StageArguments | None = None
-
-
-class Result(msgspec.Struct, frozen=True):
-    """What is to be noted in the cache, once the digests are known."""
-
-    inputs: str
-    before: Tree
-    after: Tree
-    description: str
-    created: int
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """How a step that changes files is carried out. ``work`` gives the snapshot, or None when nothing changed."""
-
-    inputs: str
-    created_by: str
-    work: Callable[[Tree], Awaitable[ActiveSnapshot | None]]
 
 
 class Walker:
@@ -98,22 +61,22 @@ class Walker:
         *,
         escape: str,
         workspace: Workspace,
-        find: Callable[[str], Awaitable[Record | None]],
+        steps: Steps,
         epoch: int | None,
+        classic: bool,
         tell: Tell,
         plan: "Callable[[Walker, ins.Run | ins.Copy | ins.Add], Awaitable[Plan]]",
     ) -> None:
-        """``find`` looks a step's key up in the cache. ``epoch`` is SOURCE_DATE_EPOCH, in nanoseconds."""
+        """``epoch`` is SOURCE_DATE_EPOCH, in nanoseconds."""
         self.stage = stage
         self.outcome = outcome
         self.arguments = arguments
-        self.results: list[Result] = []
-        self.found: list[Record] = []
         self.step = first_step
         self._escape = escape
         self._workspace = workspace
-        self._look_up = find
+        self._steps = steps
         self._epoch = epoch
+        self._classic = classic
         self._tell = tell
         self._plan = plan
         self._command_set = False
@@ -122,6 +85,10 @@ class Walker:
     @property
     def config(self) -> ContainerConfig:
         return self.outcome.config
+
+    @property
+    def results(self) -> list[Result]:
+        return self._steps.results
 
     @property
     def working_directory(self) -> str:
@@ -177,16 +144,17 @@ class Walker:
     async def _note(self, description: str) -> bool:
         """A step without files. The cache only remembers when it was first there."""
         inputs = step_inputs("configure", text=description, config=self.config, epoch=self._epoch)
-        found = await self._find(inputs)
-        created = found.created if found else self._now()
+        key = step_key(self.outcome.key, inputs)
+        tree = self.outcome.tree
+        found = await self._steps.find(key, tree)
+        created = found.created if found else self._steps.now()
         self._add(Step(description, created))
-        if found is None:
-            self._remember(inputs, self.outcome.tree, description, created)
+        self._steps.remember(key, tree, tree, description, created, is_new=found is None)
         return found is not None
 
     async def _work_in(self, instruction: ins.Workdir, config: ContainerConfig) -> bool:
         path = join_directory(self.config.working_dir, instruction.path)
-        user = config.user
+        user = "" if self._classic else config.user
         self.outcome = replace(self.outcome, config=config)
         description = history.workdir(path)
 
@@ -194,8 +162,7 @@ class Walker:
             if self._workspace.is_directory(tree, path):
                 return None
             snapshot = self._workspace.begin(tree)
-            mounts = self._workspace.mounts(tree, snapshot)
-            await client.run(jobs.MakeDirectory(root=mounts, path=path, user=user))
+            await self._workspace.make_directory(tree, snapshot, path, user)
             return snapshot
 
         inputs = step_inputs("workdir", path=path, user=user, epoch=self._epoch)
@@ -203,41 +170,11 @@ class Walker:
 
     async def _change_files(self, plan: Plan) -> bool:
         before = self.outcome.tree
-        found = await self._find(plan.inputs)
-        if found is not None:
-            self.outcome = replace(self.outcome, tree=Tree(found.chain_id))
-            self._add(Step(plan.created_by, found.created, chain_id=self._new(before.chain_id, found.chain_id)))
-            return True
-        snapshot = await plan.work(before)
-        if snapshot is not None and snapshot.is_empty:
-            snapshot = None
-        if snapshot is not None:
-            if self._epoch is not None:
-                await self._workspace.set_latest(snapshot, self._epoch)
-            self._workspace.seal(snapshot)
-            self.outcome = replace(self.outcome, tree=before.on(snapshot))
-        created = self._now()
-        self._add(Step(plan.created_by, created, snapshot))
-        self._remember(plan.inputs, before, plan.created_by, created)
-        return False
-
-    async def _find(self, inputs: str) -> Record | None:
-        known = self.outcome.tree.known
-        found = await self._look_up(step_key(known, inputs)) if known is not None else None
-        if found is not None:
-            self.found.append(found)
-            self._workspace.hold(found.chain_id)
-        return found
+        key = step_key(self.outcome.key, plan.inputs)
+        done = await self._steps.carry_out(plan, before, key)
+        self.outcome = replace(self.outcome, tree=done.tree, key=key)
+        self._add(Step(plan.created_by, done.created, done.snapshot, done.chain_id))
+        return done.cached
 
     def _add(self, step: Step) -> None:
         self.outcome = replace(self.outcome, steps=(*self.outcome.steps, step))
-
-    def _remember(self, inputs: str, before: Tree, description: str, created: int) -> None:
-        self.results.append(Result(inputs, before, self.outcome.tree, description, created))
-
-    def _now(self) -> int:
-        return time.time_ns() if self._epoch is None else self._epoch
-
-    @staticmethod
-    def _new(before: str, after: str) -> str:
-        return after if after != before else ""

@@ -6,6 +6,7 @@ in time or made one. What the root holds is its builder's business; nothing in i
 
 import hashlib
 import os
+import posixpath
 import stat
 from collections.abc import Callable
 
@@ -147,7 +148,7 @@ def _keep_text(read: Callable[[int], bytes]) -> None:
 def digest(report: Report, job: jobs.Digest) -> str:
     root = _open_source(job.source)
     try:
-        tree = Tree(root, job.ignored, job.excluded, parents=job.parents)
+        tree = Tree(root, job.ignored, job.excluded, parents=job.parents, follow=job.follow)
         return tree.digest(job.patterns, owners=job.owners)
     finally:
         os.close(root)
@@ -157,10 +158,16 @@ def copy(report: Report, job: jobs.CopyFiles) -> None:
     for kind in ("gzip", "zstd") if job.unpack else ():
         compression.prepare(kind)
     source = _open_source(job.source) if job.source is not None else None
-    tree = Tree(source, job.ignored, job.excluded, parents=job.parents) if source is not None else None
+    tree = None
+    if source is not None:
+        tree = Tree(source, job.ignored, job.excluded, parents=job.parents, follow=job.follow)
     found = [each for pattern in job.patterns for each in tree.find(pattern)] if tree else []
+    if not found and not job.files and not job.optional:
+        raise Reported(f'"{", ".join(job.patterns)}": not found', "missing")
     inside = enter(job.root)
     os.umask(0)
+    if not job.make_parents and not os.path.isdir(posixpath.dirname(job.destination.rstrip("/")) or "/"):
+        raise Reported(f"copy to {job.destination}: no such file or directory", "invalid")
     owner: Owner | None = look_up_owner(inside, job.chown) if job.chown else None if job.keep_owners else (0, 0)
     count, destination = len(found) + len(job.files), job.destination
     if count > 1 and not job.parents and not destination.endswith("/") and not os.path.isdir(destination):
@@ -168,7 +175,9 @@ def copy(report: Report, job: jobs.CopyFiles) -> None:
         raise Reported(f"with more than one source file, {reason}: {count} are meant", "invalid")
     mode = parse_mode(job.chmod)
     if tree:
-        copier = Copier(tree, owner=owner, mode=mode, parents=job.parents, unpack=job.unpack)
+        copier = Copier(
+            tree, owner=owner, mode=mode, parents=job.parents, unpack=job.unpack, whole=job.whole, time=job.time
+        )
         for each in found:
             copier.copy(each, destination)
     if job.files:

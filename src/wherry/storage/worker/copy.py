@@ -32,17 +32,28 @@ _SYMBOLIC = re.compile(r"([ugoa]*)([-+=])([rwxXst]*)")
 class Copier:
     """Copies into this process's root. ``owner`` None keeps owners, ``mode`` None modes.
 
-    ``unpack`` extracts sources that are archives instead of copying them.
+    ``unpack`` extracts sources that are archives instead of copying them, ``whole`` copies directories themselves, not
+    what is in them, and ``time``, in nanoseconds, is given to all that is copied, if not negative.
     """
 
     def __init__(
-        self, tree: Tree, *, owner: Owner | None, mode: Mode | None = None, parents: bool = False, unpack: bool = False
+        self,
+        tree: Tree,
+        *,
+        owner: Owner | None,
+        mode: Mode | None = None,
+        parents: bool = False,
+        unpack: bool = False,
+        whole: bool = False,
+        time: int = -1,
     ) -> None:
         self._tree = tree
         self._owner = owner
         self._mode = mode
         self._parents = parents
         self._unpack = unpack
+        self._whole = whole
+        self._time = time
         self._links: dict[tuple[int, int], str] = {}
         self._times: list[tuple[str, int]] = []
 
@@ -53,22 +64,31 @@ class Copier:
         if self._parents:
             self._copy_with_parents(found, place)
         elif found.is_directory:
+            if self._whole and found.path:
+                place = self._place_for(found, place, inside)
+                if self._make_directory(place):
+                    self._describe(place, found.facts)
             self._copy_directory(found, place)
+        elif stat.S_ISLNK(found.facts.st_mode):
+            self._copy_link(self._tree.read_link(found), found.facts, self._place_for(found, place, inside))
         else:
             fd = self._tree.open(found)
             try:
                 if self._unpack and (kind := _archive(fd)) is not None:
                     self._extract(fd, kind, place)
                     return
-                if inside or os.path.isdir(place):
-                    self._make_directories(place)
-                    place = f"{place.rstrip('/')}/{posixpath.basename(found.path)}"
-                else:
-                    self._make_directories(posixpath.dirname(place))
-                self._copy_opened(fd, found.facts, place)
+                self._copy_opened(fd, found.facts, self._place_for(found, place, inside))
             finally:
                 os.close(fd)
         self._set_times()
+
+    def _place_for(self, found: Found, place: str, inside: bool) -> str:
+        """Where a source comes to be, in a directory or by a name of its own; what it lies in is made."""
+        if inside or os.path.isdir(place):
+            self._make_directories(place)
+            return f"{place.rstrip('/')}/{posixpath.basename(found.path)}"
+        self._make_directories(posixpath.dirname(place))
+        return place
 
     def write(self, name: str, content: bytes, destination: str) -> None:
         """A file that stands in the Dockerfile itself."""
@@ -127,14 +147,19 @@ class Copier:
             finally:
                 os.close(fd)
             return
-        _make_way(place)
         if kind == stat.S_IFLNK:
-            os.symlink(os.readlink(entry.name, dir_fd=entry.directory), place)
-            os.lchown(place, *self._owner_of(entry.facts))
-            _set_time(place, entry.facts.st_mtime_ns)
-        elif kind in (stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO):
+            self._copy_link(os.readlink(entry.name, dir_fd=entry.directory), entry.facts, place)
+            return
+        _make_way(place)
+        if kind in (stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO):
             os.mknod(place, entry.facts.st_mode, entry.facts.st_rdev)
             self._describe(place, entry.facts, later=False)
+
+    def _copy_link(self, target: str, facts: os.stat_result, place: str) -> None:
+        _make_way(place)
+        os.symlink(target, place)
+        os.lchown(place, *self._owner_of(facts))
+        _set_time(place, self._time_of(facts))
 
     def _is_linked(self, facts: os.stat_result, place: str) -> bool:
         """Makes a hard link where the source has one among what is copied."""
@@ -162,7 +187,7 @@ class Copier:
             os.fchmod(target, self._mode(mode) if self._mode else mode)
             for name, value in xattrs(source).items():
                 set_xattr(target, name, value)
-            os.utime(target, ns=(facts.st_mtime_ns, facts.st_mtime_ns))
+            os.utime(target, ns=(self._time_of(facts),) * 2)
         finally:
             os.close(target)
 
@@ -209,9 +234,12 @@ class Copier:
             self._mode(mode) if self._mode else mode,
         )
         if later:
-            self._times.append((path, facts.st_mtime_ns))
+            self._times.append((path, self._time_of(facts)))
         else:
-            _set_time(path, facts.st_mtime_ns)
+            _set_time(path, self._time_of(facts))
+
+    def _time_of(self, facts: os.stat_result) -> int:
+        return facts.st_mtime_ns if self._time < 0 else self._time
 
     def _owner_of(self, facts: os.stat_result) -> Owner:
         return self._owner or (facts.st_uid, facts.st_gid)

@@ -190,10 +190,16 @@ class Digest(Job, tag="digest"):
     excluded: tuple[Rule, ...]
     parents: bool
     owners: bool
+    follow: bool = True
 
 
 class CopyFiles(Job, tag="copy files"):
-    """Copies what ``patterns`` mean in a source, or ``files`` (name, content), into a root."""
+    """Copies what ``patterns`` mean in a source, or ``files`` (name, content), into a root.
+
+    ``whole``: a directory itself, not what is in it. ``follow``: a source that is a link means what it leads to.
+    ``optional``: a pattern may match nothing. ``make_parents``: the destination's parents are made. ``time``, in
+    nanoseconds, is given to all that is copied, if not negative.
+    """
 
     root: tuple[Mount, ...]
     destination: str
@@ -207,6 +213,11 @@ class CopyFiles(Job, tag="copy files"):
     keep_owners: bool = False
     unpack: bool = False
     files: tuple[tuple[str, str], ...] = ()
+    whole: bool = False
+    follow: bool = True
+    optional: bool = True
+    make_parents: bool = True
+    time: int = -1
 
 
 class MakeDirectory(Job, tag="make directory"):
@@ -267,6 +278,54 @@ class IgnoreOverlay(Job, tag="ignore overlay"):
     place: str
 
 
+class ChangeFiles(Job, tag="change files"):
+    """Carries out actions of graphs in a root, each with its ``kind``: mkdir, mkfile, symlink, rm."""
+
+    root: tuple[Mount, ...]
+    actions: tuple[dict[str, str | int | bool], ...]
+
+
+class ReadFile(Job, tag="read file"):
+    """A file's content from ``offset`` on, base64; ``length`` 0 is all of it."""
+
+    Answer = str
+    mount: Mount
+    path: str
+    offset: int = 0
+    length: int = 0
+
+
+class FileInfo(Struct, frozen=True):
+    """What is known of a file, as fsutil's Stat has it."""
+
+    path: str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    linkname: str
+    devmajor: int
+    devminor: int
+
+
+class ListDirectory(Job, tag="list directory"):
+    """The entries of a directory whose names the pattern matches ("" is all)."""
+
+    Answer = list[FileInfo]
+    mount: Mount
+    path: str
+    pattern: str = ""
+
+
+class LookAt(Job, tag="look at"):
+    """What is known of a path, whose links are followed."""
+
+    Answer = FileInfo
+    mount: Mount
+    path: str
+
+
 FOLLOWED = (Digest, IgnoreOverlay)
 """Those that leave the worker as it was. A build with many COPYs would otherwise start a process for each."""
 
@@ -274,4 +333,5 @@ AnyJob = (
     ReceiveLayer | ReceiveArchive | Commit | Unpack | Pack
     | Stat | Get | Put | Export | CopyOut
     | ReceiveContext | Digest | CopyFiles | MakeDirectory | Seal | Clamp | Flatten | IgnoreOverlay | ScanPackages
+    | ChangeFiles | ReadFile | ListDirectory | LookAt
 )  # fmt: skip

@@ -54,15 +54,27 @@ class Tree:
     """``root`` is a descriptor of it; ``ignored`` holds for its paths, ``excluded`` for those below each source.
 
     ``parents`` is COPY's: with it "**" in a source is any number of directories, without it a "*" like any other.
+    ``follow``: a source that is a link means what it leads to.
     """
 
     def __init__(
-        self, root: int, ignored: Iterable[Rule] = (), excluded: Iterable[Rule] = (), *, parents: bool = False
+        self,
+        root: int,
+        ignored: Iterable[Rule] = (),
+        excluded: Iterable[Rule] = (),
+        *,
+        parents: bool = False,
+        follow: bool = True,
     ) -> None:
         self._root = root
         self._ignored = PatternMatcher(ignored)
         self._excluded = PatternMatcher(excluded)
         self._parents = parents
+        self._open = os.O_PATH if follow else os.O_PATH | os.O_NOFOLLOW
+
+    def match(self, pattern: str) -> list[str]:
+        """The paths that a pattern matches, or may, where its last name has no wildcards; links on the way followed."""
+        return list(self._match("", _clean(pattern).split("/")))
 
     def find(self, pattern: str) -> list[Found]:
         """What a source stands for. Raises Reported for one without wildcards that is not there."""
@@ -102,7 +114,7 @@ class Tree:
 
     def _one(self, path: str, base: str) -> Found | None:
         try:
-            fd = files.open_in(self._root, "/" + path)
+            fd = files.open_in(self._root, "/" + path, self._open)
         except SyscallError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 return None
@@ -134,7 +146,7 @@ class Tree:
             else:
                 yield from self._match(path, rest)
             return
-        expression = _translate(name)
+        expression = translate(name)
         for each, _ in self._list(directory):
             if expression.fullmatch(each):
                 path = posixpath.join(directory, each)
@@ -157,6 +169,14 @@ class Tree:
         """A descriptor of a source, to read."""
         flags = os.O_RDONLY | (os.O_DIRECTORY if found.is_directory else os.O_NONBLOCK)
         return files.open_in(self._root, "/" + found.path, flags)
+
+    def read_link(self, found: Found) -> str:
+        """Where a source leads that is a link itself."""
+        fd = files.open_in(self._root, "/" + found.path, os.O_PATH | os.O_NOFOLLOW)
+        try:
+            return os.readlink("", dir_fd=fd)
+        finally:
+            os.close(fd)
 
     def facts(self, path: str) -> os.stat_result:
         """What is known of a path in the tree, a last link followed."""
@@ -209,18 +229,23 @@ class Tree:
     def digest(self, patterns: Iterable[str], *, owners: bool) -> str:
         """A digest of what the sources stand for: names, kinds, modes, contents, attributes, and ``owners``, not times.
 
+        Of the names those count that are copied, wherever they came from.
+
         Raises Reported when a source is not there.
         """
         total = hashlib.sha256()
         for pattern in patterns:
             for found in self.find(pattern):
-                total.update(b"\0source\0" + os.fsencode(found.inner) + b"\0")
+                name = found.inner if self._parents else "" if found.is_directory else posixpath.basename(found.path)
+                total.update(b"\0source\0" + os.fsencode(name) + b"\0")
                 self._add_facts(total, found.facts, owners)
                 if found.is_directory:
                     for entry in self.walk(found):
                         total.update(b"\0" + os.fsencode(entry.path) + b"\0")
                         self._add_facts(total, entry.facts, owners)
                         _add_contents(total, entry)
+                elif stat.S_ISLNK(found.facts.st_mode):
+                    total.update(os.fsencode(self.read_link(found)))
                 elif stat.S_ISREG(found.facts.st_mode):
                     fd = self.open(found)
                     try:
@@ -267,7 +292,7 @@ def _clean(path: str) -> str:
     return "" if clean == "." else clean
 
 
-def _translate(pattern: str) -> re.Pattern[str]:
+def translate(pattern: str) -> re.Pattern[str]:
     """A name's pattern as Go's filepath.Match has it. Raises Reported for one that is none.
 
     What follows a star is taken where it comes first, and never looked for again: that is enough, and takes no longer

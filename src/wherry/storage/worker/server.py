@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from wherry.linux import process
-from wherry.storage.worker import build, jobs, layer, packages, rootfs
+from wherry.storage.worker import actions, build, jobs, layer, packages, rootfs
 from wherry.storage.worker.layer import Report
 
 
@@ -149,4 +149,8 @@ _JOBS: dict[type[jobs.Job], Callable[..., Any]] = {
     jobs.Flatten: build.flatten,
     jobs.ScanPackages: packages.scan,
     jobs.IgnoreOverlay: build.ignore_overlay,
+    jobs.ChangeFiles: actions.change,
+    jobs.ReadFile: actions.read,
+    jobs.ListDirectory: actions.list_directory,
+    jobs.LookAt: actions.look_at,
 }
