@@ -117,13 +117,12 @@ def test_a_pause_that_its_engine_did_not_live_to_write_down(own_engine: Engine) 
     assert own_engine.request("POST", "/containers/web/stop?t=0").status == 204
 
 
-def test_what_stands_still_in_the_cgroup_of_one_that_ended_does_not_keep_it_from_starting(
-    engine: Engine, busybox: str
-) -> None:
+@pytest.mark.parametrize("restarts", [False, True], ids=["at its start", "when an engine comes up"])
+def test_what_stands_still_in_the_cgroup_of_one_that_ended_is_ended(own_engine: Engine, restarts: bool) -> None:
     """An exec that was under way when its monitor was killed, and the container paused."""
-    container = engine.request("POST", "/containers/create?name=web", SLEEPER).body["Id"]
+    container = own_engine.request("POST", "/containers/create?name=web", SLEEPER).body["Id"]
     hierarchies = Hierarchies.detect()
-    parent = f"/{engine.cgroup_parent or 'wherry'}"
+    parent = f"/{own_engine.cgroup_parent or 'wherry'}"
     hierarchies.prepare(parent)
     cgroup = hierarchies.create(f"{parent}/{container}", Resources())
     left = subprocess.Popen(["sleep", "1000"])
@@ -131,7 +130,14 @@ def test_what_stands_still_in_the_cgroup_of_one_that_ended_does_not_keep_it_from
         (Path(directory) / "cgroup.procs").write_text(str(left.pid))
     cgroup.freeze()
     try:
-        assert engine.request("POST", "/containers/web/start").status == 204
+        if restarts:
+            own_engine.kill()
+            (own_engine.exec_root / container).mkdir()
+            own_engine.start()
+            assert own_engine.request("GET", "/containers/web/json").body["State"]["Status"] == "created"
+            assert not cgroup.exists()
+        else:
+            assert own_engine.request("POST", "/containers/web/start").status == 204
         assert left.poll() == -signal.SIGKILL
     finally:
         left.kill()

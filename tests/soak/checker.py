@@ -153,6 +153,7 @@ def _remove_all(engine: Engine, findings: Findings) -> None:
         engine.request("DELETE", f"/volumes/{volume['Name']}")
     for tag in ("soaked:a", "soaked:b"):
         engine.request("DELETE", f"/images/{tag}")
+    engine.request("POST", "/images/prune")  # those that another one of the same name has come after
     return None
 
 

@@ -66,6 +66,7 @@ sys.path[:0] = sys.argv[3:]
 from wherry.runtime.launcher import serve
 serve(*map(int, sys.argv[1:3]))
 """
+_ATTEMPTS = 2
 _PATIENCE = 5  # seconds that the launcher is given to end by itself
 
 Client = tuple[socket.socket, bool, bool, bool]
@@ -99,18 +100,16 @@ class Launcher:
 
         Raises StartError with Docker's message. The clients' sockets stay the caller's to close.
         """
-        try:
-            return await self._start(spec, clients)
-        except MonitorGone:
-            # The launcher, or the spare monitor, died with the request in its hands. The first process dies with its
-            # monitor, but may have children, and may have mounted its root.
-            await asyncio.to_thread(end_cgroup, spec.cgroup)
-            for mount in spec.rootfs:
-                mounts.allow_again(mount)
+        for _ in range(_ATTEMPTS):
             try:
                 return await self._start(spec, clients)
-            except MonitorGone as error:
-                raise StartError("the launcher ended twice before it started the container") from error
+            except MonitorGone:
+                # The launcher, or the spare monitor, died with the request in its hands. The first process dies with
+                # its monitor, but may have children, and may have mounted its root.
+                await asyncio.to_thread(end_cgroup, spec.cgroup)
+                for mount in spec.rootfs:
+                    mounts.allow_again(mount)
+        raise StartError("the launcher ended twice before it started the container")
 
     async def close(self) -> None:
         """Ends the launcher; containers run on."""

@@ -323,9 +323,10 @@ class Lifecycle:
                 self._entries.record(entry)
 
     async def remove_ended(self, entry: ContainerEntry) -> None:
-        """Removes a --rm container, unless somebody else does."""
+        """Removes a --rm container, unless somebody else does, or it has been started again."""
         async with entry.lock:
-            if entry.record.id in self._entries and entry.record.state.status is not Status.REMOVING:
+            is_kept = entry.record.id in self._entries and entry.record.state.status is not Status.REMOVING
+            if is_kept and entry.monitor is None:
                 await self.remove(entry)
 
     def cancel_restart(self, entry: ContainerEntry) -> None:
@@ -335,6 +336,9 @@ class Lifecycle:
             entry.restart = None
             entry.record.state.status = Status.EXITED
             self._entries.record(entry)
+
+    def has_exec_directory(self, container_id: str) -> bool:
+        return os.path.isdir(self.exec_directory(container_id))
 
     def clear_exec_directory(self, container_id: str) -> None:
         shutil.rmtree(self.exec_directory(container_id), ignore_errors=True)
@@ -490,6 +494,9 @@ class Recovery:
         elif entry.record.state.running or (found is not None and found.at > entry.record.state.finished_at):
             await self._lifecycle.settle(entry, found)
         else:
+            if found is None and self._lifecycle.has_exec_directory(entry.record.id):
+                # It was being started, or ended, and its monitor was killed with the engine
+                await asyncio.to_thread(_end_leftovers, self._lifecycle.cgroup(entry))
             self._lifecycle.clear_exec_directory(entry.record.id)
             if entry.record.host_config.auto_remove and entry.record.state.status is Status.EXITED:
                 self._lifecycle.spawn(self._lifecycle.remove_ended(entry))

@@ -358,6 +358,19 @@ async def test_an_update_that_meets_the_end_is_for_the_next_run(
         await bare.engine.updates.update("web", Update(cpu_shares=8))
 
 
+async def test_one_that_is_to_be_removed_at_its_end_and_is_started_again_before_is_kept(bare: BareEngine) -> None:
+    first = await bare.run("web", HostConfig(network_mode="none", auto_remove=True))
+    entry = bare.live("web")
+    async with entry.lock:
+        first.exit(0)
+        await bare.ended("web")
+        await bare.engine._lifecycle.start(entry)
+    async with entry.lock:  # behind the removal
+        assert entry.monitor is not None and bare.live("web") is entry
+    bare.launcher.started[-1].exit(0)
+    await until(lambda: not list(bare.engine._entries))
+
+
 async def test_update(bare: BareEngine) -> None:
     await bare.create("web", HostConfig(network_mode="none", memory=64 << 20))
     update = bare.engine.updates.update
