@@ -22,7 +22,7 @@ SHARED = [f"shared{number}" for number in range(6)]
 # What may be answered with a status of 500 and more: what Docker answers so, too, and what a client is told in words
 # whose request died with a process that it needed.
 _TOLD = re.compile(
-    r"is not paused"
+    r"is not paused|is not connected to network"
     r"|was killed before it was done: try again"
     r"|the monitor of the container ended unexpectedly"
     r"|container's monitor"

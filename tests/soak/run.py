@@ -1,5 +1,6 @@
 """A soak from its beginning to its end."""
 
+import re
 import threading
 import time
 from collections import Counter
@@ -35,7 +36,8 @@ class Report(NamedTuple):
             f"the daemon has {self.memory[0]} kB before, {self.memory[1]} after",
             f"{len(self.wrong)} wrong answers",
         ]
-        return "\n".join([*lines, *(f"  {count} x {text}" for text, count in Counter(self.wrong).most_common(50))])
+        alike = Counter(re.sub(r"[0-9a-f]{12,64}", "ID", text) for text in self.wrong)
+        return "\n".join([*lines, *(f"  {count} x {text}" for text, count in alike.most_common(50))])
 
 
 def soak(engine: Engine, seconds: float, *, clients: int = 20, seed: int = 1, pause: float = 2) -> Report:
