@@ -32,8 +32,10 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         try:
+            kinds = ["daemon"]
             while not self.ended.wait(self._random.uniform(0.2, 2 * self._pause)):
-                kind = self._random.choice(KINDS)
+                kind = kinds.pop()
+                kinds = kinds or self._random.sample(KINDS, len(KINDS))
                 if kind == "daemon":
                     self._restart()
                 else:
