@@ -90,7 +90,7 @@ def test_what_it_asks_before_any_pod(engine: Engine, busybox: str, version: str)
     assert info["DefaultRuntime"] in info["Runtimes"]
     images = _ask(engine, "GET", f"{version}/images/json?all=1&shared-size=1", 200)
     ours = next(image for image in images if busybox in image["RepoTags"])
-    assert ours["Size"] > ours["SharedSize"] >= 0 and ours["RepoDigests"] is not None
+    assert ours["Size"] >= ours["SharedSize"] >= 0 and ours["RepoDigests"] is not None
     found = _ask(engine, "GET", f"{version}/images/{busybox}/json", 200)
     assert busybox in found["RepoTags"] and found["Config"]["User"] == "" and found["Id"] == ours["Id"]
     layers = _ask(engine, "GET", f"{version}/images/{found['Id']}/history", 200)

@@ -213,6 +213,7 @@ def shop(engine: Engine) -> Iterator[None]:
     engine.remove_containers()
     assert engine.request("DELETE", "/networks/shop").status == 204
     engine.request("DELETE", "/images/committed")
+    engine.request("POST", "/images/prune")  # the one that had the name before
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
