@@ -1,5 +1,6 @@
 """Layers and archives that try to get out, to lie, or to take the machine with them."""
 
+import contextlib
 import ctypes
 import gzip
 import io
@@ -22,6 +23,7 @@ import zstandard
 from tests.support import tars
 from tests.support.disk import CONFIG, Disk, docker_archive, sha256, stream
 from tests.support.tars import member
+from tests.support.waiting import until
 from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.storage.tar import compression
 from wherry.storage.tar.reader import TarError, TarReader
@@ -111,6 +113,28 @@ def test_the_first_wall_stands_alone(tmp_path: Path, outside: Path, attack: str)
         pass
     finally:
         os.close(root)
+
+
+async def test_who_unpacks_is_locked_in(disk: Disk) -> None:
+    """A hole: what the first wall overlooks is written on the host, since that is the process's root."""
+    data = tars.make(member("file", data=os.urandom(1 << 20)))
+
+    async def with_a_look() -> AsyncIterator[bytes]:
+        yield data[: 1 << 19]
+        await until(lambda: [root for root in _roots(os.getpid()) if root.startswith(str(disk.root))], 30)
+        yield data[1 << 19 :]
+
+    await disk.store.loader.import_tar(with_a_look(), CONFIG)
+
+
+def _roots(pid: int) -> list[str]:
+    """The root directories of a process's descendants."""
+    found = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # one that has ended
+            for child in map(int, children.read_text().split()):
+                found += [os.readlink(f"/proc/{child}/root"), *_roots(child)]
+    return found
 
 
 async def test_a_layer_cannot_speak_to_overlayfs(disk: Disk) -> None:
