@@ -24,6 +24,8 @@ def context(tmp_path: Path, engine: Engine, busybox: str) -> Iterator[Path]:
     yield made
     for name in ("built:x", "two:x"):
         engine.wherry("rmi", "--force", name)
+    engine.wherry("image", "prune", "--force")
+    engine.wherry("builder", "prune", "--all", "--force")
 
 
 def test_build_and_run(buildx: Run, context: Path, engine: Engine) -> None:

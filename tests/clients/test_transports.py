@@ -50,8 +50,8 @@ commonName = supplied
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ca.pem, and cert.pem and key.pem, which serve as the engine's and the client's; other-… are of another CA, and
-    the time of expired-… is over."""
+    """ca.pem, and cert.pem and key.pem, which serve as the engine's and the client's, made as Docker's documentation
+    has it; other-… are of another CA, the time of expired-… is over, and strict-… say what each key may be used for."""
     directory = tmp_path_factory.mktemp("certificates")
     openssl = needs("openssl")
 
@@ -59,30 +59,39 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run([openssl, *arguments], check=True, capture_output=True, cwd=directory)
 
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    (directory / "extensions").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    for prefix in ("", "other-"):
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1\n"
+    (directory / "extensions").write_text(names)
+    (directory / "strict-extensions").write_text(f"{names}authorityKeyIdentifier=keyid\nkeyUsage=digitalSignature\n")
+    for prefix, usage in (("", ()), ("other-", ()), ("strict-", ("-addext", "keyUsage=critical,keyCertSign"))):
         run("req", "-x509", *key, "-keyout", f"{prefix}ca-key.pem", "-out", f"{prefix}ca.pem", "-subj",
-            f"/CN={prefix}ca")  # fmt: skip
+            f"/CN={prefix}ca", *usage)  # fmt: skip
     (directory / "ca.conf").write_text(_CA)
     (directory / "index").touch()
     (directory / "serial").write_text("01\n")
     long_ago = ("-startdate", "200101000000Z", "-enddate", "200102000000Z")
-    for prefix, authority, when in (("", "ca", ()), ("other-", "other-ca", ()), ("expired-", "ca", long_ago)):
+    for prefix, authority, when in (
+        ("", "ca", ()), ("other-", "other-ca", ()), ("expired-", "ca", long_ago), ("strict-", "strict-ca", ()),
+    ):  # fmt: skip
         run("req", *key, "-keyout", f"{prefix}key.pem", "-out", f"{prefix}request.pem", "-subj", "/CN=localhost")
         run("ca", "-batch", "-config", "ca.conf", "-notext", "-in", f"{prefix}request.pem",
             "-cert", f"{authority}.pem", "-keyfile", f"{authority}-key.pem", "-out", f"{prefix}cert.pem",
-            "-extfile", "extensions", *when)  # fmt: skip
+            "-extfile", "strict-extensions" if prefix == "strict-" else "extensions", *when)  # fmt: skip
     return directory
 
 
 @pytest.fixture(scope="module")
 def tls_engine(certificates: Path, _images: None) -> Iterator[tuple[Engine, str]]:
     """An engine that listens on TCP too, and its address there."""
+    with _listening(certificates) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def _listening(certificates: Path, prefix: str = "") -> Iterator[tuple[Engine, str]]:
     address = f"tcp://127.0.0.1:{free_port()}"
-    engine = Engine(
-        ["-H", address, "--tlsverify", "--tlscacert", f"{certificates}/ca.pem", "--tlscert", f"{certificates}/cert.pem",
-         "--tlskey", f"{certificates}/key.pem"]
-    )  # fmt: skip
+    files = (("cacert", "ca"), ("cert", "cert"), ("key", "key"))
+    flags = [f"--tls{flag}={certificates}/{prefix}{name}.pem" for flag, name in files]
+    engine = Engine(["-H", address, "--tlsverify", *flags])
     try:
         engine.start()
         engine.load(CACHE / "busybox.image.tar")
@@ -244,26 +253,22 @@ def test_without_tls_there_is_no_answer(over_tls: Cli) -> None:
     assert "error during connect: " in over_tls.fails("ps")
 
 
-def test_docker_py_over_tls(
-    tls_engine: tuple[Engine, str], certificates: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, address = tls_engine
+def test_docker_py_over_tls(certificates: Path, _images: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By strict certificates: Python's requests takes no others from Python 3.13 on."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # which requests would take instead of the one that is said
         monkeypatch.delenv(name, raising=False)
-    files = docker.tls.TLSConfig(
-        client_cert=(f"{certificates}/cert.pem", f"{certificates}/key.pem"),
-        ca_cert=f"{certificates}/ca.pem",
-        verify=True,
-    )
-    client = docker.DockerClient(base_url=address, tls=files)
-    try:
-        assert client.containers.run("busybox", "echo hello", remove=True) == b"hello\n"
-        box = client.containers.run("busybox", "sleep 1000", detach=True)
-        assert box.exec_run("echo hello") == (0, b"hello\n")
-        assert box.exec_run(["sh", "-c", "echo out; echo err >&2"], demux=True).output == (b"out\n", b"err\n")
-        box.remove(force=True)
-    finally:
-        client.close()
+    cert, key, ca = (f"{certificates}/strict-{name}.pem" for name in ("cert", "key", "ca"))
+    with _listening(certificates, "strict-") as (_, address):
+        files = docker.tls.TLSConfig(client_cert=(cert, key), ca_cert=ca, verify=True)
+        client = docker.DockerClient(base_url=address, tls=files)
+        try:
+            assert client.containers.run("busybox", "echo hello", remove=True) == b"hello\n"
+            box = client.containers.run("busybox", "sleep 1000", detach=True)
+            assert box.exec_run("echo hello") == (0, b"hello\n")
+            assert box.exec_run(["sh", "-c", "echo out; echo err >&2"], demux=True).output == (b"out\n", b"err\n")
+            box.remove(force=True)
+        finally:
+            client.close()
 
 
 def test_over_ssh(over_ssh: Cli, busybox: str) -> None:
