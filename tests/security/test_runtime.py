@@ -462,6 +462,19 @@ class TestTerminals:
                 await asyncio.wait_for(launcher.start(spec), 20)
             (dev / "pts/ptmx").unlink()
 
+    async def test_a_multiplexer_beside_another_devpts(
+        self, launcher: Launcher, bundles: Bundles, tmp_path: Path
+    ) -> None:
+        """A hole: the kernel takes the devpts that lies beside the device, and the terminal is made on that, which may
+        be the host's."""
+        (tmp_path / "pts/pts").mkdir(parents=True)
+        os.mknod(tmp_path / "pts/ptmx", stat.S_IFCHR | 0o666, os.makedev(5, 2))
+        other = Mount("devpts", "devpts", "/dev/pts/pts", ("newinstance", "ptmxmode=0666", "mode=0620"))
+        mounts = (KERNEL_MOUNTS[0], Mount("bind", str(tmp_path), "/dev", ("rbind",)), other)
+        spec = msgspec.structs.replace(bundles.spec("true", tty=True), mounts=mounts)
+        with pytest.raises(StartError, match="is not a terminal multiplexer"):
+            await asyncio.wait_for(launcher.start(spec), 20)
+
 
 class TestFilesOfTheImage:
     """The image's own files must neither hang the start nor fill the memory."""
