@@ -191,7 +191,7 @@ def test_signals_of_the_wrong_name(cli: Cli, sleeper: str) -> None:
         (["--pid", "container:nosuch"], "No such container: nosuch"),
         (["--network", "host", "--sysctl", "net.core.somaxconn=99"], 'sysctl "net.core.somaxconn" not allowed'),
         (["--gpus", "all"], 'could not select device driver "" with capabilities: [[gpu]]'),
-        (["--storage-opt", "size=1G"], "--storage-opt is not supported"),
+        (["--storage-opt", "size=1G"], "--storage-opt is supported only for overlay over xfs"),
         (["--volumes-from", ""], "volumes-from specification cannot be an empty string"),
     ],
 )
