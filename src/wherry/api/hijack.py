@@ -72,9 +72,17 @@ class Side(asyncio.Protocol):
 
 
 class NearEnd(Side):
+    """``connect`` joins it to its socket."""
+
     def __init__(self, far: Far) -> None:
         super().__init__()
         self._far = far
+        self._unread: socket.socket | None = None
+
+    async def connect(self, sock: socket.socket) -> None:
+        """Takes the socket over."""
+        self._unread = sock.dup()
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
 
     def data_received(self, data: bytes) -> None:
         self._far.send(data)
@@ -85,6 +93,12 @@ class NearEnd(Side):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        if self._unread is not None:
+            with self._unread as sock, contextlib.suppress(OSError):
+                # A write has failed, since the other end has closed: before that it may have said what nobody has read
+                while error is not None and (data := sock.recv(_PIECE)):
+                    self._far.send(data)
+            self._unread = None
         self._far.near_lost()
 
     def pause_writing(self) -> None:
@@ -115,6 +129,7 @@ def read_detach_keys(text: str) -> bytes:
         raise InvalidParameter(f"Invalid detach keys ({text}) provided") from None
 
 
+_PIECE = 1 << 16
 LINGER = 10.0  # seconds that a client gets to close its side after the end of the output
 _HEAD_PATIENCE = 0.2  # seconds that a client gets to read the head of the answer before output follows it
 _STDOUT = 1
@@ -212,7 +227,7 @@ class ClientStream(asyncio.Protocol):
             self.output_ended()
         else:
             container = self._container = NearEnd(self)
-            await asyncio.get_running_loop().create_unix_connection(lambda: container, sock=sock)
+            await container.connect(sock)
             self._listen()
         await self._gone.wait()
 

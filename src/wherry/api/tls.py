@@ -74,7 +74,7 @@ class TlsRelay(Side):
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         inner = NearEnd(self)
-        await loop.create_unix_connection(lambda: inner, sock=ours)
+        await inner.connect(ours)
         _, connection = await loop.create_unix_connection(self._serve, sock=theirs)
         connection.caller = self._caller()
         if self._transport is None:

@@ -1,4 +1,4 @@
-"""NetworkEndpoints that turn into streams, on real sockets: attach and exec."""
+"""Endpoints that turn into streams, on real sockets: attach and exec."""
 
 import asyncio
 import base64
@@ -165,6 +165,18 @@ async def test_output_is_not_lost_when_input_is_left_unread(client: Any, contain
     writer.write(b"nobody reads this" * 1000)
     container.sock.close()
     assert len(await reader.read()) == 100_000
+    writer.close()
+
+
+async def test_output_is_not_lost_when_input_meets_the_container_s_end(client: Any, container: Container) -> None:
+    """The input is read first, cannot be written any more, and the last words of the container lie there unread."""
+    reader, writer = await client.send("POST", f"/containers/x/attach?{ALL}", **UPGRADE)
+    await client.head(reader)
+    await asyncio.sleep(0.05)
+    os.write(writer.get_extra_info("socket").fileno(), b"input")  # both before the engine looks at either
+    container.sock.send(b"last words")
+    container.sock.close()
+    assert await asyncio.wait_for(reader.read(), 5) == b"last words"
     writer.close()
 
 
