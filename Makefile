@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: help demo root test check unit bench soak bytecode clean
+.PHONY: help demo root test check unit bench soak walls bytecode clean
 help:
 	@echo "make demo     play a first session with wherry (root)"
 	@echo "make test     run all checks and tests (root; without it, those that need no containers)"
@@ -11,6 +11,7 @@ help:
 	@echo "make unit     the tests that need neither root nor containers"
 	@echo "make bench    measure wherry beside Docker and Podman, where they are installed (root)"
 	@echo "make soak     twenty clients, while all that an engine consists of is killed: MINUTES=8 (root)"
+	@echo "make walls    take each wall out in turn, and see which tests notice: scripts/clean_room.sh debian-12 walls (root)"
 	@echo "make clean    remove everything that these made"
 
 $(READY): pyproject.toml scripts/environment.sh
@@ -48,6 +49,11 @@ bench: bytecode
 soak: root bytecode
 	@scripts/fixtures.sh
 	$(PYTHON) -m tests.soak $(MINUTES) $(SOAK_ARGUMENTS)
+
+# Attacks succeed where a wall is missing, and leave files in the root folder: for a clean room
+walls: root bytecode
+	@scripts/fixtures.sh
+	$(PYTHON) scripts/walls.py $(WALLS_ARGUMENTS)
 
 clean:
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

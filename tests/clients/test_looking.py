@@ -74,7 +74,7 @@ def test_inspect_with_a_template(cli: Cli, busybox: str) -> None:
 
 
 def test_inspect_finds_images_and_volumes_too(cli: Cli, busybox: str) -> None:
-    assert json.loads(cli.ok("inspect", busybox))[0]["RepoTags"] == [busybox]
+    assert busybox in json.loads(cli.ok("inspect", busybox))[0]["RepoTags"]
     cli.ok("volume", "create", "inspected")
     assert json.loads(cli.ok("inspect", "inspected"))[0]["Name"] == "inspected"
     cli.ok("volume", "rm", "inspected")

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.soak.clients import answers
 from tests.support.engine import Engine
 
-_NURSERY = "wherry.storage.worker.server"
+_FORK_SERVER = "wherry.storage.worker.server"
 _HUNT = 1  # seconds that a worker is waited for
 KINDS = ("daemon", "launcher", "spare", "monitor", "fork_server", "worker")
 
@@ -71,7 +71,7 @@ def find(engine: Engine) -> dict[str, list[int]]:
     for pid in engine.processes():
         with contextlib.suppress(OSError):
             command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if _NURSERY in command:
+            if _FORK_SERVER in command:
                 nurseries[pid] = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
             found.setdefault(_kind(command), []).append(pid)
     found["fork_server"] = [pid for pid, parent in nurseries.items() if parent not in nurseries]
@@ -94,6 +94,6 @@ def _kind(command: str) -> str:
         return "launcher"
     if command.startswith("wherry-monitor"):
         return "monitor" if command.split()[1:] else "spare"
-    if _NURSERY in command:
+    if _FORK_SERVER in command:
         return "fork_server"
     return "daemon" if "wherry.daemon" in command else "other"
