@@ -35,7 +35,7 @@ def test_the_size_is_the_terminals_and_follows_it(cli: Cli, busybox: str) -> Non
 
 def test_control_c_is_the_containers(cli: Cli, busybox: str) -> None:
     terminal = cli.terminal(
-        "run", "--rm", "-it", busybox, "sh", "-c", "trap 'echo interrupted; exit 9' INT; echo up; sleep 1000"
+        "run", "--rm", "-it", busybox, "sh", "-c", "trap 'echo interrupted; exit 9' INT; echo up; sleep 1000 & wait"
     )
     terminal.expect("up\r\n")
     terminal.send("\x03")

@@ -239,7 +239,7 @@ def test_nobody_to_send_to(docker: Run, busybox: str) -> None:
 
 def test_what_the_engine_offers(docker: Run, engine: object) -> None:
     offered = json.loads(docker("info", "-f", "{{json .Plugins.Log}}", check=True).stdout)
-    assert offered == ["journald", "json-file", "local", "none", "syslog"]
+    assert offered == ["journald", "json-file", "local", "syslog"]
 
 
 def test_unknown_drivers_and_options(docker: Run, busybox: str) -> None:
