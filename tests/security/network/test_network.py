@@ -42,7 +42,7 @@ def test_localhost_is_not_reached_from_outside(engine: Engine, busybox: str, wor
 def test_localhost_is_not_reached_from_a_container(engine: Engine, busybox: str) -> None:
     """The bridge lets packets of 127.0.0.1 out, so containers could try to send some in."""
     engine.docker("run", "-d", "--name", "box", "--privileged", busybox, "sleep", "1000", check=True)
-    gateway = inspect(engine, "box")["NetworkSettings"]["Gateway"]
+    gateway = inspect(engine, "box")["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
     script = f"""
         echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet
         ip address del 127.0.0.1/8 dev lo
@@ -72,7 +72,7 @@ def test_a_container_cannot_send_as_somebody_else(engine: Engine, busybox: str, 
     engine.docker("run", "-d", "--name", "liar", "--privileged", busybox, "sleep", "1000", check=True)
     pid = str(inspect(engine, "liar")["State"]["Pid"])
     execute(engine, "liar", "ip", "address", "add", "203.0.113.9/32", "dev", "lo")
-    gateway = inspect(engine, "liar")["NetworkSettings"]["Gateway"]
+    gateway = inspect(engine, "liar")["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
         own.bind((gateway, 0))
         own.settimeout(1)
