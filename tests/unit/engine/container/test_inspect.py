@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import select
+import shutil
 import signal
 import time
 from collections.abc import Iterable
@@ -315,6 +316,7 @@ def test_interfaces_but_the_loopback() -> None:
     assert stats._networks(0) == {}
 
 
+@pytest.mark.skipif(shutil.which("ps") is None, reason="no ps")
 async def test_top_shows_only_the_container_s_processes() -> None:
     found = await stats.top([os.getpid()], "")
     column = found["Titles"].index("PID")
