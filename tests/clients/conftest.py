@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.support import registry as registries
 from tests.support.engine import CACHE, WHERRY, Engine, docker_cli, run_client
+from tests.support.registry import Registry
 from tests.support.terminal import Terminal
 
 PLUGINS = (
@@ -137,3 +139,21 @@ def buildx(docker: Callable[..., Any], configured: dict[str, str]) -> Callable[.
         return docker(*arguments, env=configured, **options)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    if not registries.installed():
+        pytest.skip("needs Debian's packages docker-registry and openssl")
+    with registries.running(Registry(tmp_path_factory.mktemp("registry"))) as found:
+        yield found
+
+
+@pytest.fixture
+def context(tmp_path: Path, clean_images: None, busybox: str) -> Path:
+    """A context of which an image can be built for any platform."""
+    made = tmp_path / "context"
+    made.mkdir()
+    (made / "Dockerfile").write_text("FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH/\n")
+    (made / "file").write_text("content\n")
+    return made

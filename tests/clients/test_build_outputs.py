@@ -3,35 +3,17 @@
 import json
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support import registry as registries
 from tests.support.engine import Engine
 from tests.support.registry import Registry
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 BOTH = "linux/amd64,linux/arm64"
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    if not registries.installed():
-        pytest.skip("needs Debian's packages docker-registry and openssl")
-    with registries.running(Registry(tmp_path_factory.mktemp("registry"))) as found:
-        yield found
-
-
-@pytest.fixture
-def context(tmp_path: Path, clean_images: None, busybox: str) -> Path:
-    made = tmp_path / "context"
-    made.mkdir()
-    (made / "Dockerfile").write_text("FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH/\n")
-    (made / "file").write_text("content\n")
-    return made
 
 
 def test_an_index_with_what_is_attested_is_pushed(

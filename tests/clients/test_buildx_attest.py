@@ -2,13 +2,12 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support import registry as registries
 from tests.support.engine import Engine
 from tests.support.registry import Registry
 
@@ -32,14 +31,6 @@ FILES = {
     "package.json": '{"name": "@scope/thing", "version": "2.0.0", "license": "MIT"}',
     "installed": "P:musl\nV:1.2.4-r2\nA:x86_64\nL:MIT\n\n",
 }
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    if not registries.installed():
-        pytest.skip("needs Debian's packages docker-registry and openssl")
-    with registries.running(Registry(tmp_path_factory.mktemp("registry"))) as found:
-        yield found
 
 
 @pytest.fixture

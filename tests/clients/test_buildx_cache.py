@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import registry as registries
 from tests.support.engine import Engine
 from tests.support.registry import Registry
 
@@ -21,14 +20,6 @@ FROM busybox
 COPY --from=early /early /
 RUN date +%N >/made
 """
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    if not registries.installed():
-        pytest.skip("needs Debian's packages docker-registry and openssl")
-    with registries.running(Registry(tmp_path_factory.mktemp("registry"))) as found:
-        yield found
 
 
 @pytest.fixture

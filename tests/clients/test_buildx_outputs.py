@@ -5,13 +5,12 @@ import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support import registry as registries
 from tests.support.engine import Engine, docker_cli
 from tests.support.registry import Registry
 
@@ -20,24 +19,6 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 BOTH = "linux/amd64,linux/arm64"
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    if not registries.installed():
-        pytest.skip("needs Debian's packages docker-registry and openssl")
-    with registries.running(Registry(tmp_path_factory.mktemp("registry"))) as found:
-        yield found
-
-
-@pytest.fixture
-def context(tmp_path: Path, clean_images: None, busybox: str) -> Path:
-    """A context of which an image can be built for any platform."""
-    made = tmp_path / "context"
-    made.mkdir()
-    (made / "Dockerfile").write_text("FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH/\n")
-    (made / "file").write_text("content\n")
-    return made
 
 
 class Layout:
@@ -51,7 +32,7 @@ class Layout:
         else:
             with tarfile.open(place) as archive:
                 members = [each for each in archive if each.isfile()]
-                self.files = {each.name: archive.extractfile(each).read() for each in members}  # type: ignore[union-attr]
+                self.files = {each.name: archive.extractfile(each).read() for each in members}
         self.root: dict[str, Any] = json.loads(self.files["index.json"])["manifests"][0]
 
     def blob(self, descriptor: dict[str, Any]) -> bytes:

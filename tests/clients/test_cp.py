@@ -61,7 +61,7 @@ def read(cli: Cli, name: str, path: str) -> dict[str, bytes]:
     )
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         files = [member for member in archive if member.isfile()]
-        return {member.name: archive.extractfile(member).read() for member in files}  # type: ignore[union-attr]
+        return {member.name: archive.extractfile(member).read() for member in files}
 
 
 def test_into_and_out_of_a_container(cli: Cli, container: str, tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ async def test_one_broken_image_of_two_leaves_nothing(disk: Disk) -> None:
     for number, archive in enumerate((good, bad)):
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             for info in tar:
-                contents = tar.extractfile(info).read()  # type: ignore[union-attr]
+                contents = tar.extractfile(info).read()
                 if info.name == "manifest.json":
                     (item,) = json.loads(contents)
                     item |= {"Config": f"{number}/config.json", "Layers": [f"{number}/l"]}

@@ -241,7 +241,7 @@ def test_a_file_that_the_server_says_is_as_it_was_does_not_travel(build: Builder
             self.send_header("Content-Length", "0" if same else str(len(served["content"])))
             self.end_headers()
             if not same:
-                self.wfile.write(served["content"])  # type: ignore[arg-type]
+                self.wfile.write(served["content"])
 
         def log_message(self, *_: object) -> None: ...
 

@@ -149,7 +149,7 @@ def test_a_broken_archive_is_no_layer(build: Classic, engine: Engine, damage: st
     packed: dict[str, Any] = {}
     for mode in ("w", "w:gz"):
         file = io.BytesIO()
-        with tarfile.open(fileobj=file, mode=mode) as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=file, mode=mode) as tar:
             for name in ("first", "second"):
                 member = tarfile.TarInfo(name)
                 member.size = 4096

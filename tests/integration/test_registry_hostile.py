@@ -76,7 +76,7 @@ class TestHostile:
                  "platform": {"architecture": "amd64", "os": "linux"}}  # fmt: skip
         document = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).encode()
         self.serve(scripted, document, OCI_INDEX)
-        scripted.pages["/v2/x/manifests/" + entry["digest"]] = (document, OCI_INDEX)  # type: ignore[operator]
+        scripted.pages["/v2/x/manifests/" + entry["digest"]] = (document, OCI_INDEX)
         assert "manifest verification failed" in self.refused(clean, scripted)
 
     def test_indexes_without_end(self, clean: Engine, scripted: ScriptedRegistry) -> None:

@@ -140,7 +140,7 @@ class TestStartErrors:
     async def test_settings(
         self, launcher: Launcher, bundles: Bundles, changes: dict[str, object], message: str
     ) -> None:
-        spec = bundles.spec("true", **changes)  # type: ignore[arg-type]  # each case sets what it is about
+        spec = bundles.spec("true", **changes)
         with pytest.raises(StartError) as caught:
             await launcher.start(spec)
         assert caught.value.message == message
@@ -281,7 +281,7 @@ class TestSurroundings:
         assert (tmp_path / "volume/made").exists()
 
     async def test_the_network_of_the_host(self, launcher: Launcher, bundles: Bundles) -> None:
-        kinds = tuple(Namespace(kind) for kind in ("pid", "mnt", "ipc", "uts", "cgroup"))  # type: ignore[arg-type]
+        kinds = tuple(Namespace(kind) for kind in ("pid", "mnt", "ipc", "uts", "cgroup"))
         output = await run(launcher, bundles.spec("readlink", "/proc/self/ns/net", namespaces=kinds))
         assert output.stdout.strip() == os.readlink("/proc/self/ns/net")
 
@@ -289,7 +289,7 @@ class TestSurroundings:
         first = await launcher.start(bundles.spec("sleep", "1000"))
         joined = ("pid", "net", "ipc")
         kinds = tuple(
-            Namespace(kind, first.pid if kind in joined else None)  # type: ignore[arg-type]
+            Namespace(kind, first.pid if kind in joined else None)
             for kind in ("pid", "mnt", "net", "ipc", "uts", "cgroup")
         )
         shm = Mount("bind", f"/proc/{first.pid}/root/dev/shm", "/dev/shm", ("rbind",))
@@ -307,7 +307,7 @@ class TestSurroundings:
         await first.exited
 
     async def test_the_pids_of_the_host(self, launcher: Launcher, bundles: Bundles) -> None:
-        kinds = tuple(Namespace(kind) for kind in ("mnt", "net", "ipc", "uts", "cgroup"))  # type: ignore[arg-type]
+        kinds = tuple(Namespace(kind) for kind in ("mnt", "net", "ipc", "uts", "cgroup"))
         spec = bundles.spec("sh", "-c", "sleep 1000 & echo $$ $!", namespaces=kinds)
         output = await run(launcher, spec)
         shell, sleep = map(int, output.stdout.split())

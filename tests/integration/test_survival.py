@@ -280,7 +280,7 @@ def _events(engine: Engine) -> list[str]:
 
 def _wait_for_health(engine: Engine, name: str, status: str) -> None:
     deadline = time.monotonic() + 10
-    while (health := _state(engine, name)["Health"])["Status"] != status:  # type: ignore[index]  # decoded JSON
+    while (health := _state(engine, name)["Health"])["Status"] != status:
         assert time.monotonic() < deadline, health
         time.sleep(0.02)
 

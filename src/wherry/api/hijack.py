@@ -82,7 +82,11 @@ class NearEnd(Side):
     async def connect(self, sock: socket.socket) -> None:
         """Takes the socket over."""
         self._unread = sock.dup()
-        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
+        except BaseException:
+            self._unread.close()
+            raise
 
     def data_received(self, data: bytes) -> None:
         self._far.send(data)

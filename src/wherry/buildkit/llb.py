@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from wherry.buildkit import messages
 from wherry.common.errors import InvalidParameter, NotSupported
-from wherry.dockerfile.instructions import Mount
+from wherry.dockerfile.instructions import Mount, Sharing
 from wherry.engine.builder import graph
 from wherry.engine.builder.graph import NOTHING, Action, Bind, Edge, Graph, Source, Vertex
 from wherry.engine.builder.request import Limits
@@ -22,7 +22,7 @@ from wherry.storage.content import digest_of
 _MOST_OPS = 10_000
 _MOST_PARTS = 1_000  # inputs, mounts or actions of one op
 _BIND, _SECRET, _SSH, _CACHE, _TMPFS = range(5)
-_SHARING = ("shared", "private", "locked")
+_SHARING: tuple[Sharing, ...] = ("shared", "private", "locked")
 _NETWORKS = ("", "host", "none")
 _DEFINITION = "buildkit.llb.definition"
 _UNPINNED = -1  # a mode or a time that is not said
@@ -232,7 +232,7 @@ def _mount(said: Any) -> Mount:
                 raise InvalidParameter(f"cache mount {target}: unknown sharing {said.cache.sharing}")
             sharing = _SHARING[said.cache.sharing]
             return Mount(
-                text="", type="cache", target=target, cache_id=said.cache.id, sharing=sharing,  # type: ignore[arg-type]
+                text="", type="cache", target=target, cache_id=said.cache.id, sharing=sharing,
                 read_only=said.readonly,
             )  # fmt: skip
         case 4:

@@ -175,8 +175,9 @@ class Trace:
         if isinstance(layer, str) and isinstance(detail, dict) and message.get("status") != "Pulling from":
             current, total = detail.get("current"), detail.get("total")
             done = message.get("status") in ("Pull complete", "Already exists", "Download complete")
-            known = isinstance(current, int) and isinstance(total, int)
-            vertex.status(layer, current if known else 0, total if known else 0, done=done)  # type: ignore[arg-type]
+            if not isinstance(current, int) or not isinstance(total, int):
+                current = total = 0
+            vertex.status(layer, current, total, done=done)
 
     def _end_pulls(self, error: str) -> None:
         for vertex in self._pulls.values():

@@ -241,7 +241,8 @@ def restart_policy(text: str) -> Body:
     """The API's RestartPolicy of always or on-failure:3. Raises ValueError."""
     if text in ("", "no"):
         return {"Name": text, "MaximumRetryCount": 0}
-    return syntax("process.restart_policy")(text)  # type: ignore[no-any-return]
+    policy: Body = syntax("process.restart_policy")(text)
+    return policy
 
 
 def _log(options: Options) -> Body:

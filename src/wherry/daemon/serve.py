@@ -60,7 +60,7 @@ def _load() -> None:
     """Imports most of the program: three quarters of the time that the engine takes to start."""
     gc.disable()
     import wherry.api.server
-    import wherry.engine.engine  # noqa: F401
+    import wherry.engine.engine  # noqa: F401 - to have it loaded
 
     # What has been imported stays: the collector need not look at it again
     gc.collect()

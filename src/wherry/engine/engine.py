@@ -14,7 +14,8 @@ from wherry.engine.config import EngineConfig
 from wherry.engine.container.archive import Archives
 from wherry.engine.container.exec import Execs
 from wherry.engine.container.inspect import Views
-from wherry.engine.container.lifecycle import Lifecycle, Recovery
+from wherry.engine.container.lifecycle import Lifecycle
+from wherry.engine.container.recovery import Recovery
 from wherry.engine.container.service import Containers, Updates
 from wherry.engine.container.spec import default_profile
 from wherry.engine.container.store import ContainerStore

@@ -90,7 +90,7 @@ def engine() -> SimpleNamespace:
 
 @pytest.fixture
 async def client(engine: SimpleNamespace, tmp_path: Path) -> AsyncIterator[Client]:
-    server = Server(engine)  # type: ignore[arg-type]  # an engine of plain functions
+    server = Server(engine)
     path = str(tmp_path / "engine.sock")
     door = await asyncio.get_running_loop().create_unix_server(server.protocol, path)
     yield Client(path)

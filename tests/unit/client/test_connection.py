@@ -40,7 +40,7 @@ class Pieces:
 
 def received(*pieces: bytes, method: str = "GET") -> tuple[Response, Pieces, list[Connection]]:
     stream, free = Pieces(*pieces), []
-    connection = Connection(stream)  # type: ignore[arg-type]  # as much of a stream as is needed
+    connection = Connection(stream)
     return connection.receive(method, free.append), stream, free
 
 
@@ -155,14 +155,14 @@ def test_values_come_one_by_one() -> None:
 
 
 def test_no_header_can_bring_another() -> None:
-    connection = Connection(Pieces())  # type: ignore[arg-type]  # as above
+    connection = Connection(Pieces())
     with pytest.raises(ValueError, match="line break in the header User-Agent"):
         connection.send("GET", "/", {"User-Agent": "x\r\nHost: y"})
 
 
 def test_requests_as_they_are_written() -> None:
     stream = Pieces()
-    connection = Connection(stream)  # type: ignore[arg-type]  # as above
+    connection = Connection(stream)
     connection.send("GET", "/a", {"Host": "x"})
     connection.send("POST", "/b", {}, b"{}")
     connection.send("POST", "/c", {})

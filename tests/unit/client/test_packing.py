@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def packed(*arguments: object) -> dict[str, bytes]:
-    with tarfile.open(fileobj=io.BytesIO(b"".join(pack(*arguments)))) as tar:  # type: ignore[arg-type]
+    with tarfile.open(fileobj=io.BytesIO(b"".join(pack(*arguments)))) as tar:
         files = {member.name: tar.extractfile(member) for member in tar}
         return {name: file.read() if file else b"" for name, file in files.items()}
 

@@ -49,7 +49,7 @@ def _defaults_of_python_3_13(monkeypatch: pytest.MonkeyPatch) -> None:
     defaults = ssl.create_default_context  # noqa: TID251
 
     def strict(*arguments: ssl.Purpose, **options: str | None) -> ssl.SSLContext:
-        context = defaults(*arguments, **options)  # type: ignore[arg-type]  # as it was called
+        context = defaults(*arguments, **options)
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         return context
 
@@ -97,7 +97,7 @@ def _of_a_registry(keys: Path) -> ssl.SSLContext:
 @pytest.mark.parametrize("side", [_of_the_client, _of_syslog, _of_a_volume_plugin, _of_a_registry])
 async def test_who_connects_accepts_what_docker_accepts(keys: Path, side: Callable[[Path], object]) -> None:
     made = side(keys)
-    context = made if isinstance(made, ssl.SSLContext) else await made  # type: ignore[misc]  # a coroutine's
+    context = made if isinstance(made, ssl.SSLContext) else await made
     server = server_context(f"{keys}/server.pem", f"{keys}/server-key.pem", clients=f"{keys}/ca.pem")
     shake_hands(context, server)
 

@@ -54,7 +54,7 @@ def test_a_rule(rule: str, bad: str, good: str) -> None:
 
 
 def test_every_rule_has_an_example() -> None:
-    marks = [mark for mark in test_a_rule.pytestmark if mark.name == "parametrize"]  # type: ignore[attr-defined]
+    marks = [mark for mark in test_a_rule.pytestmark if mark.name == "parametrize"]
     assert {case[0] for case in marks[0].args[1]} == set(RULES)
 
 

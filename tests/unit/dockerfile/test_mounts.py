@@ -39,7 +39,7 @@ from wherry.dockerfile.parser import parse
     ],
 )
 def test_keys(text: str, expected: dict[str, object]) -> None:
-    assert parse_mount(text) == Mount(text=text, **expected)  # type: ignore[arg-type]  # a table of keyword arguments
+    assert parse_mount(text) == Mount(text=text, **expected)
 
 
 @pytest.mark.parametrize(

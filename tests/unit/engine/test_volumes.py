@@ -120,7 +120,7 @@ async def test_a_volume_in_use_stays(bare: BareEngine) -> None:
     assert mount.source == (await bare.engine.volumes.inspect("data"))["Mountpoint"]
     started.exit(0)
     await bare.ended("web")
-    await until(lambda: bare.live("web").releasing is None or bare.live("web").releasing.done())  # type: ignore[union-attr]
+    await until(lambda: bare.live("web").releasing is None or bare.live("web").releasing.done())
     assert await bare.events(type=["volume"]) == ["volume create", "volume mount", "volume unmount"]
     await bare.engine.containers.remove("web", volumes=True)
     assert await listed(bare) == ["data"], "it has a name"

@@ -52,7 +52,7 @@ def directory() -> Directory:
 
 
 @pytest.fixture
-async def client(directory: Directory) -> Iterator[Client]:  # type: ignore[misc]  # an asynchronous fixture
+async def client(directory: Directory) -> Iterator[Client]:
     made = Client(directory)
     yield made
     made.service.close()

@@ -346,9 +346,8 @@ class Containers:
             try:
                 await self._freeze_or_thaw(entry, self.cgroup(entry).freeze)
             finally:
-                if (
-                    entry.monitor is None
-                ):  # it was killed: what it leaves must not stand still, or it could not be ended
+                if entry.monitor is None:
+                    # It was killed: what it leaves must not stand still, or it could not be ended
                     await self._thaw_leftovers(entry)
             if entry.ending:
                 await self._freeze_or_thaw(entry, self.cgroup(entry).thaw)

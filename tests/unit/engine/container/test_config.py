@@ -40,7 +40,7 @@ def test_what_is_not_said_comes_from_the_image() -> None:
     ],
 )
 def test_entrypoint_and_command(asked: dict[str, list[str]], expected: list[str]) -> None:
-    merged = config.merge(ContainerConfig(**asked), IMAGE)  # type: ignore[arg-type]  # a table of fields
+    merged = config.merge(ContainerConfig(**asked), IMAGE)
     assert config.command_line(merged) == expected
 
 

@@ -221,7 +221,7 @@ async def test_the_root_of_one_that_is_being_started_cannot_be_had(bare: BareEng
     async with entry.lock:
         with pytest.raises(Conflict, match="is being started or removed"):
             bare.engine.views.root(entry)
-    assert bare.engine.views.root(entry)[0].type == "overlay"  # type: ignore[index]  # the mounts of its snapshot
+    assert bare.engine.views.root(entry)[0].type == "overlay"
 
 
 # --- logs
@@ -287,7 +287,7 @@ async def test_what_a_container_that_does_not_run_uses(bare: BareEngine, monkeyp
     samples = bare.engine.views.stats("web", stream=True, one_shot=False)
     first, second = await anext(samples), await anext(samples)
     assert second["precpu_stats"] == first["cpu_stats"]
-    await samples.aclose()  # type: ignore[attr-defined]  # it is a generator
+    await samples.aclose()
     with pytest.raises(NotFound):
         bare.engine.views.stats("gone", stream=False, one_shot=True)
 

@@ -21,7 +21,7 @@ def container(driver: str, **options: str) -> Container:
         path="sh",
         args=["-c", "true"],
         config=ContainerConfig(labels={"a": "1", "ab": "2", "z": "3"}, env=["X1=4", "Y=5"]),
-        host_config=None,  # type: ignore[arg-type]  # nothing here looks at it
+        host_config=None,
         log=LogConfig(driver, {name.replace("_", "-"): value for name, value in options.items()}),
         log_path="/log",
     )

@@ -24,7 +24,7 @@ from wherry.model.container import HostConfig
 )
 def test_what_is_the_hosts_is_refused(name: str, modes: dict[str, str]) -> None:
     with pytest.raises(InvalidParameter, match=r"not allowed in host|not in a separate kernel namespace"):
-        check_sysctls(HostConfig(sysctls={name: "1"}, **modes))  # type: ignore[arg-type]
+        check_sysctls(HostConfig(sysctls={name: "1"}, **modes))
 
 
 def test_what_is_a_containers_own_is_taken() -> None:

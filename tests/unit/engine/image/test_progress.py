@@ -67,5 +67,5 @@ async def test_who_stops_listening_ends_the_work() -> None:
 
     found = progress.stream(work)
     await anext(found)
-    await found.aclose()  # type: ignore[attr-defined]  # it is a generator
+    await found.aclose()
     assert ended.is_set()

@@ -190,7 +190,7 @@ async def test_who_stops_listening_ends_the_pull(bare: BareEngine, registry: Sma
     registry.put_image("app", "1", BASE)
     messages = bare.engine.images.pull(f"{registry.host}/app", "1", "")
     await anext(messages)
-    await messages.aclose()  # type: ignore[attr-defined]  # it is a generator
+    await messages.aclose()
     with pytest.raises(NotFound):
         bare.store.images.get(f"{registry.host}/app:1")
     await pulled(bare, f"{registry.host}/app", "1")

@@ -89,7 +89,7 @@ async def test_connected_and_disconnected_while_it_runs(bare: BareEngine) -> Non
 
 async def test_a_connection_that_fails_leaves_nothing(bare: BareEngine) -> None:
     started = await bare.run("web", on("shop"))
-    started.reply = lambda request: started.tell(ipc.Failed("no such device", 125, request.number))  # type: ignore[method-assign]
+    started.reply = lambda request: started.tell(ipc.Failed("no such device", 125, request.number))
     with pytest.raises(EngineError, match="failed to set up container networking: no such device"):
         await bare.engine.endpoints.connect("back", "web", None)
     assert list(bare.live("web").record.networks) == ["shop"]

@@ -38,7 +38,7 @@ def write(log: Log, *chunks: tuple[int, bytes]) -> None:
 
 
 def read(log: Log, **options: object) -> list[tuple[int, bytes]]:
-    reader = Reader(log, LogQuery(**options))  # type: ignore[arg-type]  # each test passes what it is about
+    reader = Reader(log, LogQuery(**options))
     try:
         return frames(b"".join(reader.read()))
     finally:
@@ -48,20 +48,20 @@ def read(log: Log, **options: object) -> list[tuple[int, bytes]]:
 @pytest.mark.parametrize("driver", DRIVERS)
 class TestBoth:
     def test_what_goes_in_comes_out(self, tmp_path: Path, driver: str) -> None:
-        log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log")
         write(log, (1, b"one\n"), (2, b"error\n"), (1, b"two\nthree"))
         assert read(log) == [(1, b"one\n"), (2, b"error\n"), (1, b"two\nthree")]
         assert read(log, stderr=False) == [(1, b"one\ntwo\nthree")]
         assert read(log, stdout=False) == [(2, b"error\n")]
 
     def test_a_terminal_has_no_frames(self, tmp_path: Path, driver: str) -> None:
-        log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log")
         write(log, (1, b"one\r\ntwo\r\n"))
         assert b"".join(Reader(log, framed=False).read()) == b"one\r\ntwo\r\n"
 
     def test_the_first_of_it_comes_soon_and_the_rest_in_large_pieces(self, tmp_path: Path, driver: str) -> None:
         """Half a million short lines are half a second's work, which nobody waits for who reads the first of them."""
-        log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log")
         text = b"x\n" * (1 << 20)
         write(log, *((1, text[at : at + 4096]) for at in range(0, len(text), 4096)))
         reader = Reader(log, LogQuery(by_line=True))
@@ -72,7 +72,7 @@ class TestBoth:
         assert sum(lines) == 1 << 20
 
     def test_a_log_that_is_not_there_is_empty(self, tmp_path: Path, driver: str) -> None:
-        assert read(Log(driver, f"{tmp_path}/none/log")) == []  # type: ignore[arg-type]
+        assert read(Log(driver, f"{tmp_path}/none/log")) == []
 
     @pytest.mark.parametrize(
         ("tail", "expected"),
@@ -85,37 +85,37 @@ class TestBoth:
         ],
     )
     def test_tail(self, tmp_path: Path, driver: str, tail: int, expected: bytes) -> None:
-        log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log")
         lines = b"".join(b"line %d\n" % n for n in range(100))
         write(log, (1, lines[:333]), (1, lines[333:600]), (1, lines[600:]))
         assert b"".join(data for _, data in read(log, tail=tail)) == expected
 
     def test_tail_of_an_unfinished_line(self, tmp_path: Path, driver: str) -> None:
-        log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log")
         write(log, (1, b"one\ntwo\nthr"), (1, b"ee"))
         assert read(log, tail=2) == [(1, b"two\nthree")]
 
     def test_tail_of_two_streams(self, tmp_path: Path, driver: str) -> None:
-        log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log")
         write(log, (1, b"one\n"), (1, b"two\n"), (2, b"three\n"))
         assert read(log, tail=1) == [(2, b"three\n")]
         assert read(log, tail=2) == [(1, b"two\n"), (2, b"three\n")]
         assert read(log, tail=3) == [(1, b"one\ntwo\n"), (2, b"three\n")]
 
     def test_tail_counts_lines_and_not_their_pieces(self, tmp_path: Path, driver: str) -> None:
-        log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log")
         long = b"x" * (5 * LINE_AT_MOST) + b"\n"
         write(log, (1, b"one\n"), (1, long[:20_000]), (1, long[20_000:]), (1, b"two\n"), (1, b"y" * 20_000))
         assert read(log, tail=1) == [(1, b"y" * 20_000)]
         assert read(log, tail=3) == [(1, long + b"two\n" + b"y" * 20_000)]
 
     def test_tail_counts_the_wanted_stream_only(self, tmp_path: Path, driver: str) -> None:
-        log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log")
         write(log, (1, b"a\nb\n"), (2, b"x\ny\nz\n"))
         assert read(log, tail=1, stderr=False) == [(1, b"b\n")]
 
     def test_times(self, tmp_path: Path, driver: str, clock: list[int]) -> None:
-        log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log")
         writer = open_writer(log)
         assert writer is not None
         start = clock[0]
@@ -135,19 +135,19 @@ class TestBoth:
         ]
 
     def test_a_time_before_each_line_and_within_none(self, tmp_path: Path, driver: str, clock: list[int]) -> None:
-        log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log")
         write(log, (1, b"par"), (1, b"tial\n\nlast"), (1, b"!\n"))
         stamped = b"".join(data for _, data in read(log, timestamps=True))
         assert [line.partition(b" ")[2] for line in stamped.splitlines()] == [b"partial", b"", b"last!"]
 
     def test_details(self, tmp_path: Path, driver: str) -> None:
-        log = Log(driver, f"{tmp_path}/log", attrs={"tag": "a b", "env": "x=y"})  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log", attrs={"tag": "a b", "env": "x=y"})
         write(log, (1, b"one\ntwo\n"))
         assert read(log, details=True) == [(1, b"env=x%3Dy,tag=a+b one\nenv=x%3Dy,tag=a+b two\n")]
 
     @pytest.mark.parametrize("compress", [False, True])
     def test_rotation(self, tmp_path: Path, driver: str, compress: bool) -> None:
-        log = Log(driver, f"{tmp_path}/log", max_size=1000, max_files=3, compress=compress)  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log", max_size=1000, max_files=3, compress=compress)
         write(log, *((1, b"line %04d\n" % n) for n in range(500)))
         names = sorted(os.listdir(tmp_path))
         assert names == (["log", "log.1.gz", "log.2.gz"] if compress else ["log", "log.1", "log.2"])
@@ -160,13 +160,13 @@ class TestBoth:
         assert tail.splitlines() == lines[1:]
 
     def test_one_file_starts_over(self, tmp_path: Path, driver: str) -> None:
-        log = Log(driver, f"{tmp_path}/log", max_size=1000, max_files=1)  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log", max_size=1000, max_files=1)
         write(log, *((1, b"line %04d\n" % n) for n in range(500)))
         assert os.listdir(tmp_path) == ["log"]
         assert (tmp_path / "log").stat().st_size <= 1000
 
     def test_a_follower_from_the_end_sees_what_is_new(self, tmp_path: Path, driver: str) -> None:
-        log = Log(driver, f"{tmp_path}/log", max_size=500, max_files=3)  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log", max_size=500, max_files=3)
         writer = open_writer(log)
         assert writer is not None
         writer.write(1, memoryview(b"old\n"))
@@ -178,7 +178,7 @@ class TestBoth:
         assert frames(b"".join(reader.read())) == [(1, b"".join(b"new %d\n" % n for n in range(10)))]
 
     def test_until_ends_a_follower(self, tmp_path: Path, driver: str, clock: list[int]) -> None:
-        log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log")
         reader = Reader(log, LogQuery(until=clock[0]))
         write(log, (1, b"now\n"))
         assert frames(b"".join(reader.read())) == [(1, b"now\n")]
@@ -189,13 +189,13 @@ class TestBoth:
         assert reader.done
 
     def test_a_log_goes_on_after_a_restart(self, tmp_path: Path, driver: str) -> None:
-        log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log")
         write(log, (1, b"first run\n"))
         write(log, (1, b"second run\n"))
         assert read(log) == [(1, b"first run\nsecond run\n")]
 
     def test_what_was_cut_off_by_a_crash(self, tmp_path: Path, driver: str) -> None:
-        log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log")
         write(log, (1, b"whole\n"), (1, b"torn apart\n"))
         os.truncate(log.path, os.stat(log.path).st_size - 7)
         assert read(log) == [(1, b"whole\n")]
@@ -205,7 +205,7 @@ class TestBoth:
 
     def test_a_full_disk_costs_lines_not_the_container(self, driver: str) -> None:
         warnings: list[str] = []
-        writer = open_writer(Log(driver, "/dev/full"), warnings.append)  # type: ignore[arg-type]
+        writer = open_writer(Log(driver, "/dev/full"), warnings.append)
         assert writer is not None
         writer.write(1, memoryview(b"lost\n"))
         writer.write(1, memoryview(b"lost, too\n"))

@@ -40,7 +40,7 @@ class TestRotation:
     @pytest.mark.parametrize("files", [1, 2, 5])
     @pytest.mark.parametrize("pause", [1, 17, 400, LINES])  # lines between two looks of the follower
     def test_nothing_is_missed(self, tmp_path: Path, driver: str, compress: bool, files: int, pause: int) -> None:
-        log = Log(driver, f"{tmp_path}/log", max_size=700, max_files=files, compress=compress)  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log", max_size=700, max_files=files, compress=compress)
         writer, reader = begin(log), Reader(log)
         seen = b"".join(reader.read())
         for number in range(LINES):
@@ -55,7 +55,7 @@ class TestRotation:
 
     @pytest.mark.parametrize("files", [1, 3])
     def test_at_full_speed(self, tmp_path: Path, driver: str, files: int) -> None:
-        log = Log(driver, f"{tmp_path}/log", max_size=2000, max_files=files)  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log", max_size=2000, max_files=files)
         writer, reader = begin(log), Reader(log)
         seen = b"".join(reader.read())
 
@@ -75,7 +75,7 @@ class TestRotation:
         assert len(os.listdir(tmp_path)) <= files
 
     def test_two_followers_at_different_places(self, tmp_path: Path, driver: str) -> None:
-        log = Log(driver, f"{tmp_path}/log", max_size=700, max_files=2)  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log", max_size=700, max_files=2)
         writer, quick, slow = begin(log), Reader(log), Reader(log)
         seen_quickly, seen_slowly = b"", b"".join(slow.read())
         for number in range(500):
@@ -93,7 +93,7 @@ class TestRotation:
         self, tmp_path: Path, driver: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(rotation, "_KEPT_AT_MOST", 5000)
-        log = Log(driver, f"{tmp_path}/log", max_size=700, max_files=2)  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log", max_size=700, max_files=2)
         writer, reader = begin(log), Reader(log)
         seen = b"".join(reader.read())
         for number in range(1000):
@@ -107,7 +107,7 @@ class TestRotation:
         assert found[-1] == 999
 
     def test_a_reader_that_was_killed_keeps_nothing(self, tmp_path: Path, driver: str) -> None:
-        log = Log(driver, f"{tmp_path}/log", max_size=700, max_files=2)  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log", max_size=700, max_files=2)
         writer = begin(log)
         write(writer, 0)
         child = os.fork()
@@ -121,7 +121,7 @@ class TestRotation:
         assert len(os.listdir(tmp_path)) == 2
 
     def test_a_writer_that_comes_back_removes_what_nobody_reads(self, tmp_path: Path, driver: str) -> None:
-        log = Log(driver, f"{tmp_path}/log", max_size=700, max_files=2)  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log", max_size=700, max_files=2)
         writer, reader = begin(log), Reader(log)
         list(reader.read())
         for number in range(500):
@@ -148,7 +148,7 @@ class TestFromOutside:
     @pytest.mark.parametrize("looks", [True, False])
     def test_what_is_written_after_is_there(self, tmp_path: Path, driver: str, way: str, looks: bool) -> None:
         """``looks``: the follower looks between the cut and the next line. What it saw before stays seen."""
-        log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log")
         writer, follower = begin(log), Reader(log)
         for number in range(100):
             write(writer, number)
@@ -179,13 +179,13 @@ class TestFromOutside:
 
     def test_a_line_that_was_written_while_the_file_was_renamed(self, tmp_path: Path, driver: str) -> None:
         """The writer has looked, and writes to what has another name by now; the follower has read it to its end."""
-        log = Log(driver, f"{tmp_path}/log")  # type: ignore[arg-type]
+        log = Log(driver, f"{tmp_path}/log")
         writer, follower = begin(log), Reader(log)
         write(writer, 0)
         seen = b"".join(follower.read())
         os.rename(log.path, f"{tmp_path}/moved")
         seen += b"".join(follower.read())
-        writer._look = lambda: None  # type: ignore[method-assign]  # it did so before
+        writer._look = lambda: None
         write(writer, 1)
         del writer._look
         write(writer, 2)

@@ -15,7 +15,7 @@ def lines(block: bytes, at: int = AT, stream: str = "stdout", **attrs: str) -> b
 
 
 def read_back(content: bytes) -> list[tuple[int, int, bytes]]:
-    return [tuple(record) for _, record in records(lambda offset, count: content[offset : offset + count], 0)]  # type: ignore[misc]
+    return [tuple(record) for _, record in records(lambda offset, count: content[offset : offset + count], 0)]
 
 
 def test_many_lines_and_the_beginning_of_another() -> None:

@@ -28,7 +28,7 @@ def sockets() -> Iterator[Callable[..., socket.socket]]:
         server = socket.socket(family, kind)
         opened.append(server)
         server.settimeout(SECONDS)
-        server.bind(address)  # type: ignore[arg-type]  # each family has its own
+        server.bind(address)
         if kind == socket.SOCK_STREAM:
             server.listen()
         return server
@@ -39,7 +39,7 @@ def sockets() -> Iterator[Callable[..., socket.socket]]:
 
 
 def open_forwarding(to: Syslog | Journald, **options: object) -> Sink:
-    log = open_log(Log("none", forward=to, **options), Loop(), lambda text: None)  # type: ignore[arg-type]
+    log = open_log(Log("none", forward=to, **options), Loop(), lambda text: None)
     assert log is not None
     return log
 
@@ -70,7 +70,7 @@ def test_the_formats_are_dockers(
     tmp_path: Path, sockets: Callable[..., socket.socket], form: str, pattern: bytes
 ) -> None:
     server = sockets(socket.AF_UNIX, socket.SOCK_DGRAM, f"{tmp_path}/log")
-    to = Syslog("unixgram", f"{tmp_path}/log", facility=19 << 3, format=form, tag="tag")  # type: ignore[arg-type]
+    to = Syslog("unixgram", f"{tmp_path}/log", facility=19 << 3, format=form, tag="tag")
     write(open_forwarding(to), (1, b"one\n"))
     pattern = pattern.replace(b"HOST", re.escape(os.uname().nodename.encode()))
     assert re.fullmatch(pattern.replace(b"PID", b"%d" % os.getpid()), server.recv(65536))
@@ -94,7 +94,7 @@ def test_a_message_for_each_line(tmp_path: Path, sockets: Callable[..., socket.s
 def test_over_the_network(sockets: Callable[..., socket.socket], protocol: str) -> None:
     kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
     server = sockets(socket.AF_INET, kind, ("127.0.0.1", 0))
-    to = Syslog(protocol, "127.0.0.1", server.getsockname()[1], tag="t")  # type: ignore[arg-type]
+    to = Syslog(protocol, "127.0.0.1", server.getsockname()[1], tag="t")
     write(open_forwarding(to), (1, b"one\n"))
     assert messages(server.recv(65536) if protocol == "udp" else read_all(server)) == [(30, b"one")]
 

@@ -89,7 +89,7 @@ def parse(content: bytes) -> list[dict[str, str]]:
 
 
 def shown(log: Log, **options: object) -> bytes:
-    reader = Reader(log, LogQuery(**options))  # type: ignore[arg-type]  # each test passes what it is about
+    reader = Reader(log, LogQuery(**options))
     try:
         return b"".join(text for _, text in frames(b"".join(reader.read())))
     finally:
@@ -142,7 +142,7 @@ def test_both_files_say_the_same(log: Log, begin: Callable[[], Monitor]) -> None
         ("stdout", "x" * 5 + "\n"),
         ("stdout", "end"),
     ]
-    assert all(line["attrs"] == {"tag": "x"} for line in lines)  # type: ignore[comparison-overlap]  # an object in JSON
+    assert all(line["attrs"] == {"tag": "x"} for line in lines)
     assert shown(log) == b"one\n<a>\xff\nerr\n" + long + b"\nend"  # and here every byte is what it was
     assert shown(log, tail=3) == b"err\n" + long + b"\nend"
     times = [line.split(b" ")[0].decode() for line in shown(log, timestamps=True).splitlines()]

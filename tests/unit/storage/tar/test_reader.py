@@ -48,7 +48,7 @@ def members(draw: st.DrawFn) -> tuple[tarfile.TarInfo, bytes]:
 def test_reads_what_tarfile_writes(written: list[tuple[tarfile.TarInfo, bytes]], chunk: int) -> None:
     data = tars.make(*written)
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        expected = [(info, tar.extractfile(info).read() if info.isreg() else b"") for info in tar]  # type: ignore[union-attr]
+        expected = [(info, tar.extractfile(info).read() if info.isreg() else b"") for info in tar]
     found = tars.read(data, chunk)
     assert len(found) == len(expected)
     for (entry, contents), (info, wanted) in zip(found, expected, strict=True):

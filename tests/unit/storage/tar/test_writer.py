@@ -83,7 +83,7 @@ def test_tarfile_reads_what_we_write(written: list[tuple[Entry, bytes]]) -> None
             if entry.kind == BLOCK_DEVICE:
                 assert (info.devmajor, info.devminor) == (entry.major, entry.minor)
             if entry.kind == REGULAR:
-                assert tar.extractfile(info).read() == data  # type: ignore[union-attr]
+                assert tar.extractfile(info).read() == data
 
 
 @pytest.mark.skipif(not shutil.which("tar"), reason="no GNU tar")
