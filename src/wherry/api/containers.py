@@ -21,7 +21,7 @@ from wherry.api.versions import Version, adapt_container, adapt_container_list, 
 from wherry.common import times
 from wherry.common.detach_keys import DetachDetector
 from wherry.common.errors import InvalidParameter, NotSupported
-from wherry.engine.container.service import Update
+from wherry.engine.container.update import Update
 from wherry.engine.engine import Engine
 from wherry.model.container import ContainerConfig, HostConfig
 from wherry.model.network import NetworkingConfig

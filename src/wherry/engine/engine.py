@@ -16,9 +16,10 @@ from wherry.engine.container.exec import Execs
 from wherry.engine.container.inspect import Views
 from wherry.engine.container.lifecycle import Lifecycle
 from wherry.engine.container.recovery import Recovery
-from wherry.engine.container.service import Containers, Updates
+from wherry.engine.container.service import Containers
 from wherry.engine.container.spec import default_profile
 from wherry.engine.container.store import ContainerStore
+from wherry.engine.container.update import Updates
 from wherry.engine.events import Events
 from wherry.engine.image.exports import Exports
 from wherry.engine.image.images import Images

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from tests.support.bare_engine import BareEngine
-from wherry.engine.container import lifecycle
+from wherry.engine.container import recovery
 from wherry.runtime import ipc
 
 
@@ -17,7 +17,7 @@ async def test_a_monitor_that_does_not_answer_holds_up_nothing_but_its_own_conta
     for name in ("silent", "other"):
         await bare.run(name)
     directory = f"{bare.config.exec_root}/{bare.live('silent').record.id}"
-    monkeypatch.setattr(lifecycle, "_ANSWER_PATIENCE", 0.05)
+    monkeypatch.setattr(recovery, "_ANSWER_PATIENCE", 0.05)
     first = await asyncio.create_subprocess_exec("sleep", "600")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         folder = os.open(directory, os.O_PATH)

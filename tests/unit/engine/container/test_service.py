@@ -14,7 +14,7 @@ from tests.support.laid_images import lay_image
 from tests.support.waiting import until
 from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified
 from wherry.engine.container import lifecycle
-from wherry.engine.container.service import Update
+from wherry.engine.container.update import Update
 from wherry.linux.cgroups import Cgroup, CgroupError
 from wherry.model.container import (
     ContainerConfig,
