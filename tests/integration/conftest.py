@@ -1,4 +1,4 @@
-"""What several files of these tests need of registries."""
+"""What several files of these tests need: registries, and Docker to compare with."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import registry as registries
+from tests.support.docker_engine import DockerEngine, NoDocker
 from tests.support.engine import CACHE, Engine
 from tests.support.faults import ScriptedRegistry
 from tests.support.registry import Registry, tar_of
@@ -56,3 +57,17 @@ def clean(_own: Engine) -> Engine:
     for image in _own.request("GET", "/v1.51/images/json?all=1").body:
         _own.request("DELETE", f"/v1.51/images/{image['Id']}?force=1")
     return _own
+
+
+@pytest.fixture(scope="module")
+def dockerd(_images: None) -> Iterator[DockerEngine]:
+    """A Docker engine without networks, with busybox."""
+    try:
+        found = DockerEngine()
+    except NoDocker as missing:
+        pytest.skip(str(missing))
+    try:
+        found("load", "--input", str(CACHE / "busybox.image.tar"))
+        yield found
+    finally:
+        found.stop()

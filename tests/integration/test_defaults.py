@@ -6,13 +6,13 @@
 import json
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.support.docker_engine import DockerEngine, NoDocker
-from tests.support.engine import CACHE, Engine
+from tests.support.docker_engine import DockerEngine
+from tests.support.engine import Engine
 from wherry.linux.cgroups import Hierarchies
 
 V1 = bool(Hierarchies.detect().legacy)
@@ -221,17 +221,6 @@ def test_a_tunnel_of_the_container_s_own(engine: Engine, busybox: str) -> None:
     assert "tun7" in shown.stdout
     refused = engine.wherry("run", "--rm", busybox, "sh", "-c", line)
     assert refused.returncode != 0
-
-
-@pytest.fixture(scope="module")
-def dockerd(_images: None) -> Iterator[DockerEngine]:
-    try:
-        found = DockerEngine()
-    except NoDocker as missing:
-        pytest.skip(str(missing))
-    found("load", "--input", str(CACHE / "busybox.image.tar"))
-    yield found
-    found.stop()
 
 
 def test_docker_says_so(dockerd: DockerEngine) -> None:

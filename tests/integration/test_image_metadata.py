@@ -2,14 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import pytest
 
-from tests.support.docker_engine import DockerEngine, NoDocker
-from tests.support.engine import CACHE, Engine, docker_cli, run_client
+from tests.support.docker_engine import DockerEngine
+from tests.support.engine import Engine, docker_cli, run_client
 from tests.support.registry import Registry, tar_of
 
 NEVER = "0001-01-01T00:00:00Z"
@@ -144,17 +143,6 @@ def test_pushed_and_pulled(own_engine: Engine, registry: Registry) -> None:
     assert (pulled["RepoTags"], pulled["RepoDigests"], pulled.get("Parent", "")) == ([f"{name}:1"], [digest], "")
     assert pulled["Metadata"]["LastTagTime"] == NEVER
     assert f"{name}@{pulled['Descriptor']['digest']}" == digest
-
-
-@pytest.fixture(scope="module")
-def dockerd(_images: None) -> Iterator[DockerEngine]:
-    try:
-        found = DockerEngine()
-    except NoDocker as missing:
-        pytest.skip(str(missing))
-    found("load", "--input", str(CACHE / "busybox.image.tar"))
-    yield found
-    found.stop()
 
 
 def test_docker_says_so(dockerd: DockerEngine, tmp_path: Path) -> None:

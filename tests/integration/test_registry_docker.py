@@ -1,27 +1,13 @@
 """Images between wherry and Docker by way of a registry: pushed by one, pulled and run by the other."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support import registry as registries
-from tests.support.docker_engine import DockerEngine, NoDocker
-from tests.support.engine import CACHE, Engine, docker_cli, run_client
+from tests.support.docker_engine import DockerEngine
+from tests.support.engine import Engine, docker_cli, run_client
 from tests.support.registry import Registry
-
-
-@pytest.fixture(scope="module")
-def dockerd(_images: None) -> Iterator[DockerEngine]:
-    try:
-        found = DockerEngine()
-    except NoDocker as reason:
-        pytest.skip(str(reason))
-    try:
-        found("load", "-i", str(CACHE / "busybox.image.tar"))
-        yield found
-    finally:
-        found.stop()
 
 
 def digest_of(engine: Engine | DockerEngine, name: str) -> str:

@@ -19,9 +19,11 @@ def dockerd(host: None, _images: None) -> Iterator[DockerEngine | None]:
     except NoDocker:
         yield None
         return
-    started("load", "--input", str(CACHE / "busybox.image.tar"))
-    yield started if started.version >= _SINCE else None
-    started.stop()
+    try:
+        started("load", "--input", str(CACHE / "busybox.image.tar"))
+        yield started if started.version >= _SINCE else None
+    finally:
+        started.stop()
 
 
 @pytest.fixture
