@@ -211,9 +211,10 @@ class Solver:
                 for task in done:
                     task.result()
         finally:
-            for task in self._walks.values():
-                task.cancel()
-            await asyncio.gather(*self._walks.values(), return_exceptions=True)
+            begun = [*self._walks.values(), *self._fetched.values()]
+            for each in begun:
+                each.cancel()
+            await asyncio.gather(*begun, return_exceptions=True)
         return self._walks[self._graph.target.index].result()
 
     async def _resolve_bases(self) -> None:

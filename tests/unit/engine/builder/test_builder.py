@@ -393,3 +393,25 @@ async def test_an_agent_is_lent_to_a_run(build: Builds, tmp_path: Path) -> None:
     assert answers == [b"agent: sign"]
     spec = build.bare.launcher.started[0].spec
     assert "SSH_AUTH_SOCK=/run/buildkit/ssh_agent.0" in spec.process.env
+
+
+async def test_what_is_being_fetched_ends_with_its_build(build: Builds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files go into the workspace, which goes with the build."""
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def fetch(workspace: object, address: str) -> str:
+        begun.set()
+        try:
+            await asyncio.sleep(600)
+        finally:
+            ended.set()
+        return ""
+
+    monkeypatch.setattr("wherry.engine.builder.context.fetch_files", fetch)
+    other = {"other": NamedContext(address="https://example.org/repository.git")}
+    building = asyncio.ensure_future(build("FROM app\nCOPY --from=other f /", contexts=other))
+    await begun.wait()
+    building.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await building
+    assert ended.is_set()
