@@ -199,19 +199,20 @@ class Solver:
     # --- stages
 
     async def _walk_all(self) -> Outcome:
-        await self._resolve_bases()
-        steps = 1
-        for stage in self._graph.needed():
-            self._walks[stage.index] = asyncio.create_task(self._walk(stage, steps))
-            steps += 1 + len(stage.instructions)
         try:
+            await self._resolve_bases()
+            steps = 1
+            for stage in self._graph.needed():
+                self._walks[stage.index] = asyncio.create_task(self._walk(stage, steps))
+                steps += 1 + len(stage.instructions)
             waiting = set(self._walks.values())
             while waiting:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
                 for task in done:
                     task.result()
         finally:
-            begun = [*self._walks.values(), *self._fetched.values()]
+            # Several stages may wait for a pull or a download, and none of them ends it
+            begun: list[asyncio.Future[Any]] = [*self._walks.values(), *self._images.values(), *self._fetched.values()]
             for each in begun:
                 each.cancel()
             await asyncio.gather(*begun, return_exceptions=True)

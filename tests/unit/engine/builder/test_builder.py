@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -395,8 +395,11 @@ async def test_an_agent_is_lent_to_a_run(build: Builds, tmp_path: Path) -> None:
     assert "SSH_AUTH_SOCK=/run/buildkit/ssh_agent.0" in spec.process.env
 
 
-async def test_what_is_being_fetched_ends_with_its_build(build: Builds, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its files go into the workspace, which goes with the build."""
+@pytest.mark.parametrize("dockerfile", ["FROM app\nCOPY --from=other f /", "FROM far.example/away"])
+async def test_what_is_being_fetched_ends_with_its_build(
+    build: Builds, monkeypatch: pytest.MonkeyPatch, dockerfile: str
+) -> None:
+    """Files go into the workspace, which goes with the build; a pull is for nobody any more."""
     begun, ended = asyncio.Event(), asyncio.Event()
 
     async def fetch(workspace: object, address: str) -> str:
@@ -407,9 +410,13 @@ async def test_what_is_being_fetched_ends_with_its_build(build: Builds, monkeypa
             ended.set()
         return ""
 
+    async def pull(*_: object) -> AsyncIterator[dict[str, str]]:
+        yield {"status": await fetch(None, "")}
+
     monkeypatch.setattr("wherry.engine.builder.context.fetch_files", fetch)
+    monkeypatch.setattr(build.bare.engine.builder, "_pull", pull)
     other = {"other": NamedContext(address="https://example.org/repository.git")}
-    building = asyncio.ensure_future(build("FROM app\nCOPY --from=other f /", contexts=other))
+    building = asyncio.ensure_future(build(dockerfile, contexts=other))
     await begun.wait()
     building.cancel()
     with pytest.raises(asyncio.CancelledError):
