@@ -106,7 +106,7 @@ async def _export_cache(
     if mode not in ("min", "max"):
         raise InvalidParameter(f"invalid mode {mode} of the cache: expected min or max")
     if mode == "min":
-        records = engine.builder.of_results(records, finished.images.values())
+        records = engine.builder.cache.of_results(records, finished.images.values())
     form, as_image = read_format(wanted.attributes), flag(wanted.attributes, "image-manifest", default=True)
     async with engine.caches.bundle(records, form, image_manifest=as_image) as made:
         if not (ref := wanted.attributes.get("ref", "")):

@@ -43,7 +43,7 @@ async def build_cache(request: Request, engine: Engine) -> Any:
         raise InvalidParameter(f"{text}: {error.message}") from None
     filters = request.filters()
     try:
-        pruned = engine.builder.prune(
+        pruned = engine.builder.cache.prune(
             everything=request.flag("all"),
             filters=filters,
             reserved=request.integer("reserved-space") or request.integer("keep-storage") or 0,

@@ -54,7 +54,7 @@ async def export(engine: Engine, build: Build, solved: Solved, exports: list[Cac
 async def _export(engine: Engine, build: Build, solved: Solved, each: CacheExport) -> dict[str, str]:
     records = list(build.records.values())
     if each.attributes.get("mode", "min") == "min":
-        records = engine.builder.of_results(records, [result.image for result in solved.results.values()])
+        records = engine.builder.cache.of_results(records, [result.image for result in solved.results.values()])
     form, as_image = read_format(each.attributes), flag(each.attributes, "image-manifest", default=True)
     with build.step(f"exporting cache to {'registry' if each.type == 'registry' else 'client directory'}") as vertex:
         vertex.status("preparing build cache for export", 0, 0, done=True)

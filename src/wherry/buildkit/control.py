@@ -90,21 +90,21 @@ class _Control:
         return messages.InfoResponse(version=_version())
 
     async def disk_usage(self, request: Any, metadata: Any) -> Any:
-        return messages.DiskUsageResponse(record=[_usage(each) for each in self._kit.engine.builder.usage()])
+        return messages.DiskUsageResponse(record=[_usage(each) for each in self._kit.engine.builder.cache.usage()])
 
     async def prune(self, call: Call) -> None:
         request = await call.receive(messages.PruneRequest)
         if request is None:
             raise InvalidParameter("what is to be pruned was not said")
-        builder = self._kit.engine.builder
-        before = {each["ID"]: each for each in builder.usage()}
+        cache = self._kit.engine.builder.cache
+        before = {each["ID"]: each for each in cache.usage()}
         filters: dict[str, list[str]] = {}
         for text in filter(None, request.filter):
             name, _, value = text.partition("==" if "==" in text else "=")
             filters.setdefault(name, []).append(value)
         if request.keep_duration:
             filters.setdefault("until", []).append(f"{request.keep_duration // 10**9}s")
-        gone = builder.prune(
+        gone = cache.prune(
             everything=request.all,
             filters=filters,
             reserved=request.reserved_space,

@@ -143,7 +143,7 @@ class DiskUsage:
         if "volume" in kinds:
             found["Volumes"] = await self._volumes.usage()
         if "build-cache" in kinds:
-            found["BuildCache"] = await asyncio.to_thread(self._builder.usage)
+            found["BuildCache"] = await asyncio.to_thread(self._builder.cache.usage)
         return found
 
     def _with_containers(self) -> list[dict[str, Any]]:

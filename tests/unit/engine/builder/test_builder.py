@@ -112,13 +112,13 @@ async def test_the_second_time_all_is_found(build: Builds) -> None:
     assert not any(build.cached())
     await build(ALL, build_args={"VERSION": "3"})
     assert build.cached()[1:4] == [True, False, False]
-    assert build.bare.engine.builder.usage() == [], "nothing of it takes room"
+    assert build.bare.engine.builder.cache.usage() == [], "nothing of it takes room"
 
 
 async def test_what_is_pruned_of_the_cache(build: Builds) -> None:
     build.bare.launcher.begun = writing("made")
     await build(RUN)
-    prune, usage = build.bare.engine.builder.prune, build.bare.engine.builder.usage
+    prune, usage = build.bare.engine.builder.cache.prune, build.bare.engine.builder.cache.usage
     (record,) = usage()
     for filters in ({"id": ["no"]}, {"type": ["exec.cachemount"]}, {"inuse": ["true"]}, {"until": ["10m"]}):
         assert not prune(everything=True, filters=filters)["CachesDeleted"], filters
@@ -350,7 +350,7 @@ async def test_mounts_of_a_run(build: Builds) -> None:
     await build(text + "RUN --network=none --mount=type=cache,target=/cache again\n")
     again = {each.target: each for each in specs[-1].mounts}
     assert again["/cache"].source == mounts["/cache"].source, "what is in a cache stays"
-    assert [each["Type"] for each in build.bare.engine.builder.usage()].count("exec.cachemount") == 1
+    assert [each["Type"] for each in build.bare.engine.builder.cache.usage()].count("exec.cachemount") == 1
     for asked, message in (
         ("type=secret,id=gone,required=true", "secret gone: not found: give it with --secret id=gone"),
         ("type=ssh,required=true", "ssh agent default: not found: give it with --ssh default"),
