@@ -312,6 +312,17 @@ async def test_a_client_that_breaks_off(engine: Engine, busybox: str, state: str
     assert "Traceback" not in engine.log_text()
 
 
+async def test_a_build_that_is_given_up(engine: Engine, busybox: str) -> None:
+    """As on Ctrl-C: the connection stays, and who follows the build sees its end at once."""
+    async with client(engine.socket, {"Dockerfile": b"FROM busybox\nRUN sleep 6666\n"}) as asking:
+        building = asyncio.create_task(asking.build(ref="given-up", no_cache=""))
+        following = asyncio.create_task(asking.progress("given-up"))
+        await _until(lambda: b"sleep 6666" in _command_lines(engine))
+        building.cancel()
+        assert await asyncio.wait_for(following, 20)
+        await _until(lambda: b"sleep 6666" not in _command_lines(engine))
+
+
 def _stopping(asking: Client, reached: asyncio.Event, *, sends: bool) -> Callable[[Call], Any]:
     """A session that stands still when it is asked for a file of the context, before its content or within."""
 

@@ -166,10 +166,10 @@ class Stream:
         self._wake()
         self._forget_if_done()
 
-    def receive_reset(self) -> None:
-        """The peer wants no more. After its own end that is no failure: Go's servers do so to a client that has not
-        ended its side, and what they have answered is still to be read."""
-        if not self._ended:
+    def receive_reset(self, code: int) -> None:
+        """The peer wants no more. Without an error, and after its own end, that is no failure: Go's servers do so to a
+        client that has not ended its side (RFC 9113, 8.1), and what they have answered is still to be read."""
+        if code != NO_ERROR or not self._ended:
             self.fail("the peer has given the stream up")
             return
         self._closed = True
@@ -350,7 +350,7 @@ class Connection(asyncio.Protocol):
             self._count_idle()
             stream = self._streams.get(number)
             if stream is not None:
-                stream.receive_reset()
+                stream.receive_reset(int.from_bytes(payload[:4], "big"))
         elif kind == _GOAWAY:
             self._count_idle()
         elif kind == _PUSH_PROMISE:

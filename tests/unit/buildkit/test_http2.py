@@ -100,6 +100,20 @@ async def test_a_stream_that_is_reset() -> None:
         await asked.send(b"late")
 
 
+async def test_who_has_asked_to_the_end_can_give_it_up() -> None:
+    """As Go's clients do on Ctrl-C, whose request has ended long since."""
+    pair = _Pair()
+    asked = pair.client.open([(":path", "/x")])
+    await asked.send(b"request", end=True)
+    taken = await pair.streams.get()
+    assert (await taken.read(), await taken.read()) == (b"request", b"")
+    asked.reset()
+    async with asyncio.timeout(10):
+        await taken.wait_for_reset()
+    with pytest.raises(StreamReset):
+        await taken.send(b"late")
+
+
 async def test_a_reset_after_the_end_leaves_the_answer() -> None:
     pair = _Pair()
     asked = pair.client.open([(":path", "/x")])
