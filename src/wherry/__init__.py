@@ -17,6 +17,7 @@ __all__ = [
     "Container",
     "Engine",
     "Image",
+    "Mount",
     "Result",
     "connect",
 ]
@@ -31,6 +32,7 @@ _PLACES = {
     "Container": "containers",
     "Engine": "library",
     "Image": "library",
+    "Mount": "options",
     "Result": "containers",
     "connect": "library",
 }
@@ -44,3 +46,8 @@ def __getattr__(name: str) -> object:
     value: object = getattr(module, name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    """Also what has not been loaded yet: a REPL completes it."""
+    return sorted({*globals(), *__all__})

@@ -7,6 +7,7 @@ from wherry.client.library import BuildFailed as BuildFailed
 from wherry.client.library import Engine as Engine
 from wherry.client.library import Image as Image
 from wherry.client.library import connect as connect
+from wherry.client.options import Mount as Mount
 from wherry.client.transport import APIError as APIError
 from wherry.client.transport import ClientError as ClientError
 from wherry.client.transport import ConnectionFailed as ConnectionFailed

@@ -12,7 +12,7 @@ import pytest
 
 import wherry
 from tests.support.engine import PROJECT, Engine
-from wherry.client import containers, library
+from wherry.client import containers, library, options
 from wherry.client import library as images
 
 
@@ -24,7 +24,7 @@ def connected(engine: Engine, busybox: str, monkeypatch: pytest.MonkeyPatch) -> 
         yield connection
 
 
-@pytest.mark.parametrize("module", [library, containers, images], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [library, containers, options, images], ids=lambda module: module.__name__)
 def test_the_examples_of_the_docstrings(connected: wherry.Engine, module: ModuleType) -> None:
     outcome = doctest.testmod(module)
     assert outcome.failed == 0
@@ -137,3 +137,13 @@ def test_all_of_it_says_what_it_is_for(name: str) -> None:
     silent = [member for member in public if callable(getattr(member, "fget", member)) and not member.__doc__]
     assert thing.__doc__
     assert silent == []
+
+
+def test_a_limit_in_anybodys_words_is_a_limit(connected: wherry.Engine) -> None:
+    """They were left out in silence once, and the container ran without."""
+    with connected.start("busybox", ["sleep", "60"], mem_limit="64m", pids_limit=50, volumes={"/tmp": "/t"}) as found:
+        host = found.inspect()["HostConfig"]
+        assert (host["Memory"], host["PidsLimit"], host["Binds"]) == (64 << 20, 50, ["/tmp:/t"])
+    with pytest.raises(TypeError, match="'enviroment' is not an option"):
+        connected.run("busybox", "true", enviroment={})  # type: ignore[call-arg]
+    assert connected.containers.list(all=True) == []

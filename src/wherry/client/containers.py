@@ -8,10 +8,11 @@ import select
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from wherry.client import archives
 from wherry.client.client import Client, container_path
+from wherry.client.options import pairs, words
 from wherry.client.streams import STDERR, STDOUT, Demultiplexer, frames
 from wherry.client.transport import APIError, ClientError
 
@@ -22,36 +23,6 @@ if TYPE_CHECKING:
     from wherry.client.endpoint import Stream
 
 _BUFFER = 1 << 16
-
-
-class Options(TypedDict, total=False):
-    """What a container may be made with; all of it may be left out.
-
-    `env`, `labels`: names and values. `ports`: what a port of the container ("80/tcp", 80) is published as; 0 is any
-    free port. `volumes`: as of `run -v`, "/host/path:/in/container[:ro]" or "name:/in/container". `memory` in bytes,
-    `cpus` as of `run --cpus` (1.5). `config` and `host_config`: further fields in the words of the Engine API.
-    """
-
-    name: str
-    env: Mapping[str, str]
-    labels: Mapping[str, str]
-    user: str
-    workdir: str
-    hostname: str
-    entrypoint: Sequence[str]
-    tty: bool
-    stdin: bool
-    network: str
-    ports: Mapping[str | int, int]
-    volumes: Sequence[str]
-    memory: int
-    cpus: float
-    read_only: bool
-    privileged: bool
-    init: bool
-    platform: str
-    config: Mapping[str, Any]
-    host_config: Mapping[str, Any]
 
 
 class Result:
@@ -78,48 +49,6 @@ class CommandFailed(ClientError):
     def __init__(self, result: Result) -> None:
         super().__init__(f"the command ended with exit code {result.exit_code}: {result.output.strip()[-500:]}")
         self.result = result
-
-
-def container_body(image: str, command: Sequence[str] | str, options: Options) -> tuple[dict[str, Any], str, str]:
-    """The body of the request that makes a container, its name, and its platform."""
-    words = ["/bin/sh", "-c", command] if isinstance(command, str) and command else list(command)
-    stdin = options.get("stdin", False)
-    ports = {_port(port): number for port, number in options.get("ports", {}).items()}
-    host: dict[str, Any] = {
-        "Binds": list(options.get("volumes", ())),
-        "NetworkMode": options.get("network", ""),
-        "PortBindings": {port: [{"HostPort": str(number) if number else ""}] for port, number in ports.items()},
-        "Memory": options.get("memory", 0),
-        "NanoCpus": int(options.get("cpus", 0) * 10**9),
-        "ReadonlyRootfs": options.get("read_only", False),
-        "Privileged": options.get("privileged", False),
-        "Init": options.get("init"),
-    }
-    body: dict[str, Any] = {
-        "Image": image,
-        "Cmd": words or None,
-        "Env": [f"{name}={value}" for name, value in options.get("env", {}).items()],
-        "Labels": dict(options.get("labels", {})),
-        "User": options.get("user", ""),
-        "WorkingDir": options.get("workdir", ""),
-        "Hostname": options.get("hostname", ""),
-        "Entrypoint": list(options["entrypoint"]) if "entrypoint" in options else None,
-        "Tty": options.get("tty", False),
-        "OpenStdin": stdin,
-        "StdinOnce": stdin,
-        "AttachStdin": stdin,
-        "AttachStdout": True,
-        "AttachStderr": True,
-        "ExposedPorts": {port: {} for port in ports},
-        **options.get("config", {}),
-        "HostConfig": {**host, **options.get("host_config", {})},
-    }
-    return body, options.get("name", ""), options.get("platform", "")
-
-
-def _port(port: str | int) -> str:
-    text = str(port)
-    return text if "/" in text else f"{text}/tcp"
 
 
 class Containers:
@@ -297,13 +226,12 @@ class Container:
         ...         container.exec(["wc", "-c"], input="twelve bytes").output
         '12\\n'
         """
-        words = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
         config = {
             "AttachStdin": input is not None,
             "AttachStdout": True,
             "AttachStderr": True,
-            "Cmd": words,
-            "Env": [f"{name}={value}" for name, value in (env or {}).items()],
+            "Cmd": words(command),
+            "Env": pairs(env or {}),
             "User": user,
             "WorkingDir": workdir,
         }

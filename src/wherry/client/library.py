@@ -16,10 +16,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wherry.client.client import Client, image_path
-from wherry.client.containers import Container, Containers, Result, container_body
+from wherry.client.containers import Container, Containers, Result
 from wherry.client.context import OUTSIDE, pack
 from wherry.client.endpoint import TLS
 from wherry.client.local import default_socket, named_by_environment, start_engine
+from wherry.client.options import container_body
 from wherry.client.transport import APIError, ClientError, checked
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Any, Self, Unpack
 
     from wherry.client.client import Client
-    from wherry.client.containers import Options
+    from wherry.client.options import Options
 
 # Images for Python programs: `engine.images` and `Image`.
 
@@ -193,7 +194,8 @@ class Engine:
         ...     engine.run("busybox", ["tr", "a-z", "A-Z"], input="boat").output
         'BOAT'
         """
-        options["stdin"] = input is not None
+        if input is not None:
+            options["stdin"] = True
         container = self.create(image, command, **options)
         try:
             return container.run_to_end(input, timeout=timeout, check=check)
