@@ -99,6 +99,22 @@ def test_bake(buildx: Run, context: Path, engine: Engine) -> None:
     assert engine.wherry("run", "--rm", "two:x", "cat", "/two").stdout == "one\n"
 
 
+def test_an_oci_layout_is_a_context(buildx: Run, context: Path, tmp_path: Path, engine: Engine) -> None:
+    layout = tmp_path / "layout"
+    buildx("build", "--target", "base", "-o", f"type=oci,tar=false,dest={layout}", str(context), check=True)
+    engine.wherry("builder", "prune", "--all", "--force", check=True)
+    before = engine.wherry("images", "--all", "--quiet", check=True).stdout
+    (context / "Dockerfile").write_text("FROM lower\nCOPY --from=beside /one /two\nRUN cat /one /two >/both\n")
+    contexts = ("--build-context", f"lower=oci-layout://{layout}", "--build-context", f"beside=oci-layout://{layout}")
+    buildx("build", *contexts, "-o", str(tmp_path / "out"), str(context), check=True)
+    assert (tmp_path / "out" / "both").read_text() == "one\none\n"
+    assert engine.wherry("images", "--all", "--quiet", check=True).stdout == before
+    for blob in (layout / "blobs" / "sha256").iterdir():
+        blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+    failed = buildx("build", *contexts, "--no-cache", str(context))
+    assert failed.returncode == 1 and " has the digest sha256:" in failed.stderr
+
+
 def test_cache_and_history(buildx: Run, context: Path) -> None:
     buildx("build", str(context), check=True)
     assert "Total:" in buildx("buildx", "du", check=True).stdout

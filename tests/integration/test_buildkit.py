@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import secrets
 import socket
 import tarfile
 import time
@@ -464,3 +465,69 @@ def test_what_is_no_http2_ends_the_connection(engine: Engine, path: str, sent: b
             pass
     assert engine.request("GET", "/_ping").status == 200
     assert "Traceback" not in engine.log_text()
+
+
+_WAITS = (
+    "FROM busybox\nRUN --mount=type=cache,id={id},target=/c "
+    "echo ran >>/c/ran; until test -e /c/go; do sleep 0.05; done; cp /c/ran /ran\n"
+    "RUN echo {id} >/id; wc -l </ran >/lines\n"
+)
+_GO = "FROM busybox\nRUN --mount=type=cache,id={id},target=/c touch /c/go\n"
+
+
+async def _reaches(asking: Client, ref: str, step: str) -> None:
+    """Follows a build until it has come to a step."""
+    assert asking.channel is not None
+    async with asking.channel.call("/moby.buildkit.v1.Control/Status") as call:
+        await call.send(messages.StatusRequest(ref=ref), end=True)
+        async for message in call.messages(messages.StatusResponse):
+            if any(step in vertex.name and vertex.HasField("started") for vertex in message.vertexes):
+                return
+    raise AssertionError(f"the build {ref} has not come to {step}")
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_equal_steps_of_builds_at_the_same_time_are_done_once(engine: Engine, busybox: str, leaves: bool) -> None:
+    """Also where the client goes whose build had begun with it: the step is still wanted."""
+    unique = secrets.token_hex(4)
+    files = {"Dockerfile": _WAITS.format(id=unique).encode()}
+    async with client(engine.socket, files) as one, client(engine.socket, files) as other:
+        first = asyncio.create_task(one.build(ref=f"one-{unique}"))
+        await _reaches(one, f"one-{unique}", "until test -e")
+        second = asyncio.create_task(other.build(f"shared:{unique}", ref=f"other-{unique}"))
+        await _reaches(other, f"other-{unique}", "until test -e")
+        if leaves:
+            one.close()
+            with pytest.raises(RpcError):
+                await first
+        async with client(engine.socket, {"Dockerfile": _GO.format(id=unique).encode()}) as third:
+            await third.build()
+        await second
+        if not leaves:
+            await first
+    shown = engine.wherry("run", "--rm", f"shared:{unique}", "cat", "/lines", "/id", check=True).stdout
+    assert shown.split() == ["1", unique]
+    engine.wherry("rmi", f"shared:{unique}", check=True)
+
+
+async def test_a_step_that_failed_elsewhere_is_tried_again(engine: Engine, busybox: str) -> None:
+    """Whose secret it was is not in its key."""
+    unique = secrets.token_hex(4)
+    text = (
+        f"FROM busybox\nRUN --mount=type=secret,id=s --mount=type=cache,id={unique},target=/c "
+        "until test -e /c/go; do sleep 0.05; done; grep right /run/secrets/s\n"
+    )
+    files = {"Dockerfile": text.encode()}
+    async with (
+        client(engine.socket, files, {"s": b"wrong"}) as one,
+        client(engine.socket, files, {"s": b"right"}) as other,
+    ):
+        first = asyncio.create_task(one.build(ref=f"one-{unique}"))
+        await _reaches(one, f"one-{unique}", "until test -e")
+        second = asyncio.create_task(other.build(ref=f"other-{unique}"))
+        await _reaches(other, f"other-{unique}", "until test -e")
+        async with client(engine.socket, {"Dockerfile": _GO.format(id=unique).encode()}) as third:
+            await third.build()
+        with pytest.raises(RpcError, match="exit code: 1"):
+            await first
+        await second

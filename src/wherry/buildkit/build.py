@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import msgspec
 
 from wherry.buildkit import frontend
+from wherry.buildkit.content import OCI_LAYOUT, read_layout
 from wherry.buildkit.definition import context_of, of_result, result_of
 from wherry.buildkit.errors import headline, located
 from wherry.buildkit.filesync import Sources
@@ -97,7 +99,7 @@ class Build:
                 graphs = {
                     name: await self._of_one_source(builder, sources, each) for name, each in (inputs or {}).items()
                 }
-                named = await self._named_contexts(frontend.read_contexts(options, graphs), local, stack)
+                named = await self._named_contexts(builder, frontend.read_contexts(options, graphs), local, stack)
                 request = msgspec.structs.replace(request, contexts=named)
 
                 async def find(workspace: Workspace) -> Context:
@@ -136,6 +138,7 @@ class Build:
     async def _solved(self, builder: Builder, request: BuildRequest, built: progress.Built) -> Solved:
         finished = builder.finished(built.token)
         self.records |= finished.records
+        self.made += finished.new
         if (remote := self.frontend_options.get("context", "")) and not remote.startswith("local:"):
             finished.source = remote
         results = await builder.attest(finished, self.frontend_options, self.ref)
@@ -174,7 +177,7 @@ class Build:
         return of_result(await self.solve_graph(builder, sources, definition))
 
     async def _named_contexts(
-        self, named: Mapping[str, str], local: frontend.Local, stack: contextlib.AsyncExitStack
+        self, builder: Builder, named: Mapping[str, str], local: frontend.Local, stack: contextlib.AsyncExitStack
     ) -> dict[str, NamedContext]:
         """What the names given with --build-context mean."""
         found = {}
@@ -187,11 +190,16 @@ class Build:
                 with self.step(f"[context {name}] load from client"):
                     directory = await stack.enter_async_context(local.named(address.removeprefix("local:").lstrip("/")))
                 found[name] = NamedContext(directory=directory)
+            elif address.startswith(OCI_LAYOUT):
+                layout, digest = read_layout(address, self._its_session())
+                bring = functools.partial(builder.bring_image, layout, digest, stack=stack)
+                found[name] = NamedContext(bring=bring)
             elif git.is_address(address) or is_url(address):
                 found[name] = NamedContext(address=address)
             else:
                 raise NotSupported(
-                    f"context {name}={address} is not supported: expected a folder, a git or http address, or docker-image://"
+                    f"context {name}={address} is not supported: "
+                    "expected a folder, a git or http address, docker-image:// or oci-layout://"
                 )
         return found
 

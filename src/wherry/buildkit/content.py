@@ -1,6 +1,7 @@
 """containerd's content service, of a client: OCI layouts and caches in its directories, blob by blob.
 
-A directory is known by a word: "export" for that of ``--output type=oci,tar=false``, "local:<path>" for a cache's.
+A directory is known by a word: "export" for that of ``--output type=oci,tar=false``, "local:<path>" for a cache's,
+"oci:<word>" for an OCI layout that a client calls a context.
 """
 
 from collections.abc import AsyncGenerator, Iterator
@@ -13,8 +14,10 @@ from wherry.buildkit.session import Session
 from wherry.common.errors import InvalidParameter, NotFound, NotSupported
 from wherry.model import manifests
 from wherry.model.manifests import Descriptor
+from wherry.registry.repository import Document, parse_document
 from wherry.storage.content import check_digest, digest_of
 
+OCI_LAYOUT = "oci-layout:"
 _SERVICE = "/containerd.services.content.v1.Content"
 _STORE = "buildkit-attachable-store-id"
 _STAT, _WRITE, _COMMIT = range(3)
@@ -98,6 +101,35 @@ class CacheInDirectory:
 
     def blob(self, descriptor: Descriptor) -> AsyncGenerator[bytes, None]:
         return self._store.read(descriptor.digest)
+
+
+class Layout:
+    """An OCI layout in a client's directory: an image is pulled from it as from a registry."""
+
+    def __init__(self, session: Session, store_id: str) -> None:
+        self._store = ContentStore(session, f"oci:{store_id}")
+
+    async def manifest(self, digest: str) -> Document:
+        """Raises NotFound, InvalidParameter."""
+        return parse_document(await self._store.document(check_digest(digest)), "", digest)
+
+    async def document(self, descriptor: Descriptor) -> bytes:
+        return await self._store.document(descriptor.digest)
+
+    def blob(self, descriptor: Descriptor) -> AsyncGenerator[bytes, None]:
+        return self._store.read(descriptor.digest)
+
+
+def read_layout(address: str, session: Session, store_id: str = "") -> tuple[Layout, str]:
+    """Where ``oci-layout://<word>[:tag]@<digest>`` leads, and the digest. Raises InvalidParameter.
+
+    ``store_id``: the client's word for the layout where it is not that of the address.
+    """
+    name, at, digest = address.removeprefix(OCI_LAYOUT).removeprefix("//").partition("@")
+    if not at:
+        raise InvalidParameter(f"{address} has no digest: expected {OCI_LAYOUT}//…@sha256:…")
+    word = store_id or name.partition(":")[0]
+    return Layout(session, word), check_digest(digest)
 
 
 class _Typed(msgspec.Struct, rename="camel"):

@@ -46,6 +46,7 @@ class _Control:
         build.inputs = dict(request.frontend_inputs)
         kit.begin(build)
         kit.history.started(build)
+        kept: set[str] = set()
         try:
             exports = exporter.read(request)
             build.exporters = [(each.type, each.attributes) for each in exports]
@@ -65,6 +66,8 @@ class _Control:
             else:
                 solved = await build.returned
             build.response = await exporter.export(kit.engine, build, solved, exports)
+            if any(each.stays for each in exports):
+                kept = {result.image for result in solved.results.values()}
             build.response |= await cache_export.export(kit.engine, build, solved, caches)
         except EngineError as error:
             build.error = error
@@ -72,9 +75,7 @@ class _Control:
         finally:
             build.completed = time.time_ns()
             kit.end(build)
-            for each in build.made:
-                if each not in build.response.values():
-                    await kit.engine.builder.discard(each)
+            await kit.clear(each for each in build.made if each not in kept)
         return messages.SolveResponse(exporter_response=build.response)
 
     async def status(self, call: Call) -> None:

@@ -61,6 +61,11 @@ class Export(NamedTuple):
         return [reference.parse_to_tag(name) for name in found if name and name != "*"]
 
     @property
+    def stays(self) -> bool:
+        """Whether the image is in the store afterwards."""
+        return self.type in _IMAGE
+
+    @property
     def leaves(self) -> bool:
         """Whether the image goes to where nobody knows how it was made, but for what is attested of it."""
         return self.type in _ARCHIVES or (self.type in _IMAGE and self.is_set("push"))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wherry.buildkit import llb
+from wherry.buildkit.content import OCI_LAYOUT, read_layout
 from wherry.buildkit.definition import RESULT
 from wherry.buildkit.filesync import Sources
 from wherry.buildkit.session import Session
@@ -27,6 +28,7 @@ _LOCAL = frozenset(
      "local.excludepatterns", "local.followpaths", "local.metadatatransfer", "local.metadatatransferexclude")
 )  # fmt: skip
 _IMAGE = frozenset(("image.resolvemode", "image.recordtype"))
+_LAYOUT = frozenset(("oci.session", "oci.store"))
 _HTTP = frozenset(("http.checksum", "http.filename", "http.perm", "http.uid", "http.gid"))
 # A client says of every repository which of its secrets may be for it: there is none for those that anybody can read.
 _GIT = frozenset(
@@ -80,13 +82,25 @@ class Graphs:
             case "local":
                 _check(source, _LOCAL)
                 return Ref(directory=await self._local(source, stack))
+            case "oci-layout":
+                _check(source, _LAYOUT)
+                return await self._layout(source, stack)
             case "git":
                 _check(source, _GIT)
                 return Ref(directory=await _clone(source, workspace))
             case "http" | "https":
                 _check(source, _HTTP)
                 return Ref(directory=await _download(source, workspace))
-        raise NotSupported(f"source {identifier} is not supported: expected docker-image, local, git, http or https")
+        raise NotSupported(
+            f"source {identifier} is not supported: expected docker-image, oci-layout, local, git, http or https"
+        )
+
+    async def _layout(self, source: Source, stack: contextlib.AsyncExitStack) -> Ref:
+        if self._session is None:
+            raise InvalidParameter(f"source oci-layout://{source.rest} needs a session, by which its blobs come")
+        store_id = source.attributes.get("oci.store", "")
+        layout, digest = read_layout(f"{OCI_LAYOUT}{source.rest}", self._session, store_id)
+        return self._builder.tree_of(await self._builder.bring_image(layout, digest, source.platform, stack))
 
     async def _local(self, source: Source, stack: contextlib.AsyncExitStack) -> str:
         if self._session is None:

@@ -1,7 +1,7 @@
 """What all of BuildKit's clients of one engine share: sessions, builds under way, and the directories they sent."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from wherry.buildkit import messages
@@ -25,6 +25,7 @@ class BuildKit:
         self.builds: dict[str, Build] = {}
         self.history = History()
         self._begun = asyncio.Event()
+        self._left: set[str] = set()  # images that no build was to leave, and that one under way may still need
 
     def server(self) -> Server:
         """For one connection."""
@@ -55,6 +56,13 @@ class BuildKit:
         made = {result.image for _, result in build.results.values()} if build.error is None else ()
         for image in made:
             self.engine.images.note_build(image, build.ref, build.completed or build.created)
+
+    async def clear(self, images: Iterable[str]) -> None:
+        """Removes images that a build has made on its way, once no other is under way that may stand on them, as one
+        target of bake's does on another's."""
+        self._left.update(images)
+        while self._left and not self.builds:
+            await self.engine.builder.discard(self._left.pop())
 
     async def build(self, ref: str) -> Build:
         """One under way, or just ended. Clients ask for its progress before they ask for it. Raises NotFound."""

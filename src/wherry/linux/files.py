@@ -5,9 +5,9 @@ import fcntl
 import os
 import posixpath
 import struct
-from ctypes import Structure, byref, c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p, sizeof
+from ctypes import Structure, byref, c_char_p, c_int, c_int64, c_size_t, c_uint, c_uint64, c_void_p, sizeof
 
-from wherry.linux.syscalls import SyscallError, check, function, last_errno, system_call
+from wherry.linux.syscalls import AT_FDCWD, SyscallError, check, function, last_errno, system_call
 
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
@@ -45,6 +45,15 @@ def open_in(
         if last_errno() != errno.EAGAIN:
             break
     raise SyscallError(last_errno(), "open", path)
+
+
+_renameat2 = function("renameat2", c_int, c_char_p, c_int, c_char_p, c_uint)
+_RENAME_EXCHANGE = 2
+
+
+def exchange(one: str, other: str) -> None:
+    """Has two files or directories of one file system change places, at once."""
+    check(_renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE), "exchange", one)
 
 
 def escapes(base: str, path: str) -> str:

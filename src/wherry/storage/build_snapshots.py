@@ -66,8 +66,8 @@ class Tree(msgspec.Struct, frozen=True):
 
     @property
     def known(self) -> str | None:
-        """The chain id of all of it, when it has no snapshots."""
-        return None if self.snapshots else self.chain_id
+        """The chain id of all of it, when all its snapshots have become layers."""
+        return top_of(self) if all(snapshot.layer is not None for snapshot in self.snapshots) else None
 
 
 class Workspace:

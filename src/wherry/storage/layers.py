@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from wherry.common.errors import NotFound
+from wherry.linux.files import exchange
 from wherry.model.manifests import Descriptor
 from wherry.storage.content import Blobs, chain_id_of, check_digest, hexadecimal
 from wherry.storage.database import Database
@@ -152,7 +153,10 @@ class Layers:
         return [self.path(layer.chain_id) for layer in reversed(self.chain(chain_id))]
 
     def add(self, staged: StagedLayer, parent: str) -> Layer:
-        """Takes over what a worker made, on top of ``parent``. A layer that is there already stays as it is."""
+        """Takes over what a worker made, on top of ``parent``. A layer that is there already stays as it is.
+
+        A link to it is left where it was made: somebody may be about to mount it by that name.
+        """
         chain_id = chain_id_of(parent, check_digest(staged.diff_id))
         self._held.add(chain_id)
         if chain_id in self:
@@ -172,7 +176,8 @@ class Layers:
         )
         place = f"{self._root}/{hexadecimal(chain_id)}"
         self._staging.throw_away(place)  # left by a process that was killed before it wrote the row
-        os.rename(staged.layer, place)
+        os.symlink(place, place)
+        exchange(staged.layer, place)
         values = (*msgspec.structs.astuple(layer), boot_id())
         self._database.execute(f"INSERT INTO layers ({_COLUMNS}, boot) VALUES ({_marks(values)})", values)
         return layer

@@ -29,12 +29,14 @@ from wherry.engine.builder.provenance import Invocation, Material, Wanted, prove
 from wherry.engine.builder.request import Attachables, BuildRequest, Client
 from wherry.engine.builder.run import Containers
 from wherry.engine.builder.solver import Solver
+from wherry.engine.builder.steps import AllBuilds
 from wherry.engine.builder.subrequests import Question, find_warnings
 from wherry.engine.image import sbom
 from wherry.engine.image.attestation import package_url
 from wherry.engine.image.bundle import Format, Result
 from wherry.engine.image.exports import Exports
 from wherry.engine.image.images import Images
+from wherry.engine.image.pull import Source
 from wherry.engine.image.remote_cache import Caches, RemoteCache
 from wherry.registry.auth import NOBODY, Credentials
 from wherry.registry.platforms import name as platform_name
@@ -65,6 +67,7 @@ class Builder:
         self._containers = containers
         self._cache_mounts = CacheMounts(store.build_cache)
         self.cache = CacheUsage(store, self._cache_mounts)
+        self._steps: AllBuilds = {}
         self._given: dict[str, Attachables] = {}
         self._works: set[asyncio.Task[Any]] = set()
         self._underway: set[asyncio.Future[None]] = set()
@@ -160,7 +163,7 @@ class Builder:
             async with contextlib.aclosing(events):
                 async for event in events:
                     yield event
-            is_new = work.result()
+            work.result()
             images = finished.images
             for image in images.values():
                 self._images.built(image)
@@ -170,7 +173,7 @@ class Builder:
         primary = self._exports.primary(results)
         token = _hold(self._finished, finished)
         several = images if len(images) > 1 else {}
-        yield progress.Built(primary, [name.familiar for name in names], is_new, several, token)
+        yield progress.Built(primary, [name.familiar for name in names], bool(finished.new), several, token)
         if time.monotonic() - self._collected > _COLLECT_EVERY:
             self._collected = time.monotonic()
             self._collecting = asyncio.create_task(self.cache.collect())
@@ -194,11 +197,10 @@ class Builder:
         workspace: Workspace,
         heard: Progress,
         finished: "Finished",
-    ) -> bool:
-        """Whether one of the images was not there before."""
+    ) -> None:
         async with contextlib.AsyncExitStack() as stack:
             request, caches = await self._open_caches(request, heard, stack)
-            return await self._solve_each(request, platforms, context, workspace, heard, finished, caches)
+            await self._solve_each(request, platforms, context, workspace, heard, finished, caches)
 
     async def _open_caches(
         self, request: BuildRequest, heard: Progress, stack: contextlib.AsyncExitStack
@@ -239,8 +241,7 @@ class Builder:
         heard: Progress,
         finished: "Finished",
         caches: Sequence[RemoteCache],
-    ) -> bool:
-        new: list[str] = []
+    ) -> None:
         before: progress.OfPlatform | None = None
         for platform in platforms:
             if len(platforms) > 1:
@@ -256,17 +257,17 @@ class Builder:
                 pull=functools.partial(self._pull, own),
                 heard=before or heard,
                 caches=caches,
+                all_builds=self._steps,
             )
             try:
                 finished.images[platform] = await solver.solve()
             except BaseException:
-                for image in new:  # nobody knows of them: only all together have a name
+                for image in finished.new:  # nobody knows of them: only all together have a name
                     await self._images.remove(image, prune=False)
                 raise
             finished.records |= solver.records
             finished.bases[platform] = solver.bases()
-            new += [finished.images[platform]] if solver.is_new else []
-        return bool(new)
+            finished.new += [finished.images[platform]] if solver.is_new else []
 
     @contextlib.asynccontextmanager
     async def _is_underway(self) -> AsyncIterator[None]:
@@ -313,6 +314,13 @@ class Builder:
             if "error" in message:
                 raise EngineError(str(message["error"]))
         return self._store.images.get(name).id
+
+    async def bring_image(self, source: Source, digest: str, platform: str, stack: contextlib.AsyncExitStack) -> str:
+        """The id of an image from elsewhere, which is here while ``stack`` is open. Raises EngineError."""
+        image, is_new = await self._images.bring(source, digest, platform)
+        if is_new:
+            stack.push_async_callback(self.discard, image)
+        return image
 
     # --- what is attested of it
 
@@ -371,6 +379,7 @@ class Builder:
                 fetch=fetch,
                 decode=decode,
                 watch=watch,
+                all_builds=self._steps,
             )
             return await graph_build.build_graph(solver, graph, workspace, self._store)
 
@@ -408,11 +417,13 @@ class Builder:
 
 class Finished(msgspec.Struct):
     """What is known of a build that has ended, for as long as its results may still be exported: the images by their
-    platforms, the cache's records of all steps, and what each image was based on (names and ids)."""
+    platforms, which of them were not there before, the cache's records of all steps, and what each image was based on
+    (names and ids)."""
 
     dockerfile: bytes
     name: str
     images: dict[str, str] = {}
+    new: list[str] = []
     records: dict[str, Record] = {}
     bases: dict[str, list[tuple[str, str]]] = {}
     started: int = 0

@@ -8,7 +8,7 @@ from wherry.common.errors import EngineError, InvalidParameter
 from wherry.common.platforms import host_architecture
 from wherry.engine.builder.graph import Graph
 from wherry.engine.builder.graph_solver import GraphSolver
-from wherry.engine.builder.solver import note_result
+from wherry.engine.builder.steps import note_result
 from wherry.engine.container import spec
 from wherry.linux.mounts import Mount
 from wherry.model.container import ContainerConfig
@@ -21,16 +21,17 @@ from wherry.storage.store import Store
 async def build_graph(solver: GraphSolver, graph: Graph, workspace: Workspace, store: Store) -> tuple[str, bool]:
     """The image that a graph's files make, and whether it was not there before. What steps have made is noted in the
     cache, whatever happens. Raises EngineError."""
-    try:
-        ref = await solver.on_tree(await solver.solve(graph))
-        chain_id = await solver.kept(ref.tree)
-    finally:
-        noted = []
-        for result in solver.steps.results:
-            with contextlib.suppress(EngineError):
-                await workspace.keep(result.after)
-                noted.append(result)
-        note_result(store.build_cache, noted)
+    async with solver.underway:
+        try:
+            ref = await solver.on_tree(await solver.solve(graph))
+            chain_id = await solver.kept(ref.tree)
+        finally:
+            noted = []
+            for result in solver.steps.results:
+                with contextlib.suppress(EngineError):
+                    await workspace.keep(result.after)
+                    noted.append(result)
+            note_result(store.build_cache, noted)
     config = ImageConfig(
         architecture=host_architecture(), os="linux", config=ContainerConfig(env=[spec.PATH], working_dir="/")
     )

@@ -39,7 +39,7 @@ from wherry.engine.builder.graph import (
 from wherry.engine.builder.mounts import USUAL_PLACES, CacheMounts, RunMounts
 from wherry.engine.builder.request import HOST_NETWORK, INSECURE, BuildRequest, StepFailed
 from wherry.engine.builder.run import HOSTNAME, Command, Containers
-from wherry.engine.builder.steps import Plan, Steps, Underway, step_inputs, step_key
+from wherry.engine.builder.steps import AllBuilds, Plan, Steps, StepsUnderway, step_inputs, step_key
 from wherry.linux.mounts import Mount
 from wherry.storage.build_cache import Record
 from wherry.storage.build_snapshots import ActiveSnapshot, Tree, Workspace, top_of
@@ -96,6 +96,7 @@ class GraphSolver:
         fetch: Fetch,
         decode: Decode,
         watch: Watch,
+        all_builds: AllBuilds,
     ) -> None:
         self._request = request
         self._workspace = workspace
@@ -106,9 +107,9 @@ class GraphSolver:
         self._decode = decode
         self._watch = watch
         self._sources = Sources(workspace, store.build_cache)
-        self._underway: dict[str, Underway] = {}
-        self.steps = Steps(workspace, self._find, self._underway, None)
-        self._uncached = Steps(workspace, self._find_nothing, self._underway, None)
+        self.underway = StepsUnderway(workspace, store.build_cache, {} if request.is_apart else all_builds)
+        self.steps = Steps(workspace, self._find, self.underway, None)
+        self._uncached = Steps(workspace, self._find_nothing, StepsUnderway(workspace, store.build_cache, {}), None)
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def _find(self, key: str) -> Record | None:

@@ -107,19 +107,22 @@ class Progress:
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self._taken = asyncio.Event()
+        self._followed = True
 
     def tell(self, event: Event) -> None:
-        self._queue.put_nowait(event)
+        if self._followed:
+            self._queue.put_nowait(event)
 
     async def tell_when_heard(self, event: Event) -> None:
         """The same for what there may be any amount of: it waits while too much has not been heard yet."""
         self.tell(event)
-        while self._queue.qsize() > _UNHEARD:
+        while self._followed and self._queue.qsize() > _UNHEARD:
             self._taken.clear()
             await self._taken.wait()
 
     async def follow(self, work: "asyncio.Task[Any]") -> AsyncGenerator[Event, None]:
-        """Raises what the work raised. Ends the work when nobody follows any more."""
+        """Raises what the work raised. Ends the work when nobody follows any more; what it does until then, for others
+        that need a step of it, is told to nobody."""
         work.add_done_callback(lambda _: self._queue.put_nowait(None))
         try:
             while (event := await self._queue.get()) is not None:
@@ -127,6 +130,8 @@ class Progress:
                 yield event
             await work
         finally:
+            self._followed = False
+            self._taken.set()
             if not work.done():
                 work.cancel()
             await asyncio.wait((work,))

@@ -1,5 +1,6 @@
 """What a build was asked for, wherever it was asked."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -44,10 +45,11 @@ class Attachables(msgspec.Struct, frozen=True):
 
 
 class NamedContext(msgspec.Struct, frozen=True):
-    """What a name in a Dockerfile means that the client has said: an image, a directory of this machine, or an address
-    of a repository or an archive."""
+    """What a name in a Dockerfile means that the client has said: an image, one that ``bring`` fetches for a platform
+    and gives the id of, a directory of this machine, or an address of a repository or an archive."""
 
     image: str = ""
+    bring: Callable[[str], Awaitable[str]] | None = None
     directory: str = ""
     address: str = ""
 
@@ -101,6 +103,11 @@ class BuildRequest(msgspec.Struct, frozen=True):
     def only_cache_from(self) -> bool:
         """Whether a step that is found again must have been a step of one of the images of ``cache_from``."""
         return self.classic and bool(self.cache_from)
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether no step of another build is as good as one of its own."""
+        return self.no_cache or self.only_cache_from
 
     @property
     def arguments(self) -> dict[str, str]:

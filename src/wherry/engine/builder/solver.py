@@ -31,12 +31,12 @@ from wherry.engine.builder.progress import Progress
 from wherry.engine.builder.request import BuildRequest, at
 from wherry.engine.builder.run import Containers, Runs
 from wherry.engine.builder.stage import Outcome, Step, Walker
-from wherry.engine.builder.steps import Plan, Result, Steps, Underway
+from wherry.engine.builder.steps import AllBuilds, Plan, Steps, StepsUnderway, note_result
 from wherry.engine.container import spec
 from wherry.engine.image.remote_cache import RemoteCache
 from wherry.model.container import ContainerConfig
 from wherry.model.image import History, ImageConfig, RootFS
-from wherry.storage.build_cache import BuildCache, Record
+from wherry.storage.build_cache import Record
 from wherry.storage.build_snapshots import Tree, Workspace, top_of
 from wherry.storage.content import digest_of
 from wherry.storage.images import Image
@@ -48,19 +48,6 @@ INLINE_CACHE = "wherry.cache.v1"
 _InlineStep = tuple[str, Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]]
 _InlineCache = dict[str, _InlineStep]
 """Keys of steps, the chain ids that they lead to, and when they were made, in nanoseconds."""
-
-
-def note_result(cache: BuildCache, results: list[Result]) -> list[Record]:
-    """Writes into the cache what steps made, whose snapshots are all kept; the records of all of them."""
-    noted = []
-    with cache.transaction():
-        for result in results:
-            before, after = top_of(result.before), top_of(result.after)
-            said, created = result.description, result.created
-            if result.is_new:
-                cache.add(result.key, chain_id=after, parent=before, description=said, created=created)
-            noted.append(Record(result.key, after, before, said, created, created, 0))
-    return noted
 
 
 def write_image(
@@ -136,6 +123,7 @@ class Solver:
         pull: Pull,
         heard: Progress,
         caches: Sequence[RemoteCache] = (),
+        all_builds: AllBuilds,
     ) -> None:
         self._request = request
         self._context = context
@@ -151,7 +139,8 @@ class Solver:
         self._images: dict[tuple[str, str], asyncio.Future[Image]] = {}
         self._walks: dict[int, asyncio.Task[Outcome]] = {}
         self._walkers: list[Walker] = []
-        self._underway: dict[str, Underway] = {}
+        self._underway = StepsUnderway(workspace, store.build_cache, {} if request.is_apart else all_builds)
+        self._apart = StepsUnderway(workspace, store.build_cache, {})  # of stages without cache
         self._fetched: dict[str, asyncio.Future[str]] = {}
         # Of the images of --cache-from: created_by and created in their histories, and the keys that they bring.
         self._steps_of_images: set[tuple[str, str]] = set()
@@ -186,15 +175,16 @@ class Solver:
             self._tell(progress.Warned(warning, of_checks=True))
         for name in self._request.cache_from:
             await self._import_cache(name)
-        try:
-            outcome = await self._walk_all()
-        except asyncio.CancelledError:
-            await self._note_all(finished_only=True)
-            raise
-        except BaseException:
-            await self._note_all()
-            raise
-        return await self._write(outcome)
+        async with self._underway, self._apart:
+            try:
+                outcome = await self._walk_all()
+            except asyncio.CancelledError:
+                await self._note_all(finished_only=True)
+                raise
+            except BaseException:
+                await self._note_all()
+                raise
+            return await self._write(outcome)
 
     # --- stages
 
@@ -257,8 +247,10 @@ class Solver:
         return sum(1 + len(stage.instructions) for stage in self._graph.needed())
 
     async def _walk(self, stage: Stage, first_step: int) -> Outcome:
-        find = self._find_nothing if stage.label.lower() in self._request.no_cache_for else self._find_step
-        steps = Steps(self._workspace, find, self._underway, self._epoch)
+        if stage.label.lower() in self._request.no_cache_for:
+            steps = Steps(self._workspace, self._find_nothing, self._apart, self._epoch)
+        else:
+            steps = Steps(self._workspace, self._find_step, self._underway, self._epoch)
         walker = Walker(
             stage,
             first_step,
@@ -375,7 +367,10 @@ class Solver:
 
     async def _find_image(self, source: Source, platform: Platform | None, step: int) -> Image:
         wanted = str(platform or (self._target_platform if self._request.platform else ""))
+        named = self._request.contexts.get(source.image.lower())
         try:
+            if named is not None and named.bring is not None:
+                return self._store.images.get(await named.bring(wanted))
             return await self._here_or_pulled(self._named_image(source.image), wanted, step)
         except EngineError as error:
             hint = self._graph.near(source.image)

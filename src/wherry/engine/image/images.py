@@ -16,12 +16,13 @@ from wherry.engine.container.service import Containers
 from wherry.engine.container.store import ContainerStore
 from wherry.engine.events import Events, boolean, check_known, label_matches
 from wherry.engine.image.progress import Message, progress
-from wherry.engine.image.pull import Pulls
+from wherry.engine.image.pull import Pulls, Source
 from wherry.model import manifests
 from wherry.model.container import Container, ContainerConfig, Status
 from wherry.model.image import History, ImageConfig, RootFS
 from wherry.model.manifests import Descriptor, Index, Manifest, Platform
 from wherry.registry.auth import NOBODY, Credentials
+from wherry.registry.platforms import parse as parse_platform
 from wherry.storage import image_removal
 from wherry.storage.images import Image, Summary
 from wherry.storage.load import Loaded
@@ -444,6 +445,10 @@ class Images:
     def pull(self, name: str, tag: str, platform: str, credentials: Credentials = NOBODY) -> AsyncIterator[Message]:
         """Fetches an image, or all of a repository's tags when there is none; the API's progress messages."""
         return self._pulls.pull(name, tag, platform, credentials)
+
+    async def bring(self, source: Source, digest: str, platform: str) -> tuple[str, bool]:
+        """An image without a name, and whether it was not here before. Raises EngineError."""
+        return await self._pulls.bring(source, digest, parse_platform(platform))
 
     def _tell(self, image: Image, action: str, name: str) -> None:
         labels = image.config.config.labels if image.config.config else {}

@@ -8,8 +8,9 @@ image is there when everything is; otherwise nothing of it is.
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from wherry.common import reference
 from wherry.common.errors import Forbidden, InvalidParameter, NotFound
@@ -36,6 +37,16 @@ from wherry.storage.worker import client
 from wherry.storage.worker.jobs import StagedLayer
 
 _INDEXES_AT_MOST = 4  # one inside the other
+
+
+class Source(Protocol):
+    """Where an image is read from: a repository of a registry, or an OCI layout of a client's."""
+
+    async def manifest(self, tag_or_digest: str) -> Document: ...
+
+    async def document(self, descriptor: Descriptor) -> bytes: ...
+
+    def blob(self, descriptor: Descriptor) -> AsyncGenerator[bytes, None]: ...
 
 
 @dataclass(frozen=True)
@@ -102,9 +113,7 @@ class Pulls:
         tell(status(f"Pulling from {name.path}", name.digest or name.tag))
         manifest = document.manifest()
         image_id = manifest.config.digest
-        if self._store.images.find(image_id) is None:
-            raw = await repository.document(manifest.config)
-            await self._fetch(repository, _Target(named, document, manifest, raw), tell)
+        await self._bring_image(repository, named, document, tell)
         config = self._store.images.get(image_id).config
         with self._store.images.transaction():
             changed = self._name(name, image_id, named, document)
@@ -117,7 +126,23 @@ class Pulls:
         _check_platform(config, platform, explicit, name, tell)
         return changed
 
-    async def _select(self, repository: Repository, document: Document, platform: Platform) -> Document:
+    async def bring(self, source: Source, digest: str, platform: Platform) -> tuple[str, bool]:
+        """An image without a name, and whether it was not here before. Raises EngineError."""
+        named = await source.manifest(digest)
+        document = await self._select(source, named, platform)
+        is_new = await self._bring_image(source, named, document, lambda message: None)
+        return document.manifest().config.digest, is_new
+
+    async def _bring_image(self, source: Source, named: Document, document: Document, tell: Tell) -> bool:
+        """Whether it was not here before."""
+        manifest = document.manifest()
+        if self._store.images.find(manifest.config.digest) is not None:
+            return False
+        raw = await source.document(manifest.config)
+        await self._fetch(source, _Target(named, document, manifest, raw), tell)
+        return True
+
+    async def _select(self, repository: Source, document: Document, platform: Platform) -> Document:
         """The manifest of the platform's image, through as many indexes as there may be."""
         seen = {document.digest}
         while document.is_index:
@@ -128,7 +153,7 @@ class Pulls:
             document = await self._document(repository, descriptor)
         return document
 
-    async def _document(self, repository: Repository, descriptor: Descriptor) -> Document:
+    async def _document(self, repository: Source, descriptor: Descriptor) -> Document:
         """A manifest that an index names; from here, if it is the one of an image that is here."""
         if self._store.images.of_manifest(descriptor.digest) is not None:
             return Document(self._store.blobs.read(descriptor.digest), descriptor.media_type, descriptor.digest)
@@ -137,7 +162,7 @@ class Pulls:
             raise InvalidParameter(f"{descriptor.digest} is {len(found.raw)} bytes long, expected {descriptor.size}")
         return found
 
-    async def _fetch(self, repository: Repository, target: _Target, tell: Tell) -> None:
+    async def _fetch(self, repository: Source, target: _Target, tell: Tell) -> None:
         """Brings the layers that are not here, and makes the image."""
         config = manifests.decode(target.config, ImageConfig, "image configuration")
         if config.os not in ("", "linux"):
@@ -165,7 +190,7 @@ class Pulls:
             self._store.images.collect_layers()
 
     async def _bring(
-        self, repository: Repository, layers: Sequence[Descriptor], diff_ids: list[str], chain: list[str], tell: Tell
+        self, repository: Source, layers: Sequence[Descriptor], diff_ids: list[str], chain: list[str], tell: Tell
     ) -> None:
         found = self._store.layers.among(chain)
         present = [chain_id in found for chain_id in chain]
