@@ -240,6 +240,16 @@ def test_names_of_every_kind(build: Builder) -> None:
     }  # fmt: skip
 
 
+def test_hard_links_are_kept_within_one_source(build: Builder) -> None:
+    """A clone made with links, say, has every file twice: what two sources hold of it are two files."""
+    build.write({"src/a": "a", "src/sub/c": "c"})
+    (build.context / "src" / "b").hardlink_to(build.context / "src" / "a")
+    (build.context / "outside").hardlink_to(build.context / "src" / "sub" / "c")
+    build("FROM scratch\nCOPY src /one/\nCOPY src/sub src /two/\n")
+    linked = {name: member.linkname for name, member in build.files().items() if member.islnk()}
+    assert linked == {"one/b": "one/a", "two/b": "two/a"}
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
 def test_add_of_archives(build: Builder, pack: Callable[[bytes], bytes]) -> None:
     plain = io.BytesIO()

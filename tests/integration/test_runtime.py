@@ -679,7 +679,7 @@ async def test_what_a_start_writes_to_is_copied_ahead(launcher: Launcher, bundle
         faults.append(faults_of(preforked) - before)
         monitor.kill()
         await monitor.exited
-    assert faults[1] < faults[0] / 3
+    assert faults[1] < faults[0] / 2
 
 
 def faults_of(pid: int) -> int:

@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -23,9 +24,9 @@ def chosen(*small: str) -> list[Path]:
 
 @functools.cache
 def archive_answers(sources: str) -> bool:
-    """Whether the first archive of a sources.list can be reached from this machine."""
+    """Whether the first archive of a sources.list can be reached from here, and from a container: loopback cannot."""
     found = re.search(r"^deb (?:\[.*?\] )?(\S+?)/? (\S+)", sources, re.MULTILINE)
-    if found is None:
+    if found is None or urllib.parse.urlsplit(found[1]).hostname in ("localhost", "127.0.0.1", "::1"):
         return False
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # containers are told of no proxy
     try:

@@ -58,7 +58,11 @@ class Copier:
         self._times: list[tuple[str, int]] = []
 
     def copy(self, found: Found, destination: str) -> None:
-        """One source to ``destination``, which is a directory when it ends with a slash, or is one already."""
+        """One source to ``destination``, which is a directory when it ends with a slash, or is one already.
+
+        Hard links are kept among the files of one source; of two sources each gets files of its own, as in BuildKit.
+        """
+        self._links.clear()
         inside = destination.endswith("/")
         place = os.path.realpath(destination)
         if self._parents:
@@ -162,7 +166,7 @@ class Copier:
         _set_time(place, self._time_of(facts))
 
     def _is_linked(self, facts: os.stat_result, place: str) -> bool:
-        """Makes a hard link where the source has one among what is copied."""
+        """Makes a hard link where this source has had the file by another name."""
         if facts.st_nlink < 2:
             return False
         first = self._links.setdefault((facts.st_dev, facts.st_ino), place)
