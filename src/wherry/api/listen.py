@@ -49,9 +49,9 @@ class Listener(NamedTuple):
         self.sock.close()
 
 
-def listen(address: str, tls: Tls, group: str = "") -> list[Listener]:
-    """Listens on "unix:///path" or "tcp://host:port"; "fd://" are the sockets that systemd has opened. Raises
-    ListenError."""
+def listen(address: str, tls: Tls, group: str | None = "") -> list[Listener]:
+    """Listens on "unix:///path" or "tcp://host:port"; "fd://" are the sockets that systemd has opened. With the group
+    None a unix socket is its owner's alone. Raises ListenError."""
     scheme, separator, rest = address.partition("://")
     if scheme == "unix" and rest:
         return [Listener(address, _listen_unix(rest, group), path=rest)]
@@ -78,13 +78,13 @@ def _take_over(address: str, rest: str, tls: Tls) -> list[Listener]:
     return found
 
 
-def _listen_unix(path: str, group: str) -> socket.socket:
-    """The socket is made unreadable for others from its first moment on (0660), then given to the group."""
+def _listen_unix(path: str, group: str | None) -> socket.socket:
+    """The socket is made unreadable for others from its first moment on (0660 or 0600), then given to the group."""
     os.makedirs(os.path.dirname(path) or ".", mode=0o711, exist_ok=True)
     _remove_stale(path)
-    group_id = _group_id(group)
+    group_id = -1 if group is None else _group_id(group)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o117)
+    mask = os.umask(0o177 if group is None else 0o117)
     try:
         sock.bind(path)
         os.chown(path, -1, group_id)

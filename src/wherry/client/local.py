@@ -7,9 +7,10 @@ import sys
 
 from wherry.client.endpoint import Host
 from wherry.client.transport import ClientError, ConnectionFailed
+from wherry.common import places
 
 SYSTEM_EXEC_ROOT = "/run/wherry"
-SOCKET = "wherry.sock"
+SOCKET = places.SOCKET
 READY = 3
 
 
@@ -18,14 +19,16 @@ class StartFailed(ClientError):
 
 
 def exec_root() -> str:
-    """The directory of the default socket: the system's for root, the user's own otherwise."""
+    """The directory of the default socket: the system's for root, and for who may use that one and has no engine of
+    their own; the user's own otherwise. Raises ClientError."""
     if os.geteuid() == 0:
         return SYSTEM_EXEC_ROOT
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
-    own = os.path.join(runtime, "wherry")
-    # Who has no engine of their own is meant to use the system's, or is told how they may
-    system = os.path.exists(os.path.join(SYSTEM_EXEC_ROOT, SOCKET)) and not os.path.exists(os.path.join(own, SOCKET))
-    return SYSTEM_EXEC_ROOT if system else own
+    try:
+        own = places.exec_root(os.geteuid())
+    except places.NotPrivate as error:
+        raise ClientError(str(error)) from None
+    system = os.path.join(SYSTEM_EXEC_ROOT, SOCKET)
+    return SYSTEM_EXEC_ROOT if os.access(system, os.W_OK) and not os.path.exists(f"{own}/{SOCKET}") else own
 
 
 def default_socket() -> str:
@@ -67,15 +70,11 @@ def start_engine(socket: str) -> None:
     Several that come at once start one: the first holds a lock until its engine is ready, the others find that.
     Raises StartFailed, with what the engine said last, when it does not come up.
     """
-    if os.geteuid() != 0:
-        raise StartFailed(
-            "cannot start the wherry daemon: it needs root. Start it with 'sudo wherry daemon', or run this with sudo"
-        )
     import fcntl
 
     directory = os.path.dirname(socket)
     try:
-        os.makedirs(directory, mode=0o711, exist_ok=True)
+        os.makedirs(directory, mode=places.MODE if os.geteuid() else 0o711, exist_ok=True)
         lock = os.open(os.path.join(directory, "start.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StartFailed(f"cannot start the wherry daemon: {error.filename}: {error.strerror}") from None

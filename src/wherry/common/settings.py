@@ -57,6 +57,8 @@ _PROCESS = (
     only_flag(flags.string("config-file", "", "The file that the settings are read from", CONFIG_FILE)),
     only_flag(flags.switch("validate", "", "Only say whether the settings are right")),
     only_flag(flags.switch("version", "v", "Print version information and quit")),
+    only_flag(flags.switch("rootless", "", "Be the engine of the user whose namespaces these are: what an ordinary "
+                           "user's says to itself")),
     only_flag(flags.integer("ready-fd", "", 'Write "ready" to this descriptor once serving', -1, hidden=True)),
     string("data-root", "The folder of what outlives a restart of the machine", "/var/lib/wherry"),
     string("exec-root", "The folder of what does not outlive it", "/run/wherry"),
@@ -171,7 +173,6 @@ _REFUSED = (
     refused(string("default-gateway-v6", ""), "containers leave by this host's address: --bip6 sets it"),
     refused(integer("network-control-plane-mtu", "", 1500), _NO_SWARM),
     refused(listing("node-generic-resource", ""), _NO_SWARM),
-    refused(switch("rootless", ""), "the engine runs as root"),
     refused(switch("ip6tables", "", True), "--iptables=false makes no rules of either version"),
     refused(switch("selinux-enabled", ""), "containers get no SELinux labels"),
     refused(listing("storage-opt", ""), "overlayfs has no options here"),

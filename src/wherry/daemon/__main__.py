@@ -15,6 +15,7 @@ from wherry.common.settings import daemon_flags
 from wherry.daemon.configuration import Configuration, ConfigurationError
 from wherry.daemon.locks import Taken, locked, pidfile
 from wherry.daemon.log_format import start_logging
+from wherry.daemon.rootless import CannotBecomeRoot, begin_again
 from wherry.storage import data_root
 
 log = logging.getLogger("wherry.daemon")
@@ -22,10 +23,6 @@ log = logging.getLogger("wherry.daemon")
 _EXEC_ROOT_MODE = 0o711  # the socket in there may be a group's
 _FLAG_ERROR = 125  # Docker's
 _HELP = "Usage:  wherry daemon [OPTIONS]\n\nRun the engine in the foreground\n\nOptions:\n"
-
-
-class StartupError(Exception):
-    """Why the engine cannot start: one line, for the person who started it."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -47,9 +44,11 @@ def main(words: Sequence[str] | None = None) -> int:
         if options["validate"]:
             print("configuration OK", file=sys.stderr)
             return 0
+        if os.geteuid() != 0:
+            begin_again(configuration["exec-root"], sys.argv[1:] if words is None else words)
         start_logging(configuration)
         _run(configuration, options["ready-fd"])
-    except (StartupError, ConfigurationError, Taken, ListenError, EngineError, OSError) as error:
+    except (CannotBecomeRoot, ConfigurationError, Taken, ListenError, EngineError, OSError) as error:
         return _complain(error.message if isinstance(error, EngineError) else str(error))
     return 0
 
@@ -60,8 +59,6 @@ def _complain(text: str, code: int = 1) -> int:
 
 
 def _run(configuration: Configuration, ready_fd: int) -> None:
-    if os.geteuid() != 0:
-        raise StartupError("the engine needs root to set containers up: start it with sudo")
     tls = Tls(
         configuration["tls"],
         configuration["tlsverify"],
@@ -78,7 +75,7 @@ def _run(configuration: Configuration, ready_fd: int) -> None:
             stack.enter_context(pidfile(configuration["pidfile"]))
         listeners: list[Listener] = []
         for host in configuration["hosts"]:
-            for listener in listen(host, tls, configuration["group"]):
+            for listener in listen(host, tls, None if configuration.rootless else configuration["group"]):
                 listeners.append(stack.enter_context(contextlib.closing(listener)))
         _warn(listeners, tls)
         import uvloop

@@ -7,10 +7,12 @@ from typing import Any
 
 import msgspec
 
+from wherry.common import places
 from wherry.common.errors import EngineError
 from wherry.common.flags import Options
 from wherry.common.settings import OBJECTS, SETTINGS
 from wherry.engine.config import EngineConfig
+from wherry.linux import user_namespaces
 from wherry.model.container import LogConfig
 
 _BY_KEY = {setting.key: setting for setting in SETTINGS if setting.key}
@@ -28,8 +30,11 @@ class Configuration:
     def __init__(self, options: Options) -> None:
         """Raises ConfigurationError."""
         self._options = options
-        self.path = str(options["config-file"])
         self.values = {key: options[setting.flag.name] for key, setting in _BY_KEY.items()}
+        self.path = str(options["config-file"])
+        self.rootless = options["rootless"]
+        if self.rootless or os.geteuid() != 0:
+            self._use_places_of_user()
         self.values |= self._read_file()
         for root in ("data-root", "exec-root"):
             self.values[root] = os.path.abspath(self.values[root])
@@ -41,7 +46,20 @@ class Configuration:
         return self.values[key]
 
     def engine(self) -> EngineConfig:
-        return msgspec.convert(self.values, EngineConfig)
+        return msgspec.convert({**self.values, "rootless": self.rootless}, EngineConfig)
+
+    def _use_places_of_user(self) -> None:
+        """By default, what an ordinary user's engine has lies below that user's own folders."""
+        if self.rootless and user_namespaces.is_initial():
+            raise ConfigurationError("--rootless is for an ordinary user: start the engine as one, and leave it out")
+        user = user_namespaces.extents()[0].outside if self.rootless else os.geteuid()
+        try:
+            found = {"data-root": places.data_root(), "exec-root": places.exec_root(user)}
+        except places.NotPrivate as error:
+            raise ConfigurationError(str(error)) from None
+        self.values |= {key: path for key, path in found.items() if not self._options.changed(key)}
+        if not self._options.changed("config-file"):
+            self.path = places.config_file()
 
     def read_again(self) -> tuple["Configuration", list[str]]:
         """What the same command line and the file say now, and the keys that changed but need the daemon to be started

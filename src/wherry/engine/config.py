@@ -22,6 +22,7 @@ class EngineConfig(msgspec.Struct, rename="kebab"):
 
     data_root: str = "/var/lib/wherry"
     exec_root: str = "/run/wherry"
+    rootless: bool = False  # an ordinary user's, who is root in its user namespace alone
     hosts: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     debug: bool = False
@@ -73,6 +74,11 @@ class EngineConfig(msgspec.Struct, rename="kebab"):
     max_concurrent_downloads: int = 16
     max_concurrent_uploads: int = 5
     max_download_attempts: int = 5
+
+    @property
+    def bridge_namespace(self) -> str:
+        """The file of the network namespace that bridges are in, where it is not the engine's own."""
+        return f"{self.exec_root}/network" if self.rootless else ""
 
     @property
     def cdi_directories(self) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ class Engine:
     """
 
     def __init__(self, config: EngineConfig, database: Database, store: Store, launcher: Launcher) -> None:
-        hierarchies = Hierarchies.detect()
+        hierarchies = Hierarchies.usable()
         if not config.default_cgroupns_mode:
             mode = "host" if hierarchies.version == 1 else "private"
             config = msgspec.structs.replace(config, default_cgroupns_mode=mode)

@@ -269,11 +269,18 @@ def change(
 
 
 def make_read_only(directory: int, name: str) -> None:
-    """Binds ``name`` in a directory upon itself, read-only."""
+    """Binds ``name`` in a directory upon itself, read-only; with what the machine has mounted below it, where that is
+    not to be uncovered (in a user namespace)."""
     path = os.fsencode(name)
-    detached = check(_open_tree(directory, path, _OPEN_TREE_CLONE | os.O_CLOEXEC), "bind", name)
+    recursive = 0
+    detached = _open_tree(directory, path, _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    if detached < 0 and last_errno() == errno.EINVAL:
+        recursive = AT_RECURSIVE
+        detached = _open_tree(directory, path, _OPEN_TREE_CLONE | os.O_CLOEXEC | recursive)
+    check(detached, "bind", name)
     try:
-        check(_mount_setattr(detached, b"", AT_EMPTY_PATH, byref(_READ_ONLY), sizeof(_READ_ONLY)), "change mount", name)
+        flags = AT_EMPTY_PATH | recursive
+        check(_mount_setattr(detached, b"", flags, byref(_READ_ONLY), sizeof(_READ_ONLY)), "change mount", name)
         check(_move_mount(detached, b"", directory, path, _MOVE_MOUNT_F_EMPTY_PATH), "mount on", name)
     finally:
         os.close(detached)

@@ -1,7 +1,10 @@
 """Namespaces: leaving them, and entering those of another process."""
 
 import os
+import threading
+from collections.abc import Callable, Iterable
 from ctypes import c_int
+from typing import TypeVar
 
 from wherry.linux.syscalls import check, function
 
@@ -23,6 +26,8 @@ FLAGS = {
     "pid": CLONE_NEWPID,
     "net": CLONE_NEWNET,
 }
+
+_T = TypeVar("_T")
 
 _unshare = function("unshare", c_int)
 _setns = function("setns", c_int, c_int)
@@ -46,3 +51,47 @@ def join_of(pid: int, kind: str) -> None:
         join(fd, FLAGS[kind])
     finally:
         os.close(fd)
+
+
+def other_than_own(pidfd: int, kinds: Iterable[str]) -> int:
+    """The flags of those of a process's namespaces that are not this one's: who is root of a user namespace alone may
+    not join what is the machine's, not even to no effect. Nothing is said of a process that is gone."""
+    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as lines:
+        pid = next(int(line.split()[1]) for line in lines if line.startswith(b"Pid:"))
+    flags = 0
+    for kind in kinds:
+        try:
+            is_own = os.stat(f"/proc/{pid}/ns/{kind}").st_ino == os.stat(f"/proc/self/ns/{kind}").st_ino
+        except FileNotFoundError:
+            is_own = False
+        flags |= 0 if is_own else FLAGS[kind]
+    return flags
+
+
+class NetworkNamespace:
+    """A network namespace that is not this process's. To enter one and to come back takes CAP_SYS_ADMIN over both, so
+    a thread goes there, does what is to be done, and ends: sockets that it made are of the namespace, wherever they
+    go."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def run(self, work: Callable[[], _T]) -> _T:
+        """What ``work`` answers or raises, in there."""
+        answers: list[_T] = []
+        errors: list[BaseException] = []
+
+        def enter() -> None:
+            try:
+                join(self._fd, CLONE_NEWNET)
+                answers.append(work())
+            except BaseException as error:  # whatever it is, it is the caller's
+                errors.append(error)
+
+        thread = threading.Thread(target=enter, name="network namespace")
+        thread.start()
+        thread.join()
+        if errors:
+            raise errors[0]
+        return answers[0]

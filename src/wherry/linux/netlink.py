@@ -38,8 +38,7 @@ _SOL_NETLINK = 270
 _NETLINK_ADD_MEMBERSHIP = 1
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
-_SO_SNDBUFFORCE = 32
-_SO_RCVBUFFORCE = 33
+_BUFFERS = {socket.SO_SNDBUF: 32, socket.SO_RCVBUF: 33}  # SO_SNDBUFFORCE and SO_RCVBUFFORCE: past the system's limit
 _BUFFER = 8 << 20  # a transaction is one packet, and must fit
 _PACKET = 1 << 16
 
@@ -118,7 +117,7 @@ class Netlink:
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
             self._socket.bind((0, 0))
         for group in groups:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+            self._widen(socket.SO_RCVBUF, _BUFFER)
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
 
     def __enter__(self) -> Self:
@@ -138,6 +137,12 @@ class Netlink:
 
     def close(self) -> None:
         self._socket.close()
+
+    def _widen(self, buffer: int, size: int) -> None:
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _BUFFERS[buffer], size)
+        except PermissionError:  # root of a user namespace
+            self._socket.setsockopt(socket.SOL_SOCKET, buffer, size)
 
     def execute(self, *requests: Request) -> None:
         """Sends all in one packet. Raises SyscallError for the first that fails; those after it are done all the same
@@ -192,8 +197,8 @@ class Netlink:
     def _send(self, packet: bytes, what: str) -> None:
         try:
             if len(packet) > _PACKET:
-                self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, len(packet) * 2)
-                self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+                self._widen(socket.SO_SNDBUF, len(packet) * 2)
+                self._widen(socket.SO_RCVBUF, _BUFFER)
             self._socket.sendto(packet, (0, 0))
         except OSError as error:
             raise SyscallError(error.errno or errno.EIO, what) from None

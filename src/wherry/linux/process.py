@@ -78,6 +78,21 @@ def fork(flags: int = 0, *, cgroup: int | None = None) -> tuple[int, int]:
     return (pid, pidfd.value) if pid else (0, -1)
 
 
+def in_pid_namespace_of(pid: int) -> list[int]:
+    """The processes that are in the same pid namespace, by our own numbers; none when it is gone."""
+    try:
+        wanted = os.stat(f"/proc/{pid}/ns/pid").st_ino
+    except OSError:
+        return []
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):  # it has ended, or is none of ours
+                if os.stat(f"/proc/{name}/ns/pid").st_ino == wanted:
+                    found.append(int(name))
+    return found
+
+
 def set_dumpable(dumpable: bool) -> None:
     """Undumpable: neither traced nor looked at through /proc by processes without CAP_SYS_PTRACE."""
     check(_prctl(PR_SET_DUMPABLE, int(dumpable), 0, 0, 0), "prctl(PR_SET_DUMPABLE)")

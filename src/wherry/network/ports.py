@@ -11,6 +11,8 @@ import socket
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from wherry.network import home
+
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM, "sctp": socket.SOCK_STREAM}
 PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
 _ATTEMPTS = 64  # at a port that is free on all addresses of the host
@@ -110,7 +112,7 @@ class Ports:
             if error.errno != errno.EPROTONOSUPPORT:
                 raise PortTaken(
                     f"failed to bind host port {_shown(address)}:{port}/{wanted.protocol}: "
-                    f"{(error.strerror or str(error)).lower()}"
+                    f"{(error.strerror or str(error)).lower()}{_cure(error)}"
                 ) from None
             bound = None
         number = bound.getsockname()[1] if bound is not None else port
@@ -164,6 +166,12 @@ def _is_any(address: str) -> bool:
     return address in ("0.0.0.0", "::")
 
 
+def _cure(error: OSError) -> str:
+    if not isinstance(error, PermissionError):
+        return ""
+    return ": low ports are root's; an administrator can give them to all: sysctl net.ipv4.ip_unprivileged_port_start=0"
+
+
 def _shown(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
@@ -210,7 +218,10 @@ class Forwarder:
         with contextlib.ExitStack() as stack:
             stack.enter_context(client)
             try:
-                reader, writer = await asyncio.open_connection(*self._target)
+                inner = home.at_home(lambda: _socket(self._target, socket.SOCK_STREAM))
+                stack.enter_context(inner)
+                await self._loop.sock_connect(inner, self._target)
+                reader, writer = await asyncio.open_connection(sock=inner)
                 own_reader, own_writer = await asyncio.open_connection(sock=client)
             except OSError:
                 return
@@ -246,9 +257,7 @@ class _Peer:
     def __init__(self, forwarder: Forwarder, sender: Address, target: tuple[str, int]) -> None:
         self._forwarder, self._sender = forwarder, sender
         self._loop = asyncio.get_running_loop()
-        family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
+        self._socket = home.at_home(lambda: _socket(target, socket.SOCK_DGRAM))
         try:
             self._socket.connect(target)
         except OSError:
@@ -280,6 +289,10 @@ class _Peer:
     def _stay(self) -> None:
         self._timer.cancel()
         self._timer = self._loop.call_later(_IDLE, self.close)
+
+
+def _socket(target: tuple[str, int], kind: socket.SocketKind) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET, kind | socket.SOCK_NONBLOCK)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -12,15 +12,7 @@ from wherry.runtime.ipc import Channel
 from wherry.runtime.rootfs import open_terminal, take_streams
 from wherry.runtime.spec import Process
 
-# Those that are the host's for this container are joined as well, to no effect.
-_JOINED = (
-    namespaces.CLONE_NEWNS
-    | namespaces.CLONE_NEWNET
-    | namespaces.CLONE_NEWIPC
-    | namespaces.CLONE_NEWUTS
-    | namespaces.CLONE_NEWCGROUP
-)
-
+_JOINED = ("mnt", "net", "ipc", "uts", "cgroup")
 
 _decode_process = msgspec.msgpack.Decoder(Process).decode
 
@@ -40,7 +32,7 @@ def _start(channel: Channel, cgroup: Cgroup | None) -> None:
     process.join_new_keyring()
 
     # All at once, so that there is no moment at which it is half in and half out. It leaves us in the new "/".
-    namespaces.join(first, _JOINED)
+    namespaces.join(first, namespaces.other_than_own(first, _JOINED))
     if wanted.tty:
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         terminal = open_terminal(root, wanted.console_size)

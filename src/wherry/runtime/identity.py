@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from wherry.linux import capabilities, mounts, process, seccomp
+from wherry.linux import capabilities, mounts, process, seccomp, user_namespaces
 from wherry.runtime.ipc import Channel, StartError, reason
 from wherry.runtime.spec import Process
 
@@ -63,6 +63,8 @@ def look_up_user(
         member_of = [number for _, number, members in _groups(group) if found.name in members]
     further = [_find_group(extra, group, by_number_too=True) for extra in extra_groups]
     _check_range(uid, gid, *further)
+    if not user_namespaces.has(uid, gid):
+        raise StartError(f"user {uid}:{gid}: {user_namespaces.NO_SUCH_ID}")
     return Identity(uid, gid, tuple(dict.fromkeys((gid, *member_of, *further))), home or "/")
 
 
@@ -224,7 +226,8 @@ def become(wanted: Process, identity: Identity) -> None:
         seccomp.install(wanted.seccomp)
     capabilities.drop_bounding(wanted.capabilities)
     capabilities.keep_through_setuid()
-    os.setgroups(identity.groups)
+    if user_namespaces.may_set_groups():
+        os.setgroups(identity.groups)
     os.setresgid(identity.gid, identity.gid, identity.gid)
     os.setresuid(identity.uid, identity.uid, identity.uid)
     # For a user other than root only ambient capabilities survive the exec; Docker gives none, but for root.

@@ -25,7 +25,7 @@ from typing import NoReturn
 
 import msgspec
 
-from wherry.linux import capabilities, namespaces, process
+from wherry.linux import capabilities, namespaces, process, user_namespaces
 from wherry.linux.cgroups import CgroupError, Hierarchies
 from wherry.linux.process import WrittenPages, write_ahead
 from wherry.runtime import init
@@ -125,9 +125,8 @@ def _fork_ahead(hierarchies: Hierarchies | None, footprint: Footprint | None) ->
     """The container's first process to be. Not with version 2 cgroups: it has to be born in the container's own."""
     if hierarchies is not None and hierarchies.unified is not None:
         return None
-    namespaces.unshare(namespaces.CLONE_NEWPID)
     ahead = init.Ahead(footprint.first, learns=False) if footprint is not None else init.Ahead(b"", learns=True)
-    return fork(lambda channel: init.run(channel, hierarchies, ahead))
+    return fork(lambda channel: init.run(channel, hierarchies, ahead), flags=namespaces.CLONE_NEWPID)
 
 
 def _say_started(tell: int, first: Running, written: WrittenPages | None, ready: Child | None) -> None:
@@ -166,6 +165,7 @@ def serve(fd: int, descriptors: int) -> None:
     title.set("wherry-launcher")
     hierarchies = _find_cgroups()
     capabilities.last_cap()  # is remembered: it is asked of /proc, which later would be the container's
+    user_namespaces.remember()  # likewise
     gc.collect()
     filling = _fill_pools()  # is kept as long as the launcher runs
     gc.freeze()
@@ -235,11 +235,11 @@ def _read_footprint(heard: int) -> Footprint | None:
 
 
 def _find_cgroups() -> Hierarchies | None:
-    """None on a machine without: containers then have no limits, and are told so."""
+    """None where there are none to be made: containers then have no limits, and their creation tells so."""
     try:
-        hierarchies = Hierarchies.detect()
+        hierarchies = Hierarchies.usable()
         hierarchies.prepare(CGROUP_PARENT)
     except CgroupError as error:
         print(f"wherry: containers run without cgroups: {error}", file=sys.stderr)
         return None
-    return hierarchies
+    return hierarchies or None

@@ -78,7 +78,6 @@ class Monitor:
         self._on_started = on_started
         self._loop = Loop()
         self._buffer = Buffer()
-        self._warnings: list[str] = []
         self._connections: dict[socket.socket, None] = {}
         self._directory = -1
         self._listener: socket.socket | None = None
@@ -117,9 +116,6 @@ class Monitor:
             if hierarchies is not None and self._cgroup is None and has_cgroup:
                 self._cgroup = _make_cgroup(hierarchies, spec)
             first.go()
-            namespaces.join_of(os.getpid(), "pid")  # what is forked from now on is not to be seen in the container
-            if spec.cgroup and not has_cgroup:
-                self._warnings.append("this machine has no cgroups: the container runs without limits")
             first.stdio.log = self._log = open_log(spec.log, self._loop, self._warn)
             for connection, streams in order.clients:
                 first.attach(connection, streams)
@@ -140,11 +136,9 @@ class Monitor:
             if init.fits(self._spec) and ready.is_alive():
                 return ready
             ready.discard()
-            namespaces.join_of(os.getpid(), "pid")  # back to ours, from where alone a new one can be made
         wanted = next((each for each in self._spec.namespaces if each.kind == "pid"), None)
-        if wanted is not None and wanted.pid is None:
-            namespaces.unshare(namespaces.CLONE_NEWPID)
-        return fork(lambda channel: init.run(channel, self._hierarchies), self._cgroup)
+        flags = namespaces.CLONE_NEWPID if wanted is not None and wanted.pid is None else 0
+        return fork(lambda channel: init.run(channel, self._hierarchies), self._cgroup, flags=flags)
 
     def serve(self) -> None:
         while not self._is_done:
@@ -202,7 +196,7 @@ class Monitor:
         """While the first process builds its root."""
         first, spec = self._first, self._spec
         assert first is not None
-        self._network_setup = NetworkSetup(namespace)
+        self._network_setup = NetworkSetup(namespace, spec.bridge_namespace)
         try:
             self._network_setup.set_up(spec.interfaces, resolver=spec.resolver)
         except (OSError, StartError) as error:
@@ -231,7 +225,7 @@ class Monitor:
             monitor_pid=os.getpid(),
             at=self._started_at,
             cgroup=self._spec.cgroup if self._cgroup is not None else "",
-            warnings=(*self._warnings, *(first.warnings if first is not None else ())),
+            warnings=tuple(first.warnings) if first is not None else (),
             execs={exec_id: running.pid for exec_id, running in self._execs.items()},
             ended=self._ended,
             resolver=self._network_setup is not None and bool(self._network_setup.resolver),

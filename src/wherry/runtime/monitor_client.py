@@ -361,6 +361,6 @@ def end_cgroup(path: str) -> None:
     if not path:
         return
     with contextlib.suppress(OSError):
-        cgroup = Hierarchies.detect().open(path)
+        cgroup = Hierarchies.usable().open(path)
         if cgroup.exists():
             cgroup.end()

@@ -8,10 +8,12 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from wherry.linux import namespaces, rtnetlink
 from wherry.linux import nft_expressions as nft
+from wherry.linux.namespaces import NetworkNamespace
 from wherry.linux.netlink import Request
 from wherry.linux.nftables import IPV4, OUTPUT, Hook, Nftables, Table
 from wherry.linux.rtnetlink import Route
@@ -22,17 +24,21 @@ from wherry.runtime.spec import Interface
 RESOLVER = "127.0.0.11"
 """Where containers find the name service, as with Docker."""
 
+_T = TypeVar("_T")
+
 _RESOLVER_PORT = 53
 _TABLE = Table(IPV4, "wherry")
 _EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
 
 
 class NetworkSetup:
-    """The network namespace ``namespace`` (a descriptor, which becomes this object's), seen from the host's."""
+    """The network namespace ``namespace`` (a descriptor, which becomes this object's), seen from that of the bridges:
+    this process's own, or the one of the file ``bridges``, in which all is done then."""
 
-    def __init__(self, namespace: int) -> None:
+    def __init__(self, namespace: int, bridges: str = "") -> None:
         self._namespace = namespace
-        self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._elsewhere = NetworkNamespace(bridges) if bridges else None
+        self._home = os.open(bridges or "/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._made: dict[str, int] = {}  # by their names in the container, the indices of our ends
         self._resolver: tuple[socket.socket, socket.socket] | None = None
 
@@ -43,13 +49,20 @@ class NetworkSetup:
 
     def set_up(self, interfaces: Sequence[Interface], *, resolver: bool) -> None:
         """All that a container starts with. Raises SyscallError and StartError."""
-        for interface in interfaces:
-            self.connect(interface)
-        if resolver:
-            self.open_resolver()
+
+        def make() -> None:
+            for interface in interfaces:
+                self._connect(interface)
+            if resolver:
+                self._open_resolver()
+
+        self._at_home(make)
 
     def connect(self, interface: Interface) -> None:
         """Makes an interface. Raises SyscallError, and then there is nothing of it."""
+        self._at_home(lambda: self._connect(interface))
+
+    def _connect(self, interface: Interface) -> None:
         with Route() as host:
             try:
                 host.execute(*self._creation(host, interface))
@@ -69,11 +82,15 @@ class NetworkSetup:
 
     def disconnect(self, name: str, routes: Sequence[tuple[str, str]]) -> None:
         """Removes an interface; ``routes`` are the default gateways from then on, each with its interface's name."""
-        self._remove(name)
-        self._made.pop(name, None)
-        with self._inside(), Route() as inner:
-            for interface, gateway in routes:
-                inner.execute(_default_route(inner.index(interface), gateway))
+
+        def undo() -> None:
+            self._remove(name)
+            self._made.pop(name, None)
+            with self._inside(), Route() as inner:
+                for interface, gateway in routes:
+                    inner.execute(_default_route(inner.index(interface), gateway))
+
+        self._at_home(undo)
 
     def open_resolver(self) -> None:
         """Opens the name service's sockets at 127.0.0.11 in the container, unless they are open.
@@ -81,8 +98,10 @@ class NetworkSetup:
         On ports of the kernel's choice, to which port 53 is redirected: a container that runs a name server of its own
         has every port for itself. Where the kernel has no nftables they are at port 53.
         """
-        if self._resolver is not None:
-            return
+        if self._resolver is None:
+            self._at_home(self._open_resolver)
+
+    def _open_resolver(self) -> None:
         with self._inside():
             sockets = _bind_resolver(0)
             try:
@@ -96,7 +115,7 @@ class NetworkSetup:
         """Takes our ends away at once. The kernel would do it too, some time after the last process has ended, and
         until then an address that is given to another container would be there twice."""
         if self._made:
-            with contextlib.suppress(SyscallError), Route() as host:
+            with contextlib.suppress(SyscallError), self._at_home(Route) as host:
                 host.execute(*(rtnetlink.delete_link(index) for index in self._made.values()))
             self._made.clear()
 
@@ -147,6 +166,9 @@ class NetworkSetup:
             found = inner.link(name)
             if found is not None:
                 inner.execute(rtnetlink.delete_link(found.index))
+
+    def _at_home(self, work: Callable[[], _T]) -> _T:
+        return work() if self._elsewhere is None else self._elsewhere.run(work)
 
     @contextlib.contextmanager
     def _inside(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ import re
 import stat
 from typing import NamedTuple
 
-from wherry.linux import files, mounts, namespaces, terminal
+from wherry.linux import files, mounts, namespaces, terminal, user_namespaces
 from wherry.linux.cgroups import Cgroup, Hierarchies
 from wherry.linux.mounts import Mount
 from wherry.linux.syscalls import AT_FDCWD, SyscallError
@@ -36,6 +36,7 @@ _USUAL = (
     Mount("tmpfs", "shm", "/dev/shm", (*_CLOSED, "mode=1777", "size=67108864")),
     MASKS,
 )
+_OF_KERNEL = {"proc": "/proc", "sysfs": "/sys", "devpts": ""}
 _PROC = Mount("proc", "proc", "/proc", _CLOSED)
 
 DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
@@ -89,7 +90,9 @@ class FileSystems:
 
 def make(mount: Mount) -> int:
     """A new file system, detached. A /dev has its devices and links in it."""
-    detached = mounts.make(mount.type, mount.source, mount.options)
+    detached = (
+        _make_of_kernel(mount) if mount.type in _OF_KERNEL else mounts.make(mount.type, mount.source, mount.options)
+    )
     options = mounts.parse_options(mount.options)
     if options.propagation:
         mounts.change(detached, propagation=options.propagation)
@@ -104,6 +107,23 @@ def make(mount: Mount) -> int:
             except PermissionError:  # in a user namespace: an empty file, for the host's node to be bound to
                 os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=detached))
     return detached
+
+
+def _make_of_kernel(mount: Mount) -> int:
+    """In a user namespace those of namespaces that are the machine's cannot be made: the machine's own are copied. Nor
+    can a terminal belong to a group that is not there."""
+    options = mount.options
+    if mount.type == "devpts" and user_namespaces.has_one_id():
+        options = tuple(option for option in options if not option.startswith("gid="))
+    try:
+        return mounts.make(mount.type, mount.source, options)
+    except SyscallError as error:
+        place = _OF_KERNEL[mount.type]
+        if error.errno != errno.EPERM or not place or user_namespaces.is_initial():
+            raise
+        detached = mounts.clone(place, recursive=True)
+        mounts.change(detached, set=mounts.parse_options(options).set, recursive=True)
+        return detached
 
 
 def is_device_directory(mount: Mount) -> bool:
@@ -473,7 +493,7 @@ def _write_sysctls(sysctls: dict[str, str]) -> None:
     """Through a /proc of our own that nobody else can reach: that of the container may be covered by something else."""
     if not sysctls:
         return
-    proc = mounts.make("proc", "proc")
+    proc = _make_of_kernel(_PROC)
     resolve = files.RESOLVE_BENEATH | files.RESOLVE_NO_XDEV | files.RESOLVE_NO_SYMLINKS
     for name, value in sysctls.items():
         try:

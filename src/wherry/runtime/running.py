@@ -54,11 +54,12 @@ class Child(NamedTuple):
         self.channel.close()
 
 
-def fork(become: Callable[[int], NoReturn], cgroup: Cgroup | None = None) -> Child:
-    """Forks, into the version 2 part of ``cgroup``. The child calls ``become`` with its end of the channel."""
+def fork(become: Callable[[int], NoReturn], cgroup: Cgroup | None = None, *, flags: int = 0) -> Child:
+    """Forks, into the version 2 part of ``cgroup`` and into new namespaces (``flags``). The child calls ``become`` with
+    its end of the channel."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     target = cgroup.clone_target() if cgroup is not None else None
-    pid, pidfd = process.fork(cgroup=target)
+    pid, pidfd = process.fork(flags, cgroup=target)
     if pid == 0:
         become(theirs.fileno())
     theirs.close()

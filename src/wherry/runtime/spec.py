@@ -173,8 +173,9 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``rootfs`` is mounted in order to make the root, ``mounts`` inside it afterwards, ordered as given. ``cgroup`` is
     the path below every hierarchy's own mount, such as "/wherry/<id>". A namespace kind that is not listed stays the
-    host's. ``interfaces`` are made in a new network namespace beside the loopback; with ``resolver``, the sockets of a
-    name service at 127.0.0.11 in there are opened and given to the daemon. ``hooks`` find the container's configuration
+    host's. ``interfaces`` are made in a new network namespace beside the loopback, from the one of the file
+    ``bridge_namespace`` ("" is the monitor's own); with ``resolver``, the sockets of a name service at 127.0.0.11 in
+    there are opened and given to the daemon. ``hooks`` find the container's configuration
     in the directory ``bundle``.
     """
 
@@ -196,6 +197,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     bundle: str = ""
     sysctls: dict[str, str] = {}
     interfaces: tuple[Interface, ...] = ()
+    bridge_namespace: str = ""
     resolver: bool = False
     cgroup: str = ""
     resources: Resources = Resources()

@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from wherry.common.errors import EngineError, NotFound
+from wherry.linux import user_namespaces
 from wherry.linux.files import spread_children
 from wherry.linux.mounts import Mount, allow_again
 from wherry.storage.database import Database
@@ -429,7 +430,9 @@ def join(directories: Iterable[str]) -> str:
 
 
 def overlay_options() -> tuple[str, ...]:
-    """ "off" for those features that this kernel has."""
+    """ "off" for those features that this kernel has; in a user namespace they are, and attributes are a user's."""
+    if not user_namespaces.is_initial():
+        return ("userxattr",)
     return tuple(
         f"{name}=off" for name in _OVERLAY_FEATURES if os.path.exists(f"/sys/module/overlay/parameters/{name}")
     )

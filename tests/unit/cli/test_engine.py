@@ -17,7 +17,7 @@ from wherry.client.client import Client
 from wherry.client.endpoint import Host
 from wherry.client.local import StartFailed, start_engine
 from wherry.client.transport import ClientError
-from wherry.common import flags
+from wherry.common import flags, places
 
 
 @pytest.fixture(autouse=True)
@@ -177,10 +177,60 @@ def test_nothing_is_started_where_the_socket_is_for_others(closed_socket: Path) 
     assert "permission denied" in as_nobody(lambda: Client(f"unix://{closed_socket}", unreachable=start).get("/x"))
 
 
-def test_an_ordinary_user_is_told_at_once_that_an_engine_needs_root(tmp_path: Path) -> None:
-    said = as_nobody(lambda: start_engine(str(tmp_path / "run" / "wherry.sock")))
-    assert said.startswith("StartFailed: cannot start the wherry daemon: it needs root.")
-    assert not (tmp_path / "run").exists()
+def test_an_ordinary_user_is_told_at_once_that_the_runtime_directory_cannot_be_made(closed_socket: Path) -> None:
+    said = as_nobody(lambda: start_engine(str(closed_socket.parent / "run" / "wherry.sock")))
+    assert said == f"StartFailed: cannot start the wherry daemon: {closed_socket.parent}/run: Permission denied"
+
+
+def test_an_ordinary_user_has_places_by_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/mine")
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    monkeypatch.setenv("XDG_CONFIG_HOME", "relative, and so ignored")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert places.exec_root(1000) == "/run/mine/wherry"
+    assert places.data_root() == "/data/wherry"
+    assert places.config_file() == "/home/me/.config/wherry/daemon.json"
+
+
+@pytest.fixture
+def fallback(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder in /tmp of a user that there is not."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    path = Path(f"/tmp/wherry-{STRANGER}")
+    yield path
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        path.rmdir()
+
+
+STRANGER = 987654321
+
+
+def test_without_a_runtime_directory_there_is_one_in_tmp(fallback: Path) -> None:
+    assert places.exec_root(STRANGER) == str(fallback)
+    fallback.mkdir(mode=0o700)
+    assert places.exec_root(STRANGER) == str(fallback)
+
+
+def test_a_folder_in_tmp_that_somebody_else_made_first_is_refused(fallback: Path) -> None:
+    fallback.mkdir(mode=0o700)
+    os.chown(fallback, 65534, 65534)
+    with pytest.raises(places.NotPrivate, match="not a folder of yours alone"):
+        places.exec_root(STRANGER)
+
+
+def test_a_folder_in_tmp_that_others_may_enter_is_refused(fallback: Path) -> None:
+    fallback.mkdir()
+    fallback.chmod(0o755)
+    with pytest.raises(places.NotPrivate):
+        places.exec_root(STRANGER)
+
+
+def test_a_link_in_tmp_is_refused(fallback: Path, tmp_path: Path) -> None:
+    fallback.symlink_to(tmp_path)
+    with pytest.raises(places.NotPrivate):
+        places.exec_root(STRANGER)
 
 
 # Starting one. The engine here is a script that listens, says so, and ends when a client says anything.

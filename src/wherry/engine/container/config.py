@@ -13,6 +13,7 @@ from wherry.common.errors import Conflict, EngineError, InvalidParameter
 from wherry.common.settings import RUNTIMES
 from wherry.common.values import clean_path
 from wherry.engine.config import EngineConfig
+from wherry.linux import user_namespaces
 from wherry.model.container import Container, ContainerConfig, HealthConfig, HostConfig, LogConfig, RestartPolicy
 from wherry.model.network import Network, NetworkingConfig
 
@@ -322,7 +323,7 @@ def parse_signal(name: str) -> int:
 
 # ``--sysctl``: settings of the kernel that a container can have of its own, since they belong to a namespace.
 
-_OF_EVERY_CONTAINER = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+_LAST_GROUP = 2147483647
 _OF_IPC = {
     *("kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem"),
     *("kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"),
@@ -349,7 +350,9 @@ def complete_sysctls(host: HostConfig) -> dict[str, str]:
     """Docker's, that let a container's user bind any port and ping, and the user's own."""
     if host.network_mode == "host" or host.network_mode.startswith("container:"):
         return dict(host.sysctls or {})
-    return _OF_EVERY_CONTAINER | (host.sysctls or {})
+    last = min(_LAST_GROUP, user_namespaces.last_group())
+    of_every = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": f"0 {last}"}
+    return of_every | (host.sysctls or {})
 
 
 # What cannot be asked of a container that has no network of its own: it shares the host's, or another container's.

@@ -360,7 +360,7 @@ class Views:
 
     async def top(self, name: str, ps_args: str) -> dict[str, Any]:
         entry = self._containers.running(name)
-        pids = self._containers.cgroup(entry).processes()
+        pids = self._containers.processes(entry)
         found = await top(pids, ps_args)
         self._events.container(entry.record, "top")
         return found

@@ -95,6 +95,10 @@ class Lifecycle:
         self.shutting_down = False
         self.health_checks = health.Counts()
 
+    @property
+    def has_cgroups(self) -> bool:
+        return bool(self._hierarchies)
+
     def cgroup(self, entry: ContainerEntry) -> Cgroup:
         return self._hierarchies.open(cgroup_path(entry.record))
 

@@ -13,7 +13,7 @@ from wherry.common import times
 from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified
 from wherry.engine import platforms
 from wherry.engine.config import EngineConfig
-from wherry.engine.container import devices, health, logs, mounts, spec
+from wherry.engine.container import devices, health, limits, logs, mounts, spec
 from wherry.engine.container.config import (
     check_config,
     check_network_mode,
@@ -29,6 +29,7 @@ from wherry.engine.container.store import ContainerEntry, ContainerStore, Pendin
 from wherry.engine.events import Events
 from wherry.engine.network.attach import NetworkEndpoints
 from wherry.engine.volumes import Volumes
+from wherry.linux import process
 from wherry.linux.cgroups import Cgroup, CgroupError
 from wherry.model.container import Container, ContainerConfig, HostConfig, MountPoint, Status
 from wherry.model.network import NetworkingConfig
@@ -128,6 +129,7 @@ class Containers:
         warnings = [
             *platforms.warnings(image, platform or ""),
             *_warnings(host),
+            *([] if self._lifecycle.has_cgroups else limits.discard(host)),
             *devices.discard_weights(host),
             *health.warnings(merged),
         ]
@@ -334,11 +336,24 @@ class Containers:
                 await self._lifecycle.start(entry)
         self._events.container(entry.record, "restart")
 
+    def processes(self, entry: ContainerEntry) -> list[int]:
+        """Those of a container that runs: where it has no cgroup, all in its pid namespace, or of the machine's the
+        first."""
+        if self._lifecycle.has_cgroups:
+            return self.cgroup(entry).processes()
+        first = entry.record.state.pid
+        return [first] if entry.record.host_config.pid_mode == "host" else process.in_pid_namespace_of(first)
+
     async def pause(self, name: str) -> None:
         entry = self.running(name)
         async with entry.lock:
             if entry.record.state.status is Status.PAUSED:
                 raise Conflict(f"container {entry.record.id} is already paused")
+            if not self._lifecycle.has_cgroups:
+                raise Conflict(
+                    f"cannot pause container {entry.record.name}: that takes a cgroup, and none was delegated to this "
+                    "engine (docs/rootless.md tells how one is)"
+                )
             try:
                 await self._freeze_or_thaw(entry, self.cgroup(entry).freeze)
             finally:

@@ -62,6 +62,7 @@ def write_spec(
         devices=privileged_nodes() if host.privileged else device_nodes(host.devices),
         sysctls=complete_sysctls(host),
         interfaces=sandbox.interfaces,
+        bridge_namespace=engine.bridge_namespace if sandbox.interfaces or sandbox.resolver else "",
         resolver=sandbox.resolver,
         cgroup=cgroup_path(container),
         resources=write_resources(host),

@@ -339,7 +339,7 @@ class Images:
         if paused:
             try:
                 await self._containers.pause(record.id)
-            except Conflict:  # it has just ended, or somebody else paused it
+            except Conflict:  # it has just ended, or somebody else paused it, or nobody can
                 paused = False
         try:
             layer = await self._store.snapshots.commit(record.id)

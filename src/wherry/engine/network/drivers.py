@@ -13,12 +13,13 @@ from wherry.common.errors import EngineError, Forbidden, InvalidParameter
 from wherry.engine.config import EngineConfig
 from wherry.engine.network import options
 from wherry.model.network import Attachment, IpamPool, Network
-from wherry.network import bridge, ipam
+from wherry.network import bridge, home, ipam
 from wherry.network.bridge import BridgeError, Device, GratuitousArp
 from wherry.network.extensions import BridgePorts, uplink
 from wherry.network.firewall import FirewallWatch, Rules
 from wherry.network.ipam import AddressError, IpNetwork, Pool
 from wherry.network.ruleset import BridgeRules
+from wherry.network.user_mode import UserModeNetwork
 
 log = logging.getLogger("wherry.network")
 
@@ -32,8 +33,14 @@ class NetworkDrivers:
     def __init__(self, engine_id: str, config: EngineConfig) -> None:
         self._engine_id = engine_id
         self._config = config
+        self._user_mode: UserModeNetwork | None = None
+        if config.bridge_namespace:
+            home.move_to(config.bridge_namespace)
+            self._user_mode = UserModeNetwork(config.bridge_namespace, f"{config.bridge_namespace}.pid")
         self._instance = instance = (
-            "" if config.data_root == _DEFAULT_ROOT else hashlib.sha256(config.data_root.encode()).hexdigest()[:6]
+            ""
+            if config.rootless or config.data_root == _DEFAULT_ROOT
+            else hashlib.sha256(config.data_root.encode()).hexdigest()[:6]
         )
         self._default_bridge = f"wherry{instance}" if instance else _DEFAULT_BRIDGE
         self._forwarding_mark = f"{config.exec_root}/forwarding"
@@ -198,6 +205,8 @@ class NetworkDrivers:
         self._made.add(network.id)
 
     def _make_bridge(self, network: Network) -> None:
+        if self._user_mode is not None and not network.internal:
+            self._user_mode.start()
         name = self.bridge_name(network)
         pools = self.pools(network)
         own = tuple(
@@ -293,6 +302,8 @@ class NetworkDrivers:
             for network in list(self._networks.values()):
                 self._unmake(network)
             self._stop_forwarding()
+            if self._user_mode is not None:
+                self._user_mode.stop()
         self._gratuitous_arp.close()
         if self._watch is not None:
             self._watch.close()

@@ -75,6 +75,8 @@ class Cgroup:
     def processes(self) -> list[int]:
         """The ids of all processes in it and below it, as our pid namespace knows them; none when it is gone."""
         directory = self._process_directory()
+        if not directory:
+            return []
         return [pid for each in (directory, *descendants(directory)) for pid in _listed(each)]
 
     def freeze(self) -> None:
@@ -262,7 +264,7 @@ class Cgroup:
         for controller in ("freezer", "pids", "memory", "cpu"):
             if controller in self.directories:
                 return self.directories[controller]
-        return self.unified or next(iter(self.directories.values()))
+        return self.unified or next(iter(self.directories.values()), "")
 
 
 class _Pidfds:

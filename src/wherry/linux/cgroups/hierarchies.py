@@ -60,10 +60,11 @@ class Hierarchy:
 class Hierarchies:
     """All hierarchies that a container's cgroup is made in."""
 
-    def __init__(self, legacy: tuple[Hierarchy, ...], unified: Hierarchy | None) -> None:
+    def __init__(self, legacy: tuple[Hierarchy, ...], unified: Hierarchy | None, version: int = 0) -> None:
+        """``version`` is that of the machine; 0 is the one that these are of."""
         self.legacy = legacy
         self.unified = unified
-        self.version = 1 if any(not c.startswith("name=") for h in legacy for c in h.controllers) else 2
+        self.version = version or (2 - any(not c.startswith("name=") for h in legacy for c in h.controllers))
         self._prepared: set[str] = set()
         self._cloning: dict[str, bool] = {}
         self._files: frozenset[str] | None = None
@@ -101,6 +102,28 @@ class Hierarchies:
         if unified is None and not taken:
             raise CgroupError(errno.ENOENT, "find", "cgroups", detail="no cgroup file system is mounted")
         return cls(tuple(legacy), unified)
+
+    @classmethod
+    def usable(cls) -> "Hierarchies":
+        """Those that this process may make cgroups in: all of them for root; for root of a user namespace what was
+        delegated, which is v2's alone, and else none. Raises CgroupError when the machine has none."""
+        found = cls.detect()
+        if found._is_ours():
+            return found
+        with contextlib.suppress(CgroupError):
+            own = cls.detect(".")
+            if own.unified is not None and own.unified.directory.endswith(f"/{LEAF}"):  # moved down by _vacate
+                own.unified.directory = os.path.dirname(own.unified.directory)
+            if own._is_ours() and own.unified is not None:
+                return cls((), own.unified)
+        return cls((), None, found.version)
+
+    def _is_ours(self) -> bool:
+        return all(os.access(each.directory, os.W_OK) for each in (*self.legacy, self.unified) if each is not None)
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self.legacy) or self.unified is not None
 
     @property
     def controllers(self) -> frozenset[str]:

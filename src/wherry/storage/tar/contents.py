@@ -12,6 +12,7 @@ import queue
 import threading
 
 from wherry.common.tar import Entry
+from wherry.linux import user_namespaces
 from wherry.storage.tar.reader import shown
 
 # What overlayfs itself believes. A layer that could set them would redirect its files into other layers.
@@ -152,8 +153,10 @@ def set_xattr(target: int | bytes, name: str, value: bytes) -> None:
     try:
         os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
     except OSError as error:
-        # As Docker: an attribute that this file system or this kind of file cannot have is left out.
-        unfit = error.errno == errno.EPERM and name.startswith("user.")
+        # As Docker: an attribute that this file system or this kind of file cannot have is left out; and in a user
+        # namespace those that the machine's root alone may set.
+        beyond = name.startswith("trusted.") and not user_namespaces.is_initial()
+        unfit = error.errno == errno.EPERM and (name.startswith("user.") or beyond)
         if error.errno != errno.ENOTSUP and not unfit:
             raise
 

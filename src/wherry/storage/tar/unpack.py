@@ -17,7 +17,7 @@ import stat
 from collections.abc import Callable
 
 from wherry.common.tar import BLOCK_DEVICE, CHARACTER_DEVICE, DIRECTORY, FIFO, HARD_LINK, REGULAR, SYMLINK, Entry
-from wherry.linux import files
+from wherry.linux import files, user_namespaces
 from wherry.linux.syscalls import SyscallError
 from wherry.storage.staging import remove_tree
 from wherry.storage.tar.contents import Contents, ContentsWriter, UnpackError, set_time, set_xattr
@@ -27,7 +27,8 @@ from wherry.storage.tar.sources import Source
 WHITEOUT = b".wh."
 _WHITEOUT_META = b".wh..wh."
 OPAQUE = b".wh..wh..opq"
-OVERLAY_OPAQUE = "trusted.overlay.opaque"
+OVERLAY_OPAQUE = "trusted.overlay.opaque" if user_namespaces.is_initial() else "user.overlay.opaque"
+"""As overlayfs is told with its option "userxattr", in a user namespace."""
 
 _ATTEMPTS = 100  # at what another one makes again as soon as it is taken away
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -92,7 +93,7 @@ class Unpacker:
     ) -> None:
         self._root = root
         self._layer = layer
-        self._owner = owner
+        self._owner = (0, 0) if user_namespaces.has_one_id() else owner
         self._keep_kinds = keep_kinds
         self._limits = limits or Limits()
         self._ids = (os.geteuid(), os.getegid())
@@ -211,7 +212,12 @@ class Unpacker:
             if not (0 <= entry.major < 2**12 and 0 <= entry.minor < 2**20):
                 raise TarError(f"{shown(entry.name)}: device {entry.major}:{entry.minor} is out of range")
             device = os.makedev(entry.major, entry.minor)
-            os.mknod(base, kind | entry.mode, device, dir_fd=directory.fd)
+            try:
+                os.mknod(base, kind | entry.mode, device, dir_fd=directory.fd)
+            except PermissionError:
+                if user_namespaces.is_initial():
+                    raise
+                return  # no devices are made in a user namespace, and as in Docker the layer does without
         self._describe_by_name(entry, directory, base)
 
     def _hard_link(self, reader: TarReader, entry: Entry, path: bytes, directory: _Directory, base: bytes) -> None:
