@@ -112,3 +112,10 @@ def test_paths_that_lead_nowhere(engine: Engine, path: str, status: int, message
     assert answer.status == status
     if message is not None:
         assert answer.body == {"message": message}
+
+
+@pytest.mark.parametrize("options", [["--device", "/dev/later"], ["--device-read-bps", "/dev/later:1mb"]])
+def test_a_device_may_come_after_the_container_was_made(cli: Cli, busybox: str, options: list[str]) -> None:
+    made = cli.ok("create", *options, busybox, "true")
+    assert "/dev/later" in cli.fails("start", made)
+    assert cli.ok("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", made) == "created 128"

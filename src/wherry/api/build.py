@@ -335,6 +335,8 @@ def _read(request: Request, engine: Engine) -> BuildRequest:
     given = request.text("given")
     if request.text("isolation") not in ("", "default"):
         raise InvalidParameter(f'Unsupported isolation: "{request.text("isolation")}": linux only supports default')
+    if (version := request.text("version")) not in ("", "1", "2"):
+        raise InvalidParameter(f'invalid version "{version}"')
     return BuildRequest(
         dockerfile=request.text("dockerfile"),
         outside=request.text("outside"),
@@ -346,7 +348,7 @@ def _read(request: Request, engine: Engine) -> BuildRequest:
         labels=_json(request, "labels", dict[str, str], {}),
         extra_hosts=_extra_hosts(request),
         cache_from=tuple(_json(request, "cachefrom", list[str], [])),
-        classic=not _is_own(request) and request.text("version") != "2",
+        classic=not _is_own(request) and version != "2",
         security=tuple(request.texts("securityopt")),
         no_cache=request.flag("nocache"),
         pull=request.flag("pull"),
@@ -359,7 +361,7 @@ def _read(request: Request, engine: Engine) -> BuildRequest:
             cpu_quota=_number(request, "cpuquota"),
             cpuset_cpus=request.text("cpusetcpus"),
             cpuset_mems=request.text("cpusetmems"),
-            shm_size=_number(request, "shmsize"),
+            shm_size=request.integer("shmsize") or 0,
             ulimits=tuple(_json(request, "ulimits", list[Ulimit], [])),
             cgroup_parent=request.text("cgroupparent"),
         ),
@@ -381,14 +383,15 @@ def _extra_hosts(request: Request) -> tuple[str, ...]:
     return tuple(entry for text in request.texts("extrahosts") for entry in text.split(",") if entry)
 
 
+_KEYS = {"buildargs": "build args", "cachefrom": "cache-from", "ulimits": "ulimit settings"}  # Docker's words
+
+
 def _json(request: Request, key: str, kind: Any, default: Any) -> Any:
     text = request.text(key)
     if not text:
         return default
-    raw = parse(text.encode())
-    if raw is None:
-        return default
     try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        raise InvalidParameter(f"invalid value for {key}: {error}") from None
+        raw = parse(text.encode())
+        return default if raw is None else msgspec.convert(raw, kind)
+    except (InvalidParameter, msgspec.ValidationError) as error:
+        raise InvalidParameter(f"error reading {_KEYS.get(key, key)}: {error}") from None

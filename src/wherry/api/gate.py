@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from wherry.api import headers
-from wherry.api.versions import VersionRefused, parse_version
+from wherry.api.versions import parse_version
+from wherry.common.errors import InvalidParameter
 from wherry.engine.config import EngineConfig
 
 Serve = Callable[[], asyncio.Protocol]
@@ -99,7 +100,7 @@ class Waiting(asyncio.Protocol):
 def _is_spoken(version: bytes | None) -> bool:
     try:
         return version is None or bool(parse_version(version.decode()))
-    except VersionRefused:
+    except InvalidParameter:
         return False
 
 

@@ -15,7 +15,7 @@ from wherry.api.connection import Connection, HttpServer
 from wherry.api.request import Request
 from wherry.api.response import as_response
 from wherry.api.routes import Match, find
-from wherry.api.versions import CURRENT, VersionRefused, parse_version
+from wherry.api.versions import CURRENT, parse_version
 from wherry.common.errors import EngineError, InvalidParameter
 from wherry.engine.engine import Engine
 
@@ -64,9 +64,6 @@ class Server:
         try:
             inquiry = self._authorization.inquiry(self._engine.config.authorization_plugins, http)
             answer = await self._answer(http, inquiry)
-        except VersionRefused as refused:
-            make = response.plain if refused.plain else response.error
-            answer = make(refused.message, refused.status)
         except EngineError as failure:
             answer = _failed(http, failure.message, failure.status)
         except web.HTTPException:

@@ -41,26 +41,17 @@ _MAY_BE_EMPTY = ("Author", "Comment", "DockerVersion", "Parent")
 _MAY_BE_EMPTY_IN_CONFIG = ("Cmd", "Entrypoint", "Env", "Labels", "OnBuild", "User", "Volumes", "WorkingDir")
 
 
-class VersionRefused(InvalidParameter):
-    """``plain``: clients of before 1.24 do not read JSON errors."""
-
-    def __init__(self, message: str, plain: bool = False) -> None:
-        super().__init__(message)
-        self.plain = plain
-
-
 def parse_version(text: str, oldest: Version = OLDEST) -> Version:
-    """The version of a path ("1.44"). Raises VersionRefused when it is not spoken here."""
+    """The version of a path ("1.44"). Raises InvalidParameter when it is not spoken here."""
     numbers = [int(part or 0) for part in text.split(".")] + [0]
     version = Version(numbers[0], numbers[1])
     if version < oldest:
-        raise VersionRefused(
+        raise InvalidParameter(
             f"client version {text} is too old. Minimum supported API version is {OLDEST}, "
             "please upgrade your client to a newer version",
-            plain=True,
         )
     if version > CURRENT:
-        raise VersionRefused(f"client version {text} is too new. Maximum supported API version is {CURRENT}")
+        raise InvalidParameter(f"client version {text} is too new. Maximum supported API version is {CURRENT}")
     return version
 
 

@@ -48,10 +48,10 @@ async def test_a_version_too_new(client: Any) -> None:
     assert answer.message == "client version 1.55 is too new. Maximum supported API version is 1.54"
 
 
-async def test_a_version_too_old_is_told_in_plain_text(client: Any) -> None:
+async def test_a_version_too_old(client: Any) -> None:
     answer = await client("GET", "/v1.23/_ping")
     assert answer.status == 400
-    assert answer.body.decode() == (
+    assert answer.message == (
         "client version 1.23 is too old. Minimum supported API version is 1.24, "
         "please upgrade your client to a newer version"
     )

@@ -183,6 +183,11 @@ def _check_host_config(host: HostConfig) -> None:
         if name != "size":
             raise EngineError(f"Unknown option {name}")
         raise EngineError("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
+    if "" in (host.annotations or {}):
+        raise InvalidParameter("invalid Annotations: the empty string is not permitted as an annotation key")
+    for what, limit in (("bandwidth", host.io_maximum_bandwidth), ("IOPs", host.io_maximum_iops)):
+        if limit:
+            raise EngineError(f"Invalid QoS settings: linux does not support configuration of maximum {what}")
     if min(host.console_size) < 0:
         raise InvalidParameter(f"invalid console size: {list(host.console_size)}")
     if host.runtime not in RUNTIMES:
@@ -255,6 +260,8 @@ def check_resources(host: HostConfig) -> None:
         raise InvalidParameter("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if 0 < host.cpu_quota < 1000:
         raise InvalidParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    if 0 < host.cpu_realtime_period < host.cpu_realtime_runtime:
+        raise EngineError("cpu real-time runtime cannot be higher than cpu real-time period")
     if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
         raise InvalidParameter("Range of blkio weight is from 10 to 1000")
 

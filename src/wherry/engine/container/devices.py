@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from wherry.common.errors import InvalidParameter
 from wherry.engine.container.cdi import is_name
@@ -33,13 +33,17 @@ def cgroup_rules(mappings: Sequence[DeviceMapping], rules: Sequence[str]) -> tup
         status = os.stat(source)
         kind = "b" if stat.S_ISBLK(status.st_mode) else "c"
         found.append(DeviceRule(True, kind, os.major(status.st_rdev), os.minor(status.st_rdev), access or "rwm"))
+    return (*found, *parse_rules(rules))
+
+
+def parse_rules(rules: Sequence[str]) -> Iterator[DeviceRule]:
+    """ "c 1:3 rwm", ``--device-cgroup-rule``. Raises InvalidParameter."""
     for text in rules:
         match = _RULE.fullmatch(text)
         if match is None:
             raise InvalidParameter(f"invalid device cgroup rule format: '{text}'")
         kind, major, minor, access = match.groups()
-        found.append(DeviceRule(True, kind, _number(major), _number(minor), access))
-    return tuple(found)
+        yield DeviceRule(True, kind, _number(major), _number(minor), access)
 
 
 def block_device(path: str) -> tuple[int, int]:
@@ -54,12 +58,9 @@ def block_device(path: str) -> tuple[int, int]:
 
 
 def discard_weights(host: HostConfig) -> list[str]:
-    """Takes away the weights of devices whose scheduler does not go by any; a warning for them, in Docker's words.
-
-    Raises InvalidParameter for what is no block device.
-    """
+    """Takes away the weights of devices whose scheduler does not go by any; a warning for them, in Docker's words."""
     wanted = host.blkio_weight_device
-    host.blkio_weight_device = [device for device in wanted if _has_weights(*block_device(device.path))]
+    host.blkio_weight_device = [device for device in wanted if _may_have_weights(device.path)]
     if len(host.blkio_weight_device) == len(wanted):
         return []
     return [
@@ -67,8 +68,12 @@ def discard_weights(host: HostConfig) -> list[str]:
     ]
 
 
-def _has_weights(major: int, minor: int) -> bool:
-    """bfq has them. The scheduler of a partition is its disk's."""
+def _may_have_weights(path: str) -> bool:
+    """bfq has them. The scheduler of a partition is its disk's. What is no block device may be one at the start."""
+    try:
+        major, minor = block_device(path)
+    except InvalidParameter:
+        return True
     for queue in ("queue", "../queue"):
         with contextlib.suppress(OSError), open(f"/sys/dev/block/{major}:{minor}/{queue}/scheduler") as file:
             return "[bfq]" in file.read()

@@ -109,6 +109,8 @@ def parse_request(request: MountRequest) -> MountPoint:
             point.driver = options.driver_config.name if options and options.driver_config else ""
             point.copy = not (options and options.no_copy)
             point.mode = "z"
+            if request.read_only and not request.source:
+                raise InvalidParameter(f"{invalid}: must not set ReadOnly mode when using anonymous volumes")
             if options and options.subpath:
                 if not request.source:
                     raise InvalidParameter(f"{invalid}: must not set Subpath when using anonymous volumes")

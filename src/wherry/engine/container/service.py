@@ -125,6 +125,7 @@ class Containers:
         host = complete_host_config(host_config, self._config)
         spec.check_security_options(host)
         check_sysctls(host)
+        tuple(devices.parse_rules(host.device_cgroup_rules or ()))
         spec.resolve_capabilities(host, privileged=host.privileged)
         warnings = [
             *platforms.warnings(image, platform or ""),
@@ -159,7 +160,6 @@ class Containers:
             architecture=image.config.architecture,
         )
         try:
-            spec.write_resources(host)
             self._endpoints.check(record)
             try:
                 for mode in (host.ipc_mode, host.pid_mode):
@@ -481,6 +481,8 @@ def _not_removable(record: Container) -> Conflict:
 def _warnings(host: HostConfig) -> list[str]:
     """What was asked for and will not be had, a line each."""
     warnings = []
+    if host.cpu_percent:
+        warnings.append("linux does not support CPU percent. Percent discarded.")
     if (host.port_bindings or host.publish_all_ports) and host.network_mode == "host":
         warnings.append("Published ports are discarded when using host network mode")
     if host.oom_kill_disable and not host.memory:

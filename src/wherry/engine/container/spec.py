@@ -219,13 +219,13 @@ def check_security_options(host: HostConfig) -> None:
         if name == "no-new-privileges":
             if value.lower() not in ("", "true", "1", "t", "false", "0", "f"):
                 raise EngineError(f'invalid --security-opt 2: "{option}"')
-        elif name == "seccomp":
+        elif name == "seccomp" and value:
             if value not in ("unconfined", "builtin"):
                 _load_profile(value)
         elif name in ("apparmor", "label"):
             if value not in ("unconfined", "disable"):
                 raise NotSupported(f"security option {option!r} is not supported: this engine does not use {name}")
-        elif name != "systempaths":
+        elif name != "systempaths" or value != "unconfined":
             raise EngineError(f'invalid --security-opt {2 if value else 1}: "{option}"')
 
 

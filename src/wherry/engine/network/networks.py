@@ -84,7 +84,7 @@ class Networks:
         """Raises Conflict for a name that is taken, InvalidParameter and Forbidden for what cannot be."""
         asked.options = self._config.default_network_opts.get(asked.driver or "bridge", {}) | asked.options
         options.check(asked)
-        if asked.name in _DRIVER_OF:
+        if asked.name in (*_DRIVER_OF, "default"):
             raise Forbidden(f"operation is not permitted on predefined {asked.name} network")
         if not asked.name.strip():
             raise InvalidParameter(f"invalid name: {asked.name}")

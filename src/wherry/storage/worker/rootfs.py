@@ -278,8 +278,10 @@ def _open(inside: int, path: str, flags: int, shown: str = "") -> int:
     try:
         return files.open_in(inside, path, flags)
     except SyscallError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        if error.errno == errno.ENOENT:
             raise Reported(shown or path, "missing") from None
+        if error.errno == errno.ENOTDIR:
+            raise Reported(f"lstat {shown or path}: not a directory", "system") from None  # as in Docker
         raise
 
 
