@@ -18,7 +18,6 @@ from wherry.engine.container.update import Update
 from wherry.linux.cgroups import Cgroup, CgroupError
 from wherry.model.container import (
     ContainerConfig,
-    DeviceMapping,
     ExecConfig,
     HostConfig,
     LogConfig,
@@ -55,7 +54,7 @@ async def test_a_container_has_what_the_image_says(bare: BareEngine) -> None:
         (HostConfig(network_mode="none", binds=["x:y"]), {}, "invalid mount path: 'y'"),
         (HostConfig(network_mode="none", pid_mode="container:gone"), {}, "No such container: gone"),
         (HostConfig(network_mode="none", volumes_from=["gone"]), {}, "No such container: gone"),
-        (HostConfig(network_mode="none", devices=[DeviceMapping("/dev/gone")]), {}, "no such file or directory"),
+        (HostConfig(network_mode="none", device_cgroup_rules=["c 1"]), {}, "invalid device cgroup rule format: 'c 1'"),
         (HostConfig(network_mode="none", log_config=LogConfig("pigeon")), {}, "error looking up logging plugin"),
         (HostConfig(network_mode="none", mounts=[MountRequest("image", "gone", "/x")]), {}, "No such image: gone"),
     ],
