@@ -20,6 +20,7 @@ import msgspec
 from tests.support.laid_images import lay_image
 from wherry.engine.config import EngineConfig
 from wherry.engine.container.store import ContainerEntry
+from wherry.engine.context import Context
 from wherry.engine.engine import Engine
 from wherry.model.container import Container, ContainerConfig, HostConfig
 from wherry.model.network import EndpointSettings, NetworkCreate, NetworkingConfig
@@ -185,7 +186,7 @@ class BareEngine:
         self.launcher = ScriptedLauncher()
         self.database = Database(f"{self.config.data_root}/state.db")
         self.store = Store.open(self.config.data_root, self.database)
-        self.engine = Engine(self.config, self.database, self.store, cast(Launcher, self.launcher))
+        self.engine = Engine(Context.of(self.config, self.database, self.store, cast(Launcher, self.launcher)))
 
     async def close(self) -> None:
         await self.engine.close()

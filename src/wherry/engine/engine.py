@@ -3,13 +3,9 @@
 import asyncio
 import json
 import os
-import uuid
-
-import msgspec
 
 from wherry.common.settings import SETTINGS
 from wherry.engine.builder.builder import Builder
-from wherry.engine.builder.run import Containers as BuildContainers
 from wherry.engine.config import EngineConfig
 from wherry.engine.container.archive import Archives
 from wherry.engine.container.exec import Execs
@@ -18,9 +14,8 @@ from wherry.engine.container.lifecycle import Lifecycle
 from wherry.engine.container.recovery import Recovery
 from wherry.engine.container.service import Containers
 from wherry.engine.container.spec import default_profile
-from wherry.engine.container.store import ContainerStore
 from wherry.engine.container.update import Updates
-from wherry.engine.events import Events
+from wherry.engine.context import Context
 from wherry.engine.image.exports import Exports
 from wherry.engine.image.images import Images
 from wherry.engine.image.pull import Pulls
@@ -34,7 +29,6 @@ from wherry.engine.prune import DiskUsage, Prune
 from wherry.engine.system import System
 from wherry.engine.volumes import Volumes
 from wherry.linux import capabilities, process, seccomp
-from wherry.linux.cgroups import Hierarchies
 from wherry.registry.endpoints import Registries
 from wherry.runtime.launcher_client import Launcher
 from wherry.storage.database import Database
@@ -47,56 +41,36 @@ class Engine:
     ``containers`` changes their state, ``views`` looks at them (list, inspect, logs, changes, top, export).
     """
 
-    def __init__(self, config: EngineConfig, database: Database, store: Store, launcher: Launcher) -> None:
-        hierarchies = Hierarchies.usable()
-        if not config.default_cgroupns_mode:
-            mode = "host" if hierarchies.version == 1 else "private"
-            config = msgspec.structs.replace(config, default_cgroupns_mode=mode)
-        self.config = config
-        self._database = database
-        self._store = store
-        self._launcher = launcher
-        self._entries = ContainerStore(database)
-        self.events = Events(database)
-        self.volumes = Volumes(self._entries, store, self.events)
-        engine_id = _engine_id(config.data_root)
-        drivers = NetworkDrivers(engine_id, config)
-        self.networks = Networks(self._entries, database, drivers, self.events, config)
-        self.endpoints = NetworkEndpoints(self._entries, self.networks, drivers, self.events, config)
-        self._lifecycle = Lifecycle(
-            config, self._entries, store, self.volumes, self.events, launcher, hierarchies, self.endpoints
-        )
-        self.health_checks = self._lifecycle.health_checks
-        self._recovery = Recovery(config.exec_root, self._entries, store, self.volumes, self._lifecycle, self.endpoints)
-        self.containers = Containers(
-            config, self._entries, store, self.volumes, self.events, self._lifecycle, self.endpoints
-        )
-        self.execs = Execs(self._entries, self.containers, self.events)
-        self._registries = registries = Registries()
+    def __init__(self, context: Context) -> None:
+        self.config, self.events, self.entries = context.config, context.events, context.entries
+        self._context = context
         self._configure_registries()
-        self.registry = Registry(registries)
-        self.pushes = Pushes(store, self.events, registries, config)
-        self._pulls = pulls = Pulls(store, self.events, registries, config)
-        self.images = Images(self._entries, self.containers, store, self.events, pulls)
-        build_containers = BuildContainers(config, launcher, self.endpoints, store.staging, self._entries)
-        self.exports = Exports(store, self.images, self.pushes)
-        self.caches = Caches(store, registries, pulls.transfers)
-        self.builder = Builder(store, self.images, self.exports, self.caches, build_containers)
-        self.archives = Archives(self._entries, self.containers, store, self.volumes, self.events)
-        self.updates = Updates(self._entries, self.containers, self.events)
-        self.prune = Prune(self._entries, self.containers, self.images, store, self.events)
-        self.disk_usage = DiskUsage(self._entries, self.images, self.volumes, self.builder, store)
-        self.views = Views(self._entries, self.containers, self.execs, store, self.events)
-        self.system = System(
-            config,
-            self._entries,
-            store,
-            self.events,
-            hierarchies,
-            engine_id,
-            registries,
-            has_firewall=drivers.rules is not None,
-        )
+
+        drivers = NetworkDrivers(context.engine_id, context.config)
+        self.volumes = volumes = Volumes(context)
+        self.networks = networks = Networks(context, drivers)
+        self.endpoints = endpoints = NetworkEndpoints(context, networks, drivers)
+
+        self._lifecycle = lifecycle = Lifecycle(context, volumes, endpoints)
+        self._recovery = Recovery(context, volumes, endpoints, lifecycle)
+        self.health_checks = lifecycle.health_checks
+        self.containers = containers = Containers(context, volumes, endpoints, lifecycle)
+        self.execs = execs = Execs(context, containers)
+        self.archives = Archives(context, volumes, containers)
+        self.updates = Updates(context, containers)
+        self.views = Views(context, containers, execs)
+
+        self.registry = Registry(context)
+        self._pulls = pulls = Pulls(context)
+        self.pushes = pushes = Pushes(context)
+        self.images = images = Images(context, containers, pulls)
+        self.exports = exports = Exports(context, images, pushes)
+        self.caches = caches = Caches(context, pulls.transfers)
+        self.builder = builder = Builder(context, images, exports, caches, endpoints)
+
+        self.prune = Prune(context, containers, images)
+        self.disk_usage = DiskUsage(context, volumes, images, builder)
+        self.system = System(context, has_firewall=drivers.rules is not None)
 
     @classmethod
     async def open(cls, config: EngineConfig) -> "Engine":
@@ -106,7 +80,7 @@ class Engine:
         default_profile(config.seccomp_profile)
         database = Database(f"{config.data_root}/state.db")
         store = Store.open(config.data_root, database)
-        engine = cls(config, database, store, await Launcher.spawn(config.exec_root))
+        engine = cls(Context.of(config, database, store, await Launcher.spawn(config.exec_root)))
         process.raise_descriptor_limit()  # after the launcher's start: containers get what the engine was given
         # The first compilation loads libseccomp, which takes longer than a whole start of a container.
         await asyncio.to_thread(seccomp.compile_profile, seccomp.default_profile(), capabilities.DEFAULT)
@@ -130,7 +104,9 @@ class Engine:
 
     def _configure_registries(self) -> None:
         config = self.config
-        self._registries.configure(config.insecure_registries, config.registry_mirrors, config.max_download_attempts)
+        self._context.registries.configure(
+            config.insecure_registries, config.registry_mirrors, config.max_download_attempts
+        )
 
     async def close(self) -> None:
         if not self.config.live_restore:
@@ -139,21 +115,7 @@ class Engine:
         self._recovery.close()
         await self._lifecycle.close()
         self.endpoints.close()
-        await self._launcher.close()
+        await self._context.launcher.close()
         self.events.write()
-        await asyncio.to_thread(self._store.close)
-        self._database.close()
-
-
-def _engine_id(data_root: str) -> str:
-    """The id of this installation, made once and kept in the data root."""
-    path = f"{data_root}/engine-id"
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read().strip()
-    except FileNotFoundError:
-        engine_id = str(uuid.uuid4())
-        with open(f"{path}.new", "w", encoding="ascii") as file:
-            file.write(engine_id)
-        os.rename(f"{path}.new", path)
-        return engine_id
+        await asyncio.to_thread(self._context.store.close)
+        self._context.database.close()

@@ -11,13 +11,12 @@ from wherry.common.errors import Conflict, InvalidParameter, NotFound
 from wherry.engine.builder.builder import Builder
 from wherry.engine.container.inspect import add_sizes, list_containers
 from wherry.engine.container.service import Containers
-from wherry.engine.container.store import ContainerStore
-from wherry.engine.events import Events, boolean, check_known, labels_pass
+from wherry.engine.context import Context, Service
+from wherry.engine.events import boolean, check_known, labels_pass
 from wherry.engine.image.images import Images
 from wherry.engine.volumes import Volumes
 from wherry.model.container import Status
 from wherry.storage.images import Summary
-from wherry.storage.store import Store
 
 _CONTAINER_FILTERS = frozenset(("label", "label!", "until"))
 _IMAGE_FILTERS = _CONTAINER_FILTERS | {"dangling"}
@@ -26,17 +25,13 @@ _ENDED = (Status.CREATED, Status.EXITED, Status.DEAD)
 Filters = Mapping[str, list[str]]
 
 
-class Prune:
+class Prune(Service):
     """One at a time: what a second one would count, the first is about to remove. Raises Conflict for that."""
 
-    def __init__(
-        self, entries: ContainerStore, containers: Containers, images: Images, store: Store, events: Events
-    ) -> None:
-        self._entries = entries
+    def __init__(self, context: Context, containers: Containers, images: Images) -> None:
+        super().__init__(context)
         self._containers = containers
         self._images = images
-        self._store = store
-        self._events = events
         self._running = False
 
     async def containers(self, filters: Filters) -> dict[str, Any]:
@@ -117,15 +112,12 @@ def _until(filters: Filters) -> int | None:
 KINDS = ("container", "image", "volume", "build-cache")
 
 
-class DiskUsage:
-    def __init__(
-        self, entries: ContainerStore, images: Images, volumes: Volumes, builder: Builder, store: Store
-    ) -> None:
-        self._entries = entries
-        self._images = images
+class DiskUsage(Service):
+    def __init__(self, context: Context, volumes: Volumes, images: Images, builder: Builder) -> None:
+        super().__init__(context)
         self._volumes = volumes
+        self._images = images
         self._builder = builder
-        self._store = store
 
     async def measure(self, kinds: Collection[str] = KINDS) -> dict[str, Any]:
         """The API's SystemDataUsageResponse, bytes, with what is asked for of it. Raises InvalidParameter."""

@@ -9,16 +9,12 @@ from typing import Any
 from wherry import __version__
 from wherry.common import times
 from wherry.common.platforms import host_architecture
-from wherry.engine.config import EngineConfig
 from wherry.engine.container import cdi, logs
-from wherry.engine.container.store import ContainerStore
-from wherry.engine.events import Events
+from wherry.engine.context import Context, Service
 from wherry.linux.cgroups import Hierarchies
 from wherry.model.container import Status
-from wherry.registry.endpoints import Registries
 from wherry.registry.http import shown_proxies
 from wherry.runtime import features
-from wherry.storage.store import Store
 
 API_VERSION = "1.54"
 SERVER_VERSION = "29.3.0+wherry"
@@ -33,26 +29,12 @@ _NO_FIREWALL = (
 )
 
 
-class System:
-    def __init__(
-        self,
-        config: EngineConfig,
-        entries: ContainerStore,
-        store: Store,
-        events: Events,
-        hierarchies: Hierarchies,
-        engine_id: str,
-        registries: Registries,
-        *,
-        has_firewall: bool,
-    ) -> None:
-        self._config = config
-        self._entries = entries
-        self._store = store
-        self._events = events
-        self._hierarchies = hierarchies
-        self.id = engine_id
-        self._registries = registries
+class System(Service):
+    def __init__(self, context: Context, *, has_firewall: bool) -> None:
+        super().__init__(context)
+        self._hierarchies = context.hierarchies
+        self._registries = context.registries
+        self.id = context.engine_id
         self._has_firewall = has_firewall
 
     def version(self) -> dict[str, Any]:

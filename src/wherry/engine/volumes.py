@@ -15,8 +15,8 @@ from wherry.common import times
 from wherry.common.errors import Conflict, EngineError, InvalidParameter
 from wherry.common.values import parse_bool
 from wherry.engine.container.mounts import volume_subpath
-from wherry.engine.container.store import ContainerStore
-from wherry.engine.events import Events, boolean, check_known, label_matches, labels_pass
+from wherry.engine.context import Context, Service
+from wherry.engine.events import boolean, check_known, label_matches, labels_pass
 from wherry.engine.patterns import name_filter
 from wherry.engine.plugins import WrongInterface
 from wherry.engine.volume_plugins import VolumePlugin, VolumePlugins
@@ -24,7 +24,6 @@ from wherry.linux import host_mounts
 from wherry.linux.mounts import Mount
 from wherry.linux.syscalls import SyscallError
 from wherry.model.container import MountPoint, Volume
-from wherry.storage.store import Store
 from wherry.storage.volumes import Volumes as StoredVolumes
 
 # The driver "local": folders of the data root.
@@ -129,13 +128,12 @@ _PRUNE_FILTERS = {"all", "label", "label!"}
 _LOCAL = ("", "local")
 
 
-class Volumes:
-    def __init__(self, entries: ContainerStore, store: Store, events: Events) -> None:
-        self._entries = entries
-        self._volumes = store.volumes
-        self._files = store.files
-        self._events = events
-        self._local = LocalVolumes(store.volumes)
+class Volumes(Service):
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._volumes = context.store.volumes
+        self._files = context.store.files
+        self._local = LocalVolumes(self._volumes)
         self._plugins = VolumePlugins()
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._claims: dict[str, set[str]] = {}  # of a container that is being made, the volumes that it is to have

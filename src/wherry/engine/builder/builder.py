@@ -31,6 +31,8 @@ from wherry.engine.builder.run import Containers
 from wherry.engine.builder.solver import Solver
 from wherry.engine.builder.steps import AllBuilds
 from wherry.engine.builder.subrequests import Question, find_warnings
+from wherry.engine.context import Context as EngineContext
+from wherry.engine.context import Service
 from wherry.engine.image import sbom
 from wherry.engine.image.attestation import package_url
 from wherry.engine.image.bundle import Format, Result
@@ -38,12 +40,12 @@ from wherry.engine.image.exports import Exports
 from wherry.engine.image.images import Images
 from wherry.engine.image.pull import Source
 from wherry.engine.image.remote_cache import Caches, RemoteCache
+from wherry.engine.network.attach import NetworkEndpoints
 from wherry.registry.auth import NOBODY, Credentials
 from wherry.registry.platforms import name as platform_name
 from wherry.storage.build_cache import Record
 from wherry.storage.build_snapshots import Tree, Workspace
 from wherry.storage.images import Image
-from wherry.storage.store import Store
 from wherry.storage.worker import client, jobs
 
 _KEPT_FOR = 60.0  # seconds that what a client has handed over waits for its build
@@ -55,18 +57,20 @@ Held = TypeVar("Held")
 FindContext = Callable[[Workspace], Awaitable[Context]]
 
 
-class Builder:
+class Builder(Service):
     """``images`` gives names and pulls."""
 
-    def __init__(self, store: Store, images: Images, exports: Exports, caches: Caches, containers: Containers) -> None:
-        self._store = store
+    def __init__(
+        self, context: EngineContext, images: Images, exports: Exports, caches: Caches, endpoints: NetworkEndpoints
+    ) -> None:
+        super().__init__(context)
         self._images = images
         self._exports = exports
         self._caches = caches
         self._finished: dict[str, Finished] = {}
-        self._containers = containers
-        self._cache_mounts = CacheMounts(store.build_cache)
-        self.cache = CacheUsage(store, self._cache_mounts)
+        self._containers = Containers(context, endpoints)
+        self._cache_mounts = CacheMounts(context.store.build_cache)
+        self.cache = CacheUsage(context.store, self._cache_mounts)
         self._steps: AllBuilds = {}
         self._given: dict[str, Attachables] = {}
         self._works: set[asyncio.Task[Any]] = set()

@@ -23,20 +23,18 @@ from wherry.engine.builder.progress import Progress
 from wherry.engine.builder.request import HOST_NETWORK, INSECURE, BuildRequest, Limits, StepFailed
 from wherry.engine.builder.stage import Walker
 from wherry.engine.builder.steps import Plan, step_inputs
-from wherry.engine.config import EngineConfig
 from wherry.engine.container.config import complete_host_config
 from wherry.engine.container.spec import check_security_options, not_running, write_spec
-from wherry.engine.container.store import ContainerEntry, ContainerStore
+from wherry.engine.container.store import ContainerEntry
+from wherry.engine.context import Context, Service
 from wherry.engine.network.attach import NetworkEndpoints
 from wherry.linux.mounts import Mount
 from wherry.model.container import Container, ContainerConfig, HostConfig, LogConfig
 from wherry.model.network import NetworkingConfig
 from wherry.runtime.ipc import OF_USERS
-from wherry.runtime.launcher_client import Launcher
 from wherry.runtime.monitor_client import Monitor, StartError
 from wherry.runtime.spec import Spec
 from wherry.storage.build_snapshots import ActiveSnapshot, Tree, Workspace
-from wherry.storage.staging import Staging
 
 # The container of one RUN: started like any other, known to nobody else, and gone when it ends.
 
@@ -69,22 +67,14 @@ class Command(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, environment=(*self.environment, *more))
 
 
-class Containers:
+class Containers(Service):
     """Runs commands of builds."""
 
-    def __init__(
-        self,
-        config: EngineConfig,
-        launcher: Launcher,
-        endpoints: NetworkEndpoints,
-        staging: Staging,
-        entries: ContainerStore,
-    ) -> None:
-        self._config = config
-        self._launcher = launcher
+    def __init__(self, context: Context, endpoints: NetworkEndpoints) -> None:
+        super().__init__(context)
+        self._launcher = context.launcher
+        self._staging = context.store.staging
         self._endpoints = endpoints
-        self._staging = staging
-        self._entries = entries
 
     def new_id(self) -> str:
         return os.urandom(32).hex()

@@ -12,23 +12,18 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from wherry.common.errors import Conflict, InvalidParameter, NotFound
 from wherry.engine.container.mounts import kernel_mount_points, root_of, with_host_files, write_mounts
 from wherry.engine.container.service import Containers
-from wherry.engine.container.store import ContainerEntry, ContainerStore
-from wherry.engine.events import Events
+from wherry.engine.container.store import ContainerEntry
+from wherry.engine.context import Context, Service
 from wherry.engine.volumes import Volumes
 from wherry.linux.mounts import Mount
-from wherry.storage.store import Store
 from wherry.storage.worker.jobs import PathStat, Root, Running
 
 
-class Archives:
-    def __init__(
-        self, entries: ContainerStore, containers: Containers, store: Store, volumes: Volumes, events: Events
-    ) -> None:
-        self._entries = entries
-        self._containers = containers
-        self._store = store
+class Archives(Service):
+    def __init__(self, context: Context, volumes: Volumes, containers: Containers) -> None:
+        super().__init__(context)
         self._volumes = volumes
-        self._events = events
+        self._containers = containers
 
     async def stat(self, name: str, path: str) -> PathStat:
         """What there is at a path; a last link is not followed. Raises NotFound, also for the container."""

@@ -13,8 +13,8 @@ from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFou
 from wherry.engine.container import spec
 from wherry.engine.container.config import check_environment
 from wherry.engine.container.service import Containers
-from wherry.engine.container.store import ContainerEntry, ContainerStore, ExecRecord
-from wherry.engine.events import Events
+from wherry.engine.container.store import ContainerEntry, ExecRecord
+from wherry.engine.context import Context, Service
 from wherry.engine.network import links
 from wherry.model.container import ExecConfig, Status
 from wherry.runtime.ipc import NOT_EXECUTABLE
@@ -23,11 +23,10 @@ from wherry.runtime.monitor_client import MonitorGone, StartError
 _KEPT = 64  # execs of a container that have ended and can still be asked for
 
 
-class Execs:
-    def __init__(self, entries: ContainerStore, containers: Containers, events: Events) -> None:
-        self._entries = entries
+class Execs(Service):
+    def __init__(self, context: Context, containers: Containers) -> None:
+        super().__init__(context)
         self._containers = containers
-        self._events = events
         # Each belongs to its container, and goes with it.
         self._execs: weakref.WeakValueDictionary[str, ExecRecord] = weakref.WeakValueDictionary()
 

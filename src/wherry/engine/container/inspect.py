@@ -16,7 +16,8 @@ from wherry.engine.container.logs import read_logs
 from wherry.engine.container.service import Containers
 from wherry.engine.container.stats import top
 from wherry.engine.container.store import ContainerEntry, ContainerStore
-from wherry.engine.events import Events, boolean, check_known, label_matches
+from wherry.engine.context import Context, Service
+from wherry.engine.events import boolean, check_known, label_matches
 from wherry.engine.network import links
 from wherry.engine.network.ports import parse_port
 from wherry.engine.patterns import name_filter
@@ -328,15 +329,11 @@ def _listing_ports(name: str, value: str) -> set[str]:
 # Looking at containers: lists, details, logs, changes, processes, files. Nothing here changes one.
 
 
-class Views:
-    def __init__(
-        self, entries: ContainerStore, containers: Containers, execs: Execs, store: Store, events: Events
-    ) -> None:
-        self._entries = entries
+class Views(Service):
+    def __init__(self, context: Context, containers: Containers, execs: Execs) -> None:
+        super().__init__(context)
         self._containers = containers
         self._execs = execs
-        self._store = store
-        self._events = events
 
     async def list_all(self, *, show_all: bool, limit: int | None, filters: Filters) -> list[dict[str, Any]]:
         await self._containers.ended(self._entries)

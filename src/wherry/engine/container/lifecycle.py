@@ -19,22 +19,19 @@ import msgspec
 from wherry.common import times
 from wherry.common.errors import EngineError, InvalidParameter
 from wherry.engine import platforms
-from wherry.engine.config import EngineConfig
 from wherry.engine.container import cdi, health, logs
 from wherry.engine.container.mounts import write_mounts
 from wherry.engine.container.spec import cgroup_path, not_running, write_spec
-from wherry.engine.container.store import ContainerEntry, ContainerStore, resolve
-from wherry.engine.events import Events
+from wherry.engine.container.store import ContainerEntry, resolve
+from wherry.engine.context import Context, Service
 from wherry.engine.network.attach import NetworkEndpoints, Sandbox
 from wherry.engine.volumes import Volumes
-from wherry.linux.cgroups import Cgroup, CgroupError, Hierarchies
+from wherry.linux.cgroups import Cgroup, CgroupError
 from wherry.model.container import Container, Defaults, HealthStatus, RestartPolicy, State, Status
 from wherry.runtime.hooks import write_bundle
 from wherry.runtime.ipc import CANNOT_START, OF_USERS
-from wherry.runtime.launcher_client import Launcher
 from wherry.runtime.monitor_client import MONITOR_DIED, Exit, Monitor, StartError
 from wherry.runtime.spec import Spec
-from wherry.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -71,25 +68,12 @@ def next_restart_delay(last: float, ran: int) -> float:
 _KILL_PATIENCE = 10  # seconds that SIGKILL is given before the user is told that it does not help
 
 
-class Lifecycle:
-    def __init__(
-        self,
-        config: EngineConfig,
-        entries: ContainerStore,
-        store: Store,
-        volumes: Volumes,
-        events: Events,
-        launcher: Launcher,
-        hierarchies: Hierarchies,
-        endpoints: NetworkEndpoints,
-    ) -> None:
-        self._config = config
-        self._entries = entries
-        self._store = store
+class Lifecycle(Service):
+    def __init__(self, context: Context, volumes: Volumes, endpoints: NetworkEndpoints) -> None:
+        super().__init__(context)
+        self._launcher = context.launcher
+        self._hierarchies = context.hierarchies
         self._volumes = volumes
-        self._events = events
-        self._launcher = launcher
-        self._hierarchies = hierarchies
         self._endpoints = endpoints
         self._tasks: set[asyncio.Task[None]] = set()
         self.shutting_down = False

@@ -7,12 +7,12 @@ import re
 
 from wherry.engine.container import logs
 from wherry.engine.container.lifecycle import Lifecycle, end_leftovers, restart_wanted_at_boot
-from wherry.engine.container.store import ContainerEntry, ContainerStore
+from wherry.engine.container.store import ContainerEntry
+from wherry.engine.context import Context, Service
 from wherry.engine.network.attach import NetworkEndpoints
 from wherry.engine.volumes import Volumes
 from wherry.model.container import Status
 from wherry.runtime.monitor_client import Exit, Monitor, connect
-from wherry.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -20,22 +20,12 @@ _ANSWER_PATIENCE = 10  # seconds that a monitor is waited for before the engine 
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 
 
-class Recovery:
-    def __init__(
-        self,
-        exec_root: str,
-        entries: ContainerStore,
-        store: Store,
-        volumes: Volumes,
-        lifecycle: Lifecycle,
-        endpoints: NetworkEndpoints,
-    ) -> None:
-        self._exec_root = exec_root
-        self._entries = entries
-        self._store = store
+class Recovery(Service):
+    def __init__(self, context: Context, volumes: Volumes, endpoints: NetworkEndpoints, lifecycle: Lifecycle) -> None:
+        super().__init__(context)
         self._volumes = volumes
-        self._lifecycle = lifecycle
         self._endpoints = endpoints
+        self._lifecycle = lifecycle
         self._silent: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
@@ -93,7 +83,7 @@ class Recovery:
 
     async def _end_strangers(self) -> None:
         """Ends what runs without a row: its container was being removed when the engine was killed."""
-        for name in os.listdir(self._exec_root):
+        for name in os.listdir(self._config.exec_root):
             if _CONTAINER_ID.fullmatch(name) and name not in self._entries:
                 await self._end_monitor(await connect(self._lifecycle.exec_directory(name)))
                 self._lifecycle.clear_exec_directory(name)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from wherry.common import times
 from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified
 from wherry.engine import platforms
-from wherry.engine.config import EngineConfig
 from wherry.engine.container import devices, health, limits, logs, mounts, spec
 from wherry.engine.container.config import (
     check_config,
@@ -25,8 +24,8 @@ from wherry.engine.container.config import (
     parse_signal,
 )
 from wherry.engine.container.lifecycle import Lifecycle
-from wherry.engine.container.store import ContainerEntry, ContainerStore, PendingAttach, resolve
-from wherry.engine.events import Events
+from wherry.engine.container.store import ContainerEntry, PendingAttach, resolve
+from wherry.engine.context import Context, Service
 from wherry.engine.network.attach import NetworkEndpoints
 from wherry.engine.volumes import Volumes
 from wherry.linux import process
@@ -34,29 +33,16 @@ from wherry.linux.cgroups import Cgroup, CgroupError
 from wherry.model.container import Container, ContainerConfig, HostConfig, MountPoint, Status
 from wherry.model.network import NetworkingConfig
 from wherry.runtime.monitor_client import Monitor, MonitorGone, StartError
-from wherry.storage.store import Store
 
 _CLEARING_UP = 2.0  # seconds
 
 
-class Containers:
-    def __init__(
-        self,
-        config: EngineConfig,
-        entries: ContainerStore,
-        store: Store,
-        volumes: Volumes,
-        events: Events,
-        lifecycle: Lifecycle,
-        endpoints: NetworkEndpoints,
-    ) -> None:
-        self._config = config
-        self._entries = entries
-        self._store = store
+class Containers(Service):
+    def __init__(self, context: Context, volumes: Volumes, endpoints: NetworkEndpoints, lifecycle: Lifecycle) -> None:
+        super().__init__(context)
         self._volumes = volumes
-        self._events = events
-        self._lifecycle = lifecycle
         self._endpoints = endpoints
+        self._lifecycle = lifecycle
         self._waiting_clients: weakref.WeakKeyDictionary[asyncio.Future[tuple[int, str]], int] = (
             weakref.WeakKeyDictionary()
         )

@@ -10,8 +10,8 @@ from wherry.common.errors import Conflict, EngineError
 from wherry.engine.container import spec
 from wherry.engine.container.config import check_resources, check_restart_policy
 from wherry.engine.container.service import Containers
-from wherry.engine.container.store import ContainerEntry, ContainerStore
-from wherry.engine.events import Events
+from wherry.engine.container.store import ContainerEntry
+from wherry.engine.context import Context, Service
 from wherry.linux.cgroups import CgroupError
 from wherry.model.container import HostConfig, Resources, RestartPolicy, Status
 
@@ -28,11 +28,10 @@ class Update(Resources, rename="pascal"):
     restart_policy: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
 
 
-class Updates:
-    def __init__(self, entries: ContainerStore, containers: Containers, events: Events) -> None:
-        self._entries = entries
+class Updates(Service):
+    def __init__(self, context: Context, containers: Containers) -> None:
+        super().__init__(context)
         self._containers = containers
-        self._events = events
 
     async def update(self, name: str, asked: Update) -> list[str]:
         """Changes what is not empty in ``asked``, in the kernel first, then for good; warnings for the user.

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from wherry.common.reference import Reference
 from wherry.common.tar import END, header
 from wherry.engine import platforms
+from wherry.engine.context import Context, Service
 from wherry.engine.image import bundle as bundles
 from wherry.engine.image.attestation import Statement
 from wherry.engine.image.bundle import Bundle, Format, Result
@@ -14,14 +15,13 @@ from wherry.engine.image.progress import Message
 from wherry.engine.image.push import Pushes
 from wherry.registry.auth import Credentials
 from wherry.registry.platforms import host
-from wherry.storage.store import Store
 from wherry.storage.tar.writer import file_entry
 from wherry.storage.worker import client, jobs
 
 
-class Exports:
-    def __init__(self, store: Store, images: Images, pushes: Pushes) -> None:
-        self._store = store
+class Exports(Service):
+    def __init__(self, context: Context, images: Images, pushes: Pushes) -> None:
+        super().__init__(context)
         self._images = images
         self._pushes = pushes
 

@@ -14,7 +14,8 @@ from wherry.engine import platforms
 from wherry.engine.builder.context import stream_url
 from wherry.engine.container.service import Containers
 from wherry.engine.container.store import ContainerStore
-from wherry.engine.events import Events, boolean, check_known, label_matches
+from wherry.engine.context import Context, Service
+from wherry.engine.events import boolean, check_known, label_matches
 from wherry.engine.image.progress import Message, progress
 from wherry.engine.image.pull import Pulls, Source
 from wherry.model import manifests
@@ -166,14 +167,10 @@ _LIST_FILTERS = {"before", "dangling", "label", "reference", "since", "until"}
 Filters = Mapping[str, list[str]]
 
 
-class Images:
-    def __init__(
-        self, entries: ContainerStore, containers: Containers, store: Store, events: Events, pulls: Pulls
-    ) -> None:
-        self._entries = entries
+class Images(Service):
+    def __init__(self, context: Context, containers: Containers, pulls: Pulls) -> None:
+        super().__init__(context)
         self._containers = containers
-        self._store = store
-        self._events = events
         self._pulls = pulls
 
     # --- looking

@@ -15,8 +15,7 @@ from typing import Protocol
 from wherry.common import reference
 from wherry.common.errors import Forbidden, InvalidParameter, NotFound
 from wherry.common.reference import Reference
-from wherry.engine.config import EngineConfig
-from wherry.engine.events import Events
+from wherry.engine.context import Context, Service
 from wherry.engine.image import progress
 from wherry.engine.image.progress import Message, Tell, status, step
 from wherry.engine.image.transfers import Transfer, Transfers, short
@@ -25,13 +24,11 @@ from wherry.model.image import ImageConfig
 from wherry.model.manifests import Descriptor, Manifest, Platform
 from wherry.registry import platforms
 from wherry.registry.auth import NOBODY, Credentials
-from wherry.registry.endpoints import Registries
 from wherry.registry.errors import RegistryError, printable
 from wherry.registry.repository import Document, Repository
 from wherry.registry.session import Session
 from wherry.storage.content import chain_ids_of
 from wherry.storage.ingest import free_space, unpack_again
-from wherry.storage.store import Store
 from wherry.storage.tar.compression import COMPRESSIONS
 from wherry.storage.worker import client
 from wherry.storage.worker.jobs import StagedLayer
@@ -59,15 +56,14 @@ class _Target:
     config: bytes
 
 
-class Pulls:
-    def __init__(self, store: Store, events: Events, registries: Registries, config: EngineConfig) -> None:
-        self._store = store
-        self._events = events
-        self._registries = registries
-        self.transfers = Transfers(store, config.max_concurrent_downloads)
+class Pulls(Service):
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._registries = context.registries
+        self.transfers = Transfers(context.store, context.config.max_concurrent_downloads)
         self.limit = self.transfers.limit
         self._needed: Counter[str] = Counter()  # layers that were there when a pull began, by how many pulls
-        store.layers.leases.append(lambda: frozenset(self._needed))
+        context.store.layers.leases.append(lambda: frozenset(self._needed))
 
     def pull(
         self, name: str, tag: str = "", platform: str = "", credentials: Credentials = NOBODY

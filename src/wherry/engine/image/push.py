@@ -21,8 +21,7 @@ from wherry.common import reference
 from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.common.reference import Reference
 from wherry.engine import platforms
-from wherry.engine.config import EngineConfig
-from wherry.engine.events import Events
+from wherry.engine.context import Context, Service
 from wherry.engine.image import bundle, progress
 from wherry.engine.image.bundle import Bundle
 from wherry.engine.image.progress import Message, Meter, Tell, status, step
@@ -30,12 +29,10 @@ from wherry.engine.image.transfers import short
 from wherry.model import manifests
 from wherry.model.manifests import Descriptor, Manifest
 from wherry.registry.auth import NOBODY, Credentials
-from wherry.registry.endpoints import Registries
 from wherry.registry.repository import Repository
 from wherry.registry.session import Session
 from wherry.storage.images import Image
 from wherry.storage.layers import Layer
-from wherry.storage.store import Store
 from wherry.storage.tar.compression import MEDIA_TYPES, Compressor
 
 Answer = TypeVar("Answer")
@@ -68,12 +65,11 @@ class _Kept:
     layers: list[Descriptor]
 
 
-class Pushes:
-    def __init__(self, store: Store, events: Events, registries: Registries, config: EngineConfig) -> None:
-        self._store = store
-        self._events = events
-        self._registries = registries
-        self.limit(config.max_concurrent_uploads)
+class Pushes(Service):
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._registries = context.registries
+        self.limit(context.config.max_concurrent_uploads)
 
     def limit(self, at_once: int) -> None:
         """So many layers are sent side by side, of all pushes."""

@@ -10,12 +10,12 @@ from wherry.common import reference
 from wherry.common.errors import InvalidParameter, NotSupported
 from wherry.common.reference import DEFAULT_DOMAIN
 from wherry.common.values import parse_int
+from wherry.engine.context import Context
 from wherry.engine.events import boolean, check_known
 from wherry.engine.image.pull import translated
 from wherry.model.manifests import Platform
 from wherry.registry import search
 from wherry.registry.auth import NOBODY, Credentials, complete
-from wherry.registry.endpoints import Registries
 from wherry.registry.errors import NOT_JSON, LogInRefused, RegistryError, Unauthorized
 from wherry.registry.repository import Document, Repository
 from wherry.registry.search import Hit
@@ -27,8 +27,8 @@ _SEARCH_MOST = 100
 
 
 class Registry:
-    def __init__(self, registries: Registries) -> None:
-        self._registries = registries
+    def __init__(self, context: Context) -> None:
+        self._registries = context.registries
 
     async def log_in(self, credentials: Credentials) -> dict[str, str]:
         """The API's AuthResponse. Raises LogInRefused."""

@@ -13,6 +13,7 @@ import msgspec
 from wherry.common import times
 from wherry.common.errors import InvalidParameter, NotFound
 from wherry.common.reference import Reference
+from wherry.engine.context import Context, Service
 from wherry.engine.image.bundle import Bundle, Format, Packed, add_document, pack_layers
 from wherry.engine.image.transfers import Transfers
 from wherry.model import manifests
@@ -209,12 +210,12 @@ def _find_config(raw: bytes, media_type: str) -> Descriptor | None:
     return next((each for each in entries if each.media_type == CONFIG), None)
 
 
-class Caches:
+class Caches(Service):
     """Opens caches in registries, and makes new ones."""
 
-    def __init__(self, store: Store, registries: Registries, transfers: Transfers) -> None:
-        self._store = store
-        self._registries = registries
+    def __init__(self, context: Context, transfers: Transfers) -> None:
+        super().__init__(context)
+        self._registries = context.registries
         self._transfers = transfers
 
     def in_registry(self, name: Reference, credentials: Credentials) -> InRegistry:

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from wherry.common.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound
-from wherry.engine.config import EngineConfig
 from wherry.engine.container.config import check_connect
-from wherry.engine.container.store import ContainerEntry, ContainerStore
-from wherry.engine.events import Events
+from wherry.engine.container.store import ContainerEntry
+from wherry.engine.context import Context, Service
 from wherry.engine.network import endpoint, links, options
 from wherry.engine.network.drivers import NetworkDrivers
 from wherry.engine.network.names import Naming
@@ -36,17 +35,13 @@ class Sandbox(NamedTuple):
     environment: tuple[str, ...] = ()
 
 
-class NetworkEndpoints:
-    def __init__(
-        self, entries: ContainerStore, networks: Networks, drivers: NetworkDrivers, events: Events, config: EngineConfig
-    ) -> None:
-        self._entries = entries
+class NetworkEndpoints(Service):
+    def __init__(self, context: Context, networks: Networks, drivers: NetworkDrivers) -> None:
+        super().__init__(context)
         self._networks = networks
         self._drivers = drivers
-        self._events = events
-        self._config = config
-        self._naming = Naming(entries, config)
-        self._port_mapper = PortMapper(drivers, proxy=config.userland_proxy)
+        self._naming = Naming(context.entries, context.config)
+        self._port_mapper = PortMapper(drivers, proxy=context.config.userland_proxy)
         self._links: dict[str, list[Link]] = {}
 
     # --- create

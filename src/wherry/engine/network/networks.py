@@ -10,14 +10,12 @@ import msgspec
 
 from wherry.common import times
 from wherry.common.errors import Conflict, Forbidden, InvalidParameter, NotFound
-from wherry.engine.config import EngineConfig
-from wherry.engine.container.store import ContainerStore
-from wherry.engine.events import Events, boolean, check_known, labels_pass
+from wherry.engine.context import Context, Service
+from wherry.engine.events import boolean, check_known, labels_pass
 from wherry.engine.network import options
 from wherry.engine.network.drivers import NetworkDrivers
 from wherry.engine.patterns import name_filter
 from wherry.model.network import EndpointSettings, Network, NetworkCreate
-from wherry.storage.database import Database
 
 log = logging.getLogger("wherry.network")
 
@@ -27,15 +25,11 @@ _PRUNE_FILTERS = {"label", "label!", "until"}
 _DRIVER_OF = {"bridge": "bridge", "host": "host", "none": "null"}
 
 
-class Networks:
-    def __init__(
-        self, entries: ContainerStore, database: Database, drivers: NetworkDrivers, events: Events, config: EngineConfig
-    ) -> None:
-        self._entries = entries
-        self._database = database
+class Networks(Service):
+    def __init__(self, context: Context, drivers: NetworkDrivers) -> None:
+        super().__init__(context)
+        self._database = database = context.database
         self._drivers = drivers
-        self._events = events
-        self._config = config
         self._encode = msgspec.json.Encoder().encode
         self._by_id: dict[str, Network] = {}
         database.migrate("networks", ["CREATE TABLE networks (id TEXT PRIMARY KEY, body BLOB NOT NULL)"])

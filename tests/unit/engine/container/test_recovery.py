@@ -42,4 +42,4 @@ async def test_a_monitor_that_does_not_answer_holds_up_nothing_but_its_own_conta
         ipc.send(connection, ipc.Exited(137, 2))
         await asyncio.wait_for(removing, 10)
         connection.close()
-    assert [entry.record.name for entry in bare.engine._entries] == ["other"]
+    assert [entry.record.name for entry in bare.engine.entries] == ["other"]

@@ -367,7 +367,7 @@ async def test_one_that_is_to_be_removed_at_its_end_and_is_started_again_before_
     async with entry.lock:  # behind the removal
         assert entry.monitor is not None and bare.live("web") is entry
     bare.launcher.started[-1].exit(0)
-    await until(lambda: not list(bare.engine._entries))
+    await until(lambda: not list(bare.engine.entries))
 
 
 async def test_update(bare: BareEngine) -> None:
@@ -465,7 +465,7 @@ def _write_exit(exec_dir: str, exited: Exited) -> None:
 
 
 def _names(bare: BareEngine) -> set[str]:
-    return {entry.record.name for entry in bare.engine._entries}
+    return {entry.record.name for entry in bare.engine.entries}
 
 
 def _name_of(bare: BareEngine, container_id: str) -> str:
