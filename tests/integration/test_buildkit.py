@@ -245,6 +245,29 @@ async def test_the_history_of_builds(engine: Engine, busybox: str) -> None:
     engine.wherry("rmi", "built:kit")
 
 
+async def test_the_history_outlives_the_engine(own_engine: Engine, busybox: str) -> None:
+    async with client(own_engine.socket, {"Dockerfile": b"FROM scratch\nCOPY Dockerfile /\n"}) as asking:
+        for ref in ("kept", "going", "pinned"):
+            await asking.build(ref=ref)
+        change = messages.UpdateBuildHistoryRequest(ref="pinned", pinned=True)
+        await asking.control("UpdateBuildHistory", change, messages.UpdateBuildHistoryResponse)
+        told = await asking.progress("kept")
+    await asyncio.to_thread(own_engine.stop)
+    own_engine.start()
+    async with client(own_engine.socket, {}) as asking:
+        found = {event.record.ref: event.record for event in await _history(asking)}
+        assert [*found] == ["kept", "going", "pinned"]
+        assert found["pinned"].pinned and not found["kept"].pinned
+        assert await asking.progress("kept") == told
+        change = messages.UpdateBuildHistoryRequest(ref="going", delete=True)
+        await asking.control("UpdateBuildHistory", change, messages.UpdateBuildHistoryResponse)
+    await asyncio.to_thread(own_engine.stop)
+    own_engine.start()
+    async with client(own_engine.socket, {}) as asking:
+        assert [event.record.ref for event in await _history(asking)] == ["kept", "pinned"]
+    assert len(os.listdir(f"{own_engine.data_root}/build-history")) == 4
+
+
 # --- clients that break off, and clients that lie
 
 

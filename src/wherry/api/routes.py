@@ -120,7 +120,9 @@ for _method in ("GET", "POST", "DELETE"):
         ROUTES[f"{_method} /{_noun}"] = ROUTES[f"{_method} /{_noun}/{{name}}"] = not_a_manager
 
 # Ended when their client goes. Anything else that changes state is carried through once it has begun.
-ENDED_BY_CLIENT = frozenset((wait, build.build, attach_streams, exec.start, load, create, push))
+ENDED_BY_CLIENT = frozenset(
+    (wait, build.build, attach_streams, exec.start, load, create, push, buildkit.grpc, buildkit.session)
+)
 
 # Older clients than others are served here: skopeo up to 1.13, and what copies images as it does, asks by API 1.22.
 _COPYING = frozenset((images.inspect, load, save))

@@ -80,8 +80,7 @@ class _Control:
 
     async def status(self, call: Call) -> None:
         request = await call.receive(messages.StatusRequest)
-        build = await self._kit.build(request.ref if request is not None else "")
-        async for answer in build.trace.follow():
+        async for answer in self._kit.progress(request.ref if request is not None else ""):
             await call.send(answer)
 
     async def list_workers(self, request: Any, metadata: Any) -> Any:
@@ -138,7 +137,7 @@ class _Control:
         request = await call.receive(messages.BuildHistoryRequest)
         if request is None:
             raise RpcError(UNAVAILABLE, "what is to be listened to was not said")
-        async for event in self._kit.history.listen(request, list(self._kit.builds.values())):
+        async for event in self._kit.history.listen(request, [*self._kit.builds.values()]):
             await call.send(event)
 
     async def update_history(self, request: Any, metadata: Any) -> Any:

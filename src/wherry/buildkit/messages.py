@@ -105,6 +105,7 @@ completed_at:Timestamp=7 logs:Descriptor=8 exporter_response:map=9 result:BuildR
 trace:Descriptor=13 pinned:bool=14 cached_steps:int32=15 total_steps:int32=16 completed_steps:int32=17 \
 external_error:Descriptor=18 warnings:int32=19
 BuildHistoryEvent type:int32=1 record:BuildHistoryRecord=2
+Progress answers:StatusResponse*=1
 UpdateBuildHistoryRequest ref=1 pinned:bool=2 delete:bool=3 finalize:bool=4
 UpdateBuildHistoryResponse
 

@@ -1,7 +1,7 @@
 """What all of BuildKit's clients of one engine share: sessions, builds under way, and the directories they sent."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 from wherry.buildkit import messages
@@ -23,7 +23,7 @@ class BuildKit:
         self.sessions = Sessions()
         self.sources = Sources(f"{engine.config.data_root}/build-contexts")
         self.builds: dict[str, Build] = {}
-        self.history = History()
+        self.history = History(f"{engine.config.data_root}/build-history")
         self._begun = asyncio.Event()
         self._left: set[str] = set()  # images that no build was to leave, and that one under way may still need
 
@@ -65,14 +65,27 @@ class BuildKit:
             await self.engine.builder.discard(self._left.pop())
 
     async def build(self, ref: str) -> Build:
-        """One under way, or just ended. Clients ask for its progress before they ask for it. Raises NotFound."""
+        """One under way. Raises NotFound."""
+        await self._wait_for(ref)
+        if ref not in self.builds:
+            raise NotFound(f"the build {ref} has ended")
+        return self.builds[ref]
+
+    async def progress(self, ref: str) -> AsyncIterator[Any]:
+        """All that is told of a build, also of one that has ended, as StatusResponses. Raises NotFound."""
+        await self._wait_for(ref)
+        told = self.builds[ref].trace.follow() if ref in self.builds else self.history.progress(ref)
+        async for answer in told:
+            yield answer
+
+    async def _wait_for(self, ref: str) -> None:
+        """Clients ask for the progress of a build before they ask for it."""
         try:
             async with asyncio.timeout(_PATIENCE):
-                while (found := self.builds.get(ref) or self.history.find(ref)) is None:
+                while ref not in self.builds and ref not in self.history:
                     await self._begun.wait()
         except TimeoutError:
             raise NotFound(f"no such job {ref}") from None
-        return found
 
 
 async def _check_health(request: Any, metadata: Any) -> Any:

@@ -7,7 +7,7 @@ after, becomes a vertex. Whoever follows, at once or later, is sent all of it.
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from wherry.buildkit import messages
@@ -107,16 +107,27 @@ class Trace:
         self._ended = True
         self._changed.set()
 
+    def told(self) -> Iterator[Any]:
+        """What was told up to now, as StatusResponses."""
+        at = 0
+        while at < len(self._told):
+            answer, at = self._answer(at)
+            yield answer
+
+    def _answer(self, at: int) -> tuple[Any, int]:
+        """A StatusResponse of what was told from there on, and where the next one begins."""
+        piece = self._told[at : at + _AT_ONCE]
+        answer = messages.StatusResponse()
+        for kind, message in piece:
+            getattr(answer, kind).append(message)
+        return answer, at + len(piece)
+
     async def follow(self) -> AsyncIterator[Any]:
         """StatusResponses, from the beginning on."""
         at = 0
         while True:
             while at < len(self._told):
-                piece = self._told[at : at + _AT_ONCE]
-                at += len(piece)
-                answer = messages.StatusResponse()
-                for kind, message in piece:
-                    getattr(answer, kind).append(message)
+                answer, at = self._answer(at)
                 yield answer
             if self._ended:
                 return
