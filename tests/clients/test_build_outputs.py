@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,50 @@ def test_an_index_with_what_is_attested_is_pushed(
     metadata = json.loads(told.read_text())
     assert metadata["containerimage.digest"] == registry.digest("both", "1")
     assert metadata["containerimage.config.digest"] == engine.request("GET", f"/images/{name}/json").body["Id"]
+
+
+def test_what_hides_no_package(wherry: Run, context: Path, tmp_path: Path) -> None:
+    """Each of these could end a scan that believes what it reads, or have it go on for ever."""
+    (context / "make.py").write_text(_HOSTILE)
+    subprocess.run([sys.executable, "make.py"], cwd=context, check=True)
+    (context / "Dockerfile").write_text("FROM scratch\nADD root.tar /\n")
+    out = tmp_path / "out.tar"
+    wherry("build", "--sbom", "true", "-o", f"type=tar,dest={out}", str(context), check=True)
+    with tarfile.open(out) as made:
+        told = made.extractfile("sbom.spdx.json")
+        assert told is not None
+        packages = json.load(told)["predicate"]["packages"]
+    assert {each["name"] for each in packages} >= {"of-dpkg", "of-npm", "of-python"}
+    wherry("builder", "prune", "--all", "--force", check=True)
+
+
+_HOSTILE = """
+import io, os, sqlite3, tarfile
+
+with sqlite3.connect("rpmdb") as made:
+    made.execute(
+        "CREATE VIEW Packages AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT x AS blob FROM n"
+    )
+with tarfile.open("root.tar", "w") as tar:
+
+    def put(name, data=b"", kind=tarfile.REGTYPE, link=""):
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.type, entry.linkname = len(data), kind, link
+        tar.addfile(entry, io.BytesIO(data))
+
+    put("var/lib/dpkg/status", b"Package: of-dpkg\\nVersion: 1\\n\\n" + b"\\n" * 9_000_000 + b"x: y\\n" * 1_000_000)
+    put("var/lib/dpkg/status.d/pipe", kind=tarfile.FIFOTYPE)
+    put("var/lib/dpkg/status.d/out", kind=tarfile.SYMTYPE, link="../../../../../../../../proc/self/environ")
+    put("var/lib/rpm/rpmdb.sqlite", open("rpmdb", "rb").read())
+    put("var/lib/rpm/Packages.db", b"RpmP" + b"\\xff" * 100_000)
+    put("a/node_modules/deep/package.json", b"[" * 3_000_000)
+    put("a/node_modules/broken/package.json", b"{\\xff")
+    put("a/node_modules/loop", kind=tarfile.SYMTYPE, link=".")
+    put("b/" + "d/" * 1100 + "file")
+    put("c/node_modules/of-npm/package.json", b'{"name": "of-npm", "version": "1"}')
+    put("c/x.dist-info/METADATA", b"Name: of-python\\nVersion: 1\\n\\n")
+os.remove("rpmdb")
+"""
 
 
 def test_archives_and_folders(wherry: Run, context: Path, tmp_path: Path, engine: Engine) -> None:

@@ -154,7 +154,7 @@ class Trace:
             case progress.Failed():
                 if event.step in self._steps:
                     self._steps.pop(event.step).end(error=event.reason)
-            case progress.Warned(of_checks=False):
+            case progress.Warned(of_checks=False, is_classic=False):
                 self.warn(messages.VertexWarning(level=1, short=event.text.encode()))
             case progress.Checked():
                 start, end = messages.Position(line=event.line), messages.Position(line=event.end)

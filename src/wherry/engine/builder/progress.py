@@ -68,10 +68,11 @@ class Failed(msgspec.Struct, tag="failed"):
 
 
 class Warned(msgspec.Struct, tag="warned", omit_defaults=True):
-    """``of_checks``: one of the Dockerfile's checks says the same."""
+    """``of_checks``: one of the Dockerfile's checks says the same. ``is_classic``: BuildKit says nothing of it."""
 
     text: str
     of_checks: bool = False
+    is_classic: bool = False
 
 
 class Checked(msgspec.Struct, tag="checked"):

@@ -223,7 +223,7 @@ class Solver:
                     self._graph = self._graph.trigger(stage.index, expressions)
         if self._graph.unused:
             names = " ".join(self._graph.unused)
-            self._tell(progress.Warned(f"One or more build-args [{names}] were not consumed"))
+            self._tell(progress.Warned(f"One or more build-args [{names}] were not consumed", is_classic=True))
         self._tell_plan()
 
     async def _base_image(self, stage: Stage) -> Image:
