@@ -107,12 +107,12 @@ class Rules:
     def extend(self, extension: str) -> None:
         """A bridge behind another, to which the rules are applied."""
         self._ruleset.extensions[extension] = None
-        self._change(*self._ruleset.inet.add("extensions", interfaces([extension])))
+        self._change(*self._ruleset.inet.add("bridges-behind", interfaces([extension])))
 
     def forget_extension(self, extension: str) -> None:
         if extension in self._ruleset.extensions:
             del self._ruleset.extensions[extension]
-            self._change(*self._ruleset.inet.remove("extensions", interfaces([extension])))
+            self._change(*self._ruleset.inet.remove("bridges-behind", interfaces([extension])))
 
     def publish(self, ports: Iterable[Published]) -> None:
         new = dict.fromkeys(ports)
@@ -130,12 +130,12 @@ class Rules:
     def isolate(self, interface: str) -> None:
         """The port ``interface`` of a bridge without communication between its containers."""
         self._ruleset.isolated[interface] = None
-        self._change(*self._ruleset.bridge.add("isolated", interfaces([interface])))
+        self._change(*self._ruleset.bridge.add("isolated-ports", interfaces([interface])))
 
     def forget_port(self, interface: str) -> None:
         if interface in self._ruleset.isolated:
             del self._ruleset.isolated[interface]
-            self._change(*self._ruleset.bridge.remove("isolated", interfaces([interface])))
+            self._change(*self._ruleset.bridge.remove("isolated-ports", interfaces([interface])))
 
     def link(self, links: Iterable[Link]) -> None:
         """Each is counted: two containers may be linked twice."""

@@ -142,6 +142,32 @@ def test_flushed_rules_are_put_back(own_engine: Engine, world: Outside) -> None:
     assert connect("127.0.0.1", port) == "server"
 
 
+# A part of what engines up to 0.2.0 made
+OLD_RULES = """
+add table inet {table}
+add chain inet {table} guard {{ type filter hook prerouting priority mangle; }}
+add chain inet {table} into
+add rule inet {table} into drop
+add map inet {table} anywhere4 {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
+add table bridge {table}
+add chain bridge {table} neighbours {{ type filter hook forward priority 1; }}
+"""
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["while a container runs", "with none"])
+def test_an_upgrade_leaves_nothing_of_the_rules_before(own_engine: Engine, runs: bool) -> None:
+    engine, table = own_engine, f"wherry-{instance(own_engine.data_root)}"
+    if runs:
+        listen(engine, "server", "-p", f"{free_port()}:80")
+    engine.kill()
+    subprocess.run(["nft", "-f", "-"], input=OLD_RULES.format(table=table), text=True, check=True)
+    engine.start()
+    found = nft("list", "ruleset")
+    assert not any(f" {name} {{" in found for name in ("guard", "into", "anywhere4", "neighbours"))
+    assert ("chain forward-to-containers {" in found) is runs
+    assert ('comment "published at all addresses"' in found) is runs
+
+
 UFW = """
 table ip filter {
     chain ufw-before-forward { ct state established,related accept; icmp type echo-request accept; }
