@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 # The newest version of the API that this speaks; an engine that has less is asked in its own.
-API_VERSION = "1.51"
+API_VERSION = "1.54"
 DEFAULT_HOST = "unix:///run/wherry/wherry.sock"
 
 _TOO_NEW = "is too new"

@@ -147,13 +147,13 @@ def test_version_shows_both_sides(answering_engine: AnsweringEngine, cli: Cli) -
         {
             "Platform": {"Name": "wherry"},
             "Version": "1.2.3",
-            "ApiVersion": "1.51",
+            "ApiVersion": "1.54",
             "Components": [
                 {
                     "Name": "Engine",
                     "Version": "1.2.3",
                     "Details": {
-                        "ApiVersion": "1.51",
+                        "ApiVersion": "1.54",
                         "MinAPIVersion": "1.24",
                         "PythonVersion": "3.11.2",
                         "BuildTime": "2024-01-02T03:04:05.000000000+00:00",
@@ -169,11 +169,11 @@ def test_version_shows_both_sides(answering_engine: AnsweringEngine, cli: Cli) -
     code, output, _ = cli("version")
     assert code == 0
     assert output.split("\n\n")[1] == (
-        "Server: wherry\n Engine:\n  Version:          1.2.3\n  API version:      1.51 (minimum version 1.24)\n"
+        "Server: wherry\n Engine:\n  Version:          1.2.3\n  API version:      1.54 (minimum version 1.24)\n"
         "  Python version:   3.11.2\n  Built:            Tue Jan  2 03:04:05 2024\n  OS/Arch:          linux/amd64\n"
         "  Experimental:     false\n kernel:\n  Version:          6.12\n  A:                1\n  B:                2\n"
     )
-    assert cli("version", "-f", "{{.Server.Version}} {{.Client.APIVersion}}") == (0, "1.2.3 1.51\n", "")
+    assert cli("version", "-f", "{{.Server.Version}} {{.Client.APIVersion}}") == (0, "1.2.3 1.54\n", "")
     assert cli("version", "-f", "{{")[0] == 64
 
 

@@ -71,8 +71,8 @@ def test_errors(engine: ScriptedEngine, client: Client) -> None:
 
 def old(request: Request, connection: socket.socket) -> bool:
     """An engine of 2020."""
-    if request.path.startswith("/v1.51"):
-        text = b'{"message":"client version 1.51 is too new. Maximum supported API version is 1.41"}'
+    if request.path.startswith("/v1.54"):
+        text = b'{"message":"client version 1.54 is too new. Maximum supported API version is 1.41"}'
         connection.sendall(head(400, {"Api-Version": "1.41", "Content-Length": str(len(text))}) + text)
         return True
     return answer(request.path.encode())(request, connection)
@@ -95,7 +95,7 @@ def test_data_that_can_be_sent_once_is_sent_in_the_right_version(engine: Scripte
 
 def test_a_version_that_is_pinned_is_kept(engine: ScriptedEngine) -> None:
     engine.on("POST", "/x", old)
-    with Client(engine.host, version="1.51") as client, pytest.raises(APIError, match="too new"):
+    with Client(engine.host, version="1.54") as client, pytest.raises(APIError, match="too new"):
         client.post("/x")
 
 
