@@ -173,3 +173,41 @@ def test_a_broken_archive_is_no_layer(build: Classic, engine: Engine, damage: st
     assert any(word in refused.stderr for word in ("cut off", "checksum is wrong", "broken gzip data")), refused.stderr
     assert engine.request("GET", "/images/json?all=1").body == before
     assert "Traceback" not in engine.log_text()
+
+
+def _containers(engine: Engine) -> list[dict[str, Any]]:
+    listed = engine.request("GET", "/containers/json?all=1").body
+    return [engine.request("GET", f"/containers/{each['Id']}/json").body for each in listed]
+
+
+def test_the_container_of_a_step_that_failed_stays(build: Classic) -> None:
+    engine = build.engine
+    text = "FROM busybox\nENV A=b\nRUN echo one >/one\nRUN echo two >/two; exit 3\n"
+    assert build(text, rm="1", forcerm="1") and not _containers(engine)
+    assert "returned a non-zero code: 3" in build(text, rm="1")
+    [left] = _containers(engine)
+    assert left["State"]["Status"] == "exited" and left["State"]["ExitCode"] == 3
+    assert [left["Path"], *left["Args"]] == ["/bin/sh", "-c", "echo two >/two; exit 3"]
+    assert f"---> Running in {left['Id'][:12]}" in build.said and "Removed intermediate" not in build.said
+    assert engine.wherry("diff", left["Id"], check=True).stdout == "A /two\n"
+    engine.wherry("commit", left["Id"], "classic", check=True)
+    assert build.shows("sh", "-c", "cat /one /two; echo $A") == "one\ntwo\nb\n"
+    assert engine.wherry("start", "--attach", left["Id"]).returncode == 3
+    engine.wherry("rm", left["Id"], check=True)
+
+
+def test_all_containers_stay_when_none_is_to_be_removed(build: Classic) -> None:
+    engine = build.engine
+    before = engine.request("GET", "/images/json").body
+    assert not build("FROM busybox\nRUN echo one >/one\nRUN echo two >/two\nRUN true\nENV A=b\n", rm="0", nocache="1")
+    left = _containers(engine)
+    assert sorted(each["Args"][-1] for each in left) == ["echo one >/one", "echo two >/two", "true"]
+    assert all(each["State"]["ExitCode"] == 0 for each in left) and "Removed intermediate" not in build.said
+    [first] = [each["Id"] for each in left if each["Args"][-1] == "echo one >/one"]
+    engine.wherry("commit", first, "of-first", check=True)
+    assert engine.wherry("run", "--rm", "of-first", "ls", "/one").returncode == 0
+    assert engine.wherry("run", "--rm", "of-first", "ls", "/two").returncode != 0
+    engine.wherry("rmi", "of-first", check=True)
+    names = {name for each in engine.request("GET", "/images/json").body for name in each["RepoTags"] or ["<none>"]}
+    assert names == {"classic:latest", *(name for each in before for name in each["RepoTags"] or ["<none>"])}
+    engine.wherry("rm", *(each["Id"] for each in left), check=True)

@@ -17,7 +17,7 @@ from wherry.common.errors import EngineError, Forbidden, InvalidParameter
 from wherry.engine.builder import progress
 from wherry.engine.builder.builder import FindContext
 from wherry.engine.builder.progress import Event
-from wherry.engine.builder.request import ENTITLEMENTS, Attachables, BuildRequest, Limits, StepFailed
+from wherry.engine.builder.request import ENTITLEMENTS, Attachables, BuildRequest, Keeps, Limits, StepFailed
 from wherry.engine.builder.subrequests import ask
 from wherry.engine.engine import Engine
 from wherry.engine.image.bundle import Result
@@ -216,9 +216,8 @@ async def build(request: Request, engine: Engine) -> web.StreamResponse:
     events = await _events(request, engine, asked)
     if _is_own(request):
         return await response.stream(request, own_stream(events), response.JSON)
-    keeps = not request.flag("rm", default=True)
     return await response.stream(
-        request, classic_stream(events, quiet=request.flag("q"), keeps_containers=keeps), response.JSON
+        request, classic_stream(events, quiet=request.flag("q"), keeps_containers=asked.keeps == "all"), response.JSON
     )
 
 
@@ -330,6 +329,12 @@ def _is_trusted(request: Request) -> bool:
     return peer is not None and peer.uid in (0, os.geteuid())
 
 
+def _keeps(request: Request) -> Keeps:
+    if request.flag("forcerm"):
+        return "none"
+    return "failed" if request.flag("rm", default=True) else "all"
+
+
 def _read(request: Request, engine: Engine) -> BuildRequest:
     """The query. Raises InvalidParameter."""
     given = request.text("given")
@@ -337,6 +342,7 @@ def _read(request: Request, engine: Engine) -> BuildRequest:
         raise InvalidParameter(f'Unsupported isolation: "{request.text("isolation")}": linux only supports default')
     if (version := request.text("version")) not in ("", "1", "2"):
         raise InvalidParameter(f'invalid version "{version}"')
+    classic = not _is_own(request) and version != "2"
     return BuildRequest(
         dockerfile=request.text("dockerfile"),
         outside=request.text("outside"),
@@ -348,7 +354,8 @@ def _read(request: Request, engine: Engine) -> BuildRequest:
         labels=_json(request, "labels", dict[str, str], {}),
         extra_hosts=_extra_hosts(request),
         cache_from=tuple(_json(request, "cachefrom", list[str], [])),
-        classic=not _is_own(request) and version != "2",
+        classic=classic,
+        keeps=_keeps(request) if classic else "none",
         security=tuple(request.texts("securityopt")),
         no_cache=request.flag("nocache"),
         pull=request.flag("pull"),

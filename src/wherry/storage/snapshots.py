@@ -252,6 +252,11 @@ class Snapshots:
             self._mounting.add(id)
             self._database.execute("INSERT INTO snapshots_mounted VALUES (?, ?)", (id, each))
 
+    def give(self, id: str, directory: str) -> None:
+        """Lets a new one have the files of a directory beside it, which is gone then."""
+        os.rmdir(f"{self._root}/{id}/diff")
+        os.rename(directory, f"{self._root}/{id}/diff")
+
     async def make_directory(self, id: str, path: str) -> None:
         """Makes a directory of root's, with its parents. Nothing happens when it is there; EngineError for a file."""
         found = find_merged(self._lower(self._chain_id(id)), path)

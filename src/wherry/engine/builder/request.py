@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -65,6 +65,9 @@ class Client(Protocol):
         """A socket in ``directory`` that the client's ssh agent answers on. Raises EngineError when there is none."""
 
 
+Keeps = Literal["none", "failed", "all"]
+
+
 class BuildRequest(msgspec.Struct, frozen=True):
     """``dockerfile`` is a path in the context; ``outside`` is what it is called when it was only put there to be sent.
 
@@ -73,7 +76,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     ``credentials`` are log-ins by the registries' domains. ``cache_from`` are images that bring their cache along;
     ``caches`` are those of other places. The steps of the stages ``no_cache_for`` are all carried out. ``contexts`` go
     before stages and images of the same names. ``classic``: by the rules of Docker's classic builder, where BuildKit
-    has others.
+    has others. ``keeps`` says which containers of RUNs stay.
     """
 
     dockerfile: str = "Dockerfile"
@@ -98,6 +101,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     client: Client | None = None
     contexts: dict[str, NamedContext] = {}
     classic: bool = False
+    keeps: Keeps = "none"
 
     @property
     def only_cache_from(self) -> bool:

@@ -18,6 +18,7 @@ from wherry.dockerfile.lexer import DockerfileError
 from wherry.engine import platforms
 from wherry.engine.builder import history, progress
 from wherry.engine.builder.copy import Origin, Sources
+from wherry.engine.builder.intermediate import Left, ended, keep_all
 from wherry.engine.builder.mounts import USUAL_PLACES, RunMounts, target_of
 from wherry.engine.builder.progress import Progress
 from wherry.engine.builder.request import HOST_NETWORK, INSECURE, BuildRequest, Limits, StepFailed
@@ -35,6 +36,7 @@ from wherry.runtime.ipc import OF_USERS
 from wherry.runtime.monitor_client import Monitor, StartError
 from wherry.runtime.spec import Spec
 from wherry.storage.build_snapshots import ActiveSnapshot, Tree, Workspace
+from wherry.storage.store import Store
 
 # The container of one RUN: started like any other, known to nobody else, and gone when it ends.
 
@@ -89,7 +91,7 @@ class Containers(Service):
         self, container_id: str, command: Command, root: tuple[Mount, ...], mounts: Sequence[Mount], output: Output
     ) -> int:
         """Runs a command to its end; its exit code. Cancelling ends it at once. Raises EngineError."""
-        entry = ContainerEntry(self._record(container_id, command))
+        entry = ContainerEntry(self.record(container_id, command))
         files = f"{self._config.data_root}/containers/{container_id}"
         os.mkdir(files, 0o710)
         try:
@@ -110,6 +112,10 @@ class Containers(Service):
         finally:
             shutil.rmtree(f"{self._config.exec_root}/{container_id}", ignore_errors=True)
             self._staging.throw_away(files)
+
+    async def keep(self, found: list[Left], workspace: Workspace, store: Store, image: str = "") -> None:
+        """Lets containers stay; ``image`` is what was made of them in the end."""
+        await keep_all(found, workspace, store, self._entries, image)
 
     def _other(self, network: str) -> ContainerEntry:
         return self._entries.get(network.removeprefix(OTHERS))
@@ -140,7 +146,8 @@ class Containers(Service):
                 if monitor is not None:
                     await asyncio.shield(_end(monitor))
 
-    def _record(self, container_id: str, command: Command) -> Container:
+    def record(self, container_id: str, command: Command) -> Container:
+        """A container for a command, which has no image, and no files yet."""
         host = self._host_config(command)
         networks, attachments = self._endpoints.plan(ContainerConfig(), host, NetworkingConfig())
         path, *arguments = command.words
@@ -235,7 +242,10 @@ class Runs:
         sources: Sources,
         heard: Progress,
         epoch: int | None,
+        left: list[Left],
     ) -> None:
+        """``left`` gets the containers that are to stay."""
+        self._left = left
         self._request = request
         self._workspace = workspace
         self._containers = containers
@@ -284,9 +294,20 @@ class Runs:
         )
 
         async def work(tree: Tree) -> ActiveSnapshot:
-            return await self._run(walker.step, run, command, script, volumes, tree)
+            started = times.now()
+            container_id, snapshot, code = await self._run(walker.step, run, command, script, volumes, tree)
+            if self._request.keeps == "all" or (code and self._request.keeps == "failed"):
+                record = ended(self._containers.record(container_id, command), started, code)
+                self._left.append(Left(record, before, snapshot, created_by))
+            if code:
+                shown = " ".join(command.words)
+                raise StepFailed(
+                    f"The command '{shown}' returned a non-zero code: {code}", run.position, code, command=shown
+                )
+            return snapshot
 
-        return Plan(inputs, history.run(words, _shown(walker)), work)
+        before, created_by = walker.outcome, history.run(words, _shown(walker))
+        return Plan(inputs, created_by, work)
 
     def _command_of(self, config: ContainerConfig) -> tuple[str, ...]:
         """The image's own command, which an empty list means to the classic builder, and to nobody else."""
@@ -316,7 +337,8 @@ class Runs:
 
     async def _run(
         self, step: int, run: ins.Run, command: Command, script: Script | None, volumes: Sequence[str], tree: Tree
-    ) -> ActiveSnapshot:
+    ) -> tuple[str, ActiveSnapshot, int]:
+        """The container, what it has changed, and its exit code."""
         snapshot = self._workspace.begin(tree)
         container_id = self._containers.new_id()
         directory = self._containers.make_directory(container_id)
@@ -335,12 +357,7 @@ class Runs:
                 mounted.mounts,
                 lambda stream, text: self._heard.tell_when_heard(progress.Printed(step, stream, text)),
             )
-        if code:
-            shown = " ".join(command.words)
-            raise StepFailed(
-                f"The command '{shown}' returned a non-zero code: {code}", run.position, code, command=shown
-            )
-        return snapshot
+        return container_id, snapshot, code
 
 
 def _shown(walker: Walker) -> dict[str, str]:

@@ -8,10 +8,9 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from wherry.common import times
 from wherry.common.errors import EngineError, NotFound
@@ -26,81 +25,22 @@ from wherry.engine.builder import progress
 from wherry.engine.builder.context import Context
 from wherry.engine.builder.copy import Copies, Origin, Sources, import_files
 from wherry.engine.builder.history import COMMENT
+from wherry.engine.builder.image import INLINE_CACHE, InlineStep, write_image
+from wherry.engine.builder.intermediate import Left
 from wherry.engine.builder.mounts import CacheMounts, RunMounts
 from wherry.engine.builder.progress import Progress
 from wherry.engine.builder.request import BuildRequest, at
 from wherry.engine.builder.run import Containers, Runs
-from wherry.engine.builder.stage import Outcome, Step, Walker
+from wherry.engine.builder.stage import Outcome, Walker
 from wherry.engine.builder.steps import AllBuilds, Plan, Steps, StepsUnderway, note_result
 from wherry.engine.container import spec
 from wherry.engine.image.remote_cache import RemoteCache
 from wherry.model.container import ContainerConfig
-from wherry.model.image import History, ImageConfig, RootFS
+from wherry.model.image import History
 from wherry.storage.build_cache import Record
 from wherry.storage.build_snapshots import Tree, Workspace, top_of
-from wherry.storage.content import digest_of
 from wherry.storage.images import Image
 from wherry.storage.store import Store
-
-# The image: its configuration out of what the target stage has come to.
-
-INLINE_CACHE = "wherry.cache.v1"
-_InlineStep = tuple[str, Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]]
-_InlineCache = dict[str, _InlineStep]
-"""Keys of steps, the chain ids that they lead to, and when they were made, in nanoseconds."""
-
-
-def write_image(
-    store: Store, outcome: Outcome, labels: Mapping[str, str], tree: Tree, inline: _InlineCache | None
-) -> tuple[str, bool]:
-    """Makes the image of a stage, all of whose snapshots are kept; its id, and whether it was not there before.
-
-    ``tree`` may have been flattened.
-
-    ``inline`` is what of the cache travels with the image, for --cache-from elsewhere.
-    """
-    config = outcome.config
-    if labels:
-        config = replace(config, labels={**config.labels, **labels})
-    history = [*outcome.base, *(_entry(step, outcome) for step in outcome.steps)]
-    if tree is not outcome.tree:
-        history = _squashed(outcome, history)
-    os_name, architecture, variant = outcome.platform
-    image = ImageConfig(
-        architecture=architecture,
-        os=os_name,
-        variant=variant,
-        created=history[-1].created if history else times.rfc3339(times.now()),
-        author=outcome.author,
-        config=config,
-        rootfs=RootFS(diff_ids=[layer.diff_id for layer in store.layers.chain(top_of(tree))]),
-        history=history,
-    )
-    document = msgspec.json.encode(image)
-    if inline is not None:
-        document = msgspec.json.encode({**msgspec.to_builtins(image), INLINE_CACHE: inline})
-    there = store.images.find(digest_of(document))
-    return (there.id, False) if there is not None else (store.images.add(document), True)
-
-
-def _entry(step: Step, outcome: Outcome) -> History:
-    has_layer = bool(step.chain_id) or (step.snapshot is not None and step.snapshot.layer is not None)
-    return History(
-        created=times.rfc3339(step.created),
-        created_by=step.created_by,
-        comment=COMMENT,
-        author=outcome.author,
-        empty_layer=not has_layer,
-    )
-
-
-def _squashed(outcome: Outcome, history: list[History]) -> list[History]:
-    """The steps made no layers of their own any more; one at the end holds what they made."""
-    before = len(outcome.base)
-    steps = [replace(entry, empty_layer=True) for entry in history[before:]]
-    merge = History(created=steps[-1].created if steps else None, comment="merge of the layers above the base image")
-    return [*history[:before], *steps, merge]
-
 
 Pull = Callable[[str, str], AsyncIterator[dict[str, Any]]]
 """Pulls an image by its name and its platform, and tells how it goes."""
@@ -149,6 +89,7 @@ class Solver:
         self._copies = Copies(workspace, self._sources, self._epoch)
         self._containers = containers
         self._cache_mounts = cache_mounts
+        self._left: list[Left] = []
         self._graph = self._plan()
 
     def _plan(self) -> Graph:
@@ -183,8 +124,11 @@ class Solver:
                 raise
             except BaseException:
                 await self._note_all()
+                await self._containers.keep(self._left, self._workspace, self._store)
                 raise
-            return await self._write(outcome)
+            image = await self._write(outcome)
+            await self._containers.keep(self._left, self._workspace, self._store, image)
+            return image
 
     # --- stages
 
@@ -317,7 +261,16 @@ class Solver:
         if not isinstance(instruction, ins.Run):
             return await self._copies.plan(walker, instruction, origin_of)
         mounts = RunMounts(self._workspace, self._cache_mounts, self._request, self._store.files, origin_of)
-        runs = Runs(self._request, self._workspace, self._containers, mounts, self._sources, self._heard, self._epoch)
+        runs = Runs(
+            self._request,
+            self._workspace,
+            self._containers,
+            mounts,
+            self._sources,
+            self._heard,
+            self._epoch,
+            self._left,
+        )
         return await runs.plan(walker, instruction, origin_of)
 
     async def _origin(self, stage: Stage, name: str, step: int) -> Origin:
@@ -438,7 +391,7 @@ class Solver:
         own = {layer.chain_id: layer.parent for layer in self._store.images.layers(image)}
         for key, said in inline.items():
             try:
-                chain_id, created = msgspec.convert(said, _InlineStep)
+                chain_id, created = msgspec.convert(said, InlineStep)
             except msgspec.ValidationError:
                 continue  # anybody can write an image
             if chain_id in own and self._store.build_cache.find(key) is None:
