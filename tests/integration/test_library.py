@@ -12,8 +12,8 @@ import pytest
 
 import wherry
 from tests.support.engine import PROJECT, Engine
-from wherry.client import containers, library, options
-from wherry.client import library as images
+from wherry.client import containers, images, options, process, resources, sync
+from wherry.client import engine as library
 
 
 @pytest.fixture
@@ -24,7 +24,9 @@ def connected(engine: Engine, busybox: str, monkeypatch: pytest.MonkeyPatch) -> 
         yield connection
 
 
-@pytest.mark.parametrize("module", [library, containers, options, images], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [library, sync, containers, options, images, process, resources], ids=lambda module: module.__name__
+)
 def test_the_examples_of_the_docstrings(connected: wherry.Engine, module: ModuleType) -> None:
     outcome = doctest.testmod(module)
     assert outcome.failed == 0

@@ -75,5 +75,11 @@ async def resize(request: Request, engine: Engine) -> web.Response:
     return response.empty(200)
 
 
+async def kill(request: Request, engine: Engine) -> web.Response:
+    """An extension of the API: Docker has no way to end an exec."""
+    engine.execs.kill(request.name, request.text("signal"))
+    return response.empty(204)
+
+
 async def inspect(request: Request, engine: Engine) -> Any:
     return engine.execs.inspect(request.name)

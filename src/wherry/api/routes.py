@@ -60,6 +60,7 @@ ROUTES: dict[str, Handler] = {
     "POST /containers/{name}/exec": exec.create,
     "POST /exec/{name}/start": exec.start,
     "POST /exec/{name}/resize": exec.resize,
+    "POST /exec/{name}/kill": exec.kill,
     "GET /exec/{name}/json": exec.inspect,
     "POST /commit": images.commit,
     "GET /images/json": images.list_all,

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from wherry.client.transport import Response
+    from wherry.client.blocking import Response
 
 _OUTPUT = flags.string("output", "o", "Write to a file, instead of STDOUT")
 

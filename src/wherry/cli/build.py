@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.build_output import Exports
-    from wherry.client.client import Client
+    from wherry.client.blocking import Client
 
 _EVENTS = "application/vnd.wherry.build+json"
 _EPOCH = "SOURCE_DATE_EPOCH"

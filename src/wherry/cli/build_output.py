@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.session import Session
-    from wherry.client.transport import Response
+    from wherry.client.blocking import Response
     from wherry.common.flags import Options
 
 _KINDS = ("local", "tar", "oci", "docker", "image", "registry")

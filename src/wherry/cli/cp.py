@@ -66,7 +66,7 @@ def split_argument(text: str) -> tuple[str, str]:
 
 def _copy_out(session: Session, options: Options, container: str, path: str, destination: str) -> None:
     from wherry.cli import copy_paths
-    from wherry.client import archives
+    from wherry.client import nouns
 
     if destination != "-":
         destination = copy_paths.absolute(destination)
@@ -74,12 +74,12 @@ def _copy_out(session: Session, options: Options, container: str, path: str, des
     name = ""
     if options["follow-link"]:
         path, name = _followed(session, container, path)
-    found, response = archives.get_archive(session.client, container, path)
+    found, response = session.client.containers.get_archive(container, path)
     if destination == "-":
         sys.stdout.flush()
         pass_on(response, terminal.STDOUT)
         return
-    source = copy_paths.Place(path, is_directory=bool(found["mode"] & archives.DIRECTORY), name=name)
+    source = copy_paths.Place(path, is_directory=bool(found["mode"] & nouns.DIRECTORY), name=name)
     directory, old, new = copy_paths.arrange(source, copy_paths.local_destination(destination))
     if name and not old:  # the link's name goes before its target's, even where nothing else is renamed
         old, new = copy_paths.split(path)[1], name
@@ -97,20 +97,19 @@ def _copy_out(session: Session, options: Options, container: str, path: str, des
 def _followed(session: Session, container: str, path: str) -> tuple[str, str]:
     """What a link of a container leads to, and the name to copy that under."""
     from wherry.cli import copy_paths
-    from wherry.client import archives
+    from wherry.client import nouns
 
     try:
-        found = archives.stat_path(session.client, container, path)
+        found = session.client.containers.stat_path(container, path)
     except APIError:
         return path, ""  # what is wrong is told when it is fetched
-    if not found["mode"] & archives.SYMLINK:
+    if not found["mode"] & nouns.SYMLINK:
         return path, ""
     return copy_paths.renamed(path, posixpath.join(copy_paths.split(path)[0], found["linkTarget"]))
 
 
 def _copy_in(session: Session, options: Options, path: str, container: str, destination: str) -> None:
     from wherry.cli import copy_paths
-    from wherry.client import archives
 
     keep_owners = options["archive"]
     if path != "-":
@@ -119,9 +118,8 @@ def _copy_in(session: Session, options: Options, path: str, container: str, dest
     if path == "-":
         if not place.is_directory:
             raise CommandError(f'destination "{container}:{destination}" must be a directory')
-        archives.put_archive(
-            session.client, container, place.path, read_pieces(terminal.STDIN), keep_owners=keep_owners
-        )
+        data = read_pieces(terminal.STDIN)
+        session.client.containers.put_archive(container, place.path, data, keep_owners=keep_owners)
         return
     source = copy_paths.local_source(path, follow=options["follow-link"])
     directory, old, new = copy_paths.arrange(source, place)
@@ -130,28 +128,28 @@ def _copy_in(session: Session, options: Options, path: str, container: str, dest
     top = new if old else source.name or copy_paths.split(source.path)[1]
     with _Progress(options, "Copying to container - ") as progress:
         pieces = progress.passing(pack(source.path, top))
-        archives.put_archive(session.client, container, directory, pieces, keep_owners=keep_owners)
+        session.client.containers.put_archive(container, directory, pieces, keep_owners=keep_owners)
     progress.tell(f"{container}:{place.path}")
 
 
 def _destination(session: Session, container: str, path: str) -> Place:
     """A place of a container; a link stands for its target. What cannot be looked at is taken not to be there."""
     from wherry.cli import copy_paths
-    from wherry.client import archives
+    from wherry.client import nouns
 
     resolved = path
     try:
-        found = archives.stat_path(session.client, container, path)
-        if found["mode"] & archives.SYMLINK:
+        found = session.client.containers.stat_path(container, path)
+        if found["mode"] & nouns.SYMLINK:
             resolved = posixpath.join(copy_paths.split(path)[0], found["linkTarget"])
-            found = archives.stat_path(session.client, container, resolved)
+            found = session.client.containers.stat_path(container, resolved)
     except APIError:
         return copy_paths.Place(resolved, exists=False)
     mode = found["mode"]
-    if mode & (archives.DEVICE | archives.IRREGULAR):
-        what = "a device" if mode & archives.DEVICE else "an irregular file"
+    if mode & (nouns.DEVICE | nouns.IRREGULAR):
+        what = "a device" if mode & nouns.DEVICE else "an irregular file"
         raise CommandError(f'destination "{container}:{path}" must be a directory or a regular file: got {what}')
-    return copy_paths.Place(resolved, is_directory=bool(mode & archives.DIRECTORY))
+    return copy_paths.Place(resolved, is_directory=bool(mode & nouns.DIRECTORY))
 
 
 class _Progress:

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from wherry.client.client import Client
+    from wherry.client.blocking import Client
 
 TITLES = ("IMAGE", "LAYER SIZE", "IMAGE SIZE", "CREATED BY")
 BOLD, PLAIN = "\x1b[1m", "\x1b[m"

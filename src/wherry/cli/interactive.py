@@ -20,8 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from wherry.client.blocking import Response
     from wherry.client.endpoint import Stream
-    from wherry.client.transport import Response
     from wherry.common.detach_keys import DetachDetector
 
 RECEIVE = 1 << 18

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from wherry.client.client import Client, Pending
+    from wherry.client.blocking import Client, Pending
     from wherry.common.flags import Flag, Options
 
     Run = Callable[["Session", Options], "int | None"]
@@ -148,7 +148,7 @@ class Session:
     def client(self) -> Client:
         """The engine. One on the default socket is started if there is none, when the first request is made."""
         if self._client is None:
-            from wherry.client.client import Client
+            from wherry.client.blocking import Client
 
             endpoint = self.endpoint
             headers = self.config.get("HttpHeaders")

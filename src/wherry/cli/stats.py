@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from wherry.client.client import Client, Pending
-    from wherry.client.transport import Response
+    from wherry.client.blocking import Client, Pending, Response
 
 REDRAW = 0.5  # seconds, as docker's
 

@@ -1,64 +1,38 @@
-"""Containers for Python programs: `engine.containers`, `Container`, and what a command that ran left, `Result`."""
+"""Containers as objects: `engine.containers`, and what each of them can do."""
 
 from __future__ import annotations
 
-import io
-import posixpath
-import select
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from wherry.client import archives
-from wherry.client.client import Client, container_path
-from wherry.client.options import pairs, words
-from wherry.client.streams import STDERR, STDOUT, Demultiplexer, frames
-from wherry.client.transport import APIError, ClientError
+from wherry.client import files
+from wherry.client.options import changes, pairs, words
+from wherry.client.process import AsyncProcess, Result, pieces_of
+from wherry.client.streams import frames
+from wherry.client.transport import APIError
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    import os
     from typing import Self
 
-    from wherry.client.endpoint import Stream
-
-_BUFFER = 1 << 16
-
-
-class Result:
-    """How a command ended. `exit_code`: 128 + n where signal n ended it; `stdout` and `stderr` are bytes."""
-
-    def __init__(self, exit_code: int, pieces: Sequence[tuple[int, bytes]]) -> None:
-        self.exit_code = exit_code
-        self.stdout = b"".join(data for stream, data in pieces if stream == STDOUT)
-        self.stderr = b"".join(data for stream, data in pieces if stream == STDERR)
-        self._pieces = pieces
-
-    @property
-    def output(self) -> str:
-        """Both streams as text, in the order in which they came. What is no UTF-8 becomes �."""
-        return b"".join(data for _, data in self._pieces).decode("utf-8", "replace")
-
-    def __repr__(self) -> str:
-        return f"<Result exit_code={self.exit_code} output={self.output[:60]!r}>"
+    from wherry.client.client import AsyncClient
+    from wherry.client.engine import AsyncEngine
+    from wherry.client.images import AsyncImage
+    from wherry.client.options import Limits, Pairs
+    from wherry.client.process import Input
+    from wherry.client.times import Moment
 
 
-class CommandFailed(ClientError):
-    """A command ended with an exit code other than 0, and `check` was asked for; `result` is all of it."""
-
-    def __init__(self, result: Result) -> None:
-        super().__init__(f"the command ended with exit code {result.exit_code}: {result.output.strip()[-500:]}")
-        self.result = result
-
-
-class Containers:
+class AsyncContainerCollection:
     """`engine.containers`."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
 
-    def list(self, *, all: bool = False, filters: Mapping[str, Sequence[str]] | None = None) -> list[Container]:
-        """The running containers, the newest first, or `all`; `filters` as of `ps --filter`: {"label": ["a=b"]}.
+    async def list(
+        self, *, all: bool = False, filters: Mapping[str, Sequence[str] | str] | None = None
+    ) -> list[AsyncContainer]:
+        """The running containers, the newest first, or `all`; `filters` as of `ps --filter`: {"label": "a=b"}.
 
         >>> import wherry
         >>> with wherry.connect() as engine:
@@ -66,58 +40,91 @@ class Containers:
         ...         [found.image for found in engine.containers.list(filters={"label": ["test=list"]})]
         ['busybox']
         """
-        wanted = {name: [*values] for name, values in (filters or {}).items()}
-        return [
-            Container(self._client, str(each["Id"])) for each in self._client.containers.list(all=all, filters=wanted)
-        ]
+        found = await self._engine.client.containers.list(all=all, filters=filtered(filters))
+        return [AsyncContainer(self._engine, str(each["Id"])) for each in found]
 
-    def get(self, name: str) -> Container:
+    async def get(self, name: str) -> AsyncContainer:
         """By name, id, or the beginning of an id. Raises APIError, whose `not_found` is true when there is none."""
-        return Container(self._client, str(self._client.containers.inspect(name)["Id"]))
+        return AsyncContainer(self._engine, str((await self._engine.client.containers.inspect(name))["Id"]))
+
+    async def prune(self, *, filters: Mapping[str, Sequence[str] | str] | None = None) -> dict[str, Any]:
+        """Removes all that do not run: `ContainersDeleted`, and `SpaceReclaimed` in bytes.
+
+        >>> import wherry
+        >>> with wherry.connect() as engine:
+        ...     _ = engine.create("busybox", ["true"], labels={"to": "go"})
+        ...     len(engine.containers.prune(filters={"label": "to=go"})["ContainersDeleted"])
+        1
+        """
+        return await self._engine.client.containers.prune(filtered(filters))
 
 
-class Container:
+class AsyncContainer:
     """A container. As a context it is removed at the end of the block, running or not.
 
-    All of its methods raise APIError when the engine refuses.
+    Two are equal that stand for the same one. All of its methods raise APIError when the engine refuses.
     """
 
-    def __init__(self, client: Client, id: str) -> None:
-        self._client = client
+    id: str
+
+    def __init__(self, engine: AsyncEngine, id: str) -> None:
+        self._engine = engine
+        self._client: AsyncClient = engine.client
         self.id = id
 
     def __repr__(self) -> str:
-        return f"<Container {self.id[:12]}>"
+        return f"<AsyncContainer {self.short_id}>"
 
-    def __enter__(self) -> Self:
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AsyncContainer) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.remove(force=True, volumes=True)
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.loop.finish(self.remove(force=True, volumes=True))
 
-    def inspect(self) -> dict[str, Any]:
+    # What the engine knows of it, now.
+
+    @property
+    def short_id(self) -> str:
+        """The first twelve digits of `id`."""
+        return self.id[:12]
+
+    async def inspect(self) -> dict[str, Any]:
         """All that the engine knows of it, now, in the words of the API."""
-        return self._client.containers.inspect(self.id)
+        return await self._client.containers.inspect(self.id)
 
     @property
-    def name(self) -> str:
+    async def name(self) -> str:
         """Now: another may be given to it."""
-        return str(self.inspect()["Name"]).removeprefix("/")
+        return str((await self.inspect())["Name"]).removeprefix("/")
 
     @property
-    def image(self) -> str:
+    async def image(self) -> str:
         """What it was made from, as it was named then."""
-        return str(self.inspect()["Config"]["Image"])
+        return str((await self.inspect())["Config"]["Image"])
 
     @property
-    def status(self) -> str:
+    async def labels(self) -> dict[str, str]:
+        """Names and values."""
+        return dict((await self.inspect())["Config"].get("Labels") or {})
+
+    @property
+    async def status(self) -> str:
         """Now: created, running, paused, restarting, removing, exited or dead."""
-        return str(self.inspect()["State"]["Status"])
+        return str((await self.inspect())["State"]["Status"])
 
     @property
-    def ports(self) -> dict[str, list[int]]:
+    async def health(self) -> str:
+        """Now: healthy, unhealthy or starting; "unknown" where nothing checks it."""
+        return str(((await self.inspect())["State"].get("Health") or {}).get("Status", "unknown"))
+
+    @property
+    async def ports(self) -> dict[str, list[int]]:
         """The host's ports by the container's: {"80/tcp": [32768]}; [] for one that is exposed and not published.
 
         >>> import wherry
@@ -126,126 +133,442 @@ class Container:
         ...         len(container.ports["80/tcp"])
         1
         """
-        found = self.inspect()["NetworkSettings"].get("Ports") or {}
+        found = (await self.inspect())["NetworkSettings"].get("Ports") or {}
         # One port of all the host's addresses is there twice, for IPv4 and for IPv6.
         return {
             port: list(dict.fromkeys(int(each["HostPort"]) for each in bindings or ()))
             for port, bindings in found.items()
         }
 
-    def start(self) -> None:
+    async def top(self, ps_args: str = "") -> dict[str, Any]:
+        """Its processes as ps(1) shows them: `Titles`, and `Processes` as lists of texts."""
+        return await self._client.containers.top(self.id, ps_args)
+
+    async def diff(self) -> list[dict[str, Any]]:
+        """The files that differ from its image's: `Path`, and `Kind`, 0 for changed, 1 for new, 2 for gone.
+
+        >>> import wherry
+        >>> with wherry.connect() as engine:
+        ...     with engine.create("busybox", ["true"]) as container:
+        ...         container.write("/hello", b"")
+        ...         container.diff()
+        [{'Path': '/hello', 'Kind': 1}]
+        """
+        return await self._client.containers.changes(self.id)
+
+    @overload
+    def stats(self, *, stream: Literal[False] = False) -> Coroutine[Any, Any, dict[str, Any]]: ...
+
+    @overload
+    def stats(self, *, stream: Literal[True]) -> AsyncIterator[dict[str, Any]]: ...
+
+    def stats(self, *, stream: bool = False) -> Coroutine[Any, Any, dict[str, Any]] | AsyncIterator[dict[str, Any]]:
+        """What it uses, in the words of the API, bytes and nanoseconds: one sample, or with `stream` one each second.
+
+        >>> import wherry
+        >>> with wherry.connect() as engine, engine.start("busybox", ["sleep", "60"]) as container:
+        ...     samples = container.stats(stream=True)
+        ...     [next(samples)["memory_stats"]["usage"] > 0 for _ in range(2)]
+        [True, True]
+        """
+        return self._samples() if stream else self._sample()
+
+    async def _sample(self) -> dict[str, Any]:
+        response = await (await self._client.containers.stats(self.id, stream=False)).response()
+        sample: dict[str, Any] = await response.json()
+        return sample
+
+    async def _samples(self) -> AsyncIterator[dict[str, Any]]:
+        response = await (await self._client.containers.stats(self.id, stream=True)).response()
+        async for sample in response.values():
+            yield sample
+
+    # What is done with it.
+
+    async def start(self) -> None:
         """Starts it in the background; one that runs goes on."""
-        self._client.containers.start(self.id)
+        await self._client.containers.start(self.id)
 
-    def stop(self, timeout: int | None = None) -> None:
+    async def stop(self, timeout: int | None = None, *, signal: str = "") -> None:
         """Asks it to end, and ends it after so many seconds (None: as the container says, 10)."""
-        self._client.containers.stop(self.id, timeout=timeout)
+        await self._client.containers.stop(self.id, timeout=timeout, signal=signal)
 
-    def restart(self, timeout: int | None = None) -> None:
+    async def restart(self, timeout: int | None = None) -> None:
         """Stops it as `stop` does, if it runs, and starts it."""
-        self._client.containers.restart(self.id, timeout=timeout)
+        await self._client.containers.restart(self.id, timeout=timeout)
 
-    def kill(self, signal: str = "KILL") -> None:
-        """Sends its first process a signal: "KILL", "SIGHUP", "9"."""
-        self._client.containers.kill(self.id, signal)
+    async def kill(self, signal: str | int = "KILL") -> None:
+        """Sends its first process a signal: "KILL", "SIGHUP", 9."""
+        await self._client.containers.kill(self.id, str(signal))
 
-    def pause(self) -> None:
+    async def pause(self) -> None:
         """Freezes all of its processes."""
-        self._client.post(container_path(self.id, "pause"))
+        await self._client.containers.pause(self.id)
 
-    def unpause(self) -> None:
+    async def unpause(self) -> None:
         """Lets them run on."""
-        self._client.post(container_path(self.id, "unpause"))
+        await self._client.containers.unpause(self.id)
 
-    def wait(self) -> int:
-        """Waits for its end; the exit code."""
-        return int(self._client.containers.wait(self.id)["StatusCode"])
+    async def rename(self, name: str) -> None:
+        """Gives it another name.
 
-    def remove(self, *, force: bool = False, volumes: bool = False) -> None:
+        >>> import wherry
+        >>> with wherry.connect() as engine, engine.create("busybox", name="before") as container:
+        ...     container.rename("after")
+        ...     container.name
+        'after'
+        """
+        await self._client.containers.rename(self.id, name)
+
+    async def update(self, **limits: Unpack[Limits]) -> None:
+        """Changes its limits while it runs, in the words it was made with: `memory`, `cpus`, `pids_limit`, `restart`…
+
+        >>> import wherry
+        >>> with wherry.connect() as engine, engine.start("busybox", ["sleep", "60"]) as container:
+        ...     container.update(memory="64m", memory_swap="64m", pids_limit=20)
+        ...     container.inspect()["HostConfig"]["PidsLimit"]
+        20
+        """
+        await self._client.containers.update(self.id, changes(limits))
+
+    async def wait(self, *, timeout: float | None = None, condition: str = "not-running") -> int:
+        """Waits for its end (or "next-exit", "removed"); the exit code. Raises TimeoutError after so many seconds.
+
+        >>> import wherry
+        >>> with wherry.connect() as engine, engine.start("busybox", ["sleep", "60"]) as container:
+        ...     try:
+        ...         container.wait(timeout=0.1)
+        ...     except TimeoutError:
+        ...         container.kill()
+        ...         container.wait()
+        137
+        """
+        async with self._client.loop.timeout(timeout):
+            return int((await self._client.containers.wait(self.id, condition))["StatusCode"])
+
+    async def remove(self, *, force: bool = False, volumes: bool = False) -> None:
         """`force`: also a running one; `volumes`: with the volumes that have no name. One that is gone is no error."""
         try:
-            self._client.containers.remove(self.id, force=force, volumes=volumes)
+            await self._client.containers.remove(self.id, force=force, volumes=volumes)
         except APIError as error:
             if not error.not_found:
                 raise
 
-    @overload
-    def logs(self, *, stream: Literal[False] = False, tail: int | None = None, timestamps: bool = False) -> str: ...
+    async def commit(
+        self,
+        repository: str = "",
+        tag: str = "",
+        *,
+        message: str = "",
+        author: str = "",
+        changes: Sequence[str] = (),
+        pause: bool = True,
+    ) -> AsyncImage:
+        """Makes an image of its files. `changes` are lines of a Dockerfile: 'CMD ["sh"]'.
+
+        >>> import wherry
+        >>> with wherry.connect() as engine, engine.create("busybox", ["true"]) as container:
+        ...     container.write("/hello", "world")
+        ...     image = container.commit("kept", changes=["CMD cat /hello"])
+        ...     print(engine.run("kept").output)
+        ...     image.remove(force=True)
+        world
+        """
+        made = await self._client.containers.commit(
+            self.id,
+            repo=repository,
+            tag=tag,
+            comment=message,
+            author=author,
+            pause="1" if pause else "0",
+            changes="\n".join(changes),
+        )
+        return self._engine.images.made(made)
+
+    # What it says, and further commands in it.
 
     @overload
-    def logs(self, *, stream: Literal[True], tail: int | None = None, timestamps: bool = False) -> Iterator[bytes]: ...
+    def logs(
+        self,
+        *,
+        stream: Literal[False] = False,
+        stdout: bool = True,
+        stderr: bool = True,
+        tail: int | None = None,
+        timestamps: bool = False,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        follow: None = None,
+    ) -> Coroutine[Any, Any, str]: ...
 
-    def logs(self, *, stream: bool = False, tail: int | None = None, timestamps: bool = False) -> str | Iterator[bytes]:
-        """What it has printed, as text; with `stream` also what it prints from now on, in pieces, up to its end.
+    @overload
+    def logs(
+        self,
+        *,
+        stream: Literal[True],
+        stdout: bool = True,
+        stderr: bool = True,
+        tail: int | None = None,
+        timestamps: bool = False,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        follow: bool | None = None,
+    ) -> AsyncIterator[bytes]: ...
 
-        `tail`: only so many of the last lines.
+    def logs(
+        self,
+        *,
+        stream: bool = False,
+        stdout: bool = True,
+        stderr: bool = True,
+        tail: int | None = None,
+        timestamps: bool = False,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        follow: bool | None = None,
+    ) -> Coroutine[Any, Any, str] | AsyncIterator[bytes]:
+        """What it has printed, as text; with `stream` in pieces, and also what it prints from now on, up to its end.
+
+        `tail`: only so many of the last lines; `since` and `until`: seconds since 1970, a datetime, a timedelta back
+        from now, or text as of `logs --since`; `follow=False`: a stream of what there is.
 
         >>> import wherry
         >>> with wherry.connect() as engine:
         ...     with engine.start("busybox", "for i in 1 2 3; do echo line $i; done") as container:
         ...         b"".join(container.logs(stream=True))
-        ...         container.logs(tail=1)
+        ...         container.logs(tail=1), container.logs(until=0.5), container.logs(since="1h", stderr=False)
         b'line 1\\nline 2\\nline 3\\n'
-        'line 3\\n'
+        ('line 3\\n', '', 'line 1\\nline 2\\nline 3\\n')
         """
-        pieces = self._logs(follow=stream, tail=tail, timestamps=timestamps)
-        return pieces if stream else b"".join(pieces).decode("utf-8", "replace")
+        from wherry.client.times import seconds
 
-    def _logs(self, *, follow: bool, tail: int | None, timestamps: bool) -> Iterator[bytes]:
-        tty = bool(self.inspect()["Config"]["Tty"])
-        response = self._client.containers.logs(
-            self.id, stdout=True, stderr=True, follow=follow, tail=tail, timestamps=timestamps
+        pieces = self._logs(
+            stdout=stdout,
+            stderr=stderr,
+            follow=stream if follow is None else follow,
+            tail=tail,
+            timestamps=timestamps,
+            since=seconds(since),
+            until=seconds(until),
         )
+        return pieces if stream else _joined(pieces)
+
+    async def _logs(self, **query: Any) -> AsyncIterator[bytes]:
+        tty = bool((await self.inspect())["Config"]["Tty"])
+        response = await self._client.containers.logs(self.id, **query)
         try:
             if tty:
-                while piece := response.piece():
+                while piece := await response.piece():
                     yield bytes(piece)
             else:
-                for _, data in frames(response):
+                async for _, data in frames(response):
                     yield data
         finally:
             response.close()
 
-    def exec(
+    async def attach(self, *, stdin: bool = False, logs: bool = False) -> AsyncProcess:
+        """Its streams, from now on; with `logs` also what it has printed before. It runs on when they are left.
+
+        >>> import wherry
+        >>> with wherry.connect() as engine, engine.start("busybox", ["cat"], stdin=True) as container:
+        ...     with container.attach(stdin=True) as process:
+        ...         process.write("to and fro")
+        ...         next(iter(process))
+        b'to and fro'
+        """
+        tty = bool((await self.inspect())["Config"]["Tty"])
+        pending = await self._client.containers.attach(self.id, stdin=stdin, logs=logs)
+        return self._process(*await pending.take_over(), tty, self.wait, _nothing)
+
+    def _process(
+        self, stream: Any, early: bytes, tty: bool, ending: Callable[[], Any], leave: Callable[[], Any]
+    ) -> AsyncProcess:
+        containers = self._client.containers
+
+        async def resize(rows: int, columns: int) -> None:
+            await containers.resize(self.id, rows, columns)
+
+        return AsyncProcess(
+            self._client, self.id, stream, early, tty=tty, kill=self.kill, resize=resize, ending=ending, leave=leave
+        )
+
+    async def begin(self, *, stdin: bool, leave: Callable[[], Any]) -> AsyncProcess:
+        """Starts it, with its streams. `leave` is what `AsyncProcess.close` ends with."""
+        containers = self._client.containers
+        tty = bool((await self.inspect())["Config"]["Tty"])
+        attaching = await containers.attach(self.id, stdin=stdin)
+        waiting = await containers.begin_wait(self.id, "next-exit")
+        stream, early = await attaching.take_over()
+        ended = await waiting.response()
+
+        async def ending() -> int:
+            return int((await ended.json())["StatusCode"])
+
+        async def left() -> None:
+            ended.close()
+            await leave()
+
+        process = self._process(stream, early, tty, ending, left)
+        try:
+            await containers.start(self.id)
+        except BaseException:
+            await process.close()
+            raise
+        return process
+
+    @overload
+    async def exec(
         self,
         command: Sequence[str] | str,
         *,
-        input: bytes | str | None = None,
-        env: Mapping[str, str] | None = None,
+        stream: Literal[False] = False,
+        detach: Literal[False] = False,
+        input: Input | None = None,
+        env: Pairs | None = None,
+        environment: Pairs | None = None,
         user: str = "",
         workdir: str = "",
+        tty: bool = False,
+        privileged: bool = False,
+        timeout: float | None = None,
         check: bool = False,
-    ) -> Result:
+        output: Callable[[bytes], object] | None = None,
+    ) -> Result: ...
+
+    @overload
+    async def exec(
+        self,
+        command: Sequence[str] | str,
+        *,
+        stream: Literal[True],
+        stdin: bool = False,
+        env: Pairs | None = None,
+        environment: Pairs | None = None,
+        user: str = "",
+        workdir: str = "",
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> AsyncProcess: ...
+
+    @overload
+    async def exec(
+        self,
+        command: Sequence[str] | str,
+        *,
+        detach: Literal[True],
+        env: Pairs | None = None,
+        environment: Pairs | None = None,
+        user: str = "",
+        workdir: str = "",
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> AsyncProcess: ...
+
+    async def exec(
+        self,
+        command: Sequence[str] | str,
+        *,
+        stream: bool = False,
+        detach: bool = False,
+        stdin: bool = False,
+        input: Input | None = None,
+        env: Pairs | None = None,
+        environment: Pairs | None = None,
+        user: str = "",
+        workdir: str = "",
+        tty: bool = False,
+        privileged: bool = False,
+        timeout: float | None = None,
+        check: bool = False,
+        output: Callable[[bytes], object] | None = None,
+    ) -> Result | AsyncProcess:
         """Runs one more command in it while it runs, and waits for its end.
 
-        `command`, `input` and `check` are as for `Engine.run`.
+        `command`, `input`, `check`, `timeout` and `output` are as for `Engine.run`; after `timeout` seconds the
+        command is killed. With `stream` its streams are the answer, as soon as it runs, and with `detach` it runs in
+        the background: see `Process`. `environment` is docker-py's word for `env`.
 
         >>> import wherry
-        >>> with wherry.connect() as engine:
-        ...     with engine.start("busybox", ["sleep", "60"]) as container:
-        ...         container.exec(["wc", "-c"], input="twelve bytes").output
-        '12\\n'
+        >>> with wherry.connect() as engine, engine.start("busybox", ["sleep", "60"]) as container:
+        ...     print(container.exec(["wc", "-c"], input="twelve bytes").output)
+        ...     print(container.exec("echo $A; test -t 0", env={"A": "B"}, tty=True))
+        ...     process = container.exec("sleep 0.1; exit 7", detach=True)
+        ...     print(process.wait())
+        12
+        <BLANKLINE>
+        <Result exit_code=0 output='B\\r\\n'>
+        7
         """
+        if (stream or detach) and (input is not None or timeout is not None or check or output is not None):
+            raise TypeError("input, timeout, check and output are for an exec whose end is waited for")
+        if env is not None and environment is not None:
+            raise TypeError("env and environment are the same, Docker's Env: give one of them")
         config = {
-            "AttachStdin": input is not None,
-            "AttachStdout": True,
-            "AttachStderr": True,
+            "AttachStdin": stdin or input is not None,
+            "AttachStdout": not detach,
+            "AttachStderr": not detach,
+            "Tty": tty,
+            "Privileged": privileged,
             "Cmd": words(command),
-            "Env": pairs(env or {}),
-            "User": user,
+            "Env": pairs(env or environment or {}),
+            "User": str(user),
             "WorkingDir": workdir,
         }
-        exec_id = self._client.execs.create(self.id, config)
-        stream, early = self._client.execs.attach(exec_id, {"Detach": False, "Tty": False}).take_over()
-        try:
-            _feed(stream, input)
-            pieces = _collect(stream, early, tty=False, deadline=None)
-        finally:
-            stream.close()
-        return _checked(Result(int(self._client.execs.inspect(exec_id)["ExitCode"]), pieces), check)
+        process = await self._exec(config, detach=detach)
+        if stream or detach:
+            return process
+        return (await process.communicate(input, timeout=timeout, output=output)).checked(check)
 
-    def read(self, path: str) -> bytes:
-        """The content of a file in it, whether it runs or not; a link is followed. Raises APIError, IsADirectoryError.
+    async def _exec(self, config: dict[str, Any], *, detach: bool) -> AsyncProcess:
+        execs, id = self._client.execs, await self._client.execs.create(self.id, config)
+
+        async def kill(signal: str) -> None:
+            await execs.kill(id, signal)
+
+        async def resize(rows: int, columns: int) -> None:
+            await execs.resize(id, rows, columns)
+
+        async def ending() -> int:
+            return await self._exec_code(id)
+
+        tty = bool(config["Tty"])
+        process = AsyncProcess(
+            self._client, id, None, tty=tty, kill=kill, resize=resize, ending=ending, leave=_nothing if detach else None
+        )
+        begin = {"Detach": detach, "Tty": tty}
+        try:
+            if detach:
+                await execs.start(id, begin)
+            else:
+                process.join(*await (await execs.attach(id, begin)).take_over())
+        except Exception:
+            raise  # the engine has refused it
+        except BaseException:
+            await self._client.loop.finish(process.kill())
+            raise
+        return process
+
+    async def _exec_code(self, id: str) -> int:
+        """Of an exec, as soon as it has ended."""
+        found = await self._client.execs.inspect(id)
+        if not found["Running"]:
+            return int(found["ExitCode"] or 0)
+        filters = {"container": [self.id], "event": ["exec_die"]}
+        response = await self._client.system.events(filters=filters)
+        try:
+            found = await self._client.execs.inspect(id)  # it may have ended before anybody listened
+            while found["Running"]:
+                async for event in response.arrived():
+                    if event["Actor"]["Attributes"].get("execID") == id:
+                        return int(event["Actor"]["Attributes"]["exitCode"])
+            return int(found["ExitCode"] or 0)
+        finally:
+            response.close()
+
+    # Its files, whether it runs or not.
+
+    async def read(self, path: str) -> bytes:
+        """The content of a file in it; a link is followed. Raises APIError, IsADirectoryError.
 
         >>> import wherry
         >>> with wherry.connect() as engine:
@@ -254,104 +577,69 @@ class Container:
         ...         container.read("/tmp/greeting")
         b'hello'
         """
-        import tarfile
+        return await files.read(self._client, self.id, path)
 
-        found = archives.stat_path(self._client, self.id, path)
-        if found["mode"] & archives.SYMLINK:
-            path = found["linkTarget"]
-        _, response = archives.get_archive(self._client, self.id, path)
-        with tarfile.open(fileobj=io.BytesIO(response.read())) as archive:
-            member = archive.next()
-            content = archive.extractfile(member) if member is not None else None
-            if content is None:
-                raise IsADirectoryError(f"{path} is not a file of container {self.id[:12]}")
-            return content.read()
+    async def write(self, path: str, content: Input, *, mode: int = 0o644) -> None:
+        """Puts a file into it; its directory must be there. It belongs to root.
 
-    def write(self, path: str, content: bytes | str, *, mode: int = 0o644) -> None:
-        """Puts a file into it, whether it runs or not; its directory must be there. It belongs to root."""
-        import tarfile
+        `content` is bytes, text, a `pathlib.Path`, an open file, or what gives pieces when it is iterated over.
+        """
+        await files.write(self._client, self.id, path, content, mode)
 
-        data = content.encode() if isinstance(content, str) else content
-        directory, name = posixpath.split(path)
-        header = tarfile.TarInfo(name)
-        header.size, header.mode, header.mtime = len(data), mode, int(time.time())
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            archive.addfile(header, io.BytesIO(data))
-        archives.put_archive(self._client, self.id, directory or "/", [packed.getvalue()])
+    async def copy_to(self, source: str | os.PathLike[str], path: str) -> None:
+        """Copies a local file or folder into it, to `path`; where that ends with a slash, into it by its own name.
 
-    def stats(self) -> dict[str, Any]:
-        """What it uses: one sample over a second, in the words of the API; bytes and nanoseconds."""
-        found: dict[str, Any] = self._client.get(container_path(self.id, "stats"), stream=0)
-        return found
+        >>> import pathlib, tempfile, wherry
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> (folder / "a").write_text("1") and None
+        >>> with wherry.connect() as engine, engine.create("busybox", ["cat", "/srv/a"]) as container:
+        ...     container.copy_to(folder, "/srv")
+        ...     container.copy_from("/srv", folder / "back")
+        >>> (folder / "back" / "a").read_text()
+        '1'
+        """
+        await files.copy_to(self._client, self.id, source, path)
 
-    def run_to_end(
-        self, input: bytes | str | None = None, *, timeout: float | None = None, check: bool = False
-    ) -> Result:
-        """Starts it, and waits for its end with all that it prints; see `Engine.run`."""
-        containers = self._client.containers
-        tty = bool(self.inspect()["Config"]["Tty"])
-        attaching = containers.attach(self.id, stdin=input is not None)
-        waiting = containers.begin_wait(self.id, "next-exit")
-        stream, early = attaching.take_over()
-        ending = waiting.response()
+    async def copy_from(self, path: str, destination: str | os.PathLike[str]) -> None:
+        """Copies a file or a folder of it to `destination`, or into it where that is a folder.
+
+        The container's word is not trusted: nothing is written beside the destination, and devices are refused.
+        """
+        await files.copy_from(self._client, self.id, path, destination)
+
+    async def get_archive(self, path: str) -> tuple[AsyncIterator[bytes], dict[str, Any]]:
+        """A file or a folder of it as the pieces of a tar, and what is known of it: `name`, `size`, `mode`, `mtime`."""
+        found, response = await self._client.containers.get_archive(self.id, path)
+        return response.pieces(), found
+
+    async def put_archive(self, path: str, data: Input) -> None:
+        """Unpacks a tar into a folder of it."""
+        await self._client.containers.put_archive(self.id, path, pieces_of(self._client.loop, data))
+
+    async def export(self) -> AsyncIterator[bytes]:
+        """All of its files as the pieces of a tar.
+
+        >>> import wherry
+        >>> with wherry.connect() as engine, engine.create("busybox") as container:
+        ...     sum(map(len, container.export())) > 1_000_000
+        True
+        """
+        response = await self._client.containers.export(self.id)
         try:
-            containers.start(self.id)
-            deadline = None if timeout is None else time.monotonic() + timeout
-            writer = _feed(stream, input)
-            try:
-                pieces = _collect(stream, early, tty=tty, deadline=deadline)
-            except TimeoutError:
-                self.kill()
-                raise TimeoutError(f"the command had not ended after {timeout:g} seconds and was killed") from None
-            if writer is not None:
-                writer.join()
-            return _checked(Result(int(ending.json()["StatusCode"]), pieces), check)
+            while piece := await response.piece():
+                yield bytes(piece)
         finally:
-            stream.close()
-            ending.close()
+            response.close()
 
 
-def _checked(result: Result, check: bool) -> Result:
-    if check and result.exit_code:
-        raise CommandFailed(result)
-    return result
+async def _joined(pieces: AsyncIterator[bytes]) -> str:
+    return b"".join([piece async for piece in pieces]).decode("utf-8", "replace")
 
 
-def _feed(stream: Stream, input: bytes | str | None) -> threading.Thread | None:
-    """Sends the input beside the reading of the output: a command that does both at once would wait for ever."""
-    if input is None:
-        return None
-    data = input.encode() if isinstance(input, str) else input
-
-    def send() -> None:
-        try:
-            stream.sendall(data)
-            stream.shutdown(1)
-        except OSError:
-            pass  # it has ended without having read all of it
-
-    writer = threading.Thread(target=send, daemon=True)
-    writer.start()
-    return writer
+async def _nothing() -> None:
+    """What runs on is left alone."""
 
 
-def _collect(stream: Stream, early: bytes, *, tty: bool, deadline: float | None) -> list[tuple[int, bytes]]:
-    """Everything that comes up to the stream's end, as (stream, bytes). Raises TimeoutError."""
-    pieces: list[tuple[int, bytes]] = []
-    split = Demultiplexer(lambda number, buffers: pieces.append((number, b"".join(buffers))))
-    buffer = bytearray(_BUFFER)
-    poll = select.poll()
-    poll.register(stream.fileno(), select.POLLIN)
-    data = memoryview(early)
-    while True:
-        if data and tty:
-            pieces.append((STDOUT, bytes(data)))
-        elif data:
-            split.feed(data)
-        if deadline is not None and not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise TimeoutError
-        count = stream.recv_into(buffer)
-        if not count:
-            return pieces
-        data = memoryview(buffer)[:count]
+def filtered(filters: Mapping[str, Sequence[str] | str] | None) -> dict[str, list[str]]:
+    """As the API has them."""
+    return {name: [values] if isinstance(values, str) else [*values] for name, values in (filters or {}).items()}

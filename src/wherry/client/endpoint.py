@@ -86,17 +86,20 @@ class Host:
         """What HTTP's Host header says."""
         return f"{self.name}:{self.port}" if self.scheme in ("tcp", "http", "https") else "wherry"
 
-    def connect(self) -> Stream:
+    def connect(self, *, wait: bool = True) -> Stream:
         """A new stream to the engine. Raises ConnectionFailed when nothing listens, PermissionMissing when this user
-        may not open the socket, ConnectionLost when TLS fails."""
+        may not open the socket, ConnectionLost when TLS fails; BlockingIOError for a unix socket that has no room for
+        one more and is not to be waited for."""
         try:
             if self.scheme == "unix":
-                return self._connect_unix()
+                return self._connect_unix(wait)
             if self.scheme == "ssh":
                 from wherry.client.ssh import connect_ssh
 
                 return connect_ssh(self)
             return self._connect_tcp()
+        except BlockingIOError:
+            raise
         except OSError as error:
             if not isinstance(error, PermissionError) or self.scheme != "unix":
                 refused = isinstance(error, (ConnectionRefusedError, FileNotFoundError))
@@ -105,9 +108,10 @@ class Host:
 
             raise PermissionMissing(self.address, way_to_permission(self.path)) from error
 
-    def _connect_unix(self) -> Stream:
+    def _connect_unix(self, wait: bool) -> Stream:
         stream = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
         try:
+            stream.setblocking(wait)
             stream.connect(self.path)
         except BaseException:
             stream.close()

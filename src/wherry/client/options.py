@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
 
 from wherry.common.ports import mappings, parse_published
 from wherry.common.sizes import parse_size
@@ -155,6 +155,38 @@ class Options(TypedDict, total=False):
     storage_opt: Pairs
     config: Mapping[str, Any]
     host_config: Mapping[str, Any]
+
+
+class Limits(TypedDict, total=False):
+    """What may be changed while a container runs, in the words of `Options`."""
+
+    memory: Size
+    mem_limit: Size
+    memory_swap: Size
+    memswap_limit: Size
+    memory_reservation: Size
+    mem_reservation: Size
+    cpus: float
+    nano_cpus: int
+    cpu_shares: int
+    cpu_period: int
+    cpu_quota: int
+    cpuset_cpus: str
+    cpuset_mems: str
+    pids_limit: int
+    blkio_weight: int
+    restart: str
+    restart_policy: str | Mapping[str, Any]
+
+
+def changes(limits: Limits) -> dict[str, Any]:
+    """The body of an update. Raises TypeError for what is none of the limits, and ValueError."""
+    for word in limits:
+        if word not in Limits.__annotations__:
+            raise TypeError(f"{word!r} cannot be changed any more" if word in TABLE else _unknown(word))
+    body, _, _ = container_body("", (), cast("Options", limits))
+    found: dict[str, Any] = body["HostConfig"]
+    return found
 
 
 def container_body(image: str, command: Sequence[str] | str, options: Options) -> tuple[dict[str, Any], str, str]:

@@ -13,9 +13,10 @@ from wherry.client.transport import ClientError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
-    from wherry.client.transport import Response
+    from wherry.client.blocking import Response
+    from wherry.client.transport import AsyncResponse
 
 HEADER = 8
 STDOUT, STDERR, ENGINE_ERROR = 1, 2, 3
@@ -122,11 +123,12 @@ def _wait_writable(descriptor: int) -> None:
     poll.poll()
 
 
-def frames(response: Response) -> Iterator[tuple[int, bytes]]:
+async def frames(response: AsyncResponse) -> AsyncIterator[tuple[int, bytes]]:
     """The body of a framed response as (stream, data), stream 1 or 2, in pieces as they come."""
     ready: list[tuple[int, bytes]] = []
     split = Demultiplexer(lambda stream, buffers: ready.append((stream, b"".join(buffers))))
-    while piece := response.piece():
+    while piece := await response.piece():
         split.feed(piece)
-        yield from ready
+        for each in ready:
+            yield each
         ready.clear()

@@ -1,9 +1,12 @@
 """HTTP/1.1 over a stream, as far as the Engine API needs it.
 
 One `Connection` carries one request after another. `send` writes a request and `receive` reads the head of its
-response, so that several connections can be asked before the first answer is read. The body of a `Response` is
+response, so that several connections can be asked before the first answer is read. The body of a response is
 then read from it, in pieces as large as they come; at its end the connection is free for the next request.
-A response that takes over the connection (attach, exec) gives its stream away: `Response.take_over`.
+A response that takes over the connection (attach, exec) gives its stream away: `take_over`.
+
+The streams do not block. Where one would, a `Loop` (loops.py) is asked to wait for it, which is all that a program
+with an event loop and one without have apart.
 """
 
 from __future__ import annotations
@@ -12,10 +15,13 @@ from wherry.client.c_modules import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
     from typing import Any
 
     from wherry.client.endpoint import Stream
+    from wherry.client.loops import Loop
+
+    Data = Iterable[bytes | memoryview] | AsyncIterable[bytes | memoryview]
 
 # What can go wrong between this side and the engine.
 
@@ -25,12 +31,14 @@ class ClientError(Exception):
 
 
 class APIError(ClientError):
-    """The engine's answer was an error: `status` is HTTP's, `message` the engine's own text."""
+    """The engine's answer was an error: `status` is HTTP's, `message` the engine's own text; `method` and `path` are
+    what it was an answer to."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, method: str = "", path: str = "") -> None:
         super().__init__(f"Error response from daemon: {message}")
         self.status = status
         self.message = message
+        self.method, self.path = method, path
 
     @property
     def not_found(self) -> bool:
@@ -79,6 +87,38 @@ def checked(messages: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield message
 
 
+# What streams that do not block need, whoever waits for them.
+
+
+async def receive_into(loop: Loop, stream: Stream, buffer: memoryview | bytearray) -> int:
+    """Receives what there is, waiting until there is something; 0 at the end. Raises OSError."""
+    while True:
+        try:
+            return stream.recv_into(buffer)
+        except BlockingIOError:
+            await loop.readable(stream.fileno())
+
+
+async def send_all(loop: Loop, stream: Stream, data: bytes | memoryview) -> None:
+    """Raises OSError."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[stream.send(view) :]
+        except BlockingIOError:
+            await loop.writable(stream.fileno())
+
+
+async def each(data: Data) -> AsyncIterator[bytes | memoryview]:
+    """The pieces of what may be iterated over in either way."""
+    if hasattr(data, "__aiter__"):
+        async for piece in data:
+            yield piece
+    else:
+        for piece in data:
+            yield piece
+
+
 BUFFER = 1 << 18  # what is asked of the kernel at once
 HEAD_LIMIT = 1 << 16
 _CHUNK_HEAD = 64  # bytes that hold the end of a chunk, the size of the next, and its beginning
@@ -88,25 +128,27 @@ class Connection:
     """A stream that speaks HTTP. `reused` says that it has carried a request before, `cut` that one was not sent whole,
     so that it can carry no other."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, loop: Loop) -> None:
+        stream.setblocking(False)
         self.stream = stream
+        self.loop = loop
         self.reused = False
         self.cut = False
         self._buffer = bytearray(BUFFER)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0  # what has been received and not been taken yet
 
-    def send(self, method: str, target: str, headers: dict[str, str], body: bytes | None = None) -> None:
+    async def send(self, method: str, target: str, headers: dict[str, str], body: bytes | None = None) -> None:
         """Writes a request whose body, if any, is known. Raises ConnectionLost."""
         if body is not None or method not in ("GET", "HEAD", "DELETE"):
             headers["Content-Length"] = str(len(body) if body else 0)
         try:
-            self.stream.sendall(_head(method, target, headers) + (body or b""))
+            await send_all(self.loop, self.stream, _head(method, target, headers) + (body or b""))
         except OSError as error:
             raise ConnectionLost(f"error during connect: {error.strerror}") from error
 
-    def send_stream(
-        self, method: str, target: str, headers: dict[str, str], body: Iterable[bytes | memoryview], size: int | None
+    async def send_stream(
+        self, method: str, target: str, headers: dict[str, str], body: Data, size: int | None
     ) -> None:
         """Writes a request whose body is `size` bytes, or of unknown length (None: it is sent in chunks).
 
@@ -116,58 +158,58 @@ class Connection:
             headers["Transfer-Encoding"] = "chunked"
         else:
             headers["Content-Length"] = str(size)
-        send = self.stream.sendall
+        loop, stream = self.loop, self.stream
         try:
-            send(_head(method, target, headers))
-            for piece in body:
+            await send_all(loop, stream, _head(method, target, headers))
+            async for piece in each(body):
                 if not len(piece):
                     continue  # an empty chunk would end the body
-                if self._is_answered():
+                if await self._is_answered():
                     self.cut = True
                     return
                 if size is None:
-                    send(b"%x\r\n" % len(piece))
-                    send(piece)
-                    send(b"\r\n")
+                    await send_all(loop, stream, b"%x\r\n" % len(piece))
+                    await send_all(loop, stream, piece)
+                    await send_all(loop, stream, b"\r\n")
                 else:
-                    send(piece)
+                    await send_all(loop, stream, piece)
             if size is None:
-                send(b"0\r\n\r\n")
+                await send_all(loop, stream, b"0\r\n\r\n")
         except (BrokenPipeError, ConnectionResetError):
             self.cut = True
             return
         except OSError as error:
             raise ConnectionLost(f"error during connect: {error.strerror}") from error
 
-    def _is_answered(self) -> bool:
+    async def _is_answered(self) -> bool:
         """Whether the whole answer is there, though the request has not been sent to its end."""
         import select
 
         poll = select.poll()
         poll.register(self.stream.fileno(), select.POLLIN)
-        if not poll.poll(0) or self._end == len(self._buffer) or not self._fill():
+        if not poll.poll(0) or self._end == len(self._buffer) or not await self._fill():
             return False
         head, found, body = bytes(self._view[self._start : self._end]).partition(b"\r\n\r\n")
         is_chunked = b"\r\ntransfer-encoding: chunked" in head.lower()
         return bool(found) and (not is_chunked or body.endswith(b"\r\n0\r\n\r\n") or body == b"0\r\n\r\n")
 
-    def receive(self, method: str = "GET", done: Callable[[Connection], None] | None = None) -> Response:
+    async def receive(self, method: str = "GET", done: Callable[[Connection], None] | None = None) -> AsyncResponse:
         """Reads the head of the response; `done` is called when its body has ended and the connection is free.
 
         Raises ConnectionLost when the stream ends first or is not HTTP.
         """
         while True:
-            response = self._receive_head(method, done)
+            response = await self._receive_head(method, done)
             # 101 is an answer; the others below 200 only say that one will come.
             if response.status >= 200 or response.status == 101:
                 self.reused = True
                 return response
 
-    def _receive_head(self, method: str, done: Callable[[Connection], None] | None) -> Response:
+    async def _receive_head(self, method: str, done: Callable[[Connection], None] | None) -> AsyncResponse:
         while (end := self._buffer.find(b"\r\n\r\n", self._start, self._end)) < 0:
             if self._end - self._start > HEAD_LIMIT:
                 raise ConnectionLost("error during connect: the response's head is too long")
-            if not self._fill():
+            if not await self._fill():
                 raise ConnectionLost("error during connect: EOF")
         lines = self._buffer[self._start : end].decode("latin-1").split("\r\n")
         self._start = end + 4
@@ -179,9 +221,9 @@ class Connection:
         for line in lines[1:]:
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
-        return Response(self, int(code), status[4:], headers, method, done)
+        return AsyncResponse(self, int(code), status[4:], headers, method, done)
 
-    def _fill(self) -> int:
+    async def _fill(self) -> int:
         """Receives more behind what is there; 0 at the end of the stream."""
         if self._start:
             if self._start < self._end:  # keep the untaken rest at the front
@@ -189,25 +231,25 @@ class Connection:
             self._end -= self._start
             self._start = 0
         try:
-            count = self.stream.recv_into(self._view[self._end :])
+            count = await receive_into(self.loop, self.stream, self._view[self._end :])
         except OSError as error:
             raise ConnectionLost(f"error during connect: {error.strerror}") from error
         self._end += count
         return count
 
-    def take(self, limit: int) -> memoryview:
+    async def take(self, limit: int) -> memoryview:
         """Up to `limit` bytes, empty at the end of the stream. The view is good until the next call."""
-        if self._start == self._end and not self._fill():
+        if self._start == self._end and not await self._fill():
             return self._view[:0]
         stop = min(self._end, self._start + limit)
         piece = self._view[self._start : stop]
         self._start = stop
         return piece
 
-    def take_line(self) -> bytes:
+    async def take_line(self) -> bytes:
         """A line without its CRLF; for chunk sizes and trailers. Raises ConnectionLost."""
         while (end := self._buffer.find(b"\r\n", self._start, self._end)) < 0:
-            if self._end - self._start > HEAD_LIMIT or not self._fill():
+            if self._end - self._start > HEAD_LIMIT or not await self._fill():
                 raise ConnectionLost("error during connect: unexpected EOF")
         line = bytes(self._view[self._start : end])
         self._start = end + 2
@@ -231,8 +273,12 @@ class Connection:
         self.stream.close()
 
 
-class Response:
+class AsyncResponse:
     """An answer: `status`, `reason`, `headers` (names in lower case), and a body that is read once."""
+
+    status: int
+    reason: str
+    headers: dict[str, str]
 
     def __init__(
         self,
@@ -261,17 +307,17 @@ class Response:
             if not self._left:
                 self._finish()
 
-    def _next_chunk(self) -> None:
+    async def _next_chunk(self) -> None:
         if not self._first_chunk:
-            self._connection.take_line()
+            await self._connection.take_line()
         self._first_chunk = False
-        size = self._connection.take_line().partition(b";")[0].strip()
+        size = (await self._connection.take_line()).partition(b";")[0].strip()
         try:
             self._left = int(size, 16)
         except ValueError:
             raise ConnectionLost(f"error during connect: malformed chunk size {size[:20]!r}") from None
         if not self._left:
-            while self._connection.take_line():
+            while await self._connection.take_line():
                 pass  # trailers
             self._finish()
 
@@ -289,17 +335,17 @@ class Response:
         else:
             self._connection.close()
 
-    def piece(self) -> memoryview:
+    async def piece(self) -> memoryview:
         """The next bytes of the body, as many as are there, empty at its end; good until the next call.
 
         Raises ConnectionLost when the stream ends within the body.
         """
         # A chunk's size is read when its bytes are asked for, not when the last one ends: it may come much later.
         if self._chunked and self._open and not self._left:
-            self._next_chunk()
+            await self._next_chunk()
         if not self._open:
             return memoryview(b"")
-        piece = self._connection.take(self._left if self._left > 0 else BUFFER)
+        piece = await self._connection.take(self._left if self._left > 0 else BUFFER)
         if self._left == -1:
             if not piece:
                 self._finish()
@@ -331,16 +377,27 @@ class Response:
         """Whether bytes behind the head came with it, for which the descriptor will not become readable."""
         return self._connection.buffered
 
-    def read(self) -> bytes:
+    async def read(self) -> bytes:
         """The whole rest of the body."""
         pieces = []
-        while piece := self.piece():
-            pieces.append(bytes(piece))
+        try:
+            while piece := await self.piece():
+                pieces.append(bytes(piece))
+        finally:
+            self.close()
         return b"".join(pieces)
 
-    def json(self) -> Any:
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes."""
+        try:
+            while piece := await self.piece():
+                yield bytes(piece)
+        finally:
+            self.close()
+
+    async def json(self) -> Any:
         """The body as the JSON value it holds, None when it is empty. Raises ConnectionLost when it is not JSON."""
-        body = self.read()
+        body = await self.read()
         if not body.strip():
             return None
         try:
@@ -348,17 +405,23 @@ class Response:
         except ValueError as error:
             raise ConnectionLost(f"the engine's answer is {error}") from None
 
-    def values(self) -> Iterator[Any]:
+    async def values(self) -> AsyncIterator[Any]:
         """The body as a stream of JSON values, one a line (events, progress), each as soon as it is there."""
-        while not self.ended:
-            yield from self.arrived()
+        try:
+            while not self.ended:
+                async for value in self.arrived():
+                    yield value
+        finally:
+            self.close()
 
-    def arrived(self) -> Iterator[Any]:
+    async def arrived(self) -> AsyncIterator[Any]:
         """Those of the values that have come; waits until something has."""
         while True:
-            piece = bytes(self.piece())
+            piece = bytes(await self.piece())
             *lines, self._rest = (self._rest + (piece or b"\n")).split(b"\n")
-            yield from map(loads, filter(bytes.strip, lines))
+            for line in lines:
+                if line.strip():
+                    yield loads(line)
             if not piece or not self.ready:
                 return
 
@@ -369,6 +432,7 @@ class Response:
     def take_over(self) -> tuple[Stream, bytes]:
         """The stream below, and what was received of it already. HTTP ends here."""
         self._open = False
+        self._connection.stream.setblocking(self._connection.loop.blocking)
         return self._connection.stream, self._connection.leftover()
 
     def close(self) -> None:

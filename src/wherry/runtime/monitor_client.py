@@ -87,6 +87,12 @@ class Exec(_Target):
         self.exited = exited
         exited.add_done_callback(lambda future: self.close())
 
+    def signal_group(self, number: int) -> None:
+        """Sends it a signal, and what it has started and not set apart: it leads a process group of its own."""
+        if self._pidfd >= 0 and not self.has_ended():  # so it keeps its number, which is its group's
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
 
 class Monitor(_Target):
     """A container that runs, by the connection to its monitor.

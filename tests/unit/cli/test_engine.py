@@ -13,7 +13,7 @@ import pytest
 from wherry.cli.main import global_flags
 from wherry.cli.session import CommandError, Endpoint, Session, find
 from wherry.client import local
-from wherry.client.client import Client
+from wherry.client.blocking import Client
 from wherry.client.endpoint import Host
 from wherry.client.local import StartFailed, start_engine
 from wherry.client.transport import ClientError

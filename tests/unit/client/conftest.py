@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.scripted_engine import ScriptedEngine
-from wherry.client.client import Client
+from wherry.client.blocking import Client
 
 
 @pytest.fixture

@@ -13,7 +13,9 @@ from tests.support.scripted_engine import (
     head,
     json_answer,
 )
-from wherry.client.client import API_VERSION, Client, quote
+from wherry.client.blocking import Client
+from wherry.client.client import API_VERSION, quote
+from wherry.client.facade import plain
 from wherry.client.streams import frames
 from wherry.client.transport import APIError, ConnectionFailed, ConnectionLost
 
@@ -157,7 +159,7 @@ def test_an_engine_that_does_not_give_the_connection(engine: ScriptedEngine, cli
 
 def test_a_framed_body(engine: ScriptedEngine, client: Client) -> None:
     engine.on("GET", ".*/logs", answer(frame(1, b"out") + frame(2, b"err")))
-    assert list(frames(client.containers.logs("x", stdout=True, tail="all"))) == [(1, b"out"), (2, b"err")]
+    assert list(plain(frames(client.containers.logs("x", stdout=True, tail="all")._core))) == [(1, b"out"), (2, b"err")]
 
 
 def test_names_are_quoted_in_paths(engine: ScriptedEngine, client: Client) -> None:

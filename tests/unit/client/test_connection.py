@@ -6,7 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.client.transport import BUFFER, HEAD_LIMIT, Connection, ConnectionLost, Response
+from wherry.client.blocking import Response
+from wherry.client.facade import plain
+from wherry.client.loops import Blocking
+from wherry.client.transport import BUFFER, HEAD_LIMIT, ConnectionLost
+from wherry.client.transport import Connection as AsyncConnection
+
+
+class Connection:
+    """A connection whose coroutines are plain functions."""
+
+    def __init__(self, stream: Any) -> None:
+        self._core = AsyncConnection(stream, Blocking())
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: plain(getattr(self._core, name)(*arguments))
 
 
 class Pieces:
@@ -28,8 +42,12 @@ class Pieces:
             self._pieces.insert(0, piece[count:])
         return count
 
-    def sendall(self, data: bytes) -> None:
+    def send(self, data: bytes) -> int:
         self.sent += data
+        return len(data)
+
+    def setblocking(self, flag: bool) -> None:
+        assert not flag
 
     def fileno(self) -> int:
         return self._never.fileno()
@@ -38,7 +56,7 @@ class Pieces:
         self.closed = True
 
 
-def received(*pieces: bytes, method: str = "GET") -> tuple[Response, Pieces, list[Connection]]:
+def received(*pieces: bytes, method: str = "GET") -> tuple[Response, Pieces, list[Any]]:
     stream, free = Pieces(*pieces), []
     connection = Connection(stream)
     return connection.receive(method, free.append), stream, free

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.scripted_engine import ScriptedEngine, json_answer, upgraded
-from wherry.client.client import Client
+from wherry.client.blocking import Client
 from wherry.client.endpoint import TLS, Host
 from wherry.client.ssh import arguments
 from wherry.client.transport import ConnectionFailed, ConnectionLost, HostError

@@ -11,7 +11,7 @@ import msgspec
 
 from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound
 from wherry.engine.container import spec
-from wherry.engine.container.config import check_environment
+from wherry.engine.container.config import check_environment, parse_signal
 from wherry.engine.container.service import Containers
 from wherry.engine.container.store import ContainerEntry, ExecRecord
 from wherry.engine.context import Context, Service
@@ -83,16 +83,33 @@ class Execs(Service):
             raise (InvalidParameter(text) if error.code in (126, 127) else EngineError(text)) from None
         record.running = True
         record.pid = started.pid
+        record.process = started
         record.exited = started.exited
         started.exited.add_done_callback(functools.partial(self._on_exit, record))
+        if record.killed_by:
+            started.signal_group(record.killed_by)
         return sock
 
     def _on_exit(self, record: ExecRecord, future: asyncio.Future[int]) -> None:
-        record.running = False
+        record.running, record.process = False, None
         if future.cancelled():
             return
         record.exit_code = future.result()
         self._tell(record, "exec_die", exitCode=str(record.exit_code))
+
+    def kill(self, exec_id: str, signal_name: str) -> None:
+        """Sends a signal to its process group. One that has not been started never will be; one that is being started
+        gets it as it begins. Raises NotFound, InvalidParameter, and Conflict when it has ended."""
+        number = parse_signal(signal_name or "SIGKILL")
+        record = self.get(exec_id)
+        if record.process is not None:
+            record.process.signal_group(number)
+        elif record.exit_code is not None:
+            raise Conflict(f"exec {exec_id} is not running")
+        elif record.started:
+            record.killed_by = number
+        else:
+            record.started, record.exit_code = True, 128 + number
 
     async def resize(self, exec_id: str, rows: int, columns: int) -> None:
         record = self.get(exec_id)

@@ -15,7 +15,7 @@ import msgspec
 
 from wherry.common.errors import Conflict, InvalidParameter, NotFound
 from wherry.model.container import Container, ExecConfig
-from wherry.runtime.monitor_client import Monitor
+from wherry.runtime.monitor_client import Exec, Monitor
 from wherry.storage.database import Database
 
 # Names of containers: what may be one, and one at random for those who give none.
@@ -88,8 +88,8 @@ class PendingAttach(msgspec.Struct):
 
 
 class ExecRecord(msgspec.Struct, weakref=True):
-    """An exec and how it is. ``exit_code`` is None until it has ended. ``run`` is when the run of the container began
-    that it was made for."""
+    """An exec and how it is. ``exit_code`` is None until it has ended, ``process`` while it does not run. ``run`` is
+    when the run of the container began that it was made for, ``killed_by`` the signal that it is to begin with."""
 
     id: str
     container: "ContainerEntry"
@@ -100,6 +100,8 @@ class ExecRecord(msgspec.Struct, weakref=True):
     exit_code: int | None = None
     exited: asyncio.Future[int] | None = None
     pid: int = 0
+    process: Exec | None = None
+    killed_by: int = 0
 
 
 class ContainerEntry:
