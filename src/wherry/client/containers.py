@@ -9,7 +9,7 @@ from wherry.client import files
 from wherry.client.options import changes, pairs, words
 from wherry.client.process import AsyncProcess, Result, pieces_of
 from wherry.client.streams import frames
-from wherry.client.transport import APIError
+from wherry.client.transport import APIError, ClientError
 
 if TYPE_CHECKING:
     import os
@@ -549,10 +549,12 @@ class AsyncContainer:
         return process
 
     async def _exec_code(self, id: str) -> int:
-        """Of an exec, as soon as it has ended."""
+        """Of an exec, as soon as it has ended. Raises ClientError when it could not begin."""
         found = await self._client.execs.inspect(id)
+        if found["ExitCode"] is None and not found["Running"]:
+            raise ClientError("the command could not be started: the container does not run any more, or is paused")
         if not found["Running"]:
-            return int(found["ExitCode"] or 0)
+            return int(found["ExitCode"])
         filters = {"container": [self.id], "event": ["exec_die"]}
         response = await self._client.system.events(filters=filters)
         try:

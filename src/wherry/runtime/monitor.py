@@ -58,6 +58,7 @@ from wherry.runtime.stdio import Buffer
 _decode_process = msgspec.msgpack.Decoder(Process).decode
 
 _NICE = 15  # for what is still to be written when the container has ended: it is in nobody's way
+_UNREAD_AT_MOST = 1 << 22  # bytes of answers: a thousand execs may begin and end while the daemon is at something else
 _ENDED_AT_MOST = 1000  # exec sessions whose exit codes are kept for a daemon that comes back
 
 
@@ -300,6 +301,8 @@ class Monitor:
 
     def _connect(self, connection: socket.socket) -> None:
         connection.setblocking(False)
+        with contextlib.suppress(OSError):  # SO_SNDBUFFORCE, past the system's limit; without it that is what there is
+            connection.setsockopt(socket.SOL_SOCKET, 32, _UNREAD_AT_MOST)
         self._connections[connection] = None
         self._loop.watch(connection.fileno(), READ, lambda events: self._hear(connection, events))
 

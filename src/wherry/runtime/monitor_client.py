@@ -113,6 +113,8 @@ class Monitor(_Target):
         self._cgroup = ""
         self._number = 0
         self._waiting: dict[int, asyncio.Future[tuple[ipc.Answer, list[int]]]] = {}
+        self._sending = asyncio.Lock()
+        self._closed: asyncio.Future[None] = self._loop.create_future()
         self._execs: dict[str, asyncio.Future[int]] = {}
         self._ended: dict[str, int] = {}
         self._resolver: tuple[socket.socket, socket.socket] | None = None
@@ -250,13 +252,29 @@ class Monitor(_Target):
     ) -> tuple[_Expected, list[int]]:
         future = self._expect(request.number)
         try:
-            ipc.send(self._connection, request, descriptors)
+            async with self._sending:  # one after the other: they arrive in the order in which they were sent
+                await self._send(request, descriptors)
         except OSError as error:
             del self._waiting[request.number]
             raise MonitorGone(f"the container's monitor does not answer: {error.strerror}") from error
         answer, received = await future
         assert isinstance(answer, expected)
         return answer, received
+
+    async def _send(self, request: ipc.Request, descriptors: tuple[int, ...]) -> None:
+        """Waits while the monitor has not read what was sent before. Raises OSError."""
+        while True:
+            try:
+                ipc.send(self._connection, request, descriptors)
+                return
+            except BlockingIOError:
+                writable = self._loop.create_future()
+                self._loop.add_writer(self._connection, _tell, writable)
+                try:
+                    await asyncio.wait((writable, self._closed), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    if self._connection.fileno() >= 0:
+                        self._loop.remove_writer(self._connection)
 
     def _hear(self) -> None:
         while self._connection.fileno() >= 0:
@@ -318,11 +336,18 @@ class Monitor(_Target):
     def _disconnect(self, reason: MonitorGone) -> None:
         if self._connection.fileno() >= 0:
             self._loop.remove_reader(self._connection)
+            self._loop.remove_writer(self._connection)
             self._connection.close()
+            self._closed.set_result(None)
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(reason)
         self._waiting.clear()
+
+
+def _tell(ready: "asyncio.Future[None]") -> None:
+    if not ready.done():
+        ready.set_result(None)
 
 
 async def connect(exec_dir: str) -> Monitor | Exit | None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound
+from wherry.common.times import SECOND, now
 from wherry.engine.container import spec
 from wherry.engine.container.config import check_environment, parse_signal
 from wherry.engine.container.service import Containers
@@ -21,6 +22,7 @@ from wherry.runtime.ipc import NOT_EXECUTABLE
 from wherry.runtime.monitor_client import MonitorGone, StartError
 
 _KEPT = 64  # execs of a container that have ended and can still be asked for
+_UNHEARD = 60 * SECOND  # after that nobody will ask any more how an exec has ended
 
 
 class Execs(Service):
@@ -94,7 +96,7 @@ class Execs(Service):
         record.running, record.process = False, None
         if future.cancelled():
             return
-        record.exit_code = future.result()
+        record.exit_code, record.ended_at = future.result(), now()
         self._tell(record, "exec_die", exitCode=str(record.exit_code))
 
     def kill(self, exec_id: str, signal_name: str) -> None:
@@ -120,6 +122,7 @@ class Execs(Service):
 
     def inspect(self, exec_id: str) -> dict[str, Any]:
         record = self.get(exec_id)
+        record.is_heard = record.exit_code is not None
         config = record.config
         return {
             "ID": record.id,
@@ -148,12 +151,16 @@ class Execs(Service):
         return entry
 
     def _forget(self, entry: ContainerEntry) -> None:
-        """Lets go of the oldest execs of a container that have ended, and of those that cannot be started any more."""
+        """Lets go of the oldest execs of a container that have ended, and of those that cannot be started any more.
+
+        How one has ended is kept until its client has asked, who may have started a thousand at once.
+        """
         for exec_id in [each.id for each in entry.execs.values() if _is_stale(each)]:
             del entry.execs[exec_id]
-        ended = [record.id for record in entry.execs.values() if record.exit_code is not None]
-        for exec_id in ended[: max(0, len(ended) - _KEPT)]:
-            del entry.execs[exec_id]
+        ended = [record for record in entry.execs.values() if record.exit_code is not None]
+        for record in ended[: max(0, len(ended) - _KEPT)]:
+            if record.is_heard or record.ended_at < now() - _UNHEARD:
+                del entry.execs[record.id]
 
     def _tell(self, record: ExecRecord, action: str, **attributes: str) -> None:
         self._events.container(record.container.record, action, execID=record.id, **attributes)

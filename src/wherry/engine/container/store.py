@@ -89,7 +89,8 @@ class PendingAttach(msgspec.Struct):
 
 class ExecRecord(msgspec.Struct, weakref=True):
     """An exec and how it is. ``exit_code`` is None until it has ended, ``process`` while it does not run. ``run`` is
-    when the run of the container began that it was made for, ``killed_by`` the signal that it is to begin with."""
+    when the run of the container began that it was made for, ``killed_by`` the signal that it is to begin with.
+    ``is_heard``: somebody has asked how it ended."""
 
     id: str
     container: "ContainerEntry"
@@ -102,6 +103,8 @@ class ExecRecord(msgspec.Struct, weakref=True):
     pid: int = 0
     process: Exec | None = None
     killed_by: int = 0
+    ended_at: int = 0
+    is_heard: bool = False
 
 
 class ContainerEntry:

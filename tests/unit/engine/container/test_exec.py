@@ -120,7 +120,24 @@ async def test_those_that_have_ended_are_not_kept_for_ever(bare: BareEngine, mon
         await bare.engine.execs.start(exec_id, tty=False, detach=True)
         await until(lambda exec_id=exec_id: bare.engine.execs.get(exec_id).exit_code is not None)
     bare.engine.execs.create("web", LS)
-    assert len(bare.live("web").execs) == 3
+    assert len(bare.live("web").execs) == 5  # how they ended is kept until somebody has asked
+    for exec_id in list(bare.live("web").execs):
+        bare.engine.execs.inspect(exec_id)
+    bare.engine.execs.create("web", LS)
+    assert len(bare.live("web").execs) == 4
+
+
+async def test_one_that_is_killed_before_it_begins_never_does(bare: BareEngine) -> None:
+    await bare.run("web")
+    exec_id = bare.engine.execs.create("web", LS)
+    bare.engine.execs.kill(exec_id, "TERM")
+    with pytest.raises(Conflict):
+        await bare.engine.execs.start(exec_id, tty=False, detach=True)
+    assert bare.engine.execs.inspect(exec_id)["ExitCode"] == 143
+    with pytest.raises(Conflict, match="is not running"):
+        bare.engine.execs.kill(exec_id, "TERM")
+    with pytest.raises(InvalidParameter):
+        bare.engine.execs.kill(exec_id, "NOSUCH")
 
 
 # --- health
