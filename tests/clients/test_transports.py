@@ -197,6 +197,29 @@ def test_a_terminal_over_tls(over_tls: Cli) -> None:
     assert terminal.wait() == 4
 
 
+def _leave_and_come_back(cli: Cli) -> None:
+    """The detach keys, also after a first key that was one too many, and those that were asked for."""
+    terminal = cli.terminal("run", "-it", "--name", "left", "busybox", "sh")
+    terminal.expect("/ # ")
+    terminal.send("\x10\x10\x11")
+    assert terminal.wait() == 0
+    for command in (["attach"], ["exec", "-it"]):
+        terminal = cli.terminal(*command, "--detach-keys", "ctrl-a,x", "left", *(["sh"] if "exec" in command else []))
+        terminal.send("echo $((6 * 7))\r")
+        terminal.expect("42")
+        terminal.send("\x01x")
+        terminal.wait()
+    assert cli.ok("inspect", "-f", "{{.State.Running}}", "left") == "true"
+
+
+def test_the_detach_keys_over_tls(over_tls: Cli) -> None:
+    _leave_and_come_back(over_tls)
+
+
+def test_the_detach_keys_over_ssh(over_ssh: Cli, busybox: str) -> None:
+    _leave_and_come_back(over_ssh)
+
+
 def test_exec_logs_and_images_over_tls(over_tls: Cli, tmp_path: Path) -> None:
     over_tls.ok("run", "-d", "--name", "box", "busybox", "sh", "-c", "seq 20000; sleep 1000")
     assert over_tls.ok("exec", "-i", "box", "cat", input="in and out") == "in and out"
