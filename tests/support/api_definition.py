@@ -22,8 +22,11 @@ NULL_IN_DOCKER = {"MemorySwappiness"}
 # Required by the definition, which gives its place to another ("Size.Unpacked"), and sent by nobody.
 NOT_SENT = {"UnpackedSize"}
 
-# Docker goes on to send this, of an image that was committed or built step by step.
-SENT = {"ImageInspect": {"Parent": {"type": "string"}}}
+# Docker goes on to send the first, of an image that was committed or built step by step; wherry adds the second.
+SENT = {
+    "ImageInspect": {"Parent": {"type": "string"}},
+    "SystemInfo": {"Starts": {"type": "object", "additionalProperties": {"type": "integer"}}},
+}
 
 Schema = dict[str, Any]
 

@@ -95,9 +95,8 @@ class Outside:
                 route.execute(rtnetlink.bridge(self.port, mac="02:00:00:51:00:01", mtu=1500))
                 master = route.index(self.port)
                 route.execute(
-                    rtnetlink.veth(
-                        f"{self.port}x", peer="eth0", namespace=namespace, master=master, mtu=1500, peer_mac=""
-                    ),
+                    rtnetlink.veth(f"{self.port}x", peer="eth0", namespace=namespace, mtu=1500, peer_mac=""),
+                    rtnetlink.bring_up_port(f"{self.port}x", master),
                     rtnetlink.add_address(master, f"{self.host}/24"),
                     rtnetlink.add_address(master, f"{self.host6}/64"),
                     rtnetlink.bring_up(master),

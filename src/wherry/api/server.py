@@ -47,7 +47,8 @@ class Server:
         self.protocol = HttpServer(self._handle, self._http2)
 
     async def close(self) -> None:
-        """Lets what changes state come to its end, then ends every connection."""
+        """Lets what changes state come to its end, unless it has not begun yet, then ends every connection."""
+        self._engine.starts.close()
         if self._underway:
             await asyncio.wait(self._underway, timeout=_FINISH)
         await self.protocol.shutdown(_FAREWELL)
@@ -114,6 +115,7 @@ class Server:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             task.add_done_callback(_end_without_client)
+            self._engine.starts.give_up(task)
             raise
         finally:
             # Its exception knows this frame, and would keep the request's body with it until the collector comes by.

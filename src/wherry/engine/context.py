@@ -4,6 +4,7 @@ import os
 import uuid
 from dataclasses import dataclass
 
+from wherry.engine.admission import Admission, default_limit
 from wherry.engine.config import EngineConfig
 from wherry.engine.container.store import ContainerStore
 from wherry.engine.events import Events
@@ -27,6 +28,8 @@ class Context:
     launcher: Launcher
     hierarchies: Hierarchies
     engine_id: str
+    starts: Admission
+    """Who starts a container has a place here before its lock: one with the lock does not wait."""
 
     @classmethod
     def of(cls, config: EngineConfig, database: Database, store: Store, launcher: Launcher) -> "Context":
@@ -44,6 +47,7 @@ class Context:
             launcher,
             hierarchies,
             _engine_id(config.data_root),
+            Admission(default_limit()),
         )
 
 

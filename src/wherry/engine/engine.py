@@ -5,6 +5,7 @@ import json
 import os
 
 from wherry.common.settings import SETTINGS
+from wherry.engine.admission import Standing
 from wherry.engine.builder.builder import Builder
 from wherry.engine.config import EngineConfig
 from wherry.engine.container.archive import Archives
@@ -44,6 +45,8 @@ class Engine:
     def __init__(self, context: Context) -> None:
         self.config, self.events, self.entries = context.config, context.events, context.entries
         self._context = context
+        self.starts = context.starts
+        self.starts.tell = self._tell_of_starts
         self._configure_registries()
 
         drivers = NetworkDrivers(context.engine_id, context.config)
@@ -101,6 +104,10 @@ class Engine:
         self._pulls.limit(self.config.max_concurrent_downloads)
         self.pushes.limit(self.config.max_concurrent_uploads)
         self.events.publish("daemon", "reload", self.system.id, attributes)
+
+    def _tell_of_starts(self, standing: Standing) -> None:
+        attributes = {"waiting": str(standing.waiting), "underWay": str(standing.under_way)}
+        self.events.publish("daemon", "admission", self.system.id, {"name": os.uname().nodename, **attributes})
 
     def _configure_registries(self) -> None:
         config = self.config

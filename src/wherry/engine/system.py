@@ -27,6 +27,7 @@ _NO_FIREWALL = (
     "WARNING: No firewall rules are made: published ports are forwarded by the engine itself, and containers reach "
     "nothing outside unless this host routes and masquerades for them"
 )
+_WAITING = "WARNING: {} starts wait for their turn; {} are under way, of {} at a time"
 
 
 class System(Service):
@@ -35,6 +36,7 @@ class System(Service):
         self._hierarchies = context.hierarchies
         self._registries = context.registries
         self.id = context.engine_id
+        self._starts = context.starts
         self._has_firewall = has_firewall
 
     def version(self) -> dict[str, Any]:
@@ -74,6 +76,7 @@ class System(Service):
         states = [entry.record.state.status for entry in self._entries]
         supports = self._hierarchies.supports
         known = cdi.Registry(self._config.cdi_directories)
+        starts = self._starts.standing
         return {
             "ID": self.id,
             "Containers": len(states),
@@ -155,7 +158,9 @@ class System(Service):
                 *_warnings(self._hierarchies),
                 *([] if self._has_firewall else [_NO_FIREWALL]),
                 *(f"WARNING: CDI: {error}" for error in known.errors),
+                *([_WAITING.format(*starts)] if starts.waiting else []),
             ],
+            "Starts": {"Waiting": starts.waiting, "UnderWay": starts.under_way, "AtATime": starts.limit},
             "CDISpecDirs": list(self._config.cdi_directories),
             "DiscoveredDevices": [{"Source": cdi.DRIVER, "ID": name} for name in known.devices],
             "NRI": {"Info": [["enabled", "false"]]},

@@ -100,13 +100,13 @@ def bridge(name: str, *, mac: str, mtu: int) -> Request:
     return Request(_RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL, f"create bridge {name}")
 
 
-def veth(name: str, *, peer: str, namespace: int, master: int, mtu: int, peer_mac: str) -> Request:
-    """A pair of interfaces: one here and up, a port of the bridge ``master`` (an index), its peer in ``namespace`` (a
-    descriptor) from the first moment on, so that nothing is moved. The peer cannot be up before both are there."""
+def veth(name: str, *, peer: str, namespace: int, mtu: int, peer_mac: str) -> Request:
+    """A pair of interfaces: one here, its peer in ``namespace`` (a descriptor) from the first moment on, so that
+    nothing is moved. Both still have to be brought up."""
     inside = _interface() + text(_IFLA_IFNAME, peer) + number(_IFLA_NET_NS_FD, namespace)
     inside += number(_IFLA_MTU, mtu) if mtu else b""
     inside += attribute(_IFLA_ADDRESS, mac_bytes(peer_mac)) if peer_mac else b""
-    body = _interface(up=True) + text(_IFLA_IFNAME, name) + number(_IFLA_MASTER, master)
+    body = _interface() + text(_IFLA_IFNAME, name)
     body += number(_IFLA_MTU, mtu) if mtu else b""
     body += nested(
         _IFLA_LINKINFO,
@@ -114,6 +114,12 @@ def veth(name: str, *, peer: str, namespace: int, master: int, mtu: int, peer_ma
         nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, inside)),
     )
     return Request(_RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL, f"create interface {name}")
+
+
+def bring_up_port(name: str, master: int) -> Request:
+    """Makes an interface a port of the bridge ``master`` (an index), and brings it up."""
+    body = _interface(up=True) + text(_IFLA_IFNAME, name) + number(_IFLA_MASTER, master)
+    return Request(_RTM_NEWLINK, body, what=f"make interface {name} a bridge's port")
 
 
 def hairpin(name: str) -> Request:

@@ -27,15 +27,17 @@ class BridgePorts:
 
     def __init__(self) -> None:
         self._taken: Counter[str] = Counter()
+        self._made: set[str] = set()  # by this engine
 
     def take(self, first: Device) -> str:
         """The bridge for one more container: ``first``, or an extension, which is made then. Raises BridgeError."""
         for number, name in enumerate((first.name, *_extensions(first.network_id))):
             if self._taken[name] < PORTS:
-                if number:
+                if number and not (name in self._made and bridge.exists(name)):
                     bridge.expect_broadcasts(_BROADCASTS * (number + 1) * PORTS)
                     bridge.make(first._replace(name=name, addresses=()))
                     bridge.join(first.name, name, (uplink(name), f"dn{name[2:]}"))
+                    self._made.add(name)
                 self._taken[name] += 1
                 return name
         raise BridgeError(f"the network of {first.name} has {_BRIDGES * PORTS} containers, and no room for more")

@@ -2,7 +2,7 @@
 
 import hashlib
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -105,6 +105,7 @@ class Pool:
             raise AddressError(f"ip-range {ip_range} is not in the subnet {subnet}")
         first = int(self.subnet.network_address)
         last = first + self.subnet.num_addresses - 1
+        self._lowest = int(self._range.network_address)  # no address of the range below it is free
         self._in_use: set[int] = set()
         if self.subnet.num_addresses > 2:
             self._in_use.add(first)
@@ -119,7 +120,7 @@ class Pool:
             self._in_use.add(number)
             self.gateway = str(address_of(gateway))
         else:
-            self.gateway = str(self._take(next(self._free(), None)))
+            self.gateway = str(self._take(self._first_free()))
 
     @property
     def length(self) -> int:
@@ -135,7 +136,7 @@ class Pool:
             return str(self._take(number))
         if before and int(address_of(before)) not in self._in_use:
             return str(self._take(self._inside(before, "address")))
-        return str(self._take(next(self._free(), None)))
+        return str(self._take(self._first_free()))
 
     def adopt(self, address: str) -> None:
         """Notes an address that a running container has."""
@@ -143,7 +144,10 @@ class Pool:
         self._in_use.add(number)
 
     def release(self, address: str) -> None:
-        self._in_use.discard(int(address_of(address)))
+        number = int(address_of(address))
+        self._in_use.discard(number)
+        if number >= int(self._range.network_address):
+            self._lowest = min(self._lowest, number)
 
     @property
     def used(self) -> int:
@@ -167,11 +171,11 @@ class Pool:
             raise AddressError(f"{what} {text} is not in the subnet {self.subnet}")
         return int(address)
 
-    def _free(self) -> Iterator[int]:
-        first = int(self._range.network_address)
-        for number in range(first, first + self._range.num_addresses):
-            if number not in self._in_use:
-                yield number
+    def _first_free(self) -> int | None:
+        last = int(self._range.broadcast_address)
+        while self._lowest <= last and self._lowest in self._in_use:
+            self._lowest += 1
+        return self._lowest if self._lowest <= last else None
 
     def _take(self, number: int | None) -> IpAddress:
         if number is None:

@@ -65,14 +65,16 @@ class NetworkSetup:
     def _connect(self, interface: Interface) -> None:
         with Route() as host:
             try:
-                host.execute(*self._creation(host, interface))
+                host.execute(self._creation(host, interface))
             except SyscallError as error:
                 if error.errno != errno.EEXIST or not interface.host_name:
                     raise
                 # Left by a start of the same container that was cut off.
                 host.execute(rtnetlink.delete_link(host.index(interface.host_name)))
-                host.execute(*self._creation(host, interface))
+                host.execute(self._creation(host, interface))
             try:
+                if interface.kind == "veth":
+                    _plug(host, interface)
                 self._configure(interface)
             except OSError:
                 self._remove(interface.name)
@@ -119,29 +121,25 @@ class NetworkSetup:
                 host.execute(*(rtnetlink.delete_link(index) for index in self._made.values()))
             self._made.clear()
 
-    def _creation(self, host: Route, wanted: Interface) -> tuple[Request, ...]:
-        parent = host.index(wanted.parent)
+    def _creation(self, host: Route, wanted: Interface) -> Request:
         if wanted.kind == "veth":
-            pair = rtnetlink.veth(
+            return rtnetlink.veth(
                 wanted.host_name,
                 peer=wanted.name,
                 namespace=self._namespace,
-                master=parent,
                 mtu=wanted.mtu,
                 peer_mac=wanted.mac,
             )
-            return (pair, rtnetlink.hairpin(wanted.host_name)) if wanted.hairpin else (pair,)
         modes = rtnetlink.MACVLAN_MODES if wanted.kind == "macvlan" else rtnetlink.IPVLAN_MODES
-        made = rtnetlink.child(
+        return rtnetlink.child(
             wanted.kind,
             wanted.name,
-            parent=parent,
+            parent=host.index(wanted.parent),
             namespace=self._namespace,
             mode=modes[wanted.mode],
             mac=wanted.mac,
             mtu=wanted.mtu,
         )
-        return (made,)
 
     def _configure(self, wanted: Interface) -> None:
         with self._inside(), Route() as inner:
@@ -205,6 +203,16 @@ def _redirect(udp: int, tcp: int) -> None:
         requests.append(_TABLE.rule("resolver", asked, target, translate))
     with Nftables() as firewall:
         firewall.commit(*requests)
+
+
+def _plug(host: Route, wanted: Interface) -> None:
+    """Makes our end a port of its bridge. Of IPv6 a port has nothing but addresses and routes, which the kernel walks
+    through at every start and end of another one."""
+    _write_sysctl(f"net/ipv6/conf/{wanted.host_name}/disable_ipv6", "1", optional=True)
+    host.execute(
+        rtnetlink.bring_up_port(wanted.host_name, host.index(wanted.parent)),
+        *([rtnetlink.hairpin(wanted.host_name)] if wanted.hairpin else ()),
+    )
 
 
 def _write_sysctl(name: str, value: str, *, optional: bool) -> None:

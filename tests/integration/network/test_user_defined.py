@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.engine import Engine
+from tests.support.networks import interfaces
 from tests.support.outside import Outside
 from tests.support.talking import address_of, connect, execute, free_port, inspect, listen, reach, wait_for_listener
 
@@ -273,6 +274,15 @@ def test_an_address_outlives_restarts_while_nobody_else_takes_it(engine: Engine,
     box(engine, "thief", "--network", net, "--ip", before)
     engine.docker("start", "one", check=True)
     assert len({address_of(engine, name, net) for name in ("one", "two", "thief")}) == 3
+
+
+def test_the_hosts_ends_have_no_addresses_for_the_kernel_to_walk_through(engine: Engine, busybox: str) -> None:
+    engine.docker("network", "create", "--ipv6", "--subnet", "fd00:232::/64", "six", check=True)
+    box(engine, "one", "--network", "six")
+    ports = [name for name in interfaces(engine.data_root) if name.startswith("veth")]
+    assert len(ports) == 1
+    for known in ("if_inet6", "ipv6_route"):
+        assert ports[0] not in Path(f"/proc/thread-self/net/{known}").read_text().split()
 
 
 def test_neighbours_learn_who_has_an_address_now(engine: Engine, busybox: str) -> None:

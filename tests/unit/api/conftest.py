@@ -11,6 +11,7 @@ import pytest
 import uvloop
 
 from wherry.api.server import Server
+from wherry.engine.admission import Admission
 from wherry.engine.config import EngineConfig
 
 
@@ -85,7 +86,8 @@ def _unchunk(data: bytes) -> bytes:
 def engine() -> SimpleNamespace:
     """Tests put the functions that they need on its parts."""
     parts = ("containers", "execs", "images", "events", "system", "views")
-    return SimpleNamespace(config=EngineConfig(), **{part: SimpleNamespace() for part in parts})
+    found = {part: SimpleNamespace() for part in parts}
+    return SimpleNamespace(config=EngineConfig(), starts=Admission(1), **found)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import until
 from wherry.api.routes import ROUTES, find
 from wherry.common.errors import Conflict, NotFound, NotModified
 
@@ -179,6 +180,25 @@ async def test_what_changes_state_is_carried_through_when_the_client_leaves(
     await writer.wait_closed()
     may_end.set()
     await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_a_start_that_waits_for_its_turn_leaves_the_queue_with_its_client(
+    client: Any, engine: SimpleNamespace
+) -> None:
+    begun = asyncio.Event()
+
+    async def start(name: str) -> None:
+        async with engine.starts.place():
+            begun.set()
+
+    engine.containers.start = start
+    async with engine.starts.place():
+        _, writer = await client.send("POST", "/containers/x/start")
+        await until(lambda: engine.starts.standing.waiting == 1)
+        writer.close()
+        await until(lambda: engine.starts.standing.waiting == 0)
+    assert engine.starts.standing.under_way == 0
+    assert not begun.is_set()
 
 
 async def test_a_wait_ends_with_its_client(client: Any, engine: SimpleNamespace) -> None:

@@ -76,6 +76,7 @@ class Lifecycle(Service):
         self._volumes = volumes
         self._endpoints = endpoints
         self._tasks: set[asyncio.Task[None]] = set()
+        self.starts = context.starts
         self.shutting_down = False
         self.health_checks = health.Counts()
 
@@ -298,7 +299,7 @@ class Lifecycle(Service):
     async def restart_later(self, entry: ContainerEntry) -> None:
         """What the restart policy wants, after its delay."""
         await asyncio.sleep(entry.restart_delay)
-        async with entry.lock:
+        async with self.starts.place(), entry.lock:
             if entry.record.state.status is not Status.RESTARTING:
                 return
             entry.restart = None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from wherry.common import times
 from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified
 from wherry.engine import platforms
+from wherry.engine.admission import Admission, default_limit
 from wherry.engine.container import devices, health, limits, logs, mounts, spec
 from wherry.engine.container.config import (
     check_config,
@@ -43,6 +44,7 @@ class Containers(Service):
         self._volumes = volumes
         self._endpoints = endpoints
         self._lifecycle = lifecycle
+        self._creations, self._removals = Admission(default_limit()), Admission(default_limit())
         self._waiting_clients: weakref.WeakKeyDictionary[asyncio.Future[tuple[int, str]], int] = (
             weakref.WeakKeyDictionary()
         )
@@ -103,6 +105,17 @@ class Containers(Service):
         platform: str | None = None,
     ) -> tuple[str, list[str]]:
         """Makes a container; its id and what the user should be warned of. Nothing of it stays when that fails."""
+        async with self._creations.place():
+            return await self._create(config, host_config, networking, name, platform)
+
+    async def _create(
+        self,
+        config: ContainerConfig,
+        host_config: HostConfig,
+        networking: NetworkingConfig,
+        name: str | None,
+        platform: str | None,
+    ) -> tuple[str, list[str]]:
         image = platforms.find(self._store.images, config.image, platform or "")
         check_network_mode(config, host_config, networking)
         merged = merge(config, image.config.config or ContainerConfig())
@@ -196,7 +209,7 @@ class Containers(Service):
                 entry.record.user_stopped = True
                 await self.started(entry)
                 await self._lifecycle.end(entry)
-            async with entry.lock:
+            async with self._removals.place(), entry.lock:
                 if entry.record.id in self._entries and entry.monitor is None:  # it may have been started since
                     await self._lifecycle.remove(entry, volumes=volumes)
 
@@ -205,7 +218,7 @@ class Containers(Service):
     async def start(self, name: str) -> None:
         """Starts a container. Raises NotModified when it runs already."""
         entry = self._entries.get(name)
-        async with entry.lock:
+        async with self._lifecycle.starts.place(), entry.lock:
             status = entry.record.state.status
             if status is Status.PAUSED:
                 raise Conflict("cannot start a paused container, try unpause instead")
@@ -315,7 +328,7 @@ class Containers(Service):
                 await self._stop(entry, timeout, signal_name)
         finally:
             entry.restarting = False
-        async with entry.lock:
+        async with self._lifecycle.starts.place(), entry.lock:
             self._check_is_kept(entry)
             self._lifecycle.cancel_restart(entry)
             if not entry.record.state.running:

@@ -43,6 +43,7 @@ class NetworkEndpoints(Service):
         self._naming = Naming(context.entries, context.config)
         self._port_mapper = PortMapper(drivers, proxy=context.config.userland_proxy)
         self._links: dict[str, list[Link]] = {}
+        self._linking: dict[str, ContainerEntry] = {}  # those that run and have links
 
     # --- create
 
@@ -110,6 +111,8 @@ class NetworkEndpoints(Service):
             endpoint.name_interfaces(record, taken)
             self._port_mapper.publish(record, taken)
             self._link(record, linked)
+            if linked:
+                self._linking[record.id] = entry
         except BaseException:
             self._release(record, taken)
             raise
@@ -161,7 +164,9 @@ class NetworkEndpoints(Service):
         to one that has not come to run is free again."""
         for entry in self._entries:
             if entry.record.state.running:
-                self._link(entry.record, links.running(entry.record, self._entries))
+                if links.of(entry.record, self._entries):
+                    self._linking[entry.record.id] = entry
+                    self._link(entry.record, links.running(entry.record, self._entries))
                 self._naming.know_files(entry.record, self._networks_of(entry.record), self._host_gateways())
             else:
                 for name, settings in entry.record.networks.items():
@@ -357,6 +362,7 @@ class NetworkEndpoints(Service):
     def _release(self, record: Container, networks: Iterable[Network]) -> None:
         self._naming.stop(record.id)
         self._port_mapper.withdraw(record)
+        self._linking.pop(record.id, None)
         if self._drivers.rules is not None:
             self._drivers.rules.unlink(self._links.pop(record.id, []))
         for network in networks:
@@ -383,8 +389,8 @@ class NetworkEndpoints(Service):
 
     def _follow_links(self, target: Container) -> None:
         """Those that link to a container which has been started again learn where it is now."""
-        for entry in self._entries:
-            if not entry.record.state.running or entry.record.id == target.id:
+        for entry in list(self._linking.values()):
+            if entry.record.id == target.id or not entry.record.state.running:
                 continue
             if any(each.target.record.id == target.id for each in links.of(entry.record, self._entries)):
                 self._follow(entry.record)

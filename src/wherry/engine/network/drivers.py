@@ -50,6 +50,7 @@ class NetworkDrivers:
         self._mtus: dict[str, int] = {}
         self._ports = BridgePorts()
         self._gratuitous_arp = GratuitousArp()
+        self._strangers: set[tuple[str, str]] = set()  # addresses whose last hardware address was not their own
         self.on_settled: Callable[[Network], None] = lambda network: None
         table = f"wherry-{instance}" if instance else "wherry"
         rules = Rules.open(table) if config.iptables else None
@@ -173,11 +174,22 @@ class NetworkDrivers:
         return self._pools.get(network.id, [])
 
     def announce(self, network: Network, attachment: Attachment, mac: str, addresses: Iterable[str]) -> None:
-        """Tells the neighbours on a bridge who has these addresses now."""
-        if network.driver == "bridge":
-            if self._ports.is_extended(network.id):
-                bridge.place(mac, attachment.host_interface)
-            self._gratuitous_arp.announce(attachment.bridge, mac, addresses)
+        """Tells the neighbours on a bridge who has these addresses now, unless they know: every port gets a copy of it,
+        and most hardware addresses belong to their addresses, whoever has them."""
+        if network.driver != "bridge":
+            return
+        is_extended = self._ports.is_extended(network.id)
+        if is_extended:
+            bridge.place(mac, attachment.host_interface)
+        news = [each for each in addresses if is_extended or self._is_news(network, mac, each)]
+        if news:
+            self._gratuitous_arp.announce(attachment.bridge, mac, news)
+
+    def _is_news(self, network: Network, mac: str, address: str) -> bool:
+        """Whether a neighbour may remember another hardware address for this one."""
+        was_strange = (network.id, address) in self._strangers
+        self._strangers.discard((network.id, address))
+        return was_strange or _is_strange(mac, address)
 
     def make(self, network: Network) -> None:
         """Has everything that a container on the network needs be there. Raises EngineError."""
@@ -241,6 +253,14 @@ class NetworkDrivers:
         self._extend(network, name)
         return name
 
+    def give_back(self, network: Network, address: str, mac: str = "") -> None:
+        """An address that a container had, at ``mac`` if it came to run."""
+        if mac and _is_strange(mac, address):
+            self._strangers.add((network.id, address))
+        for pool in self.pools(network):
+            if address in pool:
+                pool.release(address)
+
     def adopt_port(self, network: Network, name: str) -> None:
         """Notes the port of a container that runs."""
         self._ports.adopt(name)
@@ -275,6 +295,7 @@ class NetworkDrivers:
         """Removes what was made for it."""
         self._networks.pop(network.id, None)
         self._pools.pop(network.id, None)
+        self._strangers = {each for each in self._strangers if each[0] != network.id}
         self._unmake(network)
 
     def _unmake(self, network: Network) -> None:
@@ -334,3 +355,8 @@ class NetworkDrivers:
         except FileNotFoundError:
             return {}
         return {int(version): names for version, *names in lines}
+
+
+def _is_strange(mac: str, address: str) -> bool:
+    """Whether somebody who has the address after this one has another hardware address."""
+    return ":" in address or mac != ipam.mac_for(address)

@@ -74,7 +74,7 @@ def connect(container: Container, network: Network, drivers: NetworkDrivers) -> 
     settings = container.networks[network.name]
     attachment = container.attachments.setdefault(network.name, Attachment())
     asked = settings.ipam_config
-    taken: list[tuple[int, str]] = []
+    taken: list[str] = []
     try:
         for version in (4, 6):
             wanted = ""
@@ -83,8 +83,8 @@ def connect(container: Container, network: Network, drivers: NetworkDrivers) -> 
             _allocate(network, drivers, settings, version, wanted, attachment.last_addresses, taken)
         attachment.bridge = drivers.plug(network)
     except (AddressError, BridgeError) as error:
-        for version, address in taken:
-            _give_back(network, drivers, version, address)
+        for address in taken:
+            drivers.give_back(network, address)
         clear(settings, attachment)
         kind = Forbidden if isinstance(error, AddressInUse) else EngineError
         raise kind(f"failed to set up container networking: {error}") from None
@@ -121,7 +121,7 @@ def _allocate(
     version: int,
     wanted: str,
     last: Iterable[str],
-    taken: list[tuple[int, str]],
+    taken: list[str],
 ) -> None:
     pools = [pool for pool in drivers.pools(network) if pool.subnet.version == version]
     pool = pick(pools, wanted)
@@ -134,7 +134,7 @@ def _allocate(
     except PoolExhausted:
         where = f"{network.name} ({network.id})"
         raise AddressError(f"no available IPv{version} addresses on this network's address pools: {where}") from None
-    taken.append((version, address))
+    taken.append(address)
     routed = network.driver == "bridge" or not network.internal
     gateway = pool.gateway if routed and not network.internal else ""
     if version == 4:
@@ -147,10 +147,10 @@ def _allocate(
 def disconnect(container: Container, network: Network, drivers: NetworkDrivers) -> None:
     """Gives the addresses back."""
     settings = container.networks[network.name]
-    _give_back(network, drivers, 4, settings.ip_address)
-    _give_back(network, drivers, 6, settings.global_ipv6_address)
     attachment = container.attachments[network.name]
     attachment.last_addresses = tuple(filter(None, (settings.ip_address, settings.global_ipv6_address)))
+    for address in attachment.last_addresses:
+        drivers.give_back(network, address, settings.mac_address)
     clear(settings, attachment)
     drivers.unplug(attachment.bridge)
     attachment.interface = attachment.host_interface = attachment.bridge = ""
@@ -232,12 +232,6 @@ def _sysctls(settings: EndpointSettings, name: str) -> dict[str, str]:
         parts[3] = name
         found["/".join(parts)] = value
     return found
-
-
-def _give_back(network: Network, drivers: NetworkDrivers, version: int, address: str) -> None:
-    for pool in drivers.pools(network):
-        if address and pool.subnet.version == version and address in pool:
-            pool.release(address)
 
 
 def _mac(network: Network, settings: EndpointSettings) -> str:

@@ -32,17 +32,18 @@ class Networks(Service):
         self._drivers = drivers
         self._encode = msgspec.json.Encoder().encode
         self._by_id: dict[str, Network] = {}
+        self._by_name: dict[str, Network] = {}
         database.migrate("networks", ["CREATE TABLE networks (id TEXT PRIMARY KEY, body BLOB NOT NULL)"])
         decoder = msgspec.json.Decoder(Network)
         for (body,) in database.query("SELECT body FROM networks"):
             network = decoder.decode(body)
             if network.name == "bridge":
                 self._set_up_default(network)
-            self._by_id[network.id] = network
+            self._know(network)
             drivers.register(network)
         drivers.on_settled = self._save
         for name, driver in _DRIVER_OF.items():
-            if not any(network.name == name for network in self._by_id.values()):
+            if name not in self._by_name:
                 network = Network(os.urandom(32).hex(), name, times.now(), driver)
                 if name == "bridge":
                     self._set_up_default(network)
@@ -64,9 +65,8 @@ class Networks(Service):
         if name in self._by_id:
             return self._by_id[name]
         name = "bridge" if name == "default" else name
-        for network in self._by_id.values():
-            if network.name == name:
-                return network
+        if name in self._by_name:
+            return self._by_name[name]
         matches = [n for key, n in self._by_id.items() if key.startswith(name)] if _ID.fullmatch(name) else []
         if len(matches) > 1:
             raise InvalidParameter(f"network {name} is ambiguous ({len(matches)} matches found based on ID prefix)")
@@ -82,7 +82,7 @@ class Networks(Service):
             raise Forbidden(f"operation is not permitted on predefined {asked.name} network")
         if not asked.name.strip():
             raise InvalidParameter(f"invalid name: {asked.name}")
-        if any(network.name == asked.name for network in self._by_id.values()):
+        if asked.name in self._by_name:
             raise Conflict(f"network with name {asked.name} already exists")
         network = Network(
             id=os.urandom(32).hex(),
@@ -113,7 +113,7 @@ class Networks(Service):
             raise Forbidden(f"error while removing network: network {network.name} has active endpoints ({listed})")
         self._drivers.forget(network)
         self._database.execute("DELETE FROM networks WHERE id = ?", (network.id,))
-        del self._by_id[network.id]
+        del self._by_id[network.id], self._by_name[network.name]
         self._publish(network, "destroy")
 
     def prune(self, filters: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -216,8 +216,11 @@ class Networks(Service):
                 return False
         return labels_pass(network.labels, filters)
 
+    def _know(self, network: Network) -> None:
+        self._by_id[network.id] = self._by_name[network.name] = network
+
     def _save(self, network: Network) -> None:
-        self._by_id[network.id] = network
+        self._know(network)
         body = self._encode(network)
         self._database.execute("INSERT OR REPLACE INTO networks (id, body) VALUES (?, ?)", (network.id, body))
 
