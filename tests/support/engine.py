@@ -54,14 +54,15 @@ class Engine:
         prefix: Sequence[str] = (),
         *,
         cgroup_parent: str = "",
+        root: Path | None = None,
     ) -> None:
         """``prefix`` is a command that becomes the daemon's: ``unshare -m`` say. A ``cgroup_parent`` ("wherry-test", to
         which a name is added) holds this engine's cgroups alone, which no other engine's are then taken for."""
-        if os.geteuid() != 0:
-            pytest.skip("containers need root")
+        if os.geteuid() != 0 and not has_user_namespaces():
+            pytest.skip("containers need root, or user namespaces")
         # /var/tmp, since an overlay's upper directory cannot be on every tmpfs, and a short path, since a unix socket's
         # path is at most 107 bytes.
-        self.root = Path(tempfile.mkdtemp(prefix="wherry-", dir="/var/tmp"))
+        self.root = root or Path(tempfile.mkdtemp(prefix="wherry-", dir="/var/tmp"))
         self.mark = uuid.uuid4().hex
         self.data_root = self.root / "data"
         self.exec_root = self.root / "exec"
@@ -128,8 +129,11 @@ class Engine:
         """Remove every trace, whatever happened: processes, then files. Afterwards the engine is gone."""
         self.kill()
         for pid in self.processes():
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # a user's containers end with monitors
                 os.kill(pid, signal.SIGKILL)
+        if os.geteuid() != 0:
+            subprocess.run([sys.executable, "-c", _REMOVE_AS_ROOT, str(self.root)], check=False)
+            return
         remove_networks(self.data_root)
         for directory in self.cgroups(with_parent=True):
             with contextlib.suppress(OSError):
@@ -202,6 +206,21 @@ class Engine:
         for container in self.request("GET", "/containers/json?all=1").body:
             response = self.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
             assert response.status in (204, 404, 409), response  # 409: --rm is removing it already
+
+
+_REMOVE_AS_ROOT = """
+import shutil, sys
+from wherry.linux import namespaces, user_namespaces
+user_namespaces.leave(namespaces.CLONE_NEWNS)
+shutil.rmtree(sys.argv[1], ignore_errors=True)
+"""
+"""What an ordinary user's containers leave belongs to subordinate ids: to be removed by root of a user namespace."""
+
+
+@functools.cache
+def has_user_namespaces() -> bool:
+    make = "from wherry.linux import user_namespaces; user_namespaces.leave(0)"
+    return not subprocess.run([sys.executable, "-c", make], capture_output=True, check=False).returncode
 
 
 def run_client(

@@ -108,6 +108,13 @@ class Outside:
         self.run("ip", "address", "add", f"{self.address6}/64", "dev", "eth0", "nodad")
         self.run("ip", "link", "set", "eth0", "up")
 
+    def be_the_default_route(self) -> None:
+        """This host sends here whatever it knows no other way for."""
+        with Route() as route:
+            index = route.index(self.port)
+            for everything, gateway in (("0.0.0.0/0", self.address), ("::/0", self.address6)):
+                route.execute(rtnetlink.replace_route(everything, interface=index, gateway=gateway))
+
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         inside = ["nsenter", "--net", "--target", str(self._holder.pid), *command]
         return subprocess.run(inside, capture_output=True, text=True, timeout=30, check=check)

@@ -10,11 +10,11 @@ import tarfile
 import zipfile
 from typing import IO, Any
 
-from wherry.cli.context_store import DEFAULT, KEY_FILES, Store, check_form, check_name, save_current
+from wherry.cli.context_store import DEFAULT, KEY_FILES, ROOTLESS, Store, check_form, check_name, save_current
 from wherry.cli.session import CommandError, Session, command, current_context, for_each, reason
 from wherry.cli.table import TABLE, Listing, Row, chosen_format, ellipsis
 from wherry.cli.terminal import is_terminal
-from wherry.client.local import default_address
+from wherry.client.local import default_address, own_socket
 from wherry.common import flags, key_values
 from wherry.common.flags import Options
 from wherry.common.values import quoted
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 DEFAULT_DESCRIPTION = "Current DOCKER_HOST based configuration"
+ROOTLESS_DESCRIPTION = "Your own engine, without root"
 IN_MEMORY = "<IN MEMORY>"
 KEYS_OF_ENDPOINT = ("from", "host", *KEY_FILES, "skip-tls-verify")
 
@@ -51,6 +52,8 @@ def run_ls(session: Session, options: Options) -> None:
     current = current_context(session)
     known = [(DEFAULT, DEFAULT_DESCRIPTION, _default_host(session))]
     known += [(each.name, each.description, each.host) for each in Store(session.config_directory).all()]
+    if _has_own(session, ROOTLESS):
+        known.append((ROOTLESS, ROOTLESS_DESCRIPTION, own_socket()))
     format = chosen_format(session, options, "", name="Name")
     rows = [
         Row(CONTEXTS, {"name": name, "about": about, "host": host, "current": name == current}, format == TABLE)
@@ -61,13 +64,18 @@ def run_ls(session: Session, options: Options) -> None:
     _warn_of_overriding("a context")
 
 
+def _has_own(session: Session, name: str) -> bool:
+    """Whether this name means an ordinary user's own engine, and nothing that was kept under it."""
+    return name == ROOTLESS and os.geteuid() != 0 and name not in Store(session.config_directory)
+
+
 def run_show(session: Session, options: Options) -> None:
     print(current_context(session))
 
 
 def run_use(session: Session, options: Options) -> None:
     name = options.arguments[0]
-    if name != DEFAULT:
+    if name != DEFAULT and not _has_own(session, name):
         check_form(name)
         Store(session.config_directory).get(name)
     save_current(session.config_directory, name)
@@ -100,8 +108,8 @@ def run_inspect(session: Session, options: Options) -> None:
 
 
 def described(session: Session, name: str) -> dict[str, Any]:
-    if name == DEFAULT:
-        host = {"Host": _default_host(session), "SkipTLSVerify": False}
+    if name == DEFAULT or _has_own(session, name):
+        host = {"Host": _default_host(session) if name == DEFAULT else own_socket(), "SkipTLSVerify": False}
         storage = {"MetadataPath": IN_MEMORY, "TLSPath": IN_MEMORY}
         return {"Name": name, "Metadata": {}, "Endpoints": {"docker": host}, "TLSMaterial": {}, "Storage": storage}
     context = Store(session.config_directory).get(name)

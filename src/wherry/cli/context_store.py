@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 DEFAULT = "default"
+ROOTLESS = "rootless"
 NAME = "^[a-zA-Z0-9][a-zA-Z0-9_.+-]+$"
 KEY_FILES = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
 

@@ -300,10 +300,14 @@ def _tls(options: Options) -> TLS | None:
 
 
 def _from_context(session: Session, name: str) -> Endpoint:
-    from wherry.cli.context_store import Store
+    from wherry.cli.context_store import ROOTLESS, Store
+    from wherry.client.local import own_socket
 
+    store = Store(session.config_directory)
+    if name == ROOTLESS and os.geteuid() != 0 and name not in store:
+        return Endpoint(own_socket(), own=True)
     try:
-        context = Store(session.config_directory).get(name)
+        context = store.get(name)
     except CommandError as error:
         raise CommandError(f"Failed to initialize: unable to resolve docker endpoint: {error}") from None
     return Endpoint(context.host or default_socket(), context.security())

@@ -55,6 +55,8 @@ def run_info(session: Session, options: Options) -> None:
     print("\n".join(lines_of(info, session.debug)) + "\n", flush=True)
     for warning in info.get("Warnings") or ():
         print(warning, file=sys.stderr)
+    if "name=rootless" in (info.get("SecurityOptions") or ()):
+        print(f"For docker: export DOCKER_HOST={session.endpoint.address}", file=sys.stderr)
 
 
 def _formatted(session: Session, format: str) -> None:

@@ -23,12 +23,21 @@ def exec_root() -> str:
     their own; the user's own otherwise. Raises ClientError."""
     if os.geteuid() == 0:
         return SYSTEM_EXEC_ROOT
-    try:
-        own = places.exec_root(os.geteuid())
-    except places.NotPrivate as error:
-        raise ClientError(str(error)) from None
+    own = _own_exec_root()
     system = os.path.join(SYSTEM_EXEC_ROOT, SOCKET)
     return SYSTEM_EXEC_ROOT if os.access(system, os.W_OK) and not os.path.exists(f"{own}/{SOCKET}") else own
+
+
+def _own_exec_root() -> str:
+    try:
+        return places.exec_root(os.geteuid())
+    except places.NotPrivate as error:
+        raise ClientError(str(error)) from None
+
+
+def own_socket() -> str:
+    """The address of an ordinary user's own engine. Raises ClientError."""
+    return f"unix://{_own_exec_root()}/{SOCKET}"
 
 
 def default_socket() -> str:

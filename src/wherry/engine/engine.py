@@ -32,6 +32,7 @@ from wherry.engine.volumes import Volumes
 from wherry.linux import capabilities, process, seccomp
 from wherry.registry.endpoints import Registries
 from wherry.runtime.launcher_client import Launcher
+from wherry.storage import data_root
 from wherry.storage.database import Database
 from wherry.storage.store import Store
 
@@ -73,11 +74,13 @@ class Engine:
 
         self.prune = Prune(context, containers, images)
         self.disk_usage = DiskUsage(context, volumes, images, builder)
-        self.system = System(context, has_firewall=drivers.rules is not None)
+        self.system = System(context, drivers)
 
     @classmethod
     async def open(cls, config: EngineConfig) -> "Engine":
         """Opens the data root and takes over the containers of the engine that was here before."""
+        os.makedirs(config.data_root, mode=data_root.MODE, exist_ok=True)
+        data_root.claim(config.data_root)
         os.makedirs(f"{config.data_root}/containers", mode=0o710, exist_ok=True)
         os.makedirs(config.exec_root, mode=0o711, exist_ok=True)
         default_profile(config.seccomp_profile)

@@ -11,6 +11,8 @@ from wherry.common import times
 from wherry.common.platforms import host_architecture
 from wherry.engine.container import cdi, logs
 from wherry.engine.context import Context, Service
+from wherry.engine.network.drivers import NetworkDrivers
+from wherry.linux import user_namespaces
 from wherry.linux.cgroups import Hierarchies
 from wherry.model.container import Status
 from wherry.registry.http import shown_proxies
@@ -30,14 +32,17 @@ _NO_FIREWALL = (
 _WAITING = "WARNING: {} starts wait for their turn; {} are under way, of {} at a time"
 
 
+_ONE_ID = f"WARNING: Files and processes belong to root alone: {user_namespaces.NO_SUCH_ID}"
+
+
 class System(Service):
-    def __init__(self, context: Context, *, has_firewall: bool) -> None:
+    def __init__(self, context: Context, drivers: NetworkDrivers) -> None:
         super().__init__(context)
         self._hierarchies = context.hierarchies
         self._registries = context.registries
         self.id = context.engine_id
         self._starts = context.starts
-        self._has_firewall = has_firewall
+        self._drivers = drivers
 
     def version(self) -> dict[str, Any]:
         kernel = platform.release()
@@ -77,6 +82,7 @@ class System(Service):
         supports = self._hierarchies.supports
         known = cdi.Registry(self._config.cdi_directories)
         starts = self._starts.standing
+        has_firewall = self._drivers.rules is not None
         return {
             "ID": self.id,
             "Containers": len(states),
@@ -90,7 +96,7 @@ class System(Service):
                 ["Supports d_type", "true"],  # overlayfs takes no other
                 ["Using metacopy", "false"],
                 ["Native Overlay Diff", "true"],
-                ["userxattr", "false"],
+                ["userxattr", "false" if user_namespaces.is_initial() else "true"],
             ],
             "Plugins": {
                 "Volume": ["local"],
@@ -112,7 +118,7 @@ class System(Service):
             "NGoroutines": 1,
             "SystemTime": times.rfc3339(times.now()),
             "LoggingDriver": self._config.log_driver,
-            "CgroupDriver": "cgroupfs",
+            "CgroupDriver": "cgroupfs" if self._hierarchies else "none",
             "CgroupVersion": str(self._hierarchies.version),
             "NEventsListener": self._events.listeners,
             "KernelVersion": platform.release(),
@@ -153,10 +159,12 @@ class System(Service):
             "RuncCommit": {"ID": ""},
             "InitCommit": {"ID": ""},
             "SecurityOptions": self._security_options(),
-            "FirewallBackend": {"Driver": "nftables" if self._has_firewall else "none"},
+            "FirewallBackend": {"Driver": "nftables" if has_firewall else "none"},
             "Warnings": [
                 *_warnings(self._hierarchies),
-                *([] if self._has_firewall else [_NO_FIREWALL]),
+                *([] if has_firewall else [_NO_FIREWALL]),
+                *(f"WARNING: {text}" for text in self._drivers.warnings()),
+                *([_ONE_ID] if user_namespaces.has_one_id() else []),
                 *(f"WARNING: CDI: {error}" for error in known.errors),
                 *([_WAITING.format(*starts)] if starts.waiting else []),
             ],
@@ -183,6 +191,7 @@ class System(Service):
             f"name=seccomp,profile={config.seccomp_profile}": True,
             "name=cgroupns": config.default_cgroupns_mode == "private",
             "name=no-new-privileges": config.no_new_privileges,
+            "name=rootless": config.rootless,
         }
         return [option for option, is_on in found.items() if is_on]
 

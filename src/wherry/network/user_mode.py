@@ -28,15 +28,16 @@ class UserModeNetwork:
     def __init__(self, namespace: str, pid_file: str) -> None:
         self._namespace = namespace
         self._pid_file = pid_file
-        self.lack = ""
-        """Why nothing outside is reached; "" when it is, or has not been tried."""
+        self._failure = ""
         if not bridge.exists(_INTERFACE):
             self.stop()  # of a namespace that is no more
 
     @property
-    def program(self) -> str:
-        """The one that is used, "" where neither is installed."""
-        return next(filter(shutil.which, PROGRAMS), "")
+    def lack(self) -> str:
+        """Why nothing outside is reached; "" when it is, or has not been tried."""
+        if any(map(shutil.which, PROGRAMS)):
+            return self._failure
+        return f"neither of {' and '.join(PROGRAMS)} is installed (Debian's packages are passt and slirp4netns)"
 
     def start(self) -> None:
         """Returns when the interface has its addresses; at once when it has them."""
@@ -47,11 +48,11 @@ class UserModeNetwork:
             if shutil.which(program):
                 try:
                     command()
-                    self.lack = ""
+                    self._failure = ""
                     return
                 except (OSError, subprocess.SubprocessError) as error:
                     failures.append(_words(program, error))
-        self.lack = "; ".join(failures) or "neither pasta (Debian's package passt) nor slirp4netns is installed"
+        self._failure = "; ".join(failures)
         log.warning("containers reach nothing outside: %s", self.lack)
 
     def stop(self) -> None:

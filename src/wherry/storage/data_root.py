@@ -10,13 +10,35 @@ import stat
 from collections.abc import Iterator
 
 from wherry.common.errors import EngineError
+from wherry.linux import user_namespaces
 
-MODE = 0o710
-"""Of the data root: its group, root's, may pass through, as with Docker."""
+MODE = 0o710 if user_namespaces.is_initial() else 0o700
+"""Of the data root: its group may pass through where that is root's, as with Docker."""
 
 _FILE_MODE = 0o600
 _OF_EACH = ("containers", "volumes")
 """Whose folders are the engine's own, too."""
+
+
+_MARK = "user-namespace"
+"""The file in a data root that an engine in a user namespace has made: its layers are written as overlayfs wants them
+there, and its files belong to other ids than root's engine would give them."""
+
+
+def claim(root: str) -> None:
+    """Raises EngineError for a data root of the other kind, before anything in it is touched."""
+    inside = not user_namespaces.is_initial()
+    if os.stat(root).st_uid != os.geteuid() and inside:
+        raise EngineError(f"the data root {root} belongs to somebody else: use another --data-root")
+    if os.path.exists(f"{root}/state.db") and os.path.exists(f"{root}/{_MARK}") != inside:
+        maker, reader = ("root", "an ordinary user") if inside else ("an ordinary user", "root")
+        raise EngineError(
+            f"the data root {root} was made by an engine of {maker}'s, and one of {reader}'s cannot use it: "
+            "use another --data-root"
+        )
+    if inside:
+        with open(f"{root}/{_MARK}", "a", encoding="ascii"):
+            pass
 
 
 def close_to_others(root: str) -> None:

@@ -131,6 +131,7 @@ class Containers(Service):
             *_warnings(host),
             *([] if self._lifecycle.has_cgroups else limits.discard(host)),
             *devices.discard_weights(host),
+            *self._endpoints.warnings(host),
             *health.warnings(merged),
         ]
         log = log_config(host_config, self._config)

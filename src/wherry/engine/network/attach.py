@@ -172,6 +172,10 @@ class NetworkEndpoints(Service):
                 for name, settings in entry.record.networks.items():
                     endpoint.clear(settings, entry.record.attachments.setdefault(name, Attachment()))
 
+    def warnings(self, host: HostConfig) -> list[str]:
+        """What a container that is to be made has to do without."""
+        return [] if host.network_mode in ("none", "host") else self._drivers.warnings()
+
     def close(self) -> None:
         self._naming.close()
         self._port_mapper.close()

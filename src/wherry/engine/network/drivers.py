@@ -64,6 +64,11 @@ class NetworkDrivers:
         """None where no firewall rules are made."""
         return self._watch.rules if self._watch is not None else None
 
+    def warnings(self) -> list[str]:
+        """What containers on bridges have to do without here."""
+        lack = self._user_mode.lack if self._user_mode is not None else ""
+        return [f"Containers reach nothing outside of their networks: {lack}"] if lack else []
+
     # --- networks
 
     def register(self, network: Network) -> None:
