@@ -10,8 +10,7 @@ import msgspec
 from aiohttp import web
 
 from wherry.api import buildkit, response
-from wherry.api.body import parse
-from wherry.api.request import Request
+from wherry.api.request import Request, parse
 from wherry.api.response import as_response
 from wherry.common.errors import EngineError, Forbidden, InvalidParameter
 from wherry.engine.builder import progress

@@ -17,7 +17,7 @@ from wherry.engine.builder.builder import Finished
 from wherry.engine.engine import Engine
 from wherry.engine.image import bundle
 from wherry.engine.image.bundle import Bundle, Format, Result, flag, read_format
-from wherry.model.manifests import Descriptor
+from wherry.model.image import Descriptor
 from wherry.registry.auth import NOBODY, Credentials, from_config_header
 
 _EXPORTED = "X-Wherry-Exported"  # base64 of JSON: what --metadata-file is to say

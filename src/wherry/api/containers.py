@@ -13,10 +13,9 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from wherry.api import response
-from wherry.api.body import fit, take
 from wherry.api.headers import HEADERS
 from wherry.api.hijack import Hijacked, hijack, read_detach_keys
-from wherry.api.request import Request
+from wherry.api.request import Request, fit, take
 from wherry.api.versions import Version, adapt_container, adapt_container_list, adapt_create, adapt_event
 from wherry.common import times
 from wherry.common.detach_keys import DetachDetector

@@ -5,8 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from wherry.api import response
-from wherry.api.body import fit
-from wherry.api.request import Request, asked_platform, asked_platforms, read_platform
+from wherry.api.request import Request, asked_platform, asked_platforms, fit, read_platform
 from wherry.api.versions import Version, adapt_image, adapt_image_list
 from wherry.common.errors import InvalidParameter
 from wherry.engine.engine import Engine

@@ -7,7 +7,7 @@ import socket
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from wherry.linux import systemd
+from wherry.linux.sockets import take_sockets
 
 if TYPE_CHECKING:
     import ssl
@@ -66,7 +66,7 @@ def _take_over(address: str, rest: str, tls: Tls) -> list[Listener]:
     """All the sockets from systemd, which are its to remove."""
     if rest not in ("", "*"):
         raise ListenError(f"cannot listen on {address}: give fd://, which takes all the sockets of the unit")
-    sockets = systemd.take_sockets()
+    sockets = take_sockets()
     if not sockets:
         raise ListenError(f"cannot listen on {address}: no sockets were passed; start this by a socket unit of systemd")
     found = []

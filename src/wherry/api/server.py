@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from wherry.api import buildkit, origin, response
-from wherry.api.authorization import Authorization, Inquiry
+from wherry.api import buildkit, response
+from wherry.api.authorization import Authorization, Inquiry, check
 from wherry.api.connection import Connection, HttpServer
 from wherry.api.request import Request
 from wherry.api.response import as_response
@@ -83,7 +83,7 @@ class Server:
         return answer
 
     async def _answer(self, http: web.BaseRequest, inquiry: Inquiry | None) -> web.StreamResponse:
-        origin.check(http, self._engine.config.hosts)
+        check(http, self._engine.config.hosts)
         _check_address(http)
         path, version = http.path, CURRENT
         if "//" in path:

@@ -18,6 +18,7 @@ from wherry.buildkit.graphs import Graphs
 from wherry.buildkit.session import Session
 from wherry.buildkit.trace import Trace, Vertex
 from wherry.common.errors import EngineError, InvalidParameter, NotSupported
+from wherry.engine import platforms
 from wherry.engine.builder import git, progress, provenance
 from wherry.engine.builder.builder import Builder
 from wherry.engine.builder.context import Context, is_url
@@ -25,7 +26,6 @@ from wherry.engine.builder.context import fetch as fetch_context
 from wherry.engine.builder.request import BuildRequest, NamedContext
 from wherry.engine.builder.subrequests import Answer, ask
 from wherry.engine.image.bundle import Result
-from wherry.registry import platforms
 from wherry.storage.build_cache import Record
 from wherry.storage.build_snapshots import Workspace
 

@@ -12,8 +12,7 @@ from wherry.buildkit import messages
 from wherry.buildkit.grpc import ALREADY_EXISTS, NOT_FOUND, RpcError
 from wherry.buildkit.session import Session
 from wherry.common.errors import InvalidParameter, NotFound, NotSupported
-from wherry.model import manifests
-from wherry.model.manifests import Descriptor
+from wherry.model.image import Descriptor, decode
 from wherry.registry.repository import Document, parse_document
 from wherry.storage.content import check_digest, digest_of
 
@@ -93,7 +92,7 @@ class CacheInDirectory:
 
     async def root(self) -> tuple[bytes, str]:
         raw = await self._store.document(self._digest)
-        found = manifests.decode(raw, _Typed, "the cache's document")
+        found = decode(raw, _Typed, "the cache's document")
         return raw, found.media_type
 
     async def document(self, descriptor: Descriptor) -> bytes:

@@ -4,8 +4,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from wherry import __version__
-from wherry.buildkit import cache_export, exporter, messages
+from wherry.buildkit import exporter, messages
 from wherry.buildkit.build import Build, Solved
+from wherry.buildkit.exporter import export_cache, read_cache_form
 from wherry.buildkit.grpc import UNAVAILABLE, Call, Method, RpcError, Service
 from wherry.buildkit.trace import timestamp
 from wherry.common import times
@@ -52,7 +53,7 @@ class _Control:
             build.exporters = [(each.type, each.attributes) for each in exports]
             for text in exporter.warnings(exports):
                 build.trace.warn(messages.VertexWarning(level=1, short=text.encode()))
-            caches = cache_export.read(request)
+            caches = read_cache_form(request)
             build.inline_cache = any(each.type == "inline" for each in caches)
             if request.frontend:
                 options = {**request.frontend_attrs, **_cache_options(request)}
@@ -68,7 +69,7 @@ class _Control:
             build.response = await exporter.export(kit.engine, build, solved, exports)
             if any(each.stays for each in exports):
                 kept = {result.image for result in solved.results.values()}
-            build.response |= await cache_export.export(kit.engine, build, solved, caches)
+            build.response |= await export_cache(kit.engine, build, solved, caches)
         except EngineError as error:
             build.error = error
             raise

@@ -195,7 +195,7 @@ class _Gateway:
 
 
 def _platform(text: str) -> dict[str, Any]:
-    system, architecture, variant = platforms.parse(text)
+    system, architecture, variant = platforms.parse_parts(text)
     found = {"architecture": architecture, "os": system, **({"variant": variant} if variant else {})}
     return {"ID": text, "Platform": found}
 

@@ -12,15 +12,7 @@ from google.protobuf.message import DecodeError
 
 from wherry.buildkit import messages
 from wherry.buildkit.http2 import Connection, Headers, Stream, StreamReset, texts
-from wherry.common.errors import (
-    Conflict,
-    EngineError,
-    Forbidden,
-    InvalidParameter,
-    NotFound,
-    NotSupported,
-    Unavailable,
-)
+from wherry.common.errors import Conflict, EngineError, Forbidden, InvalidParameter, NotFound, NotSupported, Unavailable
 
 log = logging.getLogger("wherry.buildkit")
 

@@ -48,7 +48,7 @@ container kill, kill | containers:kill | [OPTIONS] CONTAINER [CONTAINER...]
     Kill one or more running containers
 container logs, logs | containers:logs | [OPTIONS] CONTAINER
     Fetch the logs of a container
-container ls, container list, container ps, ps | ps:ps | [OPTIONS]
+container ls, container list, container ps, ps | containers:ps | [OPTIONS]
     List containers
 container pause, pause | containers:pause | CONTAINER [CONTAINER...]
     Pause all processes within one or more containers

@@ -259,8 +259,8 @@ def run_df(session: Session, options: Options) -> None:
 
 
 def _verbose(usage: Usage, format: str) -> str:
+    from wherry.cli.containers import CONTAINERS
     from wherry.cli.images import IMAGES, rows_of
-    from wherry.cli.ps import CONTAINERS
     from wherry.cli.volume import VOLUMES
 
     truncates = format.startswith(TABLE)

@@ -34,14 +34,7 @@ if TYPE_CHECKING:
 
     from wherry.client.endpoint import TLS, Stream
     from wherry.client.loops import Loop
-    from wherry.client.nouns import (
-        AsyncContainers,
-        AsyncExecs,
-        AsyncImages,
-        AsyncNetworks,
-        AsyncSystem,
-        AsyncVolumes,
-    )
+    from wherry.client.nouns import AsyncContainers, AsyncExecs, AsyncImages, AsyncNetworks, AsyncSystem, AsyncVolumes
     from wherry.client.transport import AsyncResponse, Data
 
     Query = dict[str, Any]

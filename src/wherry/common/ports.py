@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from urllib.parse import SplitResult, urlsplit
+
 from wherry.common import values
+from wherry.common.errors import InvalidParameter
+from wherry.common.values import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,3 +119,16 @@ def parse_exposed(specs: Sequence[str]) -> list[str]:
             raise ValueError(f"invalid range format for --expose: {spec}, error: {error}") from None
         found += [f"{port}/{protocol}" for port in range(first, last + 1)]
     return found
+
+
+# Addresses of the web, which clients and registries write, and which may be none.
+
+
+def split_address(text: str) -> SplitResult:
+    """Its parts. Raises InvalidParameter for brackets around no address and a port that is no number."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError as error:
+        raise InvalidParameter(f"parse {quoted(text)}: {error}") from None
+    return parts

@@ -13,7 +13,7 @@ from wherry.api.gate import Gate
 from wherry.api.listen import BACKLOG, Listener
 from wherry.daemon.configuration import Configuration, ConfigurationError
 from wherry.daemon.log_format import set_level
-from wherry.linux.systemd import Notifier
+from wherry.linux.sockets import Notifier
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine

@@ -18,8 +18,7 @@ from wherry.engine.container.mounts import volume_subpath
 from wherry.engine.context import Context, Service
 from wherry.engine.events import boolean, check_known, label_matches, labels_pass
 from wherry.engine.patterns import name_filter
-from wherry.engine.plugins import WrongInterface
-from wherry.engine.volume_plugins import VolumePlugin, VolumePlugins
+from wherry.engine.plugins import VolumePlugin, VolumePlugins, WrongInterface
 from wherry.linux import host_mounts
 from wherry.linux.mounts import Mount
 from wherry.linux.syscalls import SyscallError

@@ -1,11 +1,14 @@
-"""Opening paths of a root that somebody else controls, so that no link in it leads out."""
+"""Files: opening paths of a root that somebody else controls, where no link leads out of it; locks, leases, watches."""
 
 import errno
 import fcntl
+import functools
 import os
 import posixpath
+import signal
 import struct
-from ctypes import Structure, byref, c_char_p, c_int, c_int64, c_size_t, c_uint, c_uint64, c_void_p, sizeof
+from collections.abc import Iterator
+from ctypes import Structure, byref, c_char_p, c_int, c_int64, c_size_t, c_uint, c_uint32, c_uint64, c_void_p, sizeof
 
 from wherry.linux.syscalls import AT_FDCWD, SyscallError, check, function, last_errno, system_call
 
@@ -210,3 +213,109 @@ def spread_children(path: str) -> None:
         pass  # it is about speed alone
     finally:
         os.close(fd)
+
+
+# File leases: to be told before anybody else opens or cuts a file, and to let him wait until one is ready for it.
+#
+# The kernel lets nobody wait for longer than /proc/sys/fs/lease-break-time, 45 seconds.
+
+
+def take_lease(fd: int) -> bool:
+    """Whether this process has the lease now: nobody else has the file open, and the file system knows leases.
+
+    ``lease_breaks()`` tells when somebody comes.
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except OSError:
+        return False
+    return True
+
+
+def release_lease(fd: int) -> None:
+    """Lets in who waits."""
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+
+@functools.cache
+def lease_breaks() -> int:
+    """A descriptor that becomes readable when somebody wants to open a file on which there is a lease.
+
+    To be called before one is taken, which is told by a signal that would end the process, and in the main thread.
+    """
+    reads, writes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.signal(signal.SIGIO, lambda *_: None)
+    signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
+    return reads
+
+
+# Locks on ranges of a file that belong to its open description: gone when that is closed, or its last process killed.
+#
+# They also work on directories, for reading, since that is how a directory can be opened.
+
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock of the 64-bit architectures
+
+
+def lock(fd: int, start: int = 0, length: int = 0, *, shared: bool = False, wait: bool = False) -> None:
+    """A ``length`` of 0 is up to the end of all files. Raises BlockingIOError when another has it; or ``wait``s."""
+    command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
+    fcntl.fcntl(fd, command, _pack(fcntl.F_RDLCK if shared else fcntl.F_WRLCK, start, length))
+
+
+def unlock(fd: int, start: int = 0, length: int = 0) -> None:
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _pack(fcntl.F_UNLCK, start, length))
+
+
+def is_locked(fd: int, start: int = 0, length: int = 0) -> bool:
+    """Whether another has a lock there."""
+    found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _pack(fcntl.F_WRLCK, start, length))
+    return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
+
+
+def _pack(kind: int, start: int, length: int) -> bytes:
+    return _FLOCK.pack(kind, os.SEEK_SET, start, length, 0)
+
+
+# inotify: to be told when files change. The descriptor can be watched by any event loop.
+
+IN_MODIFY = 0x002
+IN_CLOSE = 0x018
+IN_MOVED_TO = 0x080
+IN_CREATE = 0x100
+
+_HEADER = struct.Struct("iIII")
+
+_inotify_init1 = function("inotify_init1", c_int)
+_inotify_add_watch = function("inotify_add_watch", c_int, c_char_p, c_uint32)
+
+
+class Inotify:
+    """A set of watches. ``fileno()`` becomes readable when there are events."""
+
+    def __init__(self) -> None:
+        self._fd = check(_inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), "inotify_init1")
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def watch(self, path: str, mask: int) -> int:
+        """Watches a file or the entries of a directory; answers the watch's number."""
+        return check(_inotify_add_watch(self._fd, os.fsencode(path), mask), "watch", path)
+
+    def events(self) -> Iterator[tuple[int, int, str]]:
+        """(watch, mask, name of the directory's entry or "") of all that happened since; nothing when nothing did."""
+        try:
+            data = os.read(self._fd, 65536)
+        except BlockingIOError:
+            return
+        offset = 0
+        while offset < len(data):
+            watch, mask, _, length = _HEADER.unpack_from(data, offset)
+            offset += _HEADER.size
+            yield watch, mask, os.fsdecode(data[offset : offset + length].rstrip(b"\0"))
+            offset += length
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

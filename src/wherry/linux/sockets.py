@@ -1,4 +1,4 @@
-"""Many datagrams in one system call each way: recvmmsg and sendmmsg.
+"""Many datagrams in one system call each way, recvmmsg and sendmmsg; and what systemd is told by its socket.
 
 batch = Batch(64, 1500)
 for index in range(batch.receive(sock)):
@@ -6,9 +6,11 @@ for index in range(batch.receive(sock)):
 batch.send(sock)
 """
 
+import contextlib
 import ctypes
 import errno
 import fcntl
+import os
 import socket
 import struct
 from ctypes import c_int, c_size_t, c_uint, c_void_p
@@ -122,3 +124,45 @@ def bring_up(name: str) -> None:
         request = struct.pack("16sh14x", name.encode(), 0)
         (flags,) = struct.unpack_from("h", fcntl.ioctl(control, _SIOCGIFFLAGS, request), 16)
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", name.encode(), flags | _IFF_UP))
+
+
+# What systemd and its services say to each other: sockets that it opened, and what state the service is in.
+
+_FIRST = 3  # the descriptor of the first socket
+
+
+def take_sockets() -> list[socket.socket]:
+    """The sockets that this process was started with; the second call, and programs started from here, find none."""
+    process, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
+    os.environ.pop("LISTEN_FDNAMES", None)
+    if process != str(os.getpid()) or not count.isdigit():
+        return []
+    found = [socket.socket(fileno=number) for number in range(_FIRST, _FIRST + int(count))]
+    for each in found:
+        each.set_inheritable(False)
+        each.setblocking(False)
+    return found
+
+
+class Notifier:
+    """Tells systemd of a service of the type "notify", and nobody where there is none."""
+
+    def __init__(self) -> None:
+        self._address = os.environ.pop("NOTIFY_SOCKET", "").replace("@", "\0", 1)
+
+    def ready(self) -> None:
+        self._tell("READY=1")
+
+    def reloading(self) -> None:
+        """Until ``ready`` is told again."""
+        import time
+
+        self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def stopping(self) -> None:
+        self._tell("STOPPING=1")
+
+    def _tell(self, state: str) -> None:
+        if self._address:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.sendto(state.encode(), self._address)

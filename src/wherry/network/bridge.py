@@ -8,14 +8,47 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 from wherry.linux import rtnetlink
+from wherry.linux.namespaces import NetworkNamespace
+from wherry.linux.nftables import Nftables
 from wherry.linux.rtnetlink import Link, Route, mac_bytes
 from wherry.linux.syscalls import SyscallError
-from wherry.network import home
 from wherry.network.ipam import AddressError, IpNetwork, network_of
+
+# The network namespace that bridges and the firewall's rules are in: this process's own; with an ordinary user's
+# engine, one that was made for it.
+
+_T = TypeVar("_T")
+
+_namespace: NetworkNamespace | None = None
+
+
+def move_to(path: str) -> None:
+    """From now on it is the one of this file."""
+    global _namespace
+    _namespace = NetworkNamespace(path)
+
+
+def is_elsewhere() -> bool:
+    """Whether it is not the one that this process is in."""
+    return _namespace is not None
+
+
+def at_home(work: Callable[[], _T]) -> _T:
+    """What ``work`` answers or raises, in there: sockets that it makes, and /proc/sys/net, are that namespace's."""
+    return work() if _namespace is None else _namespace.run(work)
+
+
+def open_route() -> Route:
+    return at_home(Route)
+
+
+def open_firewall(*groups: int) -> Nftables:
+    return at_home(lambda: Nftables(groups=groups))
+
 
 _ALIAS = "wherry network "
 _LOCK = "/run/wherry-networks.lock"  # of all engines on this machine
@@ -41,7 +74,7 @@ class Device(NamedTuple):
 @contextlib.contextmanager
 def choosing() -> Iterator[None]:
     """From a look at what is free on this host until it is taken, no other engine does the same."""
-    if home.is_elsewhere():  # where nobody else is
+    if is_elsewhere():  # where nobody else is
         yield
         return
     with open(_LOCK, "a", opener=lambda path, flags: os.open(path, flags, 0o600)) as lock:
@@ -52,7 +85,7 @@ def choosing() -> Iterator[None]:
 def make(device: Device) -> None:
     """Makes the bridge, or completes one that is there. Raises BridgeError when the name is somebody else's."""
     try:
-        with home.route() as route:
+        with open_route() as route:
             found = route.link(device.name)
             if found is None:
                 mac = "02:57:" + hashlib.sha256(f"{device.network_id}{device.name}".encode()).digest()[:4].hex(":")
@@ -87,7 +120,7 @@ def allow_localhost(name: str) -> None:
 
 def remove(name: str, network_id: str) -> None:
     """Removes the interface, if it is there and was made for this network."""
-    with contextlib.suppress(SyscallError), home.route() as route:
+    with contextlib.suppress(SyscallError), open_route() as route:
         found = route.link(name)
         if found is not None and found.alias == _ALIAS + network_id:
             route.execute(rtnetlink.delete_link(found.index))
@@ -95,14 +128,14 @@ def remove(name: str, network_id: str) -> None:
 
 def exists(name: str) -> bool:
     try:
-        return home.at_home(lambda: socket.if_nametoindex(name)) > 0
+        return at_home(lambda: socket.if_nametoindex(name)) > 0
     except OSError:
         return False
 
 
 def any_left() -> bool:
     """Whether there is a bridge on this host, whoever's."""
-    with home.route() as route:
+    with open_route() as route:
         return any(link.kind == "bridge" for link in route.links())
 
 
@@ -112,7 +145,7 @@ def make_vlan(name: str, network_id: str) -> None:
     if not tag.isdigit() or not 0 < int(tag) < _VLANS or not exists(parent):
         raise BridgeError(f"invalid subinterface vlan name {name}, example formatting is eth0.10")
     try:
-        with home.route() as route:
+        with open_route() as route:
             route.execute(rtnetlink.vlan(name, parent=route.index(parent), tag=int(tag)))
             index = route.index(name)
             route.execute(rtnetlink.set_alias(index, _ALIAS + network_id), rtnetlink.bring_up(index))
@@ -125,7 +158,7 @@ def join(first: str, other: str, pair: tuple[str, str]) -> None:
     host is on the first of them: by the other it would answer who asks for its addresses, too."""
     _write(f"net/ipv4/conf/{other}/arp_ignore", _ARP_IGNORE_ALL)
     try:
-        with home.route() as route:
+        with open_route() as route:
             if route.link(pair[0]) is None:
                 route.execute(rtnetlink.stub(*pair))
             for name, port in zip((first, other), pair, strict=True):
@@ -149,13 +182,13 @@ def place(mac: str, port: str) -> None:
     """Tells the bridge of ``port`` where this hardware address is now: it may have been behind another bridge before,
     and with br_netfilter what it sends to a published port comes back from there as if it were. Where that fails, it
     is found out in time."""
-    with contextlib.suppress(SyscallError), home.route() as route:
+    with contextlib.suppress(SyscallError), open_route() as route:
         route.execute(rtnetlink.place(mac, route.index(port)))
 
 
 def make_stub(name: str) -> None:
     """An interface that leads nowhere, for a macvlan network without a parent."""
-    with home.route() as route:
+    with open_route() as route:
         try:
             route.execute(rtnetlink.stub(name, _peer(name)))
             route.execute(rtnetlink.bring_up(route.index(_peer(name))))
@@ -170,7 +203,7 @@ def remove_stub(name: str) -> None:
 
 def remove_pair(name: str) -> None:
     """Removes an interface, and its other end with it."""
-    with contextlib.suppress(SyscallError), home.route() as route:
+    with contextlib.suppress(SyscallError), open_route() as route:
         found = route.link(name)
         if found is not None:
             route.execute(rtnetlink.delete_link(found.index))
@@ -182,14 +215,14 @@ def _peer(name: str) -> str:
 
 def interfaces() -> list[str]:
     """The host's, but for the loopback, what is on bridges, and the bridges of networks."""
-    with home.route() as route:
+    with open_route() as route:
         links = [link for link in route.links() if link.name != "lo" and not link.master]
     return [link.name for link in links if not link.alias.startswith(_ALIAS)]
 
 
 def host_mtu() -> int:
     """The MTU of the interface that the default route leads to, 1500 without one."""
-    with home.route() as route:
+    with open_route() as route:
         links = {link.index: link for link in route.links()}
         for destination in _DEFAULT_ROUTES:
             for each in route.routes():
@@ -204,7 +237,7 @@ def host_networks(except_for: str = "") -> list[IpNetwork]:
     ``except_for`` is an interface whose own subnets do not count.
     """
     found = []
-    for opened in (home.route, Route) if home.is_elsewhere() else (Route,):
+    for opened in (open_route, Route) if is_elsewhere() else (Route,):
         with opened() as route:
             links = {link.index: link.name for link in route.links()}
             found += [each.destination for each in route.routes() if links.get(each.interface) != except_for]
@@ -237,7 +270,7 @@ def set_forwarding(version: int, on: bool) -> None:
     if forwards(version) == on:
         return
     if version == 6 and on:
-        for name in home.at_home(lambda: os.listdir("/proc/sys/net/ipv6/conf")):
+        for name in at_home(lambda: os.listdir("/proc/sys/net/ipv6/conf")):
             if _read(f"/proc/sys/net/ipv6/conf/{name}/accept_ra").strip() == "1":
                 _write(f"net/ipv6/conf/{name}/accept_ra", "2")
     _write(_FORWARDING[version], str(int(on)))
@@ -248,7 +281,7 @@ _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
 def _read(path: str) -> str:
     try:
-        with home.at_home(lambda: open(path, encoding="utf-8", errors="replace")) as file:
+        with at_home(lambda: open(path, encoding="utf-8", errors="replace")) as file:
             return file.read()
     except OSError:
         return ""
@@ -258,7 +291,7 @@ def _write(name: str, value: str) -> None:
     """A sysctl that this kernel may not have."""
     with (
         contextlib.suppress(FileNotFoundError),
-        home.at_home(lambda: open(f"/proc/sys/{name}", "w", encoding="ascii")) as file,
+        at_home(lambda: open(f"/proc/sys/{name}", "w", encoding="ascii")) as file,
     ):
         file.write(value)
 
@@ -286,7 +319,7 @@ class GratuitousArp:
         with contextlib.suppress(OSError):
             if self._socket is None:
                 kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
-                self._socket = home.at_home(lambda: socket.socket(socket.AF_PACKET, kind, 0))  # hears nothing
+                self._socket = at_home(lambda: socket.socket(socket.AF_PACKET, kind, 0))  # hears nothing
             for address in addresses:
                 self._socket.sendto(frame(mac_bytes(mac), address), (bridge, 0))
 

@@ -13,12 +13,12 @@ import subprocess
 from collections.abc import Iterable, Sequence
 
 from wherry.linux import nftables
-from wherry.linux.inotify import IN_CLOSE, Inotify
+from wherry.linux.files import IN_CLOSE, Inotify
 from wherry.linux.netlink import Conntrack, Request
 from wherry.linux.nft_expressions import ACCEPT, DROP, comes_by, counter, leaves_by, verdict
 from wherry.linux.nftables import BRIDGE, FORWARD, NEWGEN, Nftables, Table, table_name
 from wherry.linux.syscalls import SyscallError
-from wherry.network import home
+from wherry.network.bridge import at_home, is_elsewhere, open_firewall, open_route
 from wherry.network.ruleset import BridgeRules, Link, Published, Ruleset, interfaces, link_element, published_elements
 
 # Datagrams under way when a port is published or withdrawn: their senders are not to go on as if it were not.
@@ -38,8 +38,8 @@ def forget_conntrack(ports: Iterable[Published]) -> None:
 def _forget(ports: set[tuple[str, int]]) -> None:
     with (
         contextlib.suppress(OSError),
-        home.at_home(Conntrack) as tracking,
-        home.route() as route,
+        at_home(Conntrack) as tracking,
+        open_route() as route,
     ):  # a kernel may have none
         own = {address.partition("/")[0] for _, address in route.addresses()}
         for version in {ipaddress.ip_address(address).version for address, _ in ports}:
@@ -58,7 +58,7 @@ class Rules:
     def __init__(self, table: str) -> None:
         self.table = table
         self._ruleset = Ruleset(table)
-        self._firewall = home.firewall()
+        self._firewall = open_firewall()
         self._made = False
 
     @classmethod
@@ -195,7 +195,7 @@ class ForeignFirewalls:
 
     def __init__(self, mark: str) -> None:
         self._mark = mark
-        self._firewall = home.firewall()
+        self._firewall = open_firewall()
 
     @property
     def port(self) -> int:
@@ -249,7 +249,7 @@ class ForeignFirewalls:
 
 def _is_used(program: str, tables: str) -> bool:
     """Whether somebody filters by the iptables of before nftables."""
-    if home.is_elsewhere():
+    if is_elsewhere():
         return False
     try:
         with open(tables, encoding="ascii") as file:
@@ -318,7 +318,7 @@ class FirewallWatch:
         except OSError as error:
             log.warning("another firewall on this host could not be told to let containers through: %s", error)
         if self._watch is None:
-            self._watch = home.firewall(nftables.GROUP)
+            self._watch = open_firewall(nftables.GROUP)
             asyncio.get_running_loop().add_reader(self._watch, self._hear, self._watch)
         if self._lock is None and any(_is_used(*legacy) for legacy in _LEGACY):
             # The kernel tells nobody of changes by the iptables of before nftables, but that locks a file for each.

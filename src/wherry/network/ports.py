@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from wherry.network import home
+from wherry.network.bridge import at_home
 
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM, "sctp": socket.SOCK_STREAM}
 PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
@@ -218,7 +218,7 @@ class Forwarder:
         with contextlib.ExitStack() as stack:
             stack.enter_context(client)
             try:
-                inner = home.at_home(lambda: _socket(self._target, socket.SOCK_STREAM))
+                inner = at_home(lambda: _socket(self._target, socket.SOCK_STREAM))
                 stack.enter_context(inner)
                 await self._loop.sock_connect(inner, self._target)
                 reader, writer = await asyncio.open_connection(sock=inner)
@@ -257,7 +257,7 @@ class _Peer:
     def __init__(self, forwarder: Forwarder, sender: Address, target: tuple[str, int]) -> None:
         self._forwarder, self._sender = forwarder, sender
         self._loop = asyncio.get_running_loop()
-        self._socket = home.at_home(lambda: _socket(target, socket.SOCK_DGRAM))
+        self._socket = at_home(lambda: _socket(target, socket.SOCK_DGRAM))
         try:
             self._socket.connect(target)
         except OSError:

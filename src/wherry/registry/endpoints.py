@@ -14,8 +14,8 @@ import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from wherry.common.addresses import split_address
 from wherry.common.errors import EngineError, InvalidParameter
+from wherry.common.ports import split_address
 from wherry.common.reference import DEFAULT_DOMAIN
 from wherry.common.tls import client_context
 from wherry.registry import http

@@ -7,8 +7,8 @@ import random
 from collections.abc import Mapping
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from wherry.common.addresses import split_address
 from wherry.common.errors import InvalidParameter
+from wherry.common.ports import split_address
 from wherry.registry.errors import RegistryError, printable
 
 ATTEMPTS = 5

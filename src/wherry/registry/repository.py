@@ -14,8 +14,19 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from wherry.common.errors import InvalidParameter, NotSupported
-from wherry.model import manifests
-from wherry.model.manifests import Descriptor, Index, Manifest
+from wherry.model.image import (
+    CONFIG,
+    DOCKER_INDEX,
+    DOCKER_MANIFEST,
+    INDEX,
+    INDEXES,
+    MANIFEST,
+    MANIFESTS,
+    Descriptor,
+    Index,
+    Manifest,
+    decode,
+)
 from wherry.registry import errors
 from wherry.registry.auth import scope
 from wherry.registry.endpoints import Endpoint
@@ -43,7 +54,7 @@ _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
 # What the configuration of an image is called; other artifacts have others.
 _CONFIGS = frozenset((
-    manifests.CONFIG, "application/vnd.docker.container.image.v1+json", "application/octet-stream", "text/html", "",
+    CONFIG, "application/vnd.docker.container.image.v1+json", "application/octet-stream", "text/html", "",
 ))  # fmt: skip
 
 
@@ -57,7 +68,7 @@ class Document:
 
     @property
     def is_index(self) -> bool:
-        return self.media_type in manifests.INDEXES
+        return self.media_type in INDEXES
 
     @property
     def descriptor(self) -> Descriptor:
@@ -65,7 +76,7 @@ class Document:
 
     def index(self) -> Index:
         """Raises InvalidParameter."""
-        found = manifests.decode(self.raw, Index, self.digest)
+        found = decode(self.raw, Index, self.digest)
         if len(found.manifests) > MAX_ENTRIES:
             raise InvalidParameter(
                 f"{self.digest}: an index with {len(found.manifests)} entries (limit: {MAX_ENTRIES})"
@@ -75,7 +86,7 @@ class Document:
 
     def manifest(self) -> Manifest:
         """Raises InvalidParameter for what is wrong or too much, NotSupported for what is no image."""
-        found = manifests.decode(self.raw, Manifest, self.digest)
+        found = decode(self.raw, Manifest, self.digest)
         if found.config.media_type not in _CONFIGS:
             kind = printable(found.config.media_type)
             raise NotSupported(f"{self.digest}: not an image, but something of the kind {kind}")
@@ -102,12 +113,12 @@ def parse_document(raw: bytes, media_type: str, expected: str = "") -> Document:
             "Docker Image manifest version 2, schema 1 is not supported any more: "
             "pull the image with an older engine, and push it again"
         )
-    known = manifests.MANIFESTS | manifests.INDEXES
+    known = MANIFESTS | INDEXES
     if media_type not in known:
         media_type = stated if isinstance(stated, str) and stated in known else _guess(members, digest)
     if stated not in (None, "", media_type):
         raise InvalidParameter(f"{digest}: served as {media_type}, but says that it is {printable(str(stated))}")
-    wrong = {"config", "layers"} if media_type in manifests.INDEXES else {"manifests"}
+    wrong = {"config", "layers"} if media_type in INDEXES else {"manifests"}
     if any(members.get(name) is not None for name in wrong | {"fsLayers"}):
         raise InvalidParameter(f"{digest}: a document that is both a manifest and an index")
     return Document(raw, media_type, digest)
@@ -125,9 +136,9 @@ def _members(raw: bytes, digest: str) -> dict[str, Any]:
 
 def _guess(members: dict[str, Any], digest: str) -> str:
     if "manifests" in members:
-        return manifests.INDEX
+        return INDEX
     if "config" in members:
-        return manifests.MANIFEST
+        return MANIFEST
     raise NotSupported(f"{digest}: a document of an unknown kind, not an image")
 
 
@@ -146,7 +157,7 @@ def _check(descriptors: Sequence[Descriptor], where: str, largest: int) -> None:
             raise InvalidParameter(f"{where}: {descriptor.digest} has two sizes")
 
 
-_ACCEPT = ", ".join((manifests.INDEX, manifests.MANIFEST, manifests.DOCKER_INDEX, manifests.DOCKER_MANIFEST))
+_ACCEPT = ", ".join((INDEX, MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST))
 _PAGE = 1000  # names or tags in one answer
 _PAGES = 100
 _LONGEST_LIST = 8 << 20

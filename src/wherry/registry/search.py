@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from wherry.common.addresses import split_address
 from wherry.common.errors import InvalidParameter
+from wherry.common.ports import split_address
 from wherry.common.reference import DEFAULT_DOMAIN, is_domain
 from wherry.common.values import quoted
 from wherry.registry.endpoints import HUB_ACCOUNT, HUB_SEARCH, Endpoint

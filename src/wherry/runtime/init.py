@@ -18,15 +18,7 @@ from wherry.runtime import execute, hooks, identity
 from wherry.runtime.execute import find_program
 from wherry.runtime.identity import look_up_user
 from wherry.runtime.ipc import Channel, StartError
-from wherry.runtime.rootfs import (
-    FileSystems,
-    Root,
-    adopt_terminal,
-    mount_console,
-    open_terminal,
-    proc_of,
-    take_streams,
-)
+from wherry.runtime.rootfs import FileSystems, Root, adopt_terminal, mount_console, open_terminal, proc_of, take_streams
 from wherry.runtime.spec import DeviceRule, Mount, Namespace, NamespaceKind, Process, Resources, Rlimit, Spec
 
 _JOIN_ORDER: tuple[NamespaceKind, ...] = ("ipc", "uts", "net", "cgroup")

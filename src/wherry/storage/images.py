@@ -16,9 +16,7 @@ import msgspec
 from wherry.common import reference
 from wherry.common.errors import InvalidParameter, NotFound
 from wherry.common.reference import Reference
-from wherry.model import manifests
-from wherry.model.image import ImageConfig
-from wherry.model.manifests import Manifest
+from wherry.model.image import INDEXES, MANIFESTS, ImageConfig, Manifest, decode
 from wherry.storage.content import Blobs, chain_ids_of, digest_of
 from wherry.storage.database import Database
 from wherry.storage.layers import Layer, Layers, boot_id
@@ -175,7 +173,7 @@ class Images:
 
     def _config(self, image_id: str) -> ImageConfig:
         if image_id not in self._configs:
-            self._configs[image_id] = manifests.decode(self._blobs.read(image_id), ImageConfig, "image configuration")
+            self._configs[image_id] = decode(self._blobs.read(image_id), ImageConfig, "image configuration")
         return self._configs[image_id]
 
     # Saying
@@ -250,7 +248,7 @@ class Images:
         layers that were packed for a registry.
         """
         for digest, media_type in self.manifests(image_id):
-            found = manifests.decode(self._blobs.read(digest), Manifest, digest)
+            found = decode(self._blobs.read(digest), Manifest, digest)
             if all(layer.digest in self._blobs for layer in found.layers):
                 return digest, media_type
         return None
@@ -258,11 +256,11 @@ class Images:
     def manifests(self, image_id: str) -> list[tuple[str, str]]:
         """(digest, media type) of all that it came with or was pushed with, whether or not their blobs are here."""
         documents = self._documents(image_id)
-        return [each for each in documents if each[1] in manifests.MANIFESTS and each[0] in self._blobs]
+        return [each for each in documents if each[1] in MANIFESTS and each[0] in self._blobs]
 
     def indexes(self, image_id: str) -> list[tuple[str, str]]:
         """(digest, media type) of the indexes that led to the image."""
-        return [each for each in self._documents(image_id) if each[1] in manifests.INDEXES]
+        return [each for each in self._documents(image_id) if each[1] in INDEXES]
 
     def of_manifest(self, digest: str) -> str | None:
         """The id of an image that came with this manifest."""
@@ -401,7 +399,7 @@ class Images:
 
         Raises InvalidParameter for what is no configuration, and NotFound when a layer is not there.
         """
-        config = manifests.decode(raw, ImageConfig, "image configuration")
+        config = decode(raw, ImageConfig, "image configuration")
         chain = chain_ids_of(config.rootfs.diff_ids)
         layers = self._layers.among(chain)
         for chain_id in chain:

@@ -23,7 +23,7 @@ import msgspec
 
 from wherry.common.errors import NotFound
 from wherry.linux.files import exchange
-from wherry.model.manifests import Descriptor
+from wherry.model.image import Descriptor
 from wherry.storage.content import Blobs, chain_id_of, check_digest, hexadecimal
 from wherry.storage.database import Database
 from wherry.storage.staging import Staging, remove_tree_quietly

@@ -16,9 +16,20 @@ from wherry.common import reference
 from wherry.common.errors import InvalidParameter
 from wherry.common.platforms import host_architecture
 from wherry.common.reference import InvalidReference, Reference
-from wherry.model import manifests
-from wherry.model.image import ImageConfig, RootFS
-from wherry.model.manifests import ArchiveItem, Descriptor, Index, Manifest, Platform
+from wherry.model.image import (
+    INDEXES,
+    MANIFESTS,
+    NAME_ANNOTATION,
+    REF_ANNOTATION,
+    ArchiveItem,
+    Descriptor,
+    ImageConfig,
+    Index,
+    Manifest,
+    Platform,
+    RootFS,
+    decode,
+)
 from wherry.storage.content import Blobs, chain_id_of, check_digest, digest_of, hexadecimal
 from wherry.storage.images import Images
 from wherry.storage.ingest import unpack_again
@@ -61,7 +72,7 @@ class _Found:
     manifest: tuple[bytes, str] | None = None
 
     def decoded(self) -> ImageConfig:
-        return manifests.decode(self.config, ImageConfig, "image configuration")
+        return decode(self.config, ImageConfig, "image configuration")
 
     def platform(self) -> Platform:
         config = self.decoded()
@@ -245,13 +256,13 @@ def _images(archive: _Archive, wanted: Wanted | None) -> list[_Found]:
             _add_manifests(archive, found)
         return found
     if "index.json" in archive.documents:
-        index = manifests.decode(archive.documents["index.json"], Index, "index.json")
+        index = decode(archive.documents["index.json"], Index, "index.json")
         return _oci_layout(archive, index, wanted, 0)
     raise InvalidParameter("invalid archive: it has neither a manifest.json nor an index.json")
 
 
 def _docker_archive(archive: _Archive) -> list[_Found]:
-    items = manifests.decode(archive.documents["manifest.json"], list[ArchiveItem], "manifest.json")
+    items = decode(archive.documents["manifest.json"], list[ArchiveItem], "manifest.json")
     found = []
     for item in items:
         names = []
@@ -268,12 +279,12 @@ def _docker_archive(archive: _Archive) -> list[_Found]:
 def _add_manifests(archive: _Archive, found: list[_Found]) -> None:
     """Where an archive is of both kinds, its OCI half has the manifests that the images were pulled with."""
     by_config = {digest_of(image.config): image for image in found}
-    index = manifests.decode(archive.documents["index.json"], Index, "index.json")
+    index = decode(archive.documents["index.json"], Index, "index.json")
     for descriptor in index.manifests:
-        if descriptor.media_type not in manifests.MANIFESTS:
+        if descriptor.media_type not in MANIFESTS:
             continue
         raw = archive.blob(descriptor)
-        manifest = manifests.decode(raw, Manifest, descriptor.digest)
+        manifest = decode(raw, Manifest, descriptor.digest)
         image = by_config.get(manifest.config.digest)
         if image is None:
             continue
@@ -289,14 +300,14 @@ def _oci_layout(archive: _Archive, index: Index, wanted: Wanted | None, depth: i
     for descriptor in _fitting(index.manifests, wanted):
         names = _annotated_names(descriptor)
         raw = archive.blob(descriptor)
-        if descriptor.media_type in manifests.INDEXES:
-            inner = manifests.decode(raw, Index, descriptor.digest)
+        if descriptor.media_type in INDEXES:
+            inner = decode(raw, Index, descriptor.digest)
             images = _oci_layout(archive, inner, wanted, depth + 1)
             for image in images:
                 image.names += names
             found += images
-        elif descriptor.media_type in manifests.MANIFESTS:
-            manifest = manifests.decode(raw, Manifest, descriptor.digest)
+        elif descriptor.media_type in MANIFESTS:
+            manifest = decode(raw, Manifest, descriptor.digest)
             layers = [_checked_layer(archive, layer) for layer in manifest.layers]
             image = _Found(archive.blob(manifest.config), layers, names, manifest=(raw, descriptor.media_type))
             # An image with several names is in the index once for each.
@@ -344,9 +355,9 @@ def _refuse(wanted: Wanted | None) -> NoReturn:
 
 def _annotated_names(descriptor: Descriptor) -> list[Reference]:
     annotations = descriptor.annotations or {}
-    text = annotations.get(manifests.NAME_ANNOTATION, "")
+    text = annotations.get(NAME_ANNOTATION, "")
     if not text:
-        text = annotations.get(manifests.REF_ANNOTATION, "")
+        text = annotations.get(REF_ANNOTATION, "")
         if ":" not in text and "/" not in text:
             return []  # a tag alone names nothing
     return [reference.parse(text).with_default_tag()]

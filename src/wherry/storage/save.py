@@ -15,8 +15,17 @@ from wherry.common import reference
 from wherry.common.errors import NotFound
 from wherry.common.reference import Reference
 from wherry.common.tar import END, header
-from wherry.model import manifests
-from wherry.model.manifests import ArchiveItem, Descriptor, Index, Manifest, Platform
+from wherry.model.image import (
+    CONFIG,
+    MANIFEST,
+    NAME_ANNOTATION,
+    REF_ANNOTATION,
+    ArchiveItem,
+    Descriptor,
+    Index,
+    Manifest,
+    Platform,
+)
 from wherry.storage.content import Blobs, digest_of, hexadecimal
 from wherry.storage.images import Image, Images
 from wherry.storage.layers import Layer
@@ -123,10 +132,10 @@ class Saver:
         if known is not None and known[0] in self._blobs:
             return self._blobs.read(known[0]), known[1]
         manifest = Manifest(
-            config=Descriptor(manifests.CONFIG, image.id, len(raw)),
+            config=Descriptor(CONFIG, image.id, len(raw)),
             layers=[Descriptor(layer.media_type, layer.blob, layer.blob_size) for layer in chain],
         )
-        return msgspec.json.encode(manifest), manifests.MANIFEST
+        return msgspec.json.encode(manifest), MANIFEST
 
     def _item(self, entry: _Chosen, chain: list[Layer]) -> ArchiveItem:
         sources = {
@@ -159,7 +168,7 @@ def _descriptors(entry: _Chosen, manifest: bytes, media_type: str) -> list[Descr
             media_type,
             digest,
             len(manifest),
-            annotations={manifests.NAME_ANNOTATION: str(name), manifests.REF_ANNOTATION: name.tag},
+            annotations={NAME_ANNOTATION: str(name), REF_ANNOTATION: name.tag},
             platform=platform,
         )
         for name in entry.names

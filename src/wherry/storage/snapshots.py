@@ -35,7 +35,7 @@ from wherry.storage.merged import find_merged, is_opaque, is_whiteout, look_up_m
 from wherry.storage.staging import Staging, remove_tree_quietly
 from wherry.storage.tar.writer import is_placeholder, is_placeholder_directory
 from wherry.storage.worker import client, jobs
-from wherry.storage.worker.retry import again
+from wherry.storage.worker.client import again
 
 # What an overlay's upper directory changes in the directories below it, in the words of ``docker diff``.
 #

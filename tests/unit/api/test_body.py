@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wherry.api.body import fit, parse, take
+from wherry.api.request import fit, parse, take
 from wherry.common.errors import InvalidParameter
 from wherry.model.container import ContainerConfig, ExecConfig, HealthConfig, HostConfig, PortBinding
 from wherry.model.network import NetworkingConfig

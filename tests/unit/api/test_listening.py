@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from wherry.api.listen import ListenError, Tls, listen
-from wherry.linux.systemd import Notifier
+from wherry.linux.sockets import Notifier
 
 PLAIN = Tls(enabled=False)
 

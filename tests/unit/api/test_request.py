@@ -161,7 +161,7 @@ async def test_a_content_type_may_have_parameters(client: Any, created: list[Any
 
 
 async def test_a_body_without_end_is_cut_off(client: Any, created: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wherry.api.body.MAX_BODY", 1 << 20)
+    monkeypatch.setattr("wherry.api.request.MAX_BODY", 1 << 20)
     answer = await client("POST", "/containers/create", raw=b'{"Image":"' + b"a" * (2 << 20))
     assert answer.status == 400
     assert answer.message.startswith("request body too large")
@@ -202,7 +202,7 @@ async def test_the_signal_to_stop_with_is_heard_since_1_42(client: Any, engine: 
 
 async def test_bodies_are_bounded_in_their_sum(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several clients that each send a little less than the limit, and none of them the end."""
-    monkeypatch.setattr("wherry.api.body.MAX_ALL", 3 << 20)
+    monkeypatch.setattr("wherry.api.request.MAX_ALL", 3 << 20)
     writers = []
     for _ in range(2):
         _, writer = await client.send("POST", "/containers/create", raw=b"", Content_Length=str(2 << 20),

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.answering_engine import AnsweringEngine
-from wherry.cli import inspect, main, ps, table
+from wherry.cli import inspect, main, table
+from wherry.cli.containers import CONTAINERS, displayed_ports
 from wherry.cli.images import rows_of
 from wherry.cli.table import Row
 
@@ -85,7 +86,7 @@ def port(private: int, public: int = 0, address: str = "", protocol: str = "tcp"
     ],
 )
 def test_ports(ports: list[dict[str, Any]], text: str) -> None:
-    assert ps.displayed_ports(ports) == text
+    assert displayed_ports(ports) == text
 
 
 def names_of(image: dict[str, Any], digests: bool = False) -> list[tuple[str, str, str]]:
@@ -118,7 +119,7 @@ def test_an_image_has_a_row_for_each_of_its_names() -> None:
 
 
 def row(**container: Any) -> Row:
-    return Row(ps.CONTAINERS, container)
+    return Row(CONTAINERS, container)
 
 
 def test_a_container_shows_its_image_without_the_digest() -> None:
@@ -130,7 +131,7 @@ def test_a_container_shows_its_image_without_the_digest() -> None:
 
 def test_a_container_shows_its_own_name_and_not_its_links() -> None:
     assert row(Names=["/other/db", "/db"]).field("Names") == "db"
-    assert Row(ps.CONTAINERS, {"Names": ["/other/db", "/db"]}, truncates=False).field("Names") == "other/db,db"
+    assert Row(CONTAINERS, {"Names": ["/other/db", "/db"]}, truncates=False).field("Names") == "other/db,db"
 
 
 def test_json_is_indented_as_the_engine_wrote_it() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from wherry.common.addresses import split_address
 from wherry.common.errors import InvalidParameter
+from wherry.common.ports import split_address
 from wherry.common.reference import parse
 from wherry.registry.endpoints import Registries
 from wherry.registry.errors import RegistryError
@@ -40,6 +40,6 @@ async def test_brackets_of_a_reference_that_hold_no_address(monkeypatch: pytest.
         raise ValueError("':::::' does not appear to be an IPv4 or IPv6 address")
 
     domain = parse("[:::::]:5000/a").domain
-    monkeypatch.setattr("wherry.common.addresses.urlsplit", refuse)
+    monkeypatch.setattr("wherry.common.ports.urlsplit", refuse)
     with pytest.raises(InvalidParameter, match=r"parse .*does not appear to be"):
         await Registries().endpoints(domain)

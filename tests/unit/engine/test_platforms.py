@@ -7,8 +7,7 @@ from wherry.common.platforms import host_architecture
 from wherry.engine import platforms
 from wherry.linux import binfmt
 from wherry.linux.binfmt import Emulator
-from wherry.model.image import ImageConfig
-from wherry.model.manifests import Platform
+from wherry.model.image import ImageConfig, Platform
 from wherry.storage.images import Image
 
 OTHER = "s390x" if host_architecture() != "s390x" else "amd64"

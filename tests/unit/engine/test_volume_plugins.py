@@ -7,7 +7,7 @@ import pytest
 
 from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.engine import plugins
-from wherry.engine.volume_plugins import VolumePlugins
+from wherry.engine.plugins import VolumePlugins
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wherry.linux.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_TO, Inotify
+from wherry.linux.files import IN_CREATE, IN_MODIFY, IN_MOVED_TO, Inotify
 from wherry.linux.syscalls import SyscallError
 
 

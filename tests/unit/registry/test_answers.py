@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from wherry.common.errors import EngineError
-from wherry.model.manifests import Descriptor
+from wherry.model.image import Descriptor
 from wherry.registry import http, search
 from wherry.registry.auth import Credentials
 from wherry.registry.endpoints import Endpoint, Registries

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from wherry.common.errors import EngineError, InvalidParameter, NotFound
-from wherry.model.manifests import Descriptor, Platform
-from wherry.registry import http, platforms
+from wherry.engine import platforms
+from wherry.model.image import Descriptor, Platform
+from wherry.registry import http
 from wherry.registry.endpoints import HUB, Endpoint, Registries
 from wherry.registry.errors import of_answer
 from wherry.registry.http import proxy_for, shown_proxies

@@ -12,8 +12,7 @@ import pytest
 from tests.support.laid_images import lay_image, lay_layer
 from wherry.common import reference
 from wherry.common.errors import Conflict, InvalidParameter, NotFound
-from wherry.model.image import History, ImageConfig, RootFS
-from wherry.model.manifests import Descriptor
+from wherry.model.image import Descriptor, History, ImageConfig, RootFS
 from wherry.storage import image_removal
 from wherry.storage import layers as layers_module
 from wherry.storage.database import Database

@@ -41,8 +41,8 @@ from wherry.engine.image.images import Images
 from wherry.engine.image.pull import Source
 from wherry.engine.image.remote_cache import Caches, RemoteCache
 from wherry.engine.network.attach import NetworkEndpoints
+from wherry.engine.platforms import name as platform_name
 from wherry.registry.auth import NOBODY, Credentials
-from wherry.registry.platforms import name as platform_name
 from wherry.storage.build_cache import Record
 from wherry.storage.build_snapshots import Tree, Workspace
 from wherry.storage.images import Image

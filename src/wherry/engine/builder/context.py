@@ -15,9 +15,9 @@ from urllib.parse import unquote
 
 import msgspec
 
-from wherry.common.addresses import split_address
 from wherry.common.errors import EngineError, Forbidden, InvalidParameter, NotFound
 from wherry.common.ignore import PatternMatcher, Rule
+from wherry.common.ports import split_address
 from wherry.common.tls import client_context
 from wherry.engine.builder import git
 from wherry.linux import files

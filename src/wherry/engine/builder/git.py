@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from wherry.common.addresses import split_address
 from wherry.common.errors import EngineError, InvalidParameter, NotSupported
+from wherry.common.ports import split_address
 
 _ADDRESS = re.compile(r"(?:git://|git@|ssh://|(?:https?://)?github\.com/|https?://[^#?]+\.git(?:[#?]|$))")
 _COMMIT = re.compile(r"[0-9a-f]{4,64}")

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Literal
 
 from wherry.common import times
-from wherry.common.addresses import split_address
 from wherry.common.errors import InvalidParameter
+from wherry.common.ports import split_address
 from wherry.common.sizes import parse_size
 from wherry.engine.container.store import ContainerEntry
 from wherry.engine.patterns import Finds, compile_expression
-from wherry.linux.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_TO, Inotify
+from wherry.linux.files import IN_CREATE, IN_MODIFY, IN_MOVED_TO, Inotify
 from wherry.model.container import Container, LogConfig
 from wherry.runtime.logging import write_behind
 from wherry.runtime.logging.reader import LogQuery, Reader

@@ -13,7 +13,7 @@ from wherry.common import times
 from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified
 from wherry.engine import platforms
 from wherry.engine.admission import Admission, default_limit
-from wherry.engine.container import devices, health, limits, logs, mounts, spec
+from wherry.engine.container import devices, health, logs, mounts, spec
 from wherry.engine.container.config import (
     check_config,
     check_network_mode,
@@ -24,6 +24,7 @@ from wherry.engine.container.config import (
     merge,
     parse_signal,
 )
+from wherry.engine.container.devices import discard_limits
 from wherry.engine.container.lifecycle import Lifecycle
 from wherry.engine.container.store import ContainerEntry, PendingAttach, resolve
 from wherry.engine.context import Context, Service
@@ -129,7 +130,7 @@ class Containers(Service):
         warnings = [
             *platforms.warnings(image, platform or ""),
             *_warnings(host),
-            *([] if self._lifecycle.has_cgroups else limits.discard(host)),
+            *([] if self._lifecycle.has_cgroups else discard_limits(host)),
             *devices.discard_weights(host),
             *self._endpoints.warnings(host),
             *health.warnings(merged),

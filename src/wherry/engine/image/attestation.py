@@ -7,8 +7,8 @@ from urllib.parse import quote
 import msgspec
 
 from wherry.common.reference import Reference
-from wherry.model.manifests import Platform
-from wherry.registry.platforms import name as platform_name
+from wherry.engine.platforms import name as platform_name
+from wherry.model.image import Platform
 from wherry.storage.content import hexadecimal
 
 _STATEMENT = "https://in-toto.io/Statement/v0.1"

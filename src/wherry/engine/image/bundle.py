@@ -17,10 +17,28 @@ from wherry.common.reference import Reference
 from wherry.common.tar import END, header
 from wherry.engine import platforms
 from wherry.engine.image.attestation import Attestation, Statement
-from wherry.model import manifests
-from wherry.model.manifests import ArchiveItem, Descriptor, Index, Manifest, Platform
-from wherry.registry.platforms import name as platform_name
-from wherry.registry.platforms import parse as parse_platform
+from wherry.engine.platforms import name as platform_name
+from wherry.engine.platforms import parse as parse_platform
+from wherry.model.image import (
+    ATTESTATION,
+    CONFIG,
+    DOCKER_CONFIG,
+    DOCKER_INDEX,
+    DOCKER_MANIFEST,
+    INDEX,
+    INDEXES,
+    MANIFEST,
+    MANIFESTS,
+    NAME_ANNOTATION,
+    REF_ANNOTATION,
+    STATEMENT,
+    ArchiveItem,
+    Descriptor,
+    Index,
+    Manifest,
+    Platform,
+    decode,
+)
 from wherry.storage.content import digest_of, hexadecimal
 from wherry.storage.images import Image
 from wherry.storage.layers import Layer
@@ -32,9 +50,9 @@ from wherry.storage.worker import client, jobs
 _COMPRESSIONS: dict[str, Compression] = {"uncompressed": "", "gzip": "gzip", "zstd": "zstd"}
 _LEVELS = {"gzip": 9, "zstd": 22}
 _DOCKER_TYPES = {
-    manifests.MANIFEST: manifests.DOCKER_MANIFEST,
-    manifests.INDEX: manifests.DOCKER_INDEX,
-    manifests.CONFIG: manifests.DOCKER_CONFIG,
+    MANIFEST: DOCKER_MANIFEST,
+    INDEX: DOCKER_INDEX,
+    CONFIG: DOCKER_CONFIG,
     MEDIA_TYPES[""]: "application/vnd.docker.image.rootfs.diff.tar",
     MEDIA_TYPES["gzip"]: "application/vnd.docker.image.rootfs.diff.tar.gzip",
 }
@@ -42,7 +60,7 @@ _KINDS = {media_type: kind for kind, media_type in MEDIA_TYPES.items()}
 _ANNOTATION = re.compile(
     r"annotation(-(?P<where>index|manifest|index-descriptor|manifest-descriptor))?(\[(?P<platform>[^\]]+)\])?\.(?P<key>.+)"
 )
-_MANIFESTS = manifests.MANIFESTS | manifests.INDEXES
+_MANIFESTS = MANIFESTS | INDEXES
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _CHUNK = 1 << 20
 _UNKNOWN = Platform("unknown", "unknown")
@@ -169,7 +187,7 @@ async def bundle(
     if attested and not form.oci:
         raise InvalidParameter('cannot export attestations with "oci-mediatypes=false"')
     index = Index(
-        media_type=form.media_type(manifests.INDEX),
+        media_type=form.media_type(INDEX),
         manifests=[*entries, *attested],
         annotations=form.annotations.of("index") or msgspec.UNSET,
     )
@@ -193,8 +211,8 @@ async def _manifest(
     layers = await packer.pack_all(store.images.layers(image))
     made.layers |= {each.descriptor.digest: each for each in layers}
     manifest = Manifest(
-        media_type=form.media_type(manifests.MANIFEST),
-        config=add_document(made, store.images.raw(image.id), form.media_type(manifests.CONFIG)),
+        media_type=form.media_type(MANIFEST),
+        config=add_document(made, store.images.raw(image.id), form.media_type(CONFIG)),
         layers=[each.descriptor for each in layers],
         annotations=form.annotations.of("manifest", platforms.of_image(image)) or msgspec.UNSET,
     )
@@ -223,10 +241,10 @@ def _attest(
     layers = []
     for each in attestations:
         raw = Statement.of(each, names, platform, manifest.digest).encode()
-        statement = add_document(made, raw, manifests.STATEMENT)
+        statement = add_document(made, raw, STATEMENT)
         statement.annotations = {"in-toto.io/predicate-type": each.predicate_type}
         layers.append(statement)
-        kept.append((raw, manifests.STATEMENT))
+        kept.append((raw, STATEMENT))
     config = msgspec.json.encode(
         {
             "architecture": "unknown",
@@ -235,10 +253,10 @@ def _attest(
             "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
         }
     )
-    kept.append((config, manifests.CONFIG))
-    raw = msgspec.json.encode(Manifest(config=add_document(made, config, manifests.CONFIG), layers=layers))
-    kept.append((raw, manifests.ATTESTATION))
-    found = add_document(made, raw, manifests.MANIFEST)
+    kept.append((config, CONFIG))
+    raw = msgspec.json.encode(Manifest(config=add_document(made, config, CONFIG), layers=layers))
+    kept.append((raw, ATTESTATION))
+    found = add_document(made, raw, MANIFEST)
     found.platform = _UNKNOWN
     found.annotations = {
         "vnd.docker.reference.digest": manifest.digest,
@@ -308,11 +326,11 @@ def stored(store: Store, digest: str, media_type: str) -> Bundle:
 def _take(store: Store, made: Bundle, found: Descriptor) -> Descriptor:
     raw = store.blobs.read(found.digest)
     taken = add_document(made, raw, found.media_type)
-    if found.media_type in manifests.INDEXES:
-        for each in manifests.decode(raw, Index, found.digest).manifests:
+    if found.media_type in INDEXES:
+        for each in decode(raw, Index, found.digest).manifests:
             _take(store, made, each)
         return taken
-    manifest = manifests.decode(raw, Manifest, found.digest)
+    manifest = decode(raw, Manifest, found.digest)
     add_document(made, store.blobs.read(manifest.config.digest), manifest.config.media_type)
     image = store.images.find(manifest.config.digest)
     if image is None:  # what is attested
@@ -347,8 +365,8 @@ def members(made: Bundle, names: Sequence[Reference], *, docker: bool) -> dict[s
 def _named(root: Descriptor, name: Reference) -> Descriptor:
     annotations = {
         **(root.annotations or {}),
-        manifests.NAME_ANNOTATION: str(name),
-        manifests.REF_ANNOTATION: name.tag,
+        NAME_ANNOTATION: str(name),
+        REF_ANNOTATION: name.tag,
     }
     return msgspec.structs.replace(root, annotations=annotations)
 

@@ -11,10 +11,10 @@ from wherry.engine.image import bundle as bundles
 from wherry.engine.image.attestation import Statement
 from wherry.engine.image.bundle import Bundle, Format, Result
 from wherry.engine.image.images import Images
-from wherry.engine.image.progress import Message
 from wherry.engine.image.push import Pushes
+from wherry.engine.image.transfers import Message
+from wherry.engine.platforms import host
 from wherry.registry.auth import Credentials
-from wherry.registry.platforms import host
 from wherry.storage.tar.writer import file_entry
 from wherry.storage.worker import client, jobs
 

@@ -16,14 +16,12 @@ from wherry.engine.container.service import Containers
 from wherry.engine.container.store import ContainerStore
 from wherry.engine.context import Context, Service
 from wherry.engine.events import boolean, check_known, label_matches
-from wherry.engine.image.progress import Message, progress
 from wherry.engine.image.pull import Pulls, Source
-from wherry.model import manifests
+from wherry.engine.image.transfers import Message, progress_message
+from wherry.engine.platforms import parse as parse_platform
 from wherry.model.container import Container, ContainerConfig, Status
-from wherry.model.image import History, ImageConfig, RootFS
-from wherry.model.manifests import Descriptor, Index, Manifest, Platform
+from wherry.model.image import Descriptor, History, ImageConfig, Index, Manifest, Platform, RootFS, decode
 from wherry.registry.auth import NOBODY, Credentials
-from wherry.registry.platforms import parse as parse_platform
 from wherry.storage import image_removal
 from wherry.storage.images import Image, Summary
 from wherry.storage.load import Loaded
@@ -73,7 +71,7 @@ def _identity(image_id: str, store: Store) -> dict[str, Any]:
 
 def _entries(digest: str, store: Store) -> Iterable[Descriptor]:
     try:
-        return manifests.decode(store.blobs.read(digest), Index, digest).manifests
+        return decode(store.blobs.read(digest), Index, digest).manifests
     except InvalidParameter:
         return ()  # it was read when the image was pulled, by other rules than today's
 
@@ -106,7 +104,7 @@ def _summary(descriptor: Descriptor, store: Store, entries: ContainerStore) -> d
 
 def _content(digest: str, store: Store) -> int:
     """Bytes of a manifest's blobs that are here."""
-    manifest = manifests.decode(store.blobs.read(digest), Manifest, digest)
+    manifest = decode(store.blobs.read(digest), Manifest, digest)
     blobs = {descriptor.digest: descriptor.size for descriptor in (manifest.config, *manifest.layers)}
     return sum(size for blob, size in blobs.items() if blob in store.blobs)
 
@@ -375,7 +373,7 @@ class Images(Service):
                 for message in self._loaded(event):
                     yield message
             elif not quiet:
-                yield progress("Loading layer", event.name, event.current, event.total)
+                yield progress_message("Loading layer", event.name, event.current, event.total)
 
     def _loaded(self, event: Loaded) -> Iterable[Message]:
         for name, old in event.replaced:
@@ -413,7 +411,7 @@ class Images(Service):
         """Makes an image of one layer of a tar, or of a tar behind a URL; one without a scheme is of http."""
         target = reference.parse_to_tag(repo, tag) if repo else None
         config = apply_changes(ContainerConfig(), changes)
-        os_name, architecture, variant = platforms.parse(platform)
+        os_name, architecture, variant = platforms.parse_parts(platform)
         if isinstance(source, str):
             url = source if "://" in source else f"http://{source}"
             source = await _begun(stream_url(url))

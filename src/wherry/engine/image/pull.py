@@ -15,14 +15,20 @@ from typing import Protocol
 from wherry.common import reference
 from wherry.common.errors import Forbidden, InvalidParameter, NotFound
 from wherry.common.reference import Reference
+from wherry.engine import platforms
 from wherry.engine.context import Context, Service
-from wherry.engine.image import progress
-from wherry.engine.image.progress import Message, Tell, status, step
-from wherry.engine.image.transfers import Transfer, Transfers, short
-from wherry.model import manifests
-from wherry.model.image import ImageConfig
-from wherry.model.manifests import Descriptor, Manifest, Platform
-from wherry.registry import platforms
+from wherry.engine.image.transfers import (
+    Message,
+    Tell,
+    Transfer,
+    Transfers,
+    message_stream,
+    progress_message,
+    short,
+    status,
+    step,
+)
+from wherry.model.image import Descriptor, ImageConfig, Manifest, Platform, decode
 from wherry.registry.auth import NOBODY, Credentials
 from wherry.registry.errors import RegistryError, printable
 from wherry.registry.repository import Document, Repository
@@ -76,7 +82,7 @@ class Pulls(Service):
         if wanted.familiar_name == "scratch":
             raise Forbidden("'scratch' is a reserved name")
         chosen = platforms.parse(platform)
-        return progress.stream(lambda tell: self._pull(wanted, chosen, bool(platform), credentials, tell))
+        return message_stream(lambda tell: self._pull(wanted, chosen, bool(platform), credentials, tell))
 
     async def _pull(
         self, wanted: Reference, platform: Platform, explicit: bool, credentials: Credentials, tell: Tell
@@ -160,7 +166,7 @@ class Pulls(Service):
 
     async def _fetch(self, repository: Source, target: _Target, tell: Tell) -> None:
         """Brings the layers that are not here, and makes the image."""
-        config = manifests.decode(target.config, ImageConfig, "image configuration")
+        config = decode(target.config, ImageConfig, "image configuration")
         if config.os not in ("", "linux"):
             raise InvalidParameter(
                 f'image operating system "{printable(config.os)}" cannot be used on this platform: '
@@ -218,7 +224,7 @@ class Pulls(Service):
             await self._place_again(layer, diff_id, parent)
         else:
             await _unless_another_fails(transfer, transfers)
-            tell(progress.progress("Extracting", transfer.name, layer.size, layer.size))
+            tell(progress_message("Extracting", transfer.name, layer.size, layer.size))
             await self.transfers.take(transfer, parent, diff_id)
         tell(step("Pull complete", short(layer.digest)))
 

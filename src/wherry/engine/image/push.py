@@ -22,12 +22,10 @@ from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.common.reference import Reference
 from wherry.engine import platforms
 from wherry.engine.context import Context, Service
-from wherry.engine.image import bundle, progress
+from wherry.engine.image import bundle
 from wherry.engine.image.bundle import Bundle
-from wherry.engine.image.progress import Message, Meter, Tell, status, step
-from wherry.engine.image.transfers import short
-from wherry.model import manifests
-from wherry.model.manifests import Descriptor, Manifest
+from wherry.engine.image.transfers import Message, Meter, Tell, message_stream, short, status, step
+from wherry.model.image import CONFIG, MANIFEST, Descriptor, Manifest, decode
 from wherry.registry.auth import NOBODY, Credentials
 from wherry.registry.repository import Repository
 from wherry.registry.session import Session
@@ -88,7 +86,7 @@ class Pushes(Service):
             raise InvalidParameter("cannot push a digest reference")
         if tag:
             wanted = reference.parse_to_tag(wanted.name, tag)
-        return progress.stream(lambda tell: self._push(wanted, platform, credentials, tell))
+        return message_stream(lambda tell: self._push(wanted, platform, credentials, tell))
 
     def push_bundle(
         self, made: Bundle, name: Reference, credentials: Credentials, *, by_digest: bool, insecure: bool
@@ -101,7 +99,7 @@ class Pushes(Service):
                 repository = Repository(session, name.domain, name.path, pushing=True)
                 await self._push_bundle(repository, name, made, set(), tell, by_digest=by_digest)
 
-        return progress.stream(work)
+        return message_stream(work)
 
     async def _push_bundle(
         self,
@@ -147,7 +145,7 @@ class Pushes(Service):
         kept = None
         for digest, media_type in images.manifests(image.id):
             raw = blobs.read(digest)
-            found = _Kept(raw, media_type, manifests.decode(raw, Manifest, digest).layers)
+            found = _Kept(raw, media_type, decode(raw, Manifest, digest).layers)
             named = {layer.digest for layer in found.layers}
             if named & to_pack or len(found.layers) != len(parts):
                 continue  # an archive's, in which they are plain; or nonsense that a registry told
@@ -160,10 +158,10 @@ class Pushes(Service):
 
     def _write_manifest(self, image: Image, layers: list[Descriptor]) -> tuple[bytes, str]:
         """A manifest for an image that was made here, and its media type."""
-        config = Descriptor(manifests.CONFIG, image.id, len(self._store.images.raw(image.id)))
+        config = Descriptor(CONFIG, image.id, len(self._store.images.raw(image.id)))
         written = msgspec.json.encode(Manifest(config=config, layers=layers))
-        self._store.images.keep_document(image.id, written, manifests.MANIFEST)
-        return written, manifests.MANIFEST
+        self._store.images.keep_document(image.id, written, MANIFEST)
+        return written, MANIFEST
 
     async def _push(self, wanted: Reference, platform: str, credentials: Credentials, tell: Tell) -> None:
         tell(status(f"The push refers to repository [{wanted.name}]"))
@@ -192,9 +190,7 @@ class Pushes(Service):
         layers = await self._send_all(repository, name, parts, sent, tell)
         config = store.images.raw(image.id)
         if not await repository.has_blob(image.id):
-            await repository.upload(
-                Descriptor(manifests.CONFIG, image.id, len(config)), functools.partial(_pieces, config)
-            )
+            await repository.upload(Descriptor(CONFIG, image.id, len(config)), functools.partial(_pieces, config))
         if kept and [layer.digest for layer in layers] == [layer.digest for layer in kept.layers]:
             raw, media_type = kept.raw, kept.media_type
         else:

@@ -13,7 +13,7 @@ from wherry.common.values import parse_int
 from wherry.engine.context import Context
 from wherry.engine.events import boolean, check_known
 from wherry.engine.image.pull import translated
-from wherry.model.manifests import Platform
+from wherry.model.image import Platform
 from wherry.registry import search
 from wherry.registry.auth import NOBODY, Credentials, complete
 from wherry.registry.errors import NOT_JSON, LogInRefused, RegistryError, Unauthorized

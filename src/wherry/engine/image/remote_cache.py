@@ -16,8 +16,7 @@ from wherry.common.reference import Reference
 from wherry.engine.context import Context, Service
 from wherry.engine.image.bundle import Bundle, Format, Packed, add_document, pack_layers
 from wherry.engine.image.transfers import Transfers
-from wherry.model import manifests
-from wherry.model.manifests import Descriptor, Index, Manifest
+from wherry.model.image import INDEX, INDEXES, MANIFEST, MANIFESTS, Descriptor, Index, Manifest, decode
 from wherry.registry.auth import Credentials
 from wherry.registry.endpoints import Registries
 from wherry.registry.repository import Repository
@@ -79,9 +78,9 @@ async def bundle(store: Store, area: str, records: Iterable[Record], form: Forma
     made.layers = {each.descriptor.digest: each for each in packed}
     descriptors = [each.descriptor for each in made.layers.values()]
     if image_manifest:
-        document, kind = msgspec.json.encode(Manifest(config=described, layers=descriptors)), manifests.MANIFEST
+        document, kind = msgspec.json.encode(Manifest(config=described, layers=descriptors)), MANIFEST
     else:
-        document, kind = msgspec.json.encode(Index(manifests=[*descriptors, described])), manifests.INDEX
+        document, kind = msgspec.json.encode(Index(manifests=[*descriptors, described])), INDEX
     made.root = add_document(made, document, kind)
     return made
 
@@ -157,7 +156,7 @@ class RemoteCache:
         found = _find_config(raw, media_type)
         if found is None:
             return None
-        config = manifests.decode(await blobs.document(found), _Config, "the cache's configuration")
+        config = decode(await blobs.document(found), _Config, "the cache's configuration")
         chains: list[str] = []
         for number, layer in enumerate(config.layers):
             if not _NO_PARENT <= layer.parent < number:
@@ -201,10 +200,10 @@ class RemoteCache:
 
 
 def _find_config(raw: bytes, media_type: str) -> Descriptor | None:
-    if media_type in manifests.INDEXES:
-        entries: Sequence[Descriptor] = manifests.decode(raw, Index, "the cache's index").manifests
-    elif media_type in manifests.MANIFESTS:
-        entries = [manifests.decode(raw, Manifest, "the cache's manifest").config]
+    if media_type in INDEXES:
+        entries: Sequence[Descriptor] = decode(raw, Index, "the cache's index").manifests
+    elif media_type in MANIFESTS:
+        entries = [decode(raw, Manifest, "the cache's manifest").config]
     else:
         return None
     return next((each for each in entries if each.media_type == CONFIG), None)

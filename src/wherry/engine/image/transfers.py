@@ -7,17 +7,80 @@ first to be ready takes the unpacked layer; another that wants it upon other lay
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from typing import Any
 
 import msgspec
 
 from wherry.common.errors import InvalidParameter
-from wherry.engine.image.progress import Message, Meter, Tell, step
-from wherry.model.manifests import Descriptor
+from wherry.common.sizes import human_size
+from wherry.model.image import Descriptor
 from wherry.storage.content import chain_id_of, check_digest
 from wherry.storage.ingest import LayerIngest, unpack_again
 from wherry.storage.store import Store
 from wherry.storage.worker.jobs import StagedLayer
+
+# The messages of Docker's progress stream, of which each is a line of JSON.
+
+Message = dict[str, Any]
+Tell = Callable[[Message], None]
+
+_SILENCE = 0.1  # seconds between two messages about how far one thing is
+
+
+def status(text: str, name: str = "") -> Message:
+    """One line of text, of the thing ``name`` if there is one."""
+    return {"status": text, "id": name} if name else {"status": text}
+
+
+def step(text: str, name: str) -> Message:
+    """What is done now with the thing ``name``, which keeps its line on a terminal."""
+    return {"status": text, "progressDetail": {}, "id": name}
+
+
+def progress_message(text: str, name: str, current: int, total: int) -> Message:
+    """How far it is, in bytes. The bar's text is what clients of old print as it is."""
+    filled = min(50, current * 50 // total) if total else 0
+    bar = "=" * max(0, filled - 1) + ">" if filled else ">"
+    return {
+        "status": text,
+        "progressDetail": {"current": current, "total": total},
+        "progress": f"[{bar:<50}] {human_size(current):>8}/{human_size(total)}",
+        "id": name,
+    }
+
+
+class Meter:
+    """Tells how far one thing is, not more often than people can read."""
+
+    def __init__(self, tell: Tell, text: str, name: str, total: int) -> None:
+        self._tell = tell
+        self._text = text
+        self._name = name
+        self._total = total
+        self._next = 0.0
+
+    def at(self, current: int) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._next:
+            self._next = now + _SILENCE
+            self._tell(progress_message(self._text, self._name, current, self._total))
+
+
+async def message_stream(work: Callable[[Tell], Coroutine[Any, Any, None]]) -> AsyncIterator[Message]:
+    """Does ``work`` and yields what it tells. Its error is raised at the end; who stops listening ends it."""
+    messages: asyncio.Queue[Message | None] = asyncio.Queue()
+    task = asyncio.create_task(work(messages.put_nowait))
+    task.add_done_callback(lambda _: messages.put_nowait(None))
+    try:
+        while (message := await messages.get()) is not None:
+            yield message
+        await task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):  # raised above where somebody listens
+            await task
+
 
 Open = Callable[[Descriptor], AsyncGenerator[bytes, None]]
 """The bytes of a blob, from wherever it comes from."""

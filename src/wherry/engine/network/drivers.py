@@ -13,8 +13,8 @@ from wherry.common.errors import EngineError, Forbidden, InvalidParameter
 from wherry.engine.config import EngineConfig
 from wherry.engine.network import options
 from wherry.model.network import Attachment, IpamPool, Network
-from wherry.network import bridge, home, ipam
-from wherry.network.bridge import BridgeError, Device, GratuitousArp
+from wherry.network import bridge, ipam
+from wherry.network.bridge import BridgeError, Device, GratuitousArp, move_to
 from wherry.network.extensions import BridgePorts, uplink
 from wherry.network.firewall import FirewallWatch, Rules
 from wherry.network.ipam import AddressError, IpNetwork, Pool
@@ -35,7 +35,7 @@ class NetworkDrivers:
         self._config = config
         self._user_mode: UserModeNetwork | None = None
         if config.bridge_namespace:
-            home.move_to(config.bridge_namespace)
+            move_to(config.bridge_namespace)
             self._user_mode = UserModeNetwork(config.bridge_namespace, f"{config.bridge_namespace}.pid")
         self._instance = instance = (
             ""

@@ -11,7 +11,8 @@ from wherry.engine.network.drivers import NetworkDrivers
 from wherry.engine.network.endpoint import in_order
 from wherry.model.container import Container, PortBinding
 from wherry.model.network import EndpointSettings, Network
-from wherry.network import bridge, home
+from wherry.network import bridge
+from wherry.network.bridge import is_elsewhere
 from wherry.network.ports import PROTOCOLS, Forwarder, Held, Ports, PortTaken, Wanted
 from wherry.network.ruleset import Published
 
@@ -187,7 +188,7 @@ class PortMapper:
 
     def _forwarded(self, endpoint: EndpointSettings) -> tuple[int, ...]:
         """The versions of IP whose ports the forwarder serves, too or alone."""
-        if home.is_elsewhere():  # whose rules do not hold for what comes to this host
+        if is_elsewhere():  # whose rules do not hold for what comes to this host
             return (4, 6)
         if not self._proxy:
             return ()

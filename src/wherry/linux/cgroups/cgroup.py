@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from wherry.linux.cgroups import v1, v2
 from wherry.linux.cgroups.types import CgroupError, Resources, Stats, needed_controllers, read, read_numbers, write
-from wherry.linux.inotify import IN_MODIFY, Inotify
+from wherry.linux.files import IN_MODIFY, Inotify
 
 PATIENCE = 5.0
 """Seconds that freezing, killing and removing wait for processes in uninterruptible sleep, before they give up."""

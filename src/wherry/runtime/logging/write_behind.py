@@ -21,7 +21,7 @@ import struct
 import time
 from collections.abc import Callable
 
-from wherry.linux import leases, locks
+from wherry.linux.files import lease_breaks, lock, release_lease, take_lease, unlock
 from wherry.runtime.ipc import READ, Loop
 from wherry.runtime.logging import json_file, local_file
 from wherry.runtime.logging.local_file import HEADER, OVERHEAD, TRAILER, Read
@@ -104,16 +104,16 @@ class WriteBehind(LocalWriter):
         while self.is_behind and self._loop is not None and not self._leased and self._advance():
             continue
         self._settled = True
-        locks.unlock(self._fd)
+        unlock(self._fd)
 
     def close(self) -> None:
         self.settle()
         if self.is_behind and self._is_unseen:
-            select.select((leases.breaks(),), (), (), _QUIET)  # the container may be about to be removed
+            select.select((lease_breaks(),), (), (), _QUIET)  # the container may be about to be removed
         while self.is_behind and os.fstat(self._json).st_nlink and self._advance():
             continue
         if self._loop is not None and self._leased:
-            self._loop.forget(leases.breaks())
+            self._loop.forget(lease_breaks())
         os.close(self._json)
         os.close(self._fd)
 
@@ -146,7 +146,7 @@ class WriteBehind(LocalWriter):
     def _open(self) -> int:
         """Not to append, since the first record changes."""
         fd = os.open(self._log.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        locks.lock(fd, wait=self._wait)
+        lock(fd, wait=self._wait)
         return fd
 
     def _begin(self, fd: int, at: int) -> None:
@@ -173,7 +173,7 @@ class WriteBehind(LocalWriter):
         """Writes a piece, if it is still this process that writes. Whether it did."""
         if self._settled:
             try:
-                locks.lock(self._fd)
+                lock(self._fd)
             except BlockingIOError:
                 return False
         try:
@@ -189,7 +189,7 @@ class WriteBehind(LocalWriter):
             return False
         finally:
             if self._settled:
-                locks.unlock(self._fd)
+                unlock(self._fd)
         self._written = time.monotonic()
         self._json_failed = False
         return True
@@ -230,7 +230,7 @@ class WriteBehind(LocalWriter):
         at = HEADER.unpack(header)[2] - 1 if len(header) == HEADER.size else self._now()
         beside = f"{self._log.path}.new"
         fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-        locks.lock(fd)
+        lock(fd)
         self._begin(fd, at)
         to = _FIRST
         while rest := self._read(self._done, min(_PIECE, self._size - self._done)):
@@ -243,8 +243,8 @@ class WriteBehind(LocalWriter):
 
     def _take_lease(self) -> bool:
         if self._loop is not None and not self._leased and not self._settled:
-            breaks = leases.breaks()
-            self._leased = leases.take(self._json)
+            breaks = lease_breaks()
+            self._leased = take_lease(self._json)
             if self._leased:
                 self._loop.watch(breaks, READ, lambda events: self._hurry(breaks))
         return self._leased
@@ -257,8 +257,8 @@ class WriteBehind(LocalWriter):
 
     def _release(self) -> None:
         if self._leased and self._loop is not None:
-            self._loop.forget(leases.breaks())
-            leases.release(self._json)
+            self._loop.forget(lease_breaks())
+            release_lease(self._json)
         self._leased = self._awaited = False
 
 

@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 
 from wherry.runtime.logging import json_file, local_file
+from wherry.runtime.logging.files import Rotation
 from wherry.runtime.logging.json_file import LINE_AT_MOST
 from wherry.runtime.logging.local_file import HEADER, OVERHEAD, TRAILER
-from wherry.runtime.logging.rotation import Rotation
 from wherry.runtime.spec import Log
 
 _ROOM = 64 << 10  # bytes that are free again on a disk that was full

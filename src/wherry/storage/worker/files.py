@@ -13,9 +13,8 @@ import msgspec
 from wherry.common.errors import NotFound
 from wherry.linux.mounts import allow_again
 from wherry.storage.worker import jobs
-from wherry.storage.worker.client import run, working
+from wherry.storage.worker.client import again, run, run_replayed, working
 from wherry.storage.worker.jobs import PathStat, Root
-from wherry.storage.worker.retry import again, run_replayed
 
 
 class Files:

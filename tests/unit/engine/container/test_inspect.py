@@ -21,16 +21,7 @@ from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFou
 from wherry.engine.container import stats
 from wherry.engine.container.inspect import status_text
 from wherry.linux.cgroups import BlkioEntry, BlkioStats, CpuStats, MemoryStats
-from wherry.model.container import (
-    Health,
-    HealthStatus,
-    HostConfig,
-    LogConfig,
-    MountPoint,
-    PortBinding,
-    State,
-    Status,
-)
+from wherry.model.container import Health, HealthStatus, HostConfig, LogConfig, MountPoint, PortBinding, State, Status
 from wherry.model.network import EndpointSettings
 from wherry.runtime.logging.reader import LogQuery
 

@@ -15,15 +15,7 @@ from wherry.engine.network.attach import Sandbox
 from wherry.linux import capabilities
 from wherry.linux.cgroups import DeviceRule
 from wherry.linux.mounts import Mount
-from wherry.model.container import (
-    Container,
-    ContainerConfig,
-    DeviceMapping,
-    ExecConfig,
-    HostConfig,
-    LogConfig,
-    Ulimit,
-)
+from wherry.model.container import Container, ContainerConfig, DeviceMapping, ExecConfig, HostConfig, LogConfig, Ulimit
 from wherry.runtime.spec import Namespace, Rlimit, Spec
 
 ENGINE = EngineConfig(data_root="/data", exec_root="/exec")

@@ -4,7 +4,7 @@ import pytest
 
 from wherry.common.errors import InvalidParameter, NotSupported
 from wherry.engine.image.bundle import Format, read_format
-from wherry.model.manifests import CONFIG, DOCKER_CONFIG, Platform
+from wherry.model.image import CONFIG, DOCKER_CONFIG, Platform
 
 
 def test_nothing_said_is_what_a_push_sends() -> None:

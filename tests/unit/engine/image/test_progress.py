@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from wherry.common.errors import NotFound
-from wherry.engine.image import progress
-from wherry.engine.image.progress import Message, Meter, Tell
+from wherry.engine.image.transfers import Message, Meter, Tell, message_stream, progress_message, status, step
 
 
 @pytest.mark.parametrize(
@@ -20,15 +19,15 @@ from wherry.engine.image.progress import Message, Meter, Tell
     ],
 )
 def test_the_bar(current: int, total: int, bar: str) -> None:
-    found = progress.progress("Downloading", "abc", current, total)
+    found = progress_message("Downloading", "abc", current, total)
     assert found["progress"] == bar
     assert found["progressDetail"] == {"current": current, "total": total}
 
 
 def test_lines() -> None:
-    assert progress.status("Done") == {"status": "Done"}
-    assert progress.status("Done", "abc") == {"status": "Done", "id": "abc"}
-    assert progress.step("Waiting", "abc") == {"status": "Waiting", "progressDetail": {}, "id": "abc"}
+    assert status("Done") == {"status": "Done"}
+    assert status("Done", "abc") == {"status": "Done", "id": "abc"}
+    assert step("Waiting", "abc") == {"status": "Waiting", "progressDetail": {}, "id": "abc"}
 
 
 async def test_a_meter_tells_no_more_than_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,10 +45,10 @@ async def test_a_meter_tells_no_more_than_can_be_read(monkeypatch: pytest.Monkey
 
 async def test_what_the_work_raises_comes_after_what_it_told() -> None:
     async def work(tell: Tell) -> None:
-        tell(progress.status("begun"))
+        tell(status("begun"))
         raise NotFound("gone")
 
-    found = progress.stream(work)
+    found = message_stream(work)
     assert await anext(found) == {"status": "begun"}
     with pytest.raises(NotFound, match="gone"):
         await anext(found)
@@ -60,12 +59,12 @@ async def test_who_stops_listening_ends_the_work() -> None:
 
     async def work(tell: Tell) -> None:
         try:
-            tell(progress.status("begun"))
+            tell(status("begun"))
             await asyncio.sleep(60)
         finally:
             ended.set()
 
-    found = progress.stream(work)
+    found = message_stream(work)
     await anext(found)
     await found.aclose()
     assert ended.is_set()

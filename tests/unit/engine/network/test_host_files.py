@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from wherry.engine.config import EngineConfig
-from wherry.engine.network import host_files
-from wherry.engine.network.host_files import Files, resolv_conf
+from wherry.engine.network import names
+from wherry.engine.network.names import Files, resolv_conf
 from wherry.model.container import Container, ContainerConfig, HostConfig
 
 HOST = "nameserver 127.0.0.53\nnameserver 10.0.0.2\nsearch example.org lan\noptions edns0\n"
@@ -32,22 +32,22 @@ def test_what_is_asked_for_replaces_the_hosts() -> None:
 
 def test_behind_the_stub_of_systemd_resolved_are_the_servers_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"/run/systemd/resolve/resolv.conf": "nameserver 10.0.0.2\n", "/etc/resolv.conf": "nameserver 127.0.0.53\n"}
-    monkeypatch.setattr(host_files, "read", lambda path: files.get(path, ""))
-    assert host_files.of_resolver() == "nameserver 10.0.0.2\n"
+    monkeypatch.setattr(names, "read", lambda path: files.get(path, ""))
+    assert names.of_resolver() == "nameserver 10.0.0.2\n"
     files["/etc/resolv.conf"] = "nameserver 127.0.0.1\n"
-    assert host_files.of_resolver() == "nameserver 127.0.0.1\n"
+    assert names.of_resolver() == "nameserver 127.0.0.1\n"
     files["/etc/resolv.conf"] = "nameserver 127.0.0.53\n"
     del files["/run/systemd/resolve/resolv.conf"]
-    assert host_files.of_resolver() == "nameserver 127.0.0.53\n"
+    assert names.of_resolver() == "nameserver 127.0.0.53\n"
 
 
 def composed(host: HostConfig, *, resolver: bool = False) -> list[str]:
     record = Container("1" * 64, "box", 0, "", "", "", "", [], ContainerConfig(hostname="box"), host)
-    return host_files.compose(record, EngineConfig(), resolver=resolver).resolver.splitlines()
+    return names.compose(record, EngineConfig(), resolver=resolver).resolver.splitlines()
 
 
 def test_who_asks_the_name_service_has_the_hosts_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_files, "read", lambda path: HOST if path == "/etc/resolv.conf" else "")
+    monkeypatch.setattr(names, "read", lambda path: HOST if path == "/etc/resolv.conf" else "")
     options = composed(HostConfig(), resolver=True)[-1]
     assert options == "options edns0 ndots:0"
     options = composed(HostConfig(dns_options=["ndots:2", "timeout:1"]), resolver=True)[-1]
@@ -56,7 +56,7 @@ def test_who_asks_the_name_service_has_the_hosts_options(monkeypatch: pytest.Mon
 
 def test_on_the_hosts_network_the_stub_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"/run/systemd/resolve/resolv.conf": "nameserver 10.0.0.2\n", "/etc/resolv.conf": "nameserver 127.0.0.53\n"}
-    monkeypatch.setattr(host_files, "read", lambda path: files.get(path, ""))
+    monkeypatch.setattr(names, "read", lambda path: files.get(path, ""))
     assert composed(HostConfig(network_mode="host")) == ["nameserver 127.0.0.53"]
     assert composed(HostConfig(network_mode="bridge")) == ["nameserver 10.0.0.2"]
 
@@ -67,10 +67,10 @@ def test_what_a_running_container_has_written_itself_stays(tmp_path: Path) -> No
     hosts, resolver = tmp_path / "hosts", tmp_path / "resolv.conf"
     hosts.write_text(before.hosts + "192.0.2.1 mine")
     resolver.write_text(before.resolver)
-    host_files.renew(str(tmp_path), before, after)
+    names.renew(str(tmp_path), before, after)
     assert hosts.read_text() == after.hosts + "192.0.2.1 mine\n"
     assert resolver.read_text() == after.resolver
     resolver.write_text("nameserver 192.0.2.53\n")
-    host_files.renew(str(tmp_path), after, before)
+    names.renew(str(tmp_path), after, before)
     assert hosts.read_text() == before.hosts + "192.0.2.1 mine\n"
     assert resolver.read_text() == "nameserver 192.0.2.53\n"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.frames import frames
 from tests.unit.runtime.logging.test_files import DRIVERS
-from wherry.runtime.logging import rotation
+from wherry.runtime.logging import files as rotation
 from wherry.runtime.logging.reader import Reader
 from wherry.runtime.logging.sink import open_writer
 from wherry.runtime.logging.writer import Writer
