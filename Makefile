@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: help demo root test check unit bench soak walls bytecode clean
+.PHONY: help demo root test check unit bench soak walls test-guest bytecode fixtures clean
 help:
 	@echo "make demo     play a first session with wherry (root)"
 	@echo "make test     run all checks and tests (root; without it, those that need no containers)"
@@ -12,6 +12,7 @@ help:
 	@echo "make bench    measure wherry beside Docker and Podman, where they are installed (root)"
 	@echo "make soak     twenty clients, while all that an engine consists of is killed: MINUTES=8 (root)"
 	@echo "make walls    take each wall out in turn, and see which tests notice: scripts/clean_room.sh debian-12 walls (root)"
+	@echo "make test-guest   the tests of containers in a virtual machine with systemd, cgroup v2, Debian's kernel (root, hours)"
 	@echo "make clean    remove everything that these made"
 
 $(READY): pyproject.toml scripts/environment.sh
@@ -21,6 +22,9 @@ $(READY): pyproject.toml scripts/environment.sh
 bytecode: $(READY)
 	@$(PYTHON) -m compileall -q src
 
+fixtures: bytecode
+	@scripts/fixtures.sh
+
 demo: BEGUN := $(shell date +%s%3N)
 demo: root bytecode
 	@BEGUN=$(BEGUN) scripts/demo.sh
@@ -28,8 +32,7 @@ demo: root bytecode
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "containers need root: sudo make demo" >&2; exit 1; }
 
-test: check bytecode
-	@scripts/fixtures.sh
+test: check fixtures
 	$(PYTHON) -m pytest $(PYTEST_ARGUMENTS)
 
 check: $(READY)
@@ -42,18 +45,19 @@ check: $(READY)
 unit: $(READY)
 	$(PYTHON) -m pytest tests/unit $(PYTEST_ARGUMENTS)
 
-bench: bytecode
-	@scripts/fixtures.sh
+bench: fixtures
 	$(PYTHON) -m bench $(BENCH_ARGUMENTS)
 
-soak: root bytecode
-	@scripts/fixtures.sh
+soak: root fixtures
 	$(PYTHON) -m tests.soak $(MINUTES) $(SOAK_ARGUMENTS)
 
 # Attacks succeed where a wall is missing, and leave files in the root folder: for a clean room
-walls: root bytecode
-	@scripts/fixtures.sh
+walls: root fixtures
 	$(PYTHON) scripts/walls.py $(WALLS_ARGUMENTS)
+
+# GUEST_ARGUMENTS="debian-12 tests/integration/test_cgroups.py"
+test-guest: root
+	scripts/guest_tests.sh $(or $(GUEST_ARGUMENTS),debian-13)
 
 clean:
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -233,7 +233,7 @@ OPEN_DEVICES = """
 import errno, os, sys
 os.close(os.open("/dev/null", os.O_RDWR))
 for kind, number in (0o060000, os.makedev(7, 200)), (0o020000, os.makedev(1, 11)):
-    path = f"/tmp/wherry-device-{os.getpid()}"
+    path = f"/var/tmp/wherry-device-{os.getpid()}"  # where /tmp is a tmpfs, systemd mounts it nodev
     os.mknod(path, kind | 0o600, number)
     try:
         os.open(path, os.O_RDONLY)
