@@ -230,7 +230,6 @@ def _check_modes(options: Options) -> None:
         raise ValueError("--pid: invalid PID mode")
     for flag, allowed, kind in (
         ("uts", ("", "host"), "UTS"),
-        ("userns", ("", "host"), "USER"),
         ("cgroupns", ("", "host", "private"), "CGROUP"),
     ):
         if options[flag] not in allowed:

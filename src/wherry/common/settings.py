@@ -106,6 +106,9 @@ _CONTAINERS = (
            one_of(("private", "shareable"), _IPC), reloads=True),
     string("default-cgroupns-mode", "Which cgroup namespace a container has (host, private)", "",
            one_of(("", "host", "private"), _CGROUPNS), reloads=True),
+    string("default-userns-mode", "Which user namespace a container has (host, auto, auto:size=N)", "", reloads=True),
+    string("userns-remap", "One user namespace for all containers: default, or a user (USER[:GROUP]) whose subordinate "
+           "ids they have"),
     string("cgroup-parent", "The cgroup that containers' are made in (default /wherry)"),
     switch("no-new-privileges", "Containers' processes gain no privileges by executing a program"),
     string("seccomp-profile", "The seccomp profile of containers: a file, builtin, or unconfined for none", "builtin"),
@@ -178,7 +181,6 @@ _REFUSED = (
     refused(listing("storage-opt", ""), "overlayfs has no options here"),
     refused(string("swarm-default-advertise-addr", ""), _NO_SWARM),
     refused(string("userland-proxy-path", ""), "the engine forwards ports itself, by no program"),
-    refused(string("userns-remap", ""), "containers get no user namespaces yet"),
 )  # fmt: skip
 
 GROUPS = {

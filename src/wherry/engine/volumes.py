@@ -333,6 +333,7 @@ class Volumes(Service):
         options, labels = (driver.options if driver else None), (request.labels if request else None)
         volume = await self._make(point.name, point.driver, options or None, labels or None, anonymous=point.anonymous)
         point.driver = volume.driver
+        point.idmap = _is_plain(volume)  # what lies elsewhere belongs to whom it belongs to there
         point.source = self._volumes.path(volume.name) if volume.driver == "local" else ""
 
     def made(self, container_id: str) -> None:

@@ -34,6 +34,7 @@ from wherry.linux.syscalls import (
     last_errno,
     system_call,
 )
+from wherry.linux.user_namespaces import Extent
 
 
 class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -44,6 +45,8 @@ class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
     data ("size=64m", "lowerdir=…"). ``create`` makes a missing target: "dir", "file", or "" to fail.
     ``subpath`` is the part of a bind's source, or of an overlay, that is meant. Links in it are followed: in an overlay
     as if it were the root, in a bind if they do not lead outside.
+    ``idmap``: its files' ids are those of the container's user namespace, or, with ``uids`` and ``gids``, the ids
+    ``inside`` are seen as those ``outside``.
     """
 
     type: str
@@ -52,6 +55,9 @@ class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
     options: tuple[str, ...] = ()
     create: str = "dir"
     subpath: str = ""
+    idmap: bool = False
+    uids: tuple[Extent, ...] = ()
+    gids: tuple[Extent, ...] = ()
 
 
 def allow_again(mount: Mount) -> None:
@@ -83,6 +89,7 @@ ATTR_NOATIME = 0x10
 ATTR_STRICTATIME = 0x20
 ATTR_NODIRATIME = 0x80
 ATTR_NOSYMFOLLOW = 0x200000
+_ATTR_IDMAP = 0x100000
 
 _OPEN_TREE_CLONE = 1
 _FSOPEN_CLOEXEC = 1
@@ -266,6 +273,15 @@ def change(
     attr = _MountAttr(set, clear, propagation, 0)
     flags = (AT_RECURSIVE if recursive else 0) | (0 if path else AT_EMPTY_PATH)
     check(_mount_setattr(mount, os.fsencode(path), flags, byref(attr), sizeof(attr)), "change mount", path)
+
+
+def map_ids(mount: int, user_namespace: int, path: str) -> None:
+    """Shows the files of a detached mount with other owners: an id is who has it in the user namespace, a descriptor.
+
+    Raises SyscallError; EINVAL where the file system cannot.
+    """
+    attr = _MountAttr(_ATTR_IDMAP, 0, 0, user_namespace)
+    check(_mount_setattr(mount, b"", AT_EMPTY_PATH, byref(attr), sizeof(attr)), "map the owners of", path)
 
 
 def make_read_only(directory: int, name: str) -> None:

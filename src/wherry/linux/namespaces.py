@@ -53,11 +53,16 @@ def join_of(pid: int, kind: str) -> None:
         os.close(fd)
 
 
+def pid_of(pidfd: int) -> int:
+    """The number of a process in this /proc."""
+    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith(b"Pid:"))
+
+
 def other_than_own(pidfd: int, kinds: Iterable[str]) -> int:
     """The flags of those of a process's namespaces that are not this one's: who is root of a user namespace alone may
     not join what is the machine's, not even to no effect. Nothing is said of a process that is gone."""
-    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as lines:
-        pid = next(int(line.split()[1]) for line in lines if line.startswith(b"Pid:"))
+    pid = pid_of(pidfd)
     flags = 0
     for kind in kinds:
         try:

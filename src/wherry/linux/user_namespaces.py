@@ -10,16 +10,25 @@ import functools
 import os
 import pwd
 import subprocess
+from collections.abc import Iterator, Sequence
+from ctypes import c_int, c_uint, c_ulong
 from typing import NamedTuple
 
-from wherry.linux import namespaces
-from wherry.linux.syscalls import SyscallError
+from wherry.linux import namespaces, process
+from wherry.linux.syscalls import SyscallError, check, function
 
 NO_SUCH_ID = (
-    "the engine's user has no such ids. An administrator can give more: "
-    "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER"
+    "the user namespace has no such ids. A container gets more with --userns=auto:size=N, an ordinary user's engine "
+    "from an administrator: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER"
 )
 _EVERY_ID = 0xFFFFFFFF
+_PR_GET_SECUREBITS = 27
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 4
+
+_prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_setfsuid = function("setfsuid", c_uint)
+_setfsgid = function("setfsgid", c_uint)
 
 
 class Extent(NamedTuple):
@@ -34,10 +43,25 @@ class NamespaceRefused(Exception):
     """The kernel gives this user no user namespace; the text says why, and what to do."""
 
 
-@functools.cache
+_known: dict[str, tuple[Extent, ...]] = {}
+
+
 def extents(file: str = "/proc/self/uid_map") -> tuple[Extent, ...]:
+    """A map of this process's, which is asked for once."""
+    if file not in _known:
+        _known[file] = _read(file)
+    return _known[file]
+
+
+def _read(file: str) -> tuple[Extent, ...]:
     with open(file, encoding="ascii") as lines:
         return tuple(Extent(*map(int, line.split())) for line in lines)
+
+
+def learn(pid: int | str) -> None:
+    """Takes the ids of another process, whose user namespace this one is about to enter, for its own."""
+    for kind in ("uid", "gid"):
+        _known[f"/proc/self/{kind}_map"] = _read(f"/proc/{pid}/{kind}_map")
 
 
 def is_initial() -> bool:
@@ -59,10 +83,10 @@ def remember() -> None:
     has(0, 0)
 
 
-def last_group() -> int:
-    """The highest number of a group without a gap below it."""
+def last_group(wanted: Sequence[Extent] = ()) -> int:
+    """The highest number of a group without a gap below it, by a map or by this process's own."""
     end = 0
-    for extent in sorted(extents("/proc/self/gid_map")):
+    for extent in sorted(wanted or extents("/proc/self/gid_map")):
         end = extent.inside + extent.length if extent.inside == end else end
     return end - 1
 
@@ -82,21 +106,90 @@ def may_set_groups() -> bool:
         return True
 
 
-def subordinate(path: str, user: int) -> list[tuple[int, int]]:
+def outside(number: int, wanted: Sequence[Extent]) -> int:
+    """Who an id inside is outside, by a map; -1 for nobody."""
+    for extent in wanted:
+        if extent.inside <= number < extent.inside + extent.length:
+            return extent.outside + number - extent.inside
+    return -1
+
+
+def write_maps(pid: int, uids: Sequence[Extent], gids: Sequence[Extent]) -> None:
+    """Maps the ids of the new user namespace that a process of ours is in, once and for all. For root outside of it."""
+    for name, wanted in (("uid_map", uids), ("gid_map", gids)):
+        text = "".join(f"{inside} {outside} {length}\n" for inside, outside, length in wanted)
+        fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        except OSError as error:
+            raise SyscallError(error.errno or 0, "map ids", name, text.replace("\n", ", ").rstrip(", ")) from None
+        finally:
+            os.close(fd)
+
+
+def become_root() -> None:
+    """Takes the ids of root in the user namespace that this process has entered, where it was nobody until now."""
+    os.setgroups(())
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+@contextlib.contextmanager
+def made(uids: Sequence[Extent], gids: Sequence[Extent]) -> Iterator[int]:
+    """A descriptor of a new one with these ids, in which nobody will be. For root of this one."""
+    waits, release = os.pipe()
+    pid, pidfd = process.fork(namespaces.CLONE_NEWUSER)
+    if pid == 0:
+        os.close(release)
+        os.read(waits, 1)
+        os._exit(0)
+    try:
+        known = namespaces.pid_of(pidfd)  # by this /proc, which may be that of another pid namespace
+        write_maps(known, uids, gids)
+        found = os.open(f"/proc/{known}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield found
+        finally:
+            os.close(found)
+    finally:
+        os.close(release)
+        os.close(waits)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+
+
+@contextlib.contextmanager
+def creating_as(user: int, group: int) -> Iterator[None]:
+    """What this process makes meanwhile belongs to these, and it may do all that it may as root."""
+    bits = check(_prctl(_PR_GET_SECUREBITS, 0, 0, 0, 0), "get the secure bits")
+    check(_prctl(_PR_SET_SECUREBITS, bits | _SECBIT_NO_SETUID_FIXUP, 0, 0, 0), "set the secure bits")
+    was = _setfsuid(user), _setfsgid(group)
+    try:
+        yield
+    finally:
+        _setfsuid(was[0])
+        _setfsgid(was[1])
+        check(_prctl(_PR_SET_SECUREBITS, bits, 0, 0, 0), "set the secure bits")
+
+
+def subordinate(path: str, user: int | str) -> list[tuple[int, int]]:
     """The ranges (first, length) that a file like /etc/subuid gives to a user, by name or by number."""
     owners = {str(user)}
-    with contextlib.suppress(KeyError):
-        owners.add(pwd.getpwuid(user).pw_name)
+    if isinstance(user, int):
+        with contextlib.suppress(KeyError):
+            owners.add(pwd.getpwuid(user).pw_name)
+    return [(first, length) for owner, first, length in subordinate_entries(path) if owner in owners]
+
+
+def subordinate_entries(path: str) -> list[tuple[str, int, int]]:
+    """All that such a file gives out: to whom, the first, how many."""
     found = []
-    try:
-        with open(path, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                owner, _, numbers = line.strip().partition(":")
-                first, _, length = numbers.partition(":")
-                if owner in owners and first.isdigit() and length.isdigit() and int(length):
-                    found.append((int(first), int(length)))
-    except FileNotFoundError:
-        pass
+    with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            owner, _, numbers = line.strip().partition(":")
+            first, _, length = numbers.partition(":")
+            if owner and first.isdigit() and length.isdigit() and int(length):
+                found.append((owner, int(first), int(length)))
     return found
 
 
@@ -136,7 +229,7 @@ def leave(flags: int) -> str:
         said = os.read(answer, 4096).decode()
         os.close(answer)
         os.waitpid(child, 0)
-    extents.cache_clear()
+    learn("self")
     if not extents():
         raise NamespaceRefused(f"this user's ids cannot be mapped into a user namespace: {said.strip()}")
     return said.strip()

@@ -181,6 +181,13 @@ class Resources(msgspec.Struct, rename="pascal"):
     io_maximum_bandwidth: int = msgspec.field(default=0, name="IOMaximumBandwidth")
 
 
+class IDMappings(msgspec.Struct, rename="pascal", omit_defaults=True):
+    """Podman's --uidmap and --gidmap, each "CONTAINER:HOST:SIZE"."""
+
+    uid_map: list[str] | None = None
+    gid_map: list[str] | None = None
+
+
 class HostConfig(Resources, rename="pascal"):
     binds: list[str] | None = None
     container_id_file: str = msgspec.field(default="", name="ContainerIDFile")
@@ -215,6 +222,7 @@ class HostConfig(Resources, rename="pascal"):
     tmpfs: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     uts_mode: str = msgspec.field(default="", name="UTSMode")
     userns_mode: str = ""
+    id_mappings: IDMappings | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="IDMappings")
     shm_size: int = 0
     sysctls: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     runtime: str = ""
@@ -274,6 +282,8 @@ class MountPoint(msgspec.Struct):
     stay when the image is removed. ``propagation`` is of binds only.
     ``copy`` says that an empty volume is filled from the image; ``anonymous`` that the volume has no name, and was
     made for this container, or for one whose volumes it has. ``request`` is the ``--mount`` it came from, if it did.
+    With ``idmap`` the files' ids are those inside of the container's user namespace; or what ``uids`` and ``gids`` say:
+    the first id on the disk, who that is outside of the container, and how many there are.
     """
 
     type: str
@@ -288,6 +298,9 @@ class MountPoint(msgspec.Struct):
     anonymous: bool = False
     request: MountRequest | None = None
     chain_id: str = ""
+    idmap: bool = False
+    uids: list[tuple[int, int, int]] = []
+    gids: list[tuple[int, int, int]] = []
 
 
 class Status(enum.StrEnum):
@@ -333,6 +346,7 @@ class Container(msgspec.Struct):
     ``networks`` and ``attachments`` have the networks' names for keys; ``ports`` are the published ones while it runs,
     by the container's ("80/tcp"). ``user_stopped`` remembers that a person stopped it, which the restart policy
     "unless-stopped" respects. ``log`` is the driver in use, which the host configuration may call by another name.
+    ``uids`` and ``gids`` are those of its user namespace: the first inside, the first outside, how many.
     """
 
     id: str
@@ -356,6 +370,8 @@ class Container(msgspec.Struct):
     log_path: str = ""
     architecture: str = ""  # the image's, by Go's name
     defaults: Defaults = msgspec.field(default_factory=Defaults)
+    uids: list[tuple[int, int, int]] = []
+    gids: list[tuple[int, int, int]] = []
 
 
 # One more process in a running container, as the API asks for it.

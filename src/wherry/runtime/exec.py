@@ -5,14 +5,14 @@ from typing import NoReturn
 
 import msgspec
 
-from wherry.linux import namespaces, process
+from wherry.linux import namespaces, process, user_namespaces
 from wherry.linux.cgroups import Cgroup
 from wherry.runtime import execute, identity
 from wherry.runtime.ipc import Channel
 from wherry.runtime.rootfs import open_terminal, take_streams
 from wherry.runtime.spec import Process
 
-_JOINED = ("mnt", "net", "ipc", "uts", "cgroup")
+_JOINED = ("user", "mnt", "net", "ipc", "uts", "cgroup")
 
 _decode_process = msgspec.msgpack.Decoder(Process).decode
 
@@ -32,7 +32,13 @@ def _start(channel: Channel, cgroup: Cgroup | None) -> None:
     process.join_new_keyring()
 
     # All at once, so that there is no moment at which it is half in and half out. It leaves us in the new "/".
-    namespaces.join(first, namespaces.other_than_own(first, _JOINED))
+    identity.raise_limits(wanted)
+    joined = namespaces.other_than_own(first, _JOINED)
+    if joined & namespaces.CLONE_NEWUSER:
+        user_namespaces.learn(namespaces.pid_of(first))
+    namespaces.join(first, joined)
+    if joined & namespaces.CLONE_NEWUSER:
+        execute.become_root()
     if wanted.tty:
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         terminal = open_terminal(root, wanted.console_size)

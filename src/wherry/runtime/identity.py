@@ -1,5 +1,6 @@
 """Giving up the engine's privileges: limits, user, groups, capabilities, seccomp. The same for init and for exec."""
 
+import contextlib
 import errno
 import os
 import resource
@@ -174,12 +175,23 @@ def set_limits(wanted: Process, channel: Channel) -> None:
             )
 
 
-def set_oom_score(asked: int | None) -> None:
+def raise_limits(wanted: Process, pid: int = 0) -> None:
+    """Lets a process that is about to be root of a user namespace alone, where it cannot, set its limits later."""
+    for limit in wanted.rlimits:
+        number = _RLIMITS.get(limit.name)
+        if number is not None:
+            soft, hard = resource.prlimit(pid, number)
+            if _lower(hard, limit.hard) != limit.hard:
+                with contextlib.suppress(ValueError, PermissionError):  # is told when it is set
+                    resource.prlimit(pid, number, (soft, limit.hard))
+
+
+def set_oom_score(asked: int | None, pid: int | str = "self") -> None:
     """Before the root is changed, by the host's own /proc. Raises StartError for a value that it may not have.
 
     Lowering it takes CAP_SYS_RESOURCE. Where nothing was asked, and the engine's own cannot be left, that one stays.
     """
-    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
     try:
         if int(os.read(fd, 16)) != (asked or 0):
             os.pwrite(fd, str(asked or 0).encode(), 0)

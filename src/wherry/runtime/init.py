@@ -10,7 +10,7 @@ from typing import NamedTuple, NoReturn
 
 import msgspec
 
-from wherry.linux import namespaces, process
+from wherry.linux import namespaces, process, user_namespaces
 from wherry.linux.cgroups import Hierarchies
 from wherry.linux.process import WrittenPages, write_ahead
 from wherry.linux.sockets import bring_up
@@ -57,7 +57,7 @@ def run(channel: int, hierarchies: Hierarchies | None, ahead: Ahead | None = Non
 
 def fits(spec: Spec) -> bool:
     """Whether a process that was started ahead can become this container's first."""
-    return {namespace.kind for namespace in spec.namespaces if namespace.pid is None} >= _USUAL
+    return not spec.uids and {namespace.kind for namespace in spec.namespaces if namespace.pid is None} >= _USUAL
 
 
 def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | None) -> None:
@@ -74,21 +74,29 @@ def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | Non
     content, _ = channel.wait_to_begin()
     spec = _decode_spec(content)
     wanted = spec.process
-    identity.set_oom_score(wanted.oom_score_adj)
+    if not spec.uids:
+        identity.set_oom_score(wanted.oom_score_adj)
     label = identity.SecurityLabel(wanted)
     joins = _open_joined(spec, file_systems)
-    _separate(spec, done=_AHEAD if ahead else 0)
+    _separate(spec, done=_AHEAD if ahead else namespaces.CLONE_NEWIPC if spec.uids else 0)
     if _is_new(spec, "net"):
         channel.separated()
 
-    root = Root(spec, file_systems)
-    channel.wait_to_go()
+    place = os.open("." if spec.uids else spec.exec_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = Root(spec, file_systems, place) if not spec.uids else None
+    outside = channel.wait_to_go()
     cgroup = hierarchies.open(spec.cgroup) if spec.cgroup and hierarchies is not None else None
     if cgroup is not None:
         cgroup.join(cloned=True)
     # Only now, since the root of a cgroup namespace is where the process is when it is made.
     if _is_new(spec, "cgroup"):
         namespaces.unshare(namespaces.CLONE_NEWCGROUP)
+    if root is None:  # what is the machine's is behind us
+        user_namespaces.learn("self")
+        execute.become_root()
+        if _is_new(spec, "ipc"):  # its queues' directory belongs to who makes it
+            namespaces.unshare(namespaces.CLONE_NEWIPC)
+        root = Root(spec, file_systems, place, outside)
     root.fill(hierarchies, cgroup)
     terminal = None
     if wanted.tty:
@@ -148,7 +156,7 @@ def _separate(spec: Spec, done: int) -> None:
                 namespaces.join_of(namespace.pid, kind)
     flags = 0
     for namespace in spec.namespaces:
-        if namespace.pid is None and namespace.kind not in ("pid", "cgroup"):
+        if namespace.pid is None and namespace.kind not in ("pid", "cgroup", "user"):
             flags |= namespaces.FLAGS[namespace.kind]
     if not flags & namespaces.CLONE_NEWNS:
         raise StartError("a container needs a mount namespace of its own")

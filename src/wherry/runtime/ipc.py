@@ -176,7 +176,7 @@ class Begin(msgspec.Struct, frozen=True, tag=True):
 
 
 class Go(msgspec.Struct, frozen=True, tag=True):
-    """The container's cgroup is there to be entered."""
+    """The container's cgroup is there to be entered. Beside it: what was made for it outside of its user namespace."""
 
 
 class Connected(msgspec.Struct, frozen=True, tag=True):
@@ -341,10 +341,11 @@ class Channel:
             os.close(fd)
         return content, joined
 
-    def wait_to_go(self) -> None:
-        """Waits for the container's cgroup."""
-        order, _ = self._wait()
+    def wait_to_go(self) -> list[int]:
+        """Waits for the container's cgroup, and for what is made outside of its user namespace: descriptors of it."""
+        order, descriptors = self._wait()
         assert isinstance(order, Go)
+        return descriptors
 
     def separated(self) -> None:
         """Tells the monitor which network namespace is to get the interfaces."""

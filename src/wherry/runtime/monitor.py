@@ -18,7 +18,7 @@ import msgspec
 from wherry.linux import namespaces
 from wherry.linux.cgroups import Cgroup, CgroupError, Hierarchies
 from wherry.linux.syscalls import SyscallError
-from wherry.runtime import exec, init
+from wherry.runtime import exec, init, outside
 from wherry.runtime.ipc import (
     EXIT,
     HANG_UP,
@@ -106,7 +106,7 @@ class Monitor:
             if hierarchies is not None and hierarchies.unified is not None and has_cgroup:
                 self._cgroup = _make_cgroup(hierarchies, spec)  # the child is to be born in it
             child = self._child(ready)
-            first = self._first = Running(self._loop, self._buffer, spec.process)
+            first = self._first = Running(self._loop, self._buffer, spec.process, owner=outside.root(spec))
             first.begin(
                 child,
                 order.content,
@@ -116,7 +116,11 @@ class Monitor:
             )
             if hierarchies is not None and self._cgroup is None and has_cgroup:
                 self._cgroup = _make_cgroup(hierarchies, spec)
-            first.go()
+            if spec.uids:
+                with outside.made_for(spec, child.pid) as made:
+                    first.go(made)
+            else:
+                first.go()
             first.stdio.log = self._log = open_log(spec.log, self._loop, self._warn)
             for connection, streams in order.clients:
                 first.attach(connection, streams)
@@ -139,7 +143,15 @@ class Monitor:
             ready.discard()
         wanted = next((each for each in self._spec.namespaces if each.kind == "pid"), None)
         flags = namespaces.CLONE_NEWPID if wanted is not None and wanted.pid is None else 0
-        return fork(lambda channel: init.run(channel, self._hierarchies), self._cgroup, flags=flags)
+        if self._spec.uids:
+            flags |= namespaces.CLONE_NEWUSER
+            os.chdir(self._spec.exec_dir)  # where it will still be when it may not go there any more
+        try:
+            return fork(lambda channel: init.run(channel, self._hierarchies), self._cgroup, flags=flags)
+        except SyscallError as error:
+            raise StartError(outside.cannot_fork(error)) from None
+        finally:
+            os.chdir("/")
 
     def serve(self) -> None:
         while not self._is_done:
@@ -391,7 +403,7 @@ class Monitor:
                 client.close()
             os.close(content)
             raise StartError("the container does not run" if request.exec_id not in self._execs else "it runs already")
-        running = Running(self._loop, self._buffer, wanted, request.exec_id)
+        running = Running(self._loop, self._buffer, wanted, request.exec_id, outside.root(self._spec))
         for client, streams in zip(clients, request.streams, strict=True):
             running.attach(client, streams)
 

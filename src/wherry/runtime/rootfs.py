@@ -10,6 +10,7 @@ import os
 import posixpath
 import re
 import stat
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from wherry.linux import files, mounts, namespaces, terminal, user_namespaces
@@ -93,6 +94,8 @@ def make(mount: Mount) -> int:
     detached = (
         _make_of_kernel(mount) if mount.type in _OF_KERNEL else mounts.make(mount.type, mount.source, mount.options)
     )
+    if mount.subpath:
+        return mounts.part(detached, mount)
     options = mounts.parse_options(mount.options)
     if options.propagation:
         mounts.change(detached, propagation=options.propagation)
@@ -214,18 +217,26 @@ class Root:
     descriptor of it.
     """
 
-    def __init__(self, spec: Spec, file_systems: FileSystems) -> None:
+    def __init__(self, spec: Spec, file_systems: FileSystems, place: int, outside: Sequence[int] = ()) -> None:
+        """``place`` is a directory of this namespace's to mount upon, and becomes this object's. ``outside``: what has
+        been made for it where it can be, when it is in a user namespace of its own."""
         self._spec = spec
         self._file_systems = file_systems
+        self._place = place
+        made = list(outside)
+        self._roots = [made.pop(0) for _ in spec.rootfs] if outside else []
         # Copies of what is bound from the host are taken while this namespace's mounts are still tied to the host's:
         # a volume with the propagation "rslave" is to see what is mounted on the host later.
-        self._binds = [_clone_source(mount) for mount in spec.mounts if mount.type == "bind"]
+        self._binds = [made.pop(0) if outside else make_bind(mount) for mount in spec.mounts if mount.type == "bind"]
+        for mount in spec.mounts:
+            if outside and is_made_outside(mount):
+                file_systems.offer(mount, made.pop(0))
         mounts.make_private()
         self._has_protected_proc = False
         self._masks = -1
         if spec.masked_paths:  # only of what is mounted can a part be bound: the root then lies upon them
             self._masks = file_systems.take(MASKS)
-            self._attach_to_exec_dir(self._masks)
+            mounts.attach(self._masks, place, spec.exec_dir)
         self.fd = self._mount()
 
     @property
@@ -251,7 +262,8 @@ class Root:
         if self.has_own_devices:
             _bind_devices(self.fd)
         for device in self._spec.devices:
-            _make_device(self.fd, device)
+            if not (self._roots and self.has_own_devices and is_below_dev(device)):  # it has been made outside
+                make_device(self.fd, device)
 
     def protect(self) -> None:
         """The last changes, after everything is in its place: hidden and read-only paths."""
@@ -279,16 +291,12 @@ class Root:
             mounts.change(AT_FDCWD, set=mounts.ATTR_RDONLY, path="/")
 
     def _mount(self) -> int:
-        """The root's mounts, the first of which goes upon a directory that is ours: exec_dir, in this namespace."""
+        """The root's mounts, the first of which goes upon the place."""
         root = -1
-        for mount in self._spec.rootfs:
-            if mount.type == "bind":
-                detached = _clone_source(mount)
-                mounts.apply(detached, mounts.parse_options(mount.options))
-            else:
-                detached = mounts.make_in_private_namespace(mount.type, mount.source, mount.options)
+        for detached, mount in zip(self._roots or map(make_root, self._spec.rootfs), self._spec.rootfs, strict=True):
             if root < 0:
-                self._attach_to_exec_dir(detached)
+                mounts.attach(detached, self._place, self._spec.exec_dir)
+                os.close(self._place)
                 root = detached
                 continue
             target = files.make_directories(root, mount.target)
@@ -299,10 +307,42 @@ class Root:
             raise StartError("the container has no root file system")
         return root
 
-    def _attach_to_exec_dir(self, detached: int) -> None:
-        target = os.open(self._spec.exec_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        mounts.attach(detached, target, self._spec.exec_dir)
-        os.close(target)
+
+def is_made_outside(mount: Mount) -> bool:
+    """Whether it is beyond root of a user namespace: layers that belong to the machine's root, and device nodes. What
+    is bound is made outside, too."""
+    return mount.type == "overlay" or is_device_directory(mount)
+
+
+def is_below_dev(device: Device) -> bool:
+    return posixpath.normpath(device.path).startswith("/dev/")
+
+
+def make_root(mount: Mount) -> int:
+    """One of the root's mounts, detached. In a mount namespace of this process's own."""
+    if mount.type == "bind":
+        return make_bind(mount)
+    return mounts.make_in_private_namespace(mount.type, mount.source, mount.options)
+
+
+def make_bind(mount: Mount) -> int:
+    """What is bound, detached, with all that its options say."""
+    detached = _clone_source(mount)
+    mounts.apply(detached, mounts.parse_options(mount.options))
+    if mount.uids:
+        with user_namespaces.made(mount.uids, mount.gids) as user_namespace:
+            map_ids(detached, user_namespace, mount.source)
+    return detached
+
+
+def map_ids(detached: int, user_namespace: int, path: str) -> None:
+    """Raises StartError where it cannot be."""
+    try:
+        mounts.map_ids(detached, user_namespace, path)
+    except SyscallError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise StartError(f"the file system of {path} cannot show its files with other owners (idmap)") from None
 
 
 def _clone_source(mount: Mount) -> int:
@@ -358,7 +398,6 @@ def _attach_bind(root: int, mount: Mount, detached: int) -> None:
     target = _open_target(root, mount, detached)
     if mounts.file_system(target) == mounts.PROC_MAGIC and mount.target not in _PROC_FILES:
         raise _inside_proc(mount)
-    mounts.apply(detached, mounts.parse_options(mount.options))
     _attach(detached, target, mount)
 
 
@@ -369,8 +408,6 @@ def _attach_file_system(root: int, mount: Mount, detached: int) -> None:
         _refuse_link(root, mount)
     elif is_device_directory(mount):
         _replace_by_directory(root, mount.target)
-    if mount.subpath:
-        detached = mounts.part(detached, mount)
     _attach(detached, _open_target(root, mount, detached), mount)
 
 
@@ -456,7 +493,7 @@ def _bind_devices(root: int) -> None:
     os.close(directory)
 
 
-def _make_device(root: int, device: Device) -> None:
+def make_device(root: int, device: Device) -> None:
     """A node like the host's ``source``, which the cgroup's device rules allow to be used."""
     kind, number = device.kind, device.number
     if not kind:

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
 from wherry.linux import process, terminal
@@ -71,7 +71,11 @@ def fork(become: Callable[[int], NoReturn], cgroup: Cgroup | None = None, *, fla
 class Running:
     """Made before there is a process, so that clients can be attached before there is anything to miss."""
 
-    def __init__(self, loop: Loop, buffer: Buffer, wanted: Process, exec_id: str = "") -> None:
+    def __init__(
+        self, loop: Loop, buffer: Buffer, wanted: Process, exec_id: str = "", owner: tuple[int, int] = (-1, -1)
+    ) -> None:
+        """``owner``: who root in the container is, to whom its pipes are to belong."""
+        self._owner = owner
         self.exec_id = exec_id
         self.pid = 0
         self.pidfd = -1
@@ -124,9 +128,9 @@ class Running:
         self._loop.watch(self._channel.fileno(), READ, lambda events: self._hear())
         self._loop.watch(self.pidfd, READ, lambda events: self._reap())
 
-    def go(self) -> None:
-        """The cgroup is there."""
-        self._send(Go())
+    def go(self, outside: Sequence[int] = ()) -> None:
+        """The cgroup is there, and ``outside`` what has been made for it outside of its user namespace."""
+        self._send(Go(), tuple(outside))
 
     def connected(self) -> None:
         """The network interfaces are there."""
@@ -165,6 +169,8 @@ class Running:
         input = -1
         if self._wanted.stdin:
             inner[0], input = os.pipe()
+        for fd in inner.values():
+            os.fchown(fd, *self._owner)
         self.stdio.open(output, error, input)
         return inner
 

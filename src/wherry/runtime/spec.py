@@ -11,10 +11,12 @@ import msgspec
 
 from wherry.linux.cgroups import DeviceRule, Resources, ThrottleDevice
 from wherry.linux.mounts import Mount
+from wherry.linux.user_namespaces import Extent
 
 __all__ = [
     "Device",
     "DeviceRule",
+    "Extent",
     "Hook",
     "Interface",
     "Journald",
@@ -176,7 +178,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     host's. ``interfaces`` are made in a new network namespace beside the loopback, from the one of the file
     ``bridge_namespace`` ("" is the monitor's own); with ``resolver``, the sockets of a name service at 127.0.0.11 in
     there are opened and given to the daemon. ``hooks`` find the container's configuration
-    in the directory ``bundle``.
+    in the directory ``bundle``. With a new user namespace come its ``uids`` and ``gids``; the root file system belongs
+    to the ids inside.
     """
 
     id: str
@@ -184,6 +187,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     rootfs: tuple[Mount, ...]
     process: Process
     namespaces: tuple[Namespace, ...] = ()
+    uids: tuple[Extent, ...] = ()
+    gids: tuple[Extent, ...] = ()
     hostname: str = ""
     domainname: str = ""
     readonly_root: bool = False

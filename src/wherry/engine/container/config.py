@@ -14,6 +14,7 @@ from wherry.common.settings import RUNTIMES
 from wherry.common.values import clean_path
 from wherry.engine.config import EngineConfig
 from wherry.linux import user_namespaces
+from wherry.linux.user_namespaces import Extent
 from wherry.model.container import Container, ContainerConfig, HealthConfig, HostConfig, LogConfig, RestartPolicy
 from wherry.model.network import Network, NetworkingConfig
 
@@ -204,8 +205,6 @@ def _check_host_config(host: HostConfig) -> None:
         name, _, container = mode.partition(":")
         if name not in allowed or (name == "container") != bool(container):
             raise InvalidParameter(f"invalid {kind} mode: {mode}")
-    if host.userns_mode not in ("", "host"):
-        raise InvalidParameter(f"invalid user namespace mode: {host.userns_mode}")
 
 
 def _check_extra_host(entry: str) -> None:
@@ -353,11 +352,11 @@ def check_sysctls(host: HostConfig) -> None:
             raise InvalidParameter(f'sysctl "{text}" not allowed in host {kind} namespace')
 
 
-def complete_sysctls(host: HostConfig) -> dict[str, str]:
+def complete_sysctls(host: HostConfig, groups: Sequence[Extent] = ()) -> dict[str, str]:
     """Docker's, that let a container's user bind any port and ping, and the user's own."""
     if host.network_mode == "host" or host.network_mode.startswith("container:"):
         return dict(host.sysctls or {})
-    last = min(_LAST_GROUP, user_namespaces.last_group())
+    last = min(_LAST_GROUP, user_namespaces.last_group(groups))
     of_every = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": f"0 {last}"}
     return of_every | (host.sysctls or {})
 

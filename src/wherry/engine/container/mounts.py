@@ -15,6 +15,7 @@ import msgspec
 from wherry.common.errors import EngineError, InvalidParameter, NotFound
 from wherry.linux import files, host_mounts
 from wherry.linux.mounts import Mount
+from wherry.linux.user_namespaces import Extent
 from wherry.model.container import (
     BindOptions,
     Container,
@@ -259,14 +260,14 @@ def write_mounts(container: Container, store: Store) -> list[Mount]:
     Makes the folder of a ``-v`` whose source is missing, as Docker does. Raises InvalidParameter when a source is
     gone.
     """
-    mounts = [_mount(point, store) for point in container.mounts]
+    mounts = [_with_ids(_mount(point, store), point, container) for point in container.mounts]
     for target, options in (container.host_config.tmpfs or {}).items():
         given = tuple(option for option in options.split(",") if option)
         mounts.append(Mount("tmpfs", "tmpfs", os.path.normpath(target), (*_TMPFS, *given)))
     return sorted(mounts, key=_depth)
 
 
-def with_host_files(mounts: Sequence[Mount], directory: str, *, read_only: bool) -> list[Mount]:
+def with_host_files(mounts: Sequence[Mount], directory: str, *, read_only: bool, idmap: bool = False) -> list[Mount]:
     """These mounts and, where none is in its place, each of the files that the engine writes in a container's folder.
 
     They lie upon what the user has mounted at /etc, and are read-only where the root is.
@@ -274,7 +275,7 @@ def with_host_files(mounts: Sequence[Mount], directory: str, *, read_only: bool)
     options = ("bind", "rprivate", *(("ro",) if read_only else ()))
     taken = {mount.target for mount in mounts}
     own = [
-        Mount("bind", f"{directory}/{name}", f"/etc/{name}", options, create="file")
+        Mount("bind", f"{directory}/{name}", f"/etc/{name}", options, create="file", idmap=idmap)
         for name in _HOST_FILES
         if f"/etc/{name}" not in taken and os.path.exists(f"{directory}/{name}")  # written at the first start
     ]
@@ -287,6 +288,13 @@ def kernel_mount_points(container: Container) -> tuple[str, ...]:
     return tuple(
         place for place in ("/dev", "/proc", "/sys") if not any(f"{each}/".startswith(f"{place}/") for each in taken)
     )
+
+
+def _with_ids(mount: Mount, point: MountPoint, container: Container) -> Mount:
+    if point.uids:
+        uids = tuple(Extent(*each) for each in point.uids)
+        return msgspec.structs.replace(mount, idmap=True, uids=uids, gids=tuple(Extent(*each) for each in point.gids))
+    return msgspec.structs.replace(mount, idmap=True) if point.idmap and container.uids else mount
 
 
 def _depth(mount: Mount) -> int:

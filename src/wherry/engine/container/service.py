@@ -27,6 +27,7 @@ from wherry.engine.container.config import (
 from wherry.engine.container.devices import discard_limits
 from wherry.engine.container.lifecycle import Lifecycle
 from wherry.engine.container.store import ContainerEntry, PendingAttach, resolve
+from wherry.engine.container.user_namespaces import UserNamespaces
 from wherry.engine.context import Context, Service
 from wherry.engine.network.attach import NetworkEndpoints
 from wherry.engine.volumes import Volumes
@@ -44,6 +45,7 @@ class Containers(Service):
         super().__init__(context)
         self._volumes = volumes
         self._endpoints = endpoints
+        self._user_namespaces = UserNamespaces(context)
         self._lifecycle = lifecycle
         self._creations, self._removals = Admission(default_limit()), Admission(default_limit())
         self._waiting_clients: weakref.WeakKeyDictionary[asyncio.Future[tuple[int, str]], int] = (
@@ -166,6 +168,7 @@ class Containers(Service):
                 for mode in (host.ipc_mode, host.pid_mode):
                     if mode.startswith("container:"):
                         self._entries.get(mode.removeprefix("container:"))
+                record.uids, record.gids = self._user_namespaces.settle(container_id, host)
                 await self._mount_points(record)
             except NotFound as error:  # which would tell clients that the image is missing, and make them pull it
                 raise InvalidParameter(error.message) from None
@@ -174,15 +177,19 @@ class Containers(Service):
             if merged.working_dir:
                 await self._store.snapshots.make_directory(container_id, merged.working_dir)
             self._entries.add(record)
-            self._volumes.made(container_id)
+            self._made(container_id)
         except BaseException:
             self._entries.release(name)
-            self._volumes.made(container_id)
+            self._made(container_id)
             await self._volumes.remove_anonymous(record.mounts)
             await self._store.snapshots.discard(container_id)
             raise
         self._events.container(record, "create")
         return container_id, [*warnings, *logs.warnings(log)]
+
+    def _made(self, container_id: str) -> None:
+        self._volumes.made(container_id)
+        self._user_namespaces.made(container_id)
 
     async def _mount_points(self, record: Container) -> None:
         """Settles what the container has mounted, makes its volumes, and fills the empty ones from the image."""

@@ -11,6 +11,7 @@ from wherry.engine.container.config import complete_sysctls
 from wherry.engine.container.devices import block_device, cgroup_rules, device_nodes, privileged_nodes
 from wherry.engine.container.logs import log_of
 from wherry.engine.container.mounts import with_host_files
+from wherry.engine.container.user_namespaces import maps_of
 from wherry.engine.network.attach import Sandbox
 from wherry.engine.platforms import is_32_bit
 from wherry.linux import capabilities, seccomp
@@ -46,21 +47,24 @@ def write_spec(
     config, host = container.config, container.host_config
     init = bool(host.init if isinstance(host.init, bool) else engine.init)
     init_path = engine.init_path if init else ""
+    maps = maps_of(container)
     return Spec(
         id=container.id,
         exec_dir=f"{engine.exec_root}/{container.id}",
         rootfs=rootfs,
         process=_first_process(container, sandbox.environment, (_INIT, "--") if init_path else ()),
         namespaces=namespaces(host, pid_of),
+        uids=maps.uids,
+        gids=maps.gids,
         hostname="" if host.uts_mode == "host" else config.hostname,
         domainname="" if host.uts_mode == "host" else config.domainname,
         readonly_root=host.readonly_rootfs,
-        mounts=(*_mounts(host, pid_of, directory, volumes), *_init_mount(init_path)),
+        mounts=(*_mounts(container, pid_of, directory, volumes), *_init_mount(init_path)),
         masked_paths=tuple(host.masked_paths or ()),
         readonly_paths=tuple(host.readonly_paths or ()),
-        readonly_proc=bool(host.readonly_paths),
+        readonly_proc=bool(host.readonly_paths) and not maps.uids,  # where it is nobody's in there
         devices=privileged_nodes() if host.privileged else device_nodes(host.devices),
-        sysctls=complete_sysctls(host),
+        sysctls=complete_sysctls(host, maps.gids),
         interfaces=sandbox.interfaces,
         bridge_namespace=engine.bridge_namespace if sandbox.interfaces or sandbox.resolver else "",
         resolver=sandbox.resolver,
@@ -247,11 +251,12 @@ def namespaces(host: HostConfig, pid_of: PidOf) -> tuple[Namespace, ...]:
     return tuple(found)
 
 
-def _mounts(host: HostConfig, pid_of: PidOf, directory: str, volumes: Sequence[Mount]) -> tuple[Mount, ...]:
+def _mounts(container: Container, pid_of: PidOf, directory: str, volumes: Sequence[Mount]) -> tuple[Mount, ...]:
     """What every container has mounted, but where the user mounts something else in its place, and the user's own."""
+    host = container.host_config
     taken = {mount.target for mount in volumes}
     kernel = (mount for mount in _kernel_mounts(host, pid_of) if mount.target not in taken)
-    return (*kernel, *with_host_files(volumes, directory, read_only=host.readonly_rootfs))
+    return (*kernel, *with_host_files(volumes, directory, read_only=host.readonly_rootfs, idmap=bool(container.uids)))
 
 
 def _kernel_mounts(host: HostConfig, pid_of: PidOf) -> list[Mount]:

@@ -14,7 +14,7 @@ import stat
 import sys
 from collections.abc import Callable, Sequence
 
-from wherry.linux import files, mounts, namespaces, process
+from wherry.linux import files, mounts, namespaces, process, user_namespaces
 from wherry.linux.mounts import Mount
 from wherry.linux.syscalls import SyscallError
 from wherry.storage.tar import compression
@@ -42,11 +42,18 @@ def _join(pid: int, without: Sequence[str]) -> None:
     try:
         pidfd = os.pidfd_open(pid)
         try:
-            namespaces.join(pidfd, namespaces.CLONE_NEWNS)
+            joined = namespaces.other_than_own(pidfd, ("user", "mnt"))
+            if joined & namespaces.CLONE_NEWUSER:
+                user_namespaces.learn(pid)
+            namespaces.join(pidfd, joined)
+            if joined & namespaces.CLONE_NEWUSER:
+                user_namespaces.become_root()
+                process.set_dumpable(False)
+                process.die_with_parent()
         finally:
             os.close(pidfd)
     except OSError as error:
-        if error.errno != errno.ESRCH:
+        if error.errno not in (errno.ESRCH, errno.ENOENT):
             raise
         raise Reported("the container has ended meanwhile: try again", "conflict") from None
     if without:
