@@ -192,6 +192,9 @@ def _host_config(options: Options, binds: list[str], ports: dict[str, list[dict[
     rare = {
         **taken(options, _OR_ABSENT),
         "StorageOpt": storage,
+        "IDMappings": {
+            field: options[flag] for field, flag in (("UidMap", "uidmap"), ("GidMap", "gidmap")) if options[flag]
+        },
         "Tmpfs": dict(option.partition(":")[::2] for option in options["tmpfs"]),
     }
     return {

@@ -128,10 +128,15 @@ def write_maps(pid: int, uids: Sequence[Extent], gids: Sequence[Extent]) -> None
 
 
 def become_root() -> None:
-    """Takes the ids of root in the user namespace that this process has entered, where it was nobody until now."""
+    """Takes the ids of root in the user namespace that this process has entered, where it was nobody until now.
+
+    It stays undumpable and dies with its parent, as those that enter one do: a change of credentials resets both.
+    """
     os.setgroups(())
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
+    process.set_dumpable(False)
+    process.die_with_parent()
 
 
 @contextlib.contextmanager

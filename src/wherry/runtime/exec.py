@@ -38,7 +38,7 @@ def _start(channel: Channel, cgroup: Cgroup | None) -> None:
         user_namespaces.learn(namespaces.pid_of(first))
     namespaces.join(first, joined)
     if joined & namespaces.CLONE_NEWUSER:
-        execute.become_root()
+        user_namespaces.become_root()
     if wanted.tty:
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         terminal = open_terminal(root, wanted.console_size)

@@ -23,7 +23,7 @@ from typing import NoReturn
 
 import msgspec
 
-from wherry.linux import files, namespaces, process, user_namespaces
+from wherry.linux import files, namespaces, process
 from wherry.linux.syscalls import SyscallError
 from wherry.runtime.identity import (
     SecurityLabel,
@@ -238,14 +238,6 @@ def execute_process(
     process.close_on_exec_from(_CHANNEL)
     confine(wanted)
     execute_file(program, wanted.args, environment)
-
-
-def become_root() -> None:
-    """Takes the ids of root in the user namespace that this process has come into."""
-    user_namespaces.become_root()
-    # A change of credentials has reset both.
-    process.set_dumpable(False)
-    process.die_with_parent()
 
 
 def open_null() -> None:

@@ -93,7 +93,7 @@ def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | Non
         namespaces.unshare(namespaces.CLONE_NEWCGROUP)
     if root is None:  # what is the machine's is behind us
         user_namespaces.learn("self")
-        execute.become_root()
+        user_namespaces.become_root()
         if _is_new(spec, "ipc"):  # its queues' directory belongs to who makes it
             namespaces.unshare(namespaces.CLONE_NEWIPC)
         root = Root(spec, file_systems, place, outside)

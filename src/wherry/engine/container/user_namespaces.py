@@ -234,13 +234,12 @@ def remapped(text: str) -> Maps:
         raise EngineError(f'invalid user/group specification in --userns-remap: "{text}"')
     names = (_name(user, "user"), _name(group or user, "group"))
     maps = []
-    for path, name in zip(_FILES, names, strict=True):
+    for kind, path, name in zip(("user", "group"), _FILES, names, strict=True):
         extents: list[Extent] = []
         for first, length in user_namespaces.subordinate(path, name):
             end = extents[-1].inside + extents[-1].length if extents else 0
             extents.append(Extent(end, first, min(length, SIZE) if text == "default" else length))
         if not extents:
-            kind = {"/etc/subuid": "user", "/etc/subgid": "group"}[path]
             found = os.path.basename(path)
             raise EngineError(f'Can\'t create ID mappings: no {found} ranges found for {kind} "{name}"')
         maps.append(checked(extents[:1] if text == "default" else extents))

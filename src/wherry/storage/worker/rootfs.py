@@ -48,8 +48,6 @@ def _join(pid: int, without: Sequence[str]) -> None:
             namespaces.join(pidfd, joined)
             if joined & namespaces.CLONE_NEWUSER:
                 user_namespaces.become_root()
-                process.set_dumpable(False)
-                process.die_with_parent()
         finally:
             os.close(pidfd)
     except OSError as error:

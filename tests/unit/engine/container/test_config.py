@@ -86,7 +86,6 @@ def test_merging_changes_neither_side() -> None:
         (HostConfig(oom_score_adj=1001), r"range for oom score adj is \[-1000, 1000\]"),
         (HostConfig(pid_mode="nowhere"), "invalid PID mode: nowhere"),
         (HostConfig(ipc_mode="container:"), "invalid IPC mode: container:"),
-        (HostConfig(userns_mode="private"), "invalid user namespace mode"),
     ],
 )
 def test_contradictions_are_refused(host: HostConfig, message: str) -> None:
