@@ -5,7 +5,7 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +135,10 @@ def configured(tmp_path: Path) -> dict[str, str]:
 def buildx(docker: Callable[..., Any], configured: dict[str, str]) -> Callable[..., Any]:
     """Runs the docker CLI with its buildx."""
 
-    def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-        return docker(*arguments, env=configured, **options)
+    def run(
+        *arguments: str, env: Mapping[str, str] | None = None, **options: object
+    ) -> subprocess.CompletedProcess[str]:
+        return docker(*arguments, env={**configured, **(env or {})}, **options)
 
     return run
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.builds import git_server
 from tests.support.engine import Engine, docker_cli
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -69,7 +70,7 @@ def test_flags(buildx: Run, context: Path, tmp_path: Path, engine: Engine) -> No
     )  # fmt: skip
     image = engine.request("GET", "/images/built:x/json").body
     assert image["Config"]["Labels"] == {"a": "b"}
-    assert json.loads((tmp_path / "metadata").read_text())["containerimage.config.digest"] == image["Id"]
+    assert json.loads((tmp_path / "metadata").read_text())["containerimage.digest"] == image["Id"]
     assert (tmp_path / "iid").read_text() == image["Id"]
     assert engine.wherry("run", "--rm", "built:x", "cat", "/key", "/who").stdout == "kme\n"
     (context / "Dockerfile").write_text("FROM third\nCOPY --from=other f /other\n")
@@ -97,6 +98,56 @@ def test_bake(buildx: Run, context: Path, engine: Engine) -> None:
     )
     buildx("buildx", "bake", cwd=context, check=True)
     assert engine.wherry("run", "--rm", "two:x", "cat", "/two").stdout == "one\n"
+
+
+def test_a_tar_on_standard_input_is_the_context(
+    configured: dict[str, str], context: Path, tmp_path: Path, engine: Engine
+) -> None:
+    environment = {**os.environ, **configured, "DOCKER_HOST": engine.host}
+    tar = subprocess.run(["tar", "--create", "--gzip", "."], cwd=context, check=True, stdout=subprocess.PIPE).stdout
+    build = [docker_cli(), "build", "-o", str(tmp_path / "out"), "-"]
+    done = subprocess.run(build, env=environment, input=tar, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "files" / "file").read_text() == "content\n"
+
+
+def test_a_dockerfile_for_a_context_with_an_address(buildx: Run, context: Path, tmp_path: Path) -> None:
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY served /\n")
+    with git_server(tmp_path / "git", {"served": "by git"}) as (address, _):
+        out = tmp_path / "out"
+        buildx("build", "-f", str(context / "Dockerfile"), "-o", str(out), f"{address}#main", check=True)
+    assert os.listdir(out) == ["served"]
+
+
+def test_bake_by_address(buildx: Run, tmp_path: Path) -> None:
+    """Where it is a repository, that is the context, too."""
+    bake = f'target "default" {{ output = ["type=local,dest={tmp_path}/out"] }}\n'
+    files = {"docker-bake.hcl": bake, "Dockerfile": "FROM scratch\nCOPY served /\n", "served": "by git"}
+    with git_server(tmp_path / "git", files) as (address, _):
+        done = buildx("buildx", "bake", f"{address}#main", env={"BUILDX_BAKE_ENTITLEMENTS_FS": "0"})
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "served").read_text() == "by git"
+
+
+def test_bake_with_contexts_of_several_platforms(buildx: Run, context: Path, tmp_path: Path) -> None:
+    (context / "docker-bake.hcl").write_text(
+        f"""
+        target "default" {{
+          platforms = ["linux/amd64", "linux/arm64"]
+          contexts = {{ lower = "target:lower" }}
+          dockerfile-inline = "FROM lower\\nCOPY file /\\n"
+          output = ["type=local,dest={tmp_path}/out"]
+        }}
+        target "lower" {{
+          platforms = ["linux/amd64", "linux/arm64"]
+          dockerfile-inline = "FROM scratch\\nARG TARGETARCH\\nCOPY file /$TARGETARCH\\n"
+        }}
+        """
+    )
+    done = buildx("buildx", "bake", cwd=context, env={"BUILDX_BAKE_ENTITLEMENTS_FS": "0"})
+    assert done.returncode == 0, done.stderr
+    assert sorted(os.listdir(tmp_path / "out" / "linux_arm64")) == ["arm64", "file"]
+    assert sorted(os.listdir(tmp_path / "out" / "linux_amd64")) == ["amd64", "file"]
 
 
 def test_an_oci_layout_is_a_context(buildx: Run, context: Path, tmp_path: Path, engine: Engine) -> None:

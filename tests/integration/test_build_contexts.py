@@ -154,6 +154,12 @@ def test_git(build: Builder, engine: Engine, tmp_path: Path) -> None:
             engine.wherry("build", "-t", "built", url + fragment, check=True)
             names = set(build.files())
             assert expected in names and "all/.git" not in names
+        repository = tmp_path / "git" / "repository"
+        subprocess.run(["git", "-C", str(repository), "update-server-info"], check=True)
+        with file_server(repository) as plain:  # which knows nothing of git
+            for fragment in ("#other", f"#{commit}"):
+                engine.wherry("build", "--no-cache", "-t", "built", f"{plain}/.git{fragment}", check=True)
+                assert "all/below/file" in build.files()
         engine.wherry("build", "-t", "built", "--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", url, check=True)
         assert "all/.git" in build.files()
         build(f"FROM busybox\nADD {url}#other:below /part/\nADD --keep-git-dir=true {url} /whole/\n"

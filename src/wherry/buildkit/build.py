@@ -21,8 +21,7 @@ from wherry.common.errors import EngineError, InvalidParameter, NotSupported
 from wherry.engine import platforms
 from wherry.engine.builder import git, progress, provenance
 from wherry.engine.builder.builder import Builder
-from wherry.engine.builder.context import Context, is_url
-from wherry.engine.builder.context import fetch as fetch_context
+from wherry.engine.builder.context import Context, is_url, on_this_machine
 from wherry.engine.builder.request import BuildRequest, NamedContext
 from wherry.engine.builder.subrequests import Answer, ask
 from wherry.engine.image.bundle import Result
@@ -61,6 +60,7 @@ class Build:
         self.session = session
         self.entitlements = entitlements
         self.trace = Trace(ref)
+        self.is_internal = False  # a question of a client's, which no user knows of
         self.inline_cache = False  # what the steps were made of is to be told in the image
         self.results: dict[str, tuple[str, Result]] = {}
         self.records: dict[str, Record] = {}  # of the cache, by their keys
@@ -85,6 +85,8 @@ class Build:
         inputs: Mapping[str, Any] | None = None,
     ) -> Solved:
         """Builds what a frontend's options say, of which some may mean graphs (``inputs``). Raises EngineError."""
+        if name == "gateway.v0" and frontend.is_own(options.get("source", "")):
+            name = _DOCKERFILE
         if name != _DOCKERFILE:
             raise NotSupported(f"frontend {name} is not supported: expected {_DOCKERFILE}")
         session = self._its_session()
@@ -99,6 +101,11 @@ class Build:
                 graphs = {
                     name: await self._of_one_source(builder, sources, each) for name, each in (inputs or {}).items()
                 }
+                for name in {"context", "dockerfile"} & graphs.keys():
+                    image = result_of(context_of(graphs[name])) or await self.solve_graph(
+                        builder, sources, graphs[name]
+                    )
+                    local.given[name] = await stack.enter_async_context(builder.unpacked(image))
                 named = await self._named_contexts(builder, frontend.read_contexts(options, graphs), local, stack)
                 request = msgspec.structs.replace(request, contexts=named)
 
@@ -184,11 +191,13 @@ class Build:
         for name, address in named.items():
             if image := result_of(address):
                 found[name] = NamedContext(image=image)
-            elif address.startswith("docker-image://"):
-                found[name] = NamedContext(image=address.removeprefix("docker-image://"))
+            elif address.startswith("docker-image:"):
+                found[name] = NamedContext(image=address.removeprefix("docker-image:").removeprefix("//"))
             elif address.startswith("local:"):
-                with self.step(f"[context {name}] load from client"):
-                    directory = await stack.enter_async_context(local.named(address.removeprefix("local:").lstrip("/")))
+                with self.step(f"[context {name}] load from client") as step:
+                    tell = functools.partial(step.transferred, f"transferring {name}:")
+                    place = local.named(address.removeprefix("local:").lstrip("/"), tell)
+                    directory = await stack.enter_async_context(place)
                 found[name] = NamedContext(directory=directory)
             elif address.startswith(OCI_LAYOUT):
                 layout, digest = read_layout(address, self._its_session())
@@ -206,14 +215,14 @@ class Build:
     async def _definition(self, workspace: Workspace, local: frontend.Local) -> Context:
         """The Dockerfile, without the files that it is about."""
         if local.remote:
-            return await fetch_context(workspace, local.remote, local.filename)
+            return await local.fetch(workspace)
         self._dockerfile, ignore = await local.dockerfile()
         return frontend.context_of("", self._dockerfile, local.filename, ignore)
 
     async def _context(self, workspace: Workspace, local: frontend.Local, stack: contextlib.AsyncExitStack) -> Context:
         if local.remote:
             with self.step(f"[internal] load remote build context {local.remote}"):
-                found = await fetch_context(workspace, local.remote, self.frontend_options.get("filename", ""))
+                found = await local.fetch(workspace)
                 self._dockerfile = found.dockerfile
                 self.trace.describe(found.name, found.dockerfile)
                 frontend.check_syntax(found.dockerfile, found.name)
@@ -222,12 +231,15 @@ class Build:
             text, ignore = await local.dockerfile()
             self._dockerfile = text
             self.trace.describe(local.filename, text)
-            step.status("transferring dockerfile:", len(text), len(text), done=True)
+            step.transferred("transferring dockerfile:", len(text), True)
             frontend.check_syntax(text, local.filename)
+        if "context" in local.given:
+            return on_this_machine(local.given["context"], local.filename, text, ignore or None)
         with self.step("[internal] load .dockerignore") as step:
-            step.status("transferring context:", len(ignore), len(ignore), done=True)
+            step.transferred("transferring context:", len(ignore), True)
         with self.step("[internal] load build context") as step:
-            directory = await stack.enter_async_context(local.files(ignore))
+            tell = functools.partial(step.transferred, "transferring context:")
+            directory = await stack.enter_async_context(local.files(ignore, tell))
         return frontend.context_of(directory, text, local.filename, ignore)
 
     @contextlib.contextmanager

@@ -45,8 +45,8 @@ class _Control:
         session = await kit.sessions.get(request.session) if request.session else None
         build = Build(request.ref, session, tuple(request.entitlements))
         build.inputs = dict(request.frontend_inputs)
+        build.is_internal = request.internal
         kit.begin(build)
-        kit.history.started(build)
         kept: set[str] = set()
         try:
             exports = exporter.read(request)

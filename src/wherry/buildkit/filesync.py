@@ -18,7 +18,7 @@ import os
 import posixpath
 import shutil
 import stat
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Protocol
 from urllib.parse import quote_plus
 
@@ -51,6 +51,10 @@ class Session(Protocol):
 
     channel: Channel
     shared_key: str
+
+
+Transferred = Callable[[int, bool], None]
+"""Takes how many bytes have come, and whether they are all."""
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True):
@@ -113,11 +117,12 @@ class Sources:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         follow: Sequence[str] = (),
+        tell: "Transferred" = lambda size, done: None,
     ) -> AsyncIterator[str]:
         """Brings a directory of the client's up to date; its place, which nobody changes inside the block.
 
         ``include`` and ``exclude`` are patterns as .dockerignore has them, ``follow`` the paths that are needed (all,
-        where there are none).
+        where there are none). ``tell`` hears how many bytes have come.
         Raises EngineError.
         """
         key = hashlib.sha256(f"{session.shared_key}\0{name}\0{bool(follow)}".encode()).hexdigest()
@@ -130,7 +135,7 @@ class Sources:
         place, lock = "", self._locks.setdefault(key, asyncio.Lock())
         try:
             async with lock, session.channel.call(_DIFF_COPY, metadata) as call:
-                place = await self._update(call, key)
+                place = await self._update(call, key, tell)
                 self._users[place] = self._users.get(place, 0) + 1
             await self._remove_oldest()
             yield f"{place}/files"
@@ -142,12 +147,13 @@ class Sources:
                 if not session.shared_key or os.path.basename(place) != key:
                     await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
 
-    async def _update(self, call: Call, key: str) -> str:
+    async def _update(self, call: Call, key: str, tell: "Transferred") -> str:
         told = await _paths(call)
         place = f"{self._root}/{key}"
         before = await asyncio.to_thread(_read_index, place)
         if told == before:
             await _finish(call)
+            tell(call.received, True)
             os.utime(f"{place}/{_INDEX}")
             return place
         if self._users.get(place):
@@ -156,11 +162,12 @@ class Sources:
         receiver = _Receiver(place, before, told)
         await asyncio.to_thread(receiver.prepare)
         try:
-            await receiver.fetch(call)
+            await receiver.fetch(call, tell)
             await asyncio.to_thread(receiver.complete)
         finally:
             receiver.close()
         await _finish(call)
+        tell(call.received, True)
         return place
 
     async def _remove_oldest(self) -> None:
@@ -431,7 +438,7 @@ class _Receiver:
         finally:
             os.close(parent)
 
-    async def fetch(self, call: Call) -> None:
+    async def fetch(self, call: Call, tell: Transferred) -> None:
         """Asks for the contents, many at a time, and writes them as they come."""
         waiting = iter(self._wanted)
         asked: set[int] = set()
@@ -452,6 +459,7 @@ class _Receiver:
             size += len(packet.data) + 256
             if size > _BATCH or not asked:
                 await asyncio.to_thread(self._write, batch)
+                tell(call.received, False)
                 batch, size = [], 0
         if batch:
             await asyncio.to_thread(self._write, batch)

@@ -8,21 +8,24 @@ from typing import Any
 
 from wherry.buildkit import definition
 from wherry.buildkit.content import CacheInDirectory
-from wherry.buildkit.filesync import Sources, read_files
+from wherry.buildkit.filesync import Sources, Transferred, read_files
 from wherry.buildkit.session import Session
 from wherry.common import key_values
 from wherry.common.errors import InvalidParameter, NotSupported
 from wherry.common.ignore import PatternMatcher
 from wherry.dockerfile.parser import parse
+from wherry.engine.builder import context as contexts
 from wherry.engine.builder.context import IGNORE_FILE, Context
 from wherry.engine.builder.request import ENTITLEMENTS, Attachables, BuildRequest, Limits
 from wherry.engine.image.remote_cache import Blobs
 from wherry.model.container import Ulimit
+from wherry.storage.build_snapshots import Workspace
 
 # "# syntax=docker/dockerfile:1" and its like are answered by the engine's own frontend.
 OWN_SYNTAX = ("docker/dockerfile", "docker.io/docker/dockerfile", "docker/dockerfile-upstream")
 _DEFAULT = "Dockerfile"
 _LOCAL = "local:"
+_UPLOADED = "http://buildkit-session"
 
 
 def read_options(options: Mapping[str, str], entitlements: tuple[str, ...], client: Session | None) -> BuildRequest:
@@ -35,6 +38,8 @@ def read_options(options: Mapping[str, str], entitlements: tuple[str, ...], clie
     arguments: dict[str, str | None] = {
         name[10:]: value for name, value in options.items() if name.startswith("build-arg:")
     }
+    if hostname := options.get("hostname"):
+        arguments.setdefault("BUILDKIT_SANDBOX_HOSTNAME", hostname)
     return BuildRequest(
         dockerfile=options.get("filename", ""),
         target=options.get("target", ""),
@@ -59,14 +64,16 @@ def read_options(options: Mapping[str, str], entitlements: tuple[str, ...], clie
 
 
 def read_contexts(options: Mapping[str, str], inputs: Mapping[str, Any]) -> dict[str, str]:
-    """The contexts given with names, by those in small letters: addresses, of which an ``input:`` is one of the graphs.
+    """The contexts given with names, by those in small letters, perhaps with ``::`` and the platform that they are for:
+    addresses, of which an ``input:`` is one of the graphs.
 
     Raises InvalidParameter, NotSupported.
     """
     found = {}
     for option, address in options.items():
         if option.startswith("context:"):
-            name = option.removeprefix("context:").partition("::")[0].lower()
+            name, apart, platform = option.removeprefix("context:").partition("::")
+            name = f"{name.lower()}{apart}{platform}"
             if address.startswith("input:"):
                 graph = inputs.get(address.removeprefix("input:"))
                 if graph is None:
@@ -84,6 +91,7 @@ class Local:
         self._session = session
         self._sources = sources
         self.filename = options.get("filename", "") or _DEFAULT
+        self.given: dict[str, str] = {}  # directories of this machine: "context", "dockerfile"
 
     @property
     def remote(self) -> str:
@@ -91,8 +99,22 @@ class Local:
         address = self._options.get("context", "")
         return "" if address.startswith(_LOCAL) else address
 
+    async def fetch(self, workspace: Workspace) -> Context:
+        """A context that has an address, or is on the client's standard input. The Dockerfile may be the client's."""
+        text = (await self.dockerfile())[0] if "dockerfilekey" in self._options else None
+        filename = self._options.get("filename", "")
+        if self.remote.startswith(f"{_UPLOADED}/"):
+            stream = self._session.upload(self.remote.removeprefix(_UPLOADED))
+            return await contexts.receive(workspace, stream, filename, text=text)
+        return await contexts.fetch(workspace, self.remote, filename, text=text)
+
     async def dockerfile(self) -> tuple[bytes, bytes]:
         """Its text, and that of the .dockerignore that goes with it. Raises InvalidParameter when there is none."""
+        if directory := self.given.get("dockerfile"):
+            text = contexts.read_file(directory, self.filename)
+            if text is None:
+                raise InvalidParameter(f"failed to read dockerfile: open {self.filename}: no such file or directory")
+            return text, contexts.read_file(directory, f"{self.filename}{IGNORE_FILE}") or b""
         name = self._options.get("dockerfilekey", "dockerfile")
         own_ignore = f"{self.filename}{IGNORE_FILE}"
         wanted = [self.filename, own_ignore, posixpath.join(posixpath.dirname(self.filename), _DEFAULT.lower())]
@@ -104,19 +126,22 @@ class Local:
             raise InvalidParameter(f"failed to read dockerfile: open {self.filename}: no such file or directory")
         if own_ignore in found:
             return text, found[own_ignore]
+        if self.remote or "context" in self.given:
+            return text, b""
         beside = await read_files(self._session, self._options.get("contextkey", "context"), [IGNORE_FILE])
         return text, beside.get(IGNORE_FILE, b"")
 
-    def named(self, name: str) -> "contextlib.AbstractAsyncContextManager[str]":
+    def named(self, name: str, tell: Transferred) -> "contextlib.AbstractAsyncContextManager[str]":
         """The files of another directory of the client's."""
-        return self._sources.receive(self._session, name)
+        return self._sources.receive(self._session, name, tell=tell)
 
-    def files(self, ignore: bytes) -> "contextlib.AbstractAsyncContextManager[str]":
+    def files(self, ignore: bytes, tell: Transferred) -> "contextlib.AbstractAsyncContextManager[str]":
         """The client's files, without those that ``ignore`` names."""
         PatternMatcher.parse(ignore)
         lines = [line.strip() for line in ignore.decode("utf-8", "replace").removeprefix("\ufeff").split("\n")]
         exclude = [line for line in lines if line and not line.startswith("#")]
-        return self._sources.receive(self._session, self._options.get("contextkey", "context"), exclude=exclude)
+        name = self._options.get("contextkey", "context")
+        return self._sources.receive(self._session, name, exclude=exclude, tell=tell)
 
 
 def context_of(directory: str, text: bytes, name: str, ignore: bytes) -> Context:
@@ -128,13 +153,18 @@ def context_of(directory: str, text: bytes, name: str, ignore: bytes) -> Context
 def check_syntax(text: bytes, name: str) -> None:
     """Raises NotSupported for a Dockerfile that wants another frontend."""
     syntax = dict(parse(text, name).directives).get("syntax", "")
-    image = syntax.partition("@")[0].split(" ")[0]
-    image = image[: image.index(":", image.rfind("/") + 1)] if ":" in image[image.rfind("/") + 1 :] else image
-    if image and image not in OWN_SYNTAX:
+    if syntax and not is_own(syntax):
         raise NotSupported(
             f"syntax {syntax} is not supported: the engine reads Dockerfiles itself, as docker/dockerfile:1 does, "
             "and runs no other frontend"
         )
+
+
+def is_own(syntax: str) -> bool:
+    """Whether the image of a frontend is answered by the engine's own."""
+    image = syntax.partition("@")[0].split(" ")[0]
+    name = image.rpartition("/")[2]
+    return image.removesuffix(f":{name.partition(':')[2]}") in OWN_SYNTAX
 
 
 def _csv(text: str) -> list[str]:

@@ -58,6 +58,7 @@ class Call:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._rest = bytearray()
+        self.received = 0  # bytes
 
     @property
     def metadata(self) -> Headers:
@@ -76,6 +77,7 @@ class Call:
                     raise RpcError(INTERNAL, "a message is cut off")
                 return None
             rest += data
+            self.received += len(data)
         size = 5 + _PREFIX.unpack_from(rest)[1]
         message = bytes(memoryview(rest)[5:size])
         del rest[:size]

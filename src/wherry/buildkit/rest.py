@@ -42,7 +42,6 @@ async def from_session(
         return solved.image
 
     kit.begin(build)
-    kit.history.started(build)
     try:
         async for message in _messages(build.trace, work):
             yield message

@@ -46,13 +46,16 @@ class BuildKit:
         if not build.ref or build.ref in self.builds:
             raise InvalidParameter(f"invalid or used ref {build.ref!r}")
         self.builds[build.ref] = build
+        if not build.is_internal:
+            self.history.started(build)
         self._begun.set()
         self._begun = asyncio.Event()
 
     def end(self, build: Build) -> None:
         build.trace.close()
         del self.builds[build.ref]
-        self.history.add(build)
+        if not build.is_internal:
+            self.history.add(build)
         made = {result.image for _, result in build.results.values()} if build.error is None else ()
         for image in made:
             self.engine.images.note_build(image, build.ref, build.completed or build.created)

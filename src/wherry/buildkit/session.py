@@ -61,6 +61,13 @@ class Session:
             return Credentials(identitytoken=answer.secret)
         return Credentials(username=answer.username, password=answer.secret)
 
+    async def upload(self, path: str) -> AsyncIterator[bytes]:
+        """What the client has on its standard input, say. Raises RpcError."""
+        async with self.channel.call("/moby.upload.v1.Upload/Pull", [("urlpath", path)]) as call:
+            await call.send_end()
+            async for message in call.messages(messages.Bytes):
+                yield message.data
+
     @contextlib.asynccontextmanager
     async def agent(self, agent_id: str, directory: str) -> AsyncIterator[str]:
         """A socket of this machine, in ``directory``, behind which the client's ssh agent answers. Raises RpcError."""

@@ -52,6 +52,20 @@ class Vertex:
             data = b"\n[output clipped, log limit 2MiB reached]\n"
         self._trace.add("logs", messages.VertexLog(vertex=self.digest, timestamp=_now(), stream=stream, msg=data))
 
+    def transferred(self, name: str, size: int, done: bool) -> None:
+        """How much of something has come, of which nobody knows how much it will be."""
+        found = messages.VertexStatus(
+            id=name,
+            vertex=self.digest,
+            name="transferring",
+            current=size,
+            timestamp=_now(),
+            started=self._message.started,
+        )
+        if done:
+            found.completed.CopyFrom(_now())
+        self._trace.add("statuses", found)
+
     def status(self, name: str, current: int, total: int, *, done: bool = False) -> None:
         """How far something in it is: a layer of a pull, say."""
         found = messages.VertexStatus(id=name, vertex=self.digest, current=current, total=total, timestamp=_now())
@@ -203,7 +217,9 @@ class Trace:
 
 
 def _is_shown(text: str) -> bool:
-    return text.split(maxsplit=1)[0].upper() in _FILES if text.strip() else False
+    """Whether the instruction may change files."""
+    words = text.split(maxsplit=2)
+    return bool(words) and words[0].upper() in _FILES and [word.lower() for word in words[:2]] != ["from", "scratch"]
 
 
 def _now() -> Any:

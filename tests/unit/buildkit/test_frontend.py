@@ -67,7 +67,7 @@ def test_contexts() -> None:
     found = read_contexts(options, inputs)
     assert {name: result_of(address) or address for name, address in found.items()} == {
         "base": "sha256:ab",
-        "b": "docker-image://b",
+        "b::linux/amd64": "docker-image://b",
     }
     with pytest.raises(InvalidParameter, match="there is no input gone"):
         read_contexts({"context:x": "input:gone"}, inputs)

@@ -319,6 +319,10 @@ class Builder(Service):
                 raise EngineError(str(message["error"]))
         return self._store.images.get(name).id
 
+    def unpacked(self, image: str) -> contextlib.AbstractAsyncContextManager[str]:
+        """A directory with the files of an image, which is gone after the block."""
+        return self._exports.unpacked({"": Result(image)})
+
     async def bring_image(self, source: Source, digest: str, platform: str, stack: contextlib.AsyncExitStack) -> str:
         """The id of an image from elsewhere, which is here while ``stack`` is open. Raises EngineError."""
         image, is_new = await self._images.bring(source, digest, platform)

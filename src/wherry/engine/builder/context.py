@@ -155,31 +155,43 @@ class Context(msgspec.Struct, frozen=True):
     left_out: PatternMatcher | None = None
 
 
-async def receive(workspace: Workspace, stream: AsyncIterable[bytes], dockerfile: str, outside: str = "") -> Context:
+async def receive(
+    workspace: Workspace,
+    stream: AsyncIterable[bytes],
+    dockerfile: str,
+    outside: str = "",
+    *,
+    text: bytes | None = None,
+) -> Context:
     """A tar from a client, or a Dockerfile alone. Raises InvalidParameter.
 
-    ``outside``: the Dockerfile is no part of the context, and this is its name.
+    ``outside``: the Dockerfile is no part of the context, and this is its name. ``text`` is one from elsewhere.
     """
     directory = workspace.directory("context")
     answer = await client.run(jobs.ReceiveContext(directory=directory), input=stream)
-    found = _open(directory, dockerfile if answer.tar else _DEFAULT, filtered=True)
+    found = _open(directory, dockerfile if answer.tar else _DEFAULT, filtered=True, text=text)
     if not outside:
         return found
     added = PatternMatcher.of((dockerfile, f"{dockerfile}{IGNORE_FILE}")).rules
     return msgspec.structs.replace(found, name=outside, ignored=[*found.ignored, *added])
 
 
-async def fetch(workspace: Workspace, address: str, dockerfile: str, *, keep_git: bool | None = None) -> Context:
-    """A git repository, a tar behind a URL, or a Dockerfile behind one. Raises EngineError, InvalidParameter."""
+async def fetch(
+    workspace: Workspace, address: str, dockerfile: str, *, keep_git: bool | None = None, text: bytes | None = None
+) -> Context:
+    """A git repository, a tar behind a URL, or a Dockerfile behind one. ``text`` is a Dockerfile from elsewhere.
+
+    Raises EngineError, InvalidParameter.
+    """
     if git.is_address(address):
         parsed = git.parse(address)
         clone = workspace.directory("git")
         await git.clone(parsed, clone, keep_git=keep_git)
-        return _open(inside(clone, parsed.directory), dockerfile, filtered=True)
+        return _open(inside(clone, parsed.directory), dockerfile, filtered=True, text=text)
     if not is_url(address):
         raise InvalidParameter(f"remote {address}: expected a URL or the address of a git repository")
     got = await download(address, workspace.directory("download"))
-    return await receive(workspace, _read(got.path), dockerfile)
+    return await receive(workspace, _read(got.path), dockerfile, text=text)
 
 
 async def fetch_files(workspace: Workspace, address: str) -> str:

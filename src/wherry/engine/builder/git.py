@@ -89,7 +89,7 @@ async def clone(address: Address, target: str, *, keep_git: bool | None = None, 
         if not found.startswith(wanted):
             raise InvalidParameter(f"expected checksum to match {wanted}, got {found}")
     if address.submodules and ".gitmodules" in os.listdir(target):
-        await _git(target, "submodule", "--quiet", "update", "--init", "--recursive", "--depth", "1")
+        await _shallow(target, "submodule", "--quiet", "update", "--init", "--recursive")
     if not (address.keep_git if keep_git is None else keep_git):
         await asyncio.to_thread(shutil.rmtree, f"{target}/.git")
     elif (plain := _without_password(address.url)) != address.url:
@@ -99,7 +99,7 @@ async def clone(address: Address, target: str, *, keep_git: bool | None = None, 
 async def _fetch(directory: str, ref: str) -> str:
     """What there is to check out then."""
     try:
-        await _git(directory, "fetch", "--quiet", "--depth", "1", "origin", ref or "HEAD")
+        await _shallow(directory, "fetch", "--quiet", "origin", ref or "HEAD")
         return "FETCH_HEAD"
     except EngineError:
         if not _COMMIT.fullmatch(ref):
@@ -110,6 +110,16 @@ async def _fetch(directory: str, ref: str) -> str:
             await _git(directory, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
             return ref
         raise
+
+
+async def _shallow(directory: str, *arguments: str) -> None:
+    """Without what came before a commit; with it from a server that knows nothing of git, and just has the files."""
+    try:
+        await _git(directory, *arguments, "--depth=1")
+    except EngineError as error:
+        if "dumb http transport" not in error.message:
+            raise
+        await _git(directory, *arguments)
 
 
 def _without_password(url: str) -> str:

@@ -29,7 +29,7 @@ from wherry.engine.builder.image import INLINE_CACHE, InlineStep, write_image
 from wherry.engine.builder.intermediate import Left
 from wherry.engine.builder.mounts import CacheMounts, RunMounts
 from wherry.engine.builder.progress import Progress
-from wherry.engine.builder.request import BuildRequest, at
+from wherry.engine.builder.request import BuildRequest, NamedContext, at
 from wherry.engine.builder.run import Containers, Runs
 from wherry.engine.builder.stage import Outcome, Walker
 from wherry.engine.builder.steps import AllBuilds, Plan, Steps, StepsUnderway, note_result
@@ -161,7 +161,11 @@ class Solver:
                 break
             for stage in waiting:
                 triggered.add(stage.index)
-                if stage.base.stage is None and stage.base.image != SCRATCH and not self._files_named(stage.base.image):
+                if (
+                    stage.base.stage is None
+                    and not self._is_scratch(stage.base.image)
+                    and not self._files_named(stage.base.image)
+                ):
                     image = await self._base_image(stage)
                     expressions = (image.config.config.on_build if image.config.config else None) or ()
                     self._graph = self._graph.trigger(stage.index, expressions)
@@ -232,7 +236,7 @@ class Solver:
             return msgspec.structs.replace(outcome, config=_child(outcome.config))
         platform = stage.platform or self._target_platform
         said = (platform.os, platform.architecture, platform.variant)
-        if base.image == SCRATCH:
+        if self._is_scratch(base.image):
             return Outcome(config=ContainerConfig(env=[spec.PATH], working_dir="/"), platform=said)
         if self._files_named(base.image):
             origin = await self._named_origin(base.image)
@@ -278,25 +282,34 @@ class Solver:
         if not name:
             return Origin(self._context.directory, ignored=self._context.ignored)
         source = stage.sources[name]
-        named = self._request.contexts.get(name.lower())
+        named = self._named(name)
         if self._files_named(name):
             return await self._named_origin(name)
         if named is not None:
             source = Source(None, name, source.position)
         if source.stage is not None:
             return Origin(tree=(await self._outcome(source.stage)).tree)
-        if source.image == SCRATCH:
+        if self._is_scratch(source.image):
             return Origin(tree=Tree())
         return Origin(tree=Tree((await self._image(source, None, step)).chain_id))
 
+    def _named(self, name: str) -> NamedContext | None:
+        """What the client has said that a name means: for this platform, or for all."""
+        contexts, name = self._request.contexts, name.lower()
+        return contexts.get(f"{name}::{self._target_platform}") or contexts.get(name)
+
+    def _is_scratch(self, name: str) -> bool:
+        return self._named_image(name) == SCRATCH
+
     def _files_named(self, name: str) -> bool:
         """Whether the client has said of a name that it means a directory, or files behind an address."""
-        named = self._request.contexts.get(name.lower())
+        named = self._named(name)
         return named is not None and bool(named.directory or named.address)
 
     async def _named_origin(self, name: str) -> Origin:
         """These files, which are fetched once."""
-        named = self._request.contexts[name.lower()]
+        named = self._named(name)
+        assert named is not None
         if named.directory:
             return Origin(named.directory)
         if named.address not in self._fetched:
@@ -320,7 +333,7 @@ class Solver:
 
     async def _find_image(self, source: Source, platform: Platform | None, step: int) -> Image:
         wanted = str(platform or (self._target_platform if self._request.platform else ""))
-        named = self._request.contexts.get(source.image.lower())
+        named = self._named(source.image)
         try:
             if named is not None and named.bring is not None:
                 return self._store.images.get(await named.bring(wanted))
@@ -331,7 +344,7 @@ class Solver:
 
     def _named_image(self, name: str) -> str:
         """The image that a name means."""
-        named = self._request.contexts.get(name.lower())
+        named = self._named(name)
         return name if named is None else named.image
 
     async def _here_or_pulled(self, name: str, platform: str, step: int) -> Image:
@@ -454,7 +467,7 @@ class Solver:
         """The top layer of the image that a stage, or one that it is based on, begins with."""
         while stage.base.stage is not None:
             stage = self._graph.stages[stage.base.stage]
-        if stage.base.image == SCRATCH or self._files_named(stage.base.image):
+        if self._is_scratch(stage.base.image) or self._files_named(stage.base.image):
             return ""
         return (await self._image(stage.base, stage.platform, 0)).chain_id
 
