@@ -2,6 +2,8 @@
 
 What a client sends after such a request is input for a container, and may come before the answer has gone out.
 aiohttp's parser would take it for another request, so it is held back here, until ``hijack`` asks for it.
+
+Requests that change something wait for their turns, see ``turns``.
 """
 
 import asyncio
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from aiohttp import web
 
 from wherry.api import response
+from wherry.api.turns import LOOKS, Turns
 
 if TYPE_CHECKING:
     from wherry.buildkit.http2 import Connection as Http2Connection
@@ -45,10 +48,13 @@ class Caller(NamedTuple):
 class Connection(web.RequestHandler):
     """``held`` is what came after a request for a stream, ``held_end`` whether the client then closed its half."""
 
-    __slots__ = ("_body_left", "_head", "_http2", "_idle", "_watch", "caller", "held", "held_end", "streams")
+    __slots__ = (
+        "_body_left", "_early", "_head", "_http2", "_idle", "_turns", "_watch", "caller", "held", "held_end", "streams",
+    )  # fmt: skip
 
     def __init__(self, server: "HttpServer", loop: asyncio.AbstractEventLoop) -> None:
         self._http2 = server.http2
+        self._turns = server.turns
         self.caller: Caller | None = None
         super().__init__(
             server,
@@ -63,17 +69,41 @@ class Connection(web.RequestHandler):
         self.held = b""
         self.held_end = False
         self._head = b""
+        self._early = b""  # a request that waits for its turn
         self._body_left = 0
         self._idle = True  # the next byte begins a request
         self._watch: HangUp | None = None
 
     def data_received(self, data: bytes) -> None:
+        if self._early:
+            self._early += self._hold(data) if self.streams else data
+            return
         if self._idle and data:
             data = self._begin(self._head + data)
+            if data and not data.startswith(LOOKS) and not self._turns.take():
+                self._wait(data)
+                return
         elif self.streams:
             data = self._hold(data)
         if data or not self.streams:
             super().data_received(data)
+
+    def _wait(self, data: bytes) -> None:
+        """For the turn of a request, of which the rest waits with the client."""
+        self._early = data
+        if self.transport is not None:
+            self.transport.pause_reading()
+        self._turns.wait(self._go_on)
+
+    def _go_on(self) -> None:
+        """Begins the request that has waited."""
+        data, self._early = self._early, b""
+        if self.transport is None or self.transport.is_closing():
+            return
+        self._turns.take()
+        if len(self.held) <= _HELD:
+            self.transport.resume_reading()
+        super().data_received(data)
 
     def _begin(self, data: bytes) -> bytes:
         """Looks at the head of a request once it is whole; what the parser is to be given."""
@@ -182,6 +212,7 @@ class HttpServer(web.Server):
         """``http2`` gives None where HTTP/2 is not spoken."""
         super().__init__(handler, handler_cancellation=True)
         self.http2 = http2
+        self.turns = Turns()
 
     def __call__(self) -> Connection:
         return Connection(self, asyncio.get_running_loop())

@@ -1,7 +1,10 @@
-"""Who comes while the engine starts: ``_ping`` is answered at once, all else waits for the engine.
+"""Who comes: while the engine starts ``_ping`` is answered at once, and all else waits for the engine.
 
 An engine that was killed is started again with clients at its door. What it has to load, and to find out about the
 containers that run, takes it longer than they should wait for a sign of life.
+
+Later, who comes is made a connection of aiohttp's when its first request has its turn: that takes five times as long as
+to let it in, and thousands may come at once.
 """
 
 import asyncio
@@ -10,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from wherry.api import headers
+from wherry.api.turns import LOOKS, Turns
 from wherry.api.versions import parse_version
 from wherry.common.errors import InvalidParameter
 from wherry.engine.config import EngineConfig
@@ -28,15 +32,16 @@ class Gate:
 
     def __init__(self, config: EngineConfig) -> None:
         self._serve: Serve | None = None
+        self._turns = Turns()
         self._waiting: set[Waiting] = set()
         self._answers = {} if config.authorization_plugins else _answers(config)  # those are asked of a ping, too
 
     def protocol(self) -> asyncio.Protocol:
-        return Waiting(self._waiting, self._answers) if self._serve is None else self._serve()
+        return Waiting(self._waiting, self._answers) if self._serve is None else Arrival(self._serve, self._turns)
 
-    def open(self, serve: Serve) -> None:
+    def open(self, serve: Serve, turns: Turns) -> None:
         """Hands over all who wait, and from now on lets in who comes. ``serve`` makes a connection's protocol."""
-        self._serve = serve
+        self._serve, self._turns = serve, turns
         for each in list(self._waiting):
             each.hand_over(serve())
 
@@ -95,6 +100,40 @@ class Waiting(asyncio.Protocol):
                 self._transport.close()
         else:
             self._transport.resume_reading()
+
+
+class Arrival(asyncio.Protocol):
+    """A connection that has sent nothing yet, or waits for its first turn."""
+
+    __slots__ = ("_data", "_serve", "_transport", "_turns")
+
+    def __init__(self, serve: Serve, turns: Turns) -> None:
+        self._serve = serve
+        self._turns = turns
+        self._data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._data or not (data.startswith(LOOKS) or self._turns.is_free):
+            if not self._data:
+                self._transport.pause_reading()
+                self._turns.wait(self._go_on)
+            self._data += data
+        else:
+            self._hand_over(data)
+
+    def _go_on(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._hand_over(self._data)
+
+    def _hand_over(self, data: bytes) -> None:
+        protocol = self._serve()
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        protocol.data_received(data)
 
 
 def _is_spoken(version: bytes | None) -> bool:

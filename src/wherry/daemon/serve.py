@@ -42,7 +42,7 @@ async def serve(configuration: Configuration, listeners: Sequence[Listener], rea
             observe = metrics.observe
         server = Server(engine, observe)
         doors += [await _open_door(server.protocol, listener) for listener in listeners if not listener.is_local]
-        gate.open(server.protocol)
+        gate.open(server.protocol, server.protocol.turns)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload)
         _say_ready(listeners, ready_fd)
         notifier.ready()

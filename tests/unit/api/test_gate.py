@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from wherry.api.gate import Gate
+from wherry.api.turns import LOOKS, Turns
 from wherry.engine.config import EngineConfig
 
 
@@ -72,7 +73,7 @@ async def test_ping_is_answered_and_all_else_waits(standing: Standing) -> None:
         assert answer.startswith("HTTP/1.1 200 OK\r\nApi-Version: 1.") and answer.endswith("\r\n\r\nOK")
         assert "Builder-Version: 2\r\n" in answer
     await client.ask("GET /info HTTP/1.1")
-    standing.gate.open(Echo)
+    standing.gate.open(Echo, Turns())
     assert await client.read(23) == b"<GET /info HTTP/1.1\r\n\r\n"
     assert await other.read(43) == b"<GET /containers/json HTTP/1.1\r\nHost: d\r\n\r\n"
     await other.ask("more")
@@ -88,7 +89,7 @@ async def test_one_after_the_other_and_in_pieces(standing: Standing) -> None:
     assert (await client.answer()).endswith("Content-Length: 0\r\n\r\n")
     client.writer.write(b"ng HTTP/1.1\r\n\r\nGET /info HTTP/1.1\r\n\r\n")
     assert (await client.answer()).endswith("OK")
-    standing.gate.open(Echo)
+    standing.gate.open(Echo, Turns())
     assert (await client.read(23)).startswith(b"<GET /info")
 
 
@@ -98,7 +99,7 @@ async def test_who_says_that_it_was_all(standing: Standing) -> None:
     for each in (client, idle):
         each.writer.write_eof()
     assert await idle.read() == b""
-    standing.gate.open(Echo)
+    standing.gate.open(Echo, Turns())
     assert await client.read() == b"<GET /info HTTP/1.1\r\n\r\n>end"
 
 
@@ -106,7 +107,7 @@ async def test_a_connection_that_is_to_be_closed_is(standing: Standing) -> None:
     client = await standing.connect()
     await client.ask("GET /_ping HTTP/1.1", "Connection: close")
     assert (await client.read()).endswith(b"OK")
-    standing.gate.open(Echo)
+    standing.gate.open(Echo, Turns())
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ async def test_what_the_engine_is_to_answer_itself(standing: Standing, request_l
     client = await standing.connect()
     await client.ask(request_line)
     await (await standing.connect()).ask("GET /_ping HTTP/1.1")
-    standing.gate.open(Echo)
+    standing.gate.open(Echo, Turns())
     assert (await client.read(len(request_line) + 1))[1:].decode() == request_line
 
 
@@ -126,6 +127,32 @@ async def test_where_plug_ins_are_to_be_asked_a_ping_waits_too(tmp_path: Path) -
     client = await Standing(gate, tmp_path / "s").connect()
     await client.ask("GET /_ping HTTP/1.1")
     await asyncio.sleep(0.05)
-    gate.open(Echo)
+    gate.open(Echo, Turns())
     assert await client.read(6) == b"<GET /"
     door.close()
+
+
+async def test_of_many_who_come_at_once_one_is_let_in_at_a_turn(standing: Standing) -> None:
+    turns, begun = Turns(), []
+
+    class Begun(Echo):
+        def data_received(self, data: bytes) -> None:
+            if not data.startswith(LOOKS):
+                assert turns.take()
+                begun.append(data)
+            super().data_received(data)
+
+    standing.gate.open(Begun, turns)
+    clients = [await standing.connect() for _ in range(60)]
+    for number, client in enumerate(clients):
+        client.writer.write(f"POST /{number:02}".encode())
+    looking = await standing.connect()
+    looking.writer.write(b"GET /")
+    assert await looking.read(7) == b"<GET />"
+    assert len(begun) < 30
+    clients[40].writer.close()  # who goes is let in no more, and holds up nobody
+    for number, client in enumerate(clients):
+        if number != 40:
+            assert await client.read(10) == f"<POST /{number:02}>".encode()
+    looking.writer.write(b"POST /x")
+    assert await looking.read(9) == b"<POST /x>"

@@ -1,6 +1,7 @@
 """Routing, versions, errors, headers: what stands around every handler."""
 
 import asyncio
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -199,6 +200,29 @@ async def test_a_start_that_waits_for_its_turn_leaves_the_queue_with_its_client(
         await until(lambda: engine.starts.standing.waiting == 0)
     assert engine.starts.standing.under_way == 0
     assert not begun.is_set()
+
+
+async def test_who_only_asks_is_answered_between_many_who_change_something(
+    client: Any, engine: SimpleNamespace
+) -> None:
+    begun = 0
+
+    async def kill(name: str, signal: str) -> None:
+        nonlocal begun
+        begun += 1
+        time.sleep(0.002)  # noqa: ASYNC251  # of a processor
+
+    engine.containers.kill = kill
+    asking = [await client.open() for _ in range(60)]
+    await client("GET", "/_ping")  # all are known to the server by now
+    for _, writer in asking:
+        writer.write(b"POST /containers/x/kill HTTP/1.1\r\nHost: engine\r\n\r\n")
+    assert (await client("GET", "/_ping")).status == 200
+    assert begun < 30
+    answers = await asyncio.gather(*(client.head(reader) for reader, _ in asking))
+    assert [status for status, _ in answers] == [204] * 60
+    for _, writer in asking:
+        writer.close()
 
 
 async def test_a_wait_ends_with_its_client(client: Any, engine: SimpleNamespace) -> None:
