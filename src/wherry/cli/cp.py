@@ -66,7 +66,7 @@ def split_argument(text: str) -> tuple[str, str]:
 
 def _copy_out(session: Session, options: Options, container: str, path: str, destination: str) -> None:
     from wherry.cli import copy_paths
-    from wherry.client import nouns
+    from wherry.client.nouns import containers as nouns
 
     if destination != "-":
         destination = copy_paths.absolute(destination)
@@ -97,7 +97,7 @@ def _copy_out(session: Session, options: Options, container: str, path: str, des
 def _followed(session: Session, container: str, path: str) -> tuple[str, str]:
     """What a link of a container leads to, and the name to copy that under."""
     from wherry.cli import copy_paths
-    from wherry.client import nouns
+    from wherry.client.nouns import containers as nouns
 
     try:
         found = session.client.containers.stat_path(container, path)
@@ -135,7 +135,7 @@ def _copy_in(session: Session, options: Options, path: str, container: str, dest
 def _destination(session: Session, container: str, path: str) -> Place:
     """A place of a container; a link stands for its target. What cannot be looked at is taken not to be there."""
     from wherry.cli import copy_paths
-    from wherry.client import nouns
+    from wherry.client.nouns import containers as nouns
 
     resolved = path
     try:

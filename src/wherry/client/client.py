@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 
     from wherry.client.endpoint import TLS, Stream
     from wherry.client.loops import Loop
-    from wherry.client.nouns import AsyncContainers, AsyncExecs, AsyncImages, AsyncNetworks, AsyncSystem, AsyncVolumes
+    from wherry.client.nouns.containers import AsyncContainers
+    from wherry.client.nouns.execs import AsyncExecs
+    from wherry.client.nouns.images import AsyncImages
+    from wherry.client.nouns.networks import AsyncNetworks
+    from wherry.client.nouns.system import AsyncSystem
+    from wherry.client.nouns.volumes import AsyncVolumes
     from wherry.client.transport import AsyncResponse, Data
 
     Query = dict[str, Any]
@@ -108,37 +113,37 @@ class AsyncClient:
 
     @property
     def containers(self) -> AsyncContainers:
-        from wherry.client.nouns import AsyncContainers
+        from wherry.client.nouns.containers import AsyncContainers
 
         return AsyncContainers(self)
 
     @property
     def execs(self) -> AsyncExecs:
-        from wherry.client.nouns import AsyncExecs
+        from wherry.client.nouns.execs import AsyncExecs
 
         return AsyncExecs(self)
 
     @property
     def images(self) -> AsyncImages:
-        from wherry.client.nouns import AsyncImages
+        from wherry.client.nouns.images import AsyncImages
 
         return AsyncImages(self)
 
     @property
     def networks(self) -> AsyncNetworks:
-        from wherry.client.nouns import AsyncNetworks
+        from wherry.client.nouns.networks import AsyncNetworks
 
         return AsyncNetworks(self)
 
     @property
     def volumes(self) -> AsyncVolumes:
-        from wherry.client.nouns import AsyncVolumes
+        from wherry.client.nouns.volumes import AsyncVolumes
 
         return AsyncVolumes(self)
 
     @property
     def system(self) -> AsyncSystem:
-        from wherry.client.nouns import AsyncSystem
+        from wherry.client.nouns.system import AsyncSystem
 
         return AsyncSystem(self)
 

@@ -6,7 +6,7 @@
     async with wherry.aconnect() as engine:
         print((await engine.run("busybox", ["echo", "hi"])).output)
 
-All of it is written once, as the classes whose names begin with Async; `connect` gives their faces (facade.py).
+All of it is written once, as the classes whose names begin with Async; `connect` gives their faces (blocking.py).
 What can go wrong is a `wherry.ClientError`. docs/library.md tells the whole story.
 """
 

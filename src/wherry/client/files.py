@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import IO, TYPE_CHECKING, Any
 
-from wherry.client import nouns
+from wherry.client.nouns import containers as nouns
 from wherry.client.pack import pack
 from wherry.client.process import pieces_of
 

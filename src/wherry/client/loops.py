@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol, TypeVar
 
     from wherry.client.endpoint import Host, Stream
+    from wherry.client.together import Timeout
 
     T = TypeVar("T")
 
@@ -98,13 +99,13 @@ class Blocking:
     blocking = True
 
     def __init__(self) -> None:
-        self._deadline: float | None = None
+        self.deadline: float | None = None
 
     async def readable(self, descriptor: int) -> None:
-        await Wait({descriptor: select.POLLIN}, self._deadline)
+        await Wait({descriptor: select.POLLIN}, self.deadline)
 
     async def writable(self, descriptor: int) -> None:
-        await Wait({descriptor: select.POLLOUT}, self._deadline)
+        await Wait({descriptor: select.POLLOUT}, self.deadline)
 
     async def connect(self, host: Host) -> Stream:
         return host.connect()
@@ -116,11 +117,15 @@ class Blocking:
         for item in items:
             yield item
 
-    def timeout(self, seconds: float | None) -> _Timeout:
-        return _Timeout(self, seconds)
+    def timeout(self, seconds: float | None) -> Timeout:
+        from wherry.client.together import Timeout
+
+        return Timeout(self, seconds)
 
     async def beside(self, second: Coroutine[Any, Any, None], first: Coroutine[Any, Any, T]) -> T:
-        result: T = await _Beside(second, first)
+        from wherry.client.together import Beside
+
+        result: T = await Beside(second, first)
         return result
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
@@ -129,77 +134,11 @@ class Blocking:
     async def acquire(self, make: Coroutine[Any, Any, T], undo: Callable[[T], Coroutine[Any, Any, object]]) -> T:
         return await make
 
-    def slot(self) -> _Timeout:
-        return _Timeout(self, None)
-
-
-class _Timeout:
-    def __init__(self, loop: Blocking, seconds: float | None) -> None:
-        self._loop, self._seconds = loop, seconds
-        self._outer: float | None = None
-        self._own: float | None = None
+    def slot(self) -> Blocking:
+        return self  # there is only one at a time
 
     async def __aenter__(self) -> None:
-        self._outer = self._loop._deadline
-        if self._seconds is not None:
-            import time
+        pass
 
-            self._own = time.monotonic() + self._seconds
-            self._loop._deadline = self._own if self._outer is None else min(self._own, self._outer)
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._loop._deadline = self._outer
-        if kind is Expired and self._own is not None and (self._outer is None or self._own <= self._outer):
-            raise TimeoutError from None
-
-
-class _Beside:
-    """Two coroutines by turns: whichever can go on does, and they wait together."""
-
-    def __init__(self, second: Coroutine[Any, Any, None], first: Coroutine[Any, Any, Any]) -> None:
-        self._second, self._first = second, first
-
-    def __await__(self) -> Generator[Wait, dict[int, int], Any]:
-        waiting: dict[Coroutine[Any, Any, Any], Wait] = {}
-        try:
-            try:  # noqa: SIM105 - contextlib takes 4 ms to import
-                waiting[self._second] = self._second.send(None)
-            except StopIteration:
-                pass
-            waiting[self._first] = self._first.send(None)
-            while True:
-                ready: dict[int, int] = {}
-                try:
-                    ready = yield _together(waiting.values())
-                except BaseException as error:
-                    waiting[self._first] = self._first.throw(error)
-                    continue
-                for each, wait in list(waiting.items()):
-                    found = {number: event for number, event in ready.items() if _is_for(wait, number, event)}
-                    if not found:
-                        continue
-                    try:
-                        waiting[each] = each.send(found)
-                    except StopIteration:
-                        if each is self._first:
-                            raise
-                        del waiting[each]
-        except StopIteration as done:
-            return done.value
-        finally:
-            self._second.close()
-            self._first.close()
-
-
-def _together(waits: Iterable[Wait]) -> Wait:
-    events: dict[int, int] = {}
-    for wait in waits:
-        for descriptor, event in wait.events.items():
-            events[descriptor] = events.get(descriptor, 0) | event
-    deadlines = [wait.deadline for wait in waits if wait.deadline is not None]
-    return Wait(events, min(deadlines, default=None))
-
-
-def _is_for(wait: Wait, descriptor: int, event: int) -> bool:
-    wanted = wait.events.get(descriptor, 0)
-    return bool(wanted and event & (wanted | ~(select.POLLIN | select.POLLOUT)))
+    async def __aexit__(self, *_: object) -> None:
+        pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wherry.client import containers, engine, images, process, resources
-from wherry.client.facade import face, plain
+from wherry.client.blocking import face, plain
 
 if TYPE_CHECKING:
     from wherry.client.endpoint import TLS

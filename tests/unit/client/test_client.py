@@ -13,9 +13,8 @@ from tests.support.scripted_engine import (
     head,
     json_answer,
 )
-from wherry.client.blocking import Client
+from wherry.client.blocking import Client, plain
 from wherry.client.client import API_VERSION, quote
-from wherry.client.facade import plain
 from wherry.client.streams import frames
 from wherry.client.transport import APIError, ConnectionFailed, ConnectionLost
 

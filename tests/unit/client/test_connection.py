@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.client.blocking import Response
-from wherry.client.facade import plain
+from wherry.client.blocking import Response, plain
 from wherry.client.loops import Blocking
 from wherry.client.transport import BUFFER, HEAD_LIMIT, ConnectionLost
 from wherry.client.transport import Connection as AsyncConnection

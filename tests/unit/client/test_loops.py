@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wherry.client.asyncio_loop import Asyncio
-from wherry.client.facade import plain
+from wherry.client.blocking import plain
 from wherry.client.loops import Blocking, run
 from wherry.client.transport import receive_into, send_all
 
