@@ -24,6 +24,7 @@ __all__ = [
     "ConnectionFailed",
     "ConnectionLost",
     "Container",
+    "Embedded",
     "Engine",
     "Image",
     "Mount",
@@ -33,6 +34,7 @@ __all__ = [
     "Volume",
     "aconnect",
     "connect",
+    "embedded",
 ]
 
 _PLACES = {
@@ -52,6 +54,7 @@ _PLACES = {
     "ConnectionFailed": "transport",
     "ConnectionLost": "transport",
     "Container": "sync",
+    "Embedded": "embedded",
     "Engine": "sync",
     "Image": "sync",
     "Mount": "options",
@@ -61,6 +64,7 @@ _PLACES = {
     "Volume": "sync",
     "aconnect": "engine",
     "connect": "sync",
+    "embedded": "embedded",
 }
 
 

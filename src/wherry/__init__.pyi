@@ -2,6 +2,8 @@
 from wherry.client.builds import BuildEvent as BuildEvent
 from wherry.client.builds import BuildFailed as BuildFailed
 from wherry.client.containers import AsyncContainer as AsyncContainer
+from wherry.client.embedded import Embedded as Embedded
+from wherry.client.embedded import embedded as embedded
 from wherry.client.endpoint import TLS as TLS
 from wherry.client.engine import AsyncEngine as AsyncEngine
 from wherry.client.engine import aconnect as aconnect

@@ -122,7 +122,7 @@ def _spawn(log: str) -> None:
     line = os.read(ready, 4096)
     os.close(ready)
     if not line:
-        words = _last_words(log, said_before)
+        words = last_words(log, said_before)
         raise StartFailed(f"the wherry daemon did not start; its log, {log}, ends with:\n{words}")
 
 
@@ -151,7 +151,8 @@ def python() -> list[str]:
     return [sys.executable, "-P"]
 
 
-def _last_words(log: str, start: int) -> str:
+def last_words(log: str, start: int) -> str:
+    """What an engine has said since its log had `start` bytes: the last ten lines."""
     with open(log, "rb") as file:
         file.seek(start)
         lines = file.read().decode("utf-8", "replace").rstrip().splitlines()

@@ -60,6 +60,8 @@ _PROCESS = (
     only_flag(flags.switch("rootless", "", "Be the engine of the user whose namespaces these are: what an ordinary "
                            "user's says to itself")),
     only_flag(flags.integer("ready-fd", "", 'Write "ready" to this descriptor once serving', -1, hidden=True)),
+    only_flag(flags.integer("lease-fd", "", "End when the other side of this descriptor is closed", -1, hidden=True)),
+    only_flag(flags.string("scratch", "", "Remove this folder at the end", hidden=True)),
     string("data-root", "The folder of what outlives a restart of the machine", "/var/lib/wherry"),
     string("exec-root", "The folder of what does not outlive it", "/run/wherry"),
     string("pidfile", "Write the process id into this file", short="p"),

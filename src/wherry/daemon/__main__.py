@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 
@@ -47,7 +48,9 @@ def main(words: Sequence[str] | None = None) -> int:
         if os.geteuid() != 0:
             begin_again(configuration["exec-root"], sys.argv[1:] if words is None else words)
         start_logging(configuration)
-        _run(configuration, options["ready-fd"])
+        _run(configuration, options["ready-fd"], options["lease-fd"])
+        if options["scratch"]:
+            shutil.rmtree(options["scratch"], ignore_errors=True)
     except (CannotBecomeRoot, ConfigurationError, Taken, ListenError, EngineError, OSError) as error:
         return _complain(error.message if isinstance(error, EngineError) else str(error))
     return 0
@@ -58,7 +61,7 @@ def _complain(text: str, code: int = 1) -> int:
     return code
 
 
-def _run(configuration: Configuration, ready_fd: int) -> None:
+def _run(configuration: Configuration, ready_fd: int, lease_fd: int) -> None:
     tls = Tls(
         configuration["tls"],
         configuration["tlsverify"],
@@ -82,7 +85,7 @@ def _run(configuration: Configuration, ready_fd: int) -> None:
 
         from wherry.daemon.serve import serve
 
-        uvloop.run(serve(configuration, listeners, ready_fd))
+        uvloop.run(serve(configuration, listeners, ready_fd, lease_fd))
 
 
 def _use_proxies(configuration: Configuration) -> None:

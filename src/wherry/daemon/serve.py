@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("wherry.daemon")
 
 
-async def serve(configuration: Configuration, listeners: Sequence[Listener], ready_fd: int) -> None:
+async def serve(configuration: Configuration, listeners: Sequence[Listener], ready_fd: int, lease_fd: int = -1) -> None:
     notifier = Notifier()
     told = _watch_signals()
+    if lease_fd >= 0:
+        os.set_inheritable(lease_fd, False)
+        # Whoever started this engine for itself holds the other side, and never writes: it is readable at its end
+        asyncio.get_running_loop().add_reader(lease_fd, told.set)
     gate = Gate(configuration.engine())
     doors = [await _open_door(gate.protocol, listener) for listener in listeners if listener.is_local]
     await asyncio.to_thread(_load)
