@@ -5,7 +5,7 @@ READY := .venv/.ready
 
 .PHONY: help demo root test check unit bench soak walls test-guest bytecode fixtures clean
 help:
-	@echo "make demo     play a first session with wherry (root)"
+	@echo "make demo     play a first session with wherry"
 	@echo "make test     run all checks and tests (root; without it, those that need no containers)"
 	@echo "make check    linters, types, and the floors of the packages"
 	@echo "make unit     the tests that need neither root nor containers"
@@ -26,11 +26,11 @@ fixtures: bytecode
 	@scripts/fixtures.sh
 
 demo: BEGUN := $(shell date +%s%3N)
-demo: root bytecode
+demo: bytecode
 	@BEGUN=$(BEGUN) scripts/demo.sh
 
 root:
-	@[ "$$(id -u)" = 0 ] || { echo "containers need root: sudo make demo" >&2; exit 1; }
+	@[ "$$(id -u)" = 0 ] || { echo "this needs root: run it with sudo" >&2; exit 1; }
 
 test: check fixtures
 	$(PYTHON) -m pytest $(PYTEST_ARGUMENTS)

@@ -39,6 +39,8 @@ clean_up() {
         wherry ps --all --quiet --no-trunc 2>/dev/null | while read -r container; do
             wherry rm --force "$container" >/dev/null 2>&1 || true
         done
+        # An ordinary user may not remove what layers have given to others: the engine can
+        wherry system prune --all --force >/dev/null 2>&1 || true
         kill "$engine" 2>/dev/null || true
         wait "$engine" 2>/dev/null || true
         # An engine that crashed leaves monitors behind: they are what still has this session's socket in its environment.

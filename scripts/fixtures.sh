@@ -13,7 +13,7 @@ fi
 exec 9>.cache/lock
 flock 9 # two at once would write the same files
 
-scripts/packages.sh install '(the tests use them)' openssl mount procps iproute2 e2fsprogs git nftables iptables ||
+scripts/packages.sh install '(the tests use them)' openssl mount procps iproute2 e2fsprogs git nftables iptables uidmap passt ||
     echo "going on without them: the tests that need them are skipped" >&2
 
 if [[ ! -e .cache/busybox.image.tar ]]; then

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.as_user import NUMBER
-from tests.support.engine import CACHE
+from tests.support.engine import CACHE, PROJECT, WHERRY
 from tests.support.networks import own_network
 from tests.support.ordinary_user import OrdinaryUser
 from tests.support.outside import Outside, outside
@@ -305,3 +306,22 @@ def test_with_one_id_alone_most_works_and_the_rest_says_why(world: Outside, _ima
         assert "usermod --add-subuids" in user("wherry", "info").stderr
     finally:
         user.close()
+
+
+DOCUMENT = PROJECT / "docs" / "rootless.md"
+OF_SYSTEMD = ("systemctl", "sudo loginctl")
+
+
+def test_the_commands_of_the_document(user: OrdinaryUser) -> None:
+    """One after the other in one shell, by the user; what is said of systemd is left out: there may be none here."""
+    blocks = re.findall(r"^```console\n(.*?)^```$", DOCUMENT.read_text(), re.M | re.S)
+    lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    assert len(lines) > 8
+    script = "\n".join(line for line in lines if not line.startswith(OF_SYSTEMD))
+    shutil.copy(CACHE / "busybox.image.tar", user.home)
+    (user.home / "busybox.image.tar").chmod(0o644)
+    path = f"{WHERRY.parent}:{os.environ['PATH']}"
+    done = user("sh", "-exc", script, cwd=user.home, env={"PATH": path})
+    assert done.returncode == 0, done.stderr
+    assert "uid=0(root) gid=0(root) groups=0(root)" in done.stdout
+    user.out("wherry", "load", "--quiet", "--input", str(CACHE / "busybox.image.tar"))
