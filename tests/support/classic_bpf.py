@@ -1,5 +1,6 @@
 """The part of the classic BPF machine that seccomp filters use, so that a test can ask a program for its verdict."""
 
+import functools
 import struct
 
 ALLOW = 0x7FFF0000
@@ -11,7 +12,7 @@ def run(program: bytes, number: int, arguments: tuple[int, ...] = (), architectu
     """What the filter answers to this system call. Little-endian."""
     arguments += (0,) * (6 - len(arguments))
     data = struct.pack("<IIQ6Q", number & 0xFFFFFFFF, architecture, 0, *arguments)
-    instructions = list(struct.iter_unpack("=HBBI", program))
+    instructions = _decode(program)
     accumulator: int = 0
     counter = 0
     while True:
@@ -36,3 +37,11 @@ def run(program: bytes, number: int, arguments: tuple[int, ...] = (), architectu
                 return int(constant)
             case _:
                 raise AssertionError(f"instruction {code:#x} at {counter - 1}")
+
+
+@functools.lru_cache(maxsize=8)
+def _decode(program: bytes) -> list[tuple[int, int, int, int]]:
+    return [
+        (code, if_true, if_false, constant)
+        for code, if_true, if_false, constant in struct.iter_unpack("=HBBI", program)
+    ]

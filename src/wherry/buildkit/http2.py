@@ -96,14 +96,6 @@ class Stream:
         self._connection.acknowledge(len(data))
         return data
 
-    async def wait_for_headers(self) -> Headers:
-        """The head of the answer. Raises StreamReset."""
-        while not self._received_headers:
-            if self._error is not None:
-                raise self._error
-            await self._wait()
-        return self.headers
-
     async def wait_for_reset(self) -> None:
         """Returns when the peer has given the stream up."""
         while self._error is None:

@@ -25,7 +25,6 @@ _BIND, _SECRET, _SSH, _CACHE, _TMPFS = range(5)
 _SHARING: tuple[Sharing, ...] = ("shared", "private", "locked")
 _NETWORKS = ("", "host", "none")
 _DEFINITION = "buildkit.llb.definition"
-_UNPINNED = -1  # a mode or a time that is not said
 
 
 def read(data: bytes) -> Graph:

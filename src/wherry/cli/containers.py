@@ -255,10 +255,6 @@ def _mounts(row: Row) -> str:
     return ",".join(ellipsis(name, 15) if row.truncates else name for name in names)
 
 
-def _local_volumes(row: Row) -> str:
-    return str(sum(mount.get("Driver") == "local" for mount in row["Mounts"] or ()))
-
-
 def _platform(row: Row) -> str | None:
     found = (row["ImageManifestDescriptor"] or {}).get("platform") or {}
     return "/".join(found[key] for key in ("os", "architecture", "variant") if found.get(key)) or None

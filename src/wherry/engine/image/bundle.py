@@ -5,7 +5,6 @@ registry, or a name in the store, which only needs the documents.
 """
 
 import asyncio
-import contextlib
 import os
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -395,18 +394,6 @@ async def tar(found: Mapping[str, bytes | str]) -> AsyncIterator[bytes]:
                 yield chunk
             yield bytes(-size % 512)
     yield END
-
-
-def lay_out(found: Mapping[str, bytes | str], directory: str) -> None:
-    """The same as files below ``directory``."""
-    os.makedirs(f"{directory}/blobs/sha256", exist_ok=True)
-    for name, content in found.items():
-        if isinstance(content, bytes):
-            with open(f"{directory}/{name}", "xb") as file:
-                file.write(content)
-        else:
-            with contextlib.suppress(FileExistsError):
-                os.link(content, f"{directory}/{name}")
 
 
 def _blob(digest: str) -> str:

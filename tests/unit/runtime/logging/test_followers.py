@@ -15,7 +15,7 @@ from wherry.runtime.logging.sink import open_writer
 from wherry.runtime.logging.writer import Writer
 from wherry.runtime.spec import Log
 
-LINES = 1000
+LINES = 300
 
 
 def begin(log: Log) -> Writer:
@@ -38,7 +38,7 @@ def numbers(output: bytes) -> list[int]:
 class TestRotation:
     @pytest.mark.parametrize("compress", [False, True])
     @pytest.mark.parametrize("files", [1, 2, 5])
-    @pytest.mark.parametrize("pause", [1, 17, 400, LINES])  # lines between two looks of the follower
+    @pytest.mark.parametrize("pause", [1, 17, 100, LINES])  # lines between two looks of the follower
     def test_nothing_is_missed(self, tmp_path: Path, driver: str, compress: bool, files: int, pause: int) -> None:
         log = Log(driver, f"{tmp_path}/log", max_size=700, max_files=files, compress=compress)
         writer, reader = begin(log), Reader(log)
