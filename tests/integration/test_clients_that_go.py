@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import socket
 import tarfile
 import threading
@@ -233,6 +234,27 @@ def test_a_client_that_goes(stage: Stage, name: str) -> None:
     _assert_no_fault(stage.engine, said)
     left = wait_until_gone(lambda: max(0, len(os.listdir(files)) - before - 8), 20)
     assert not left, f"{left} descriptors: {[os.readlink(f'{files}/{fd}') for fd in os.listdir(files)]}"
+
+
+def test_clients_that_go_at_any_byte(stage: Stage) -> None:
+    """Of what they send, and of what they are sent; the dice are the same each time."""
+    dice = random.Random(14)
+    said = stage.engine.log.stat().st_size
+    names = [name for name in STREAMS if name != "commit"]  # which pauses the container that an exec needs
+    for _ in range(80):
+        stream = STREAMS[dice.choice(names)](stage)
+        sent = stream.head + stream.body
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(0.1)
+            sock.connect(str(stage.engine.socket))
+            with contextlib.suppress(TimeoutError, BrokenPipeError, ConnectionResetError):
+                if dice.random() < 0.5:
+                    sock.sendall(sent[: dice.randrange(len(stream.head) + 1)])
+                else:
+                    sock.sendall(sent[: dice.randrange(len(stream.head), len(sent) + 1)])
+                    sock.recv(dice.choice((1, 100, 10_000)))
+    assert stage.engine.request("GET", "/_ping").status == 200
+    _assert_no_fault(stage.engine, said)
 
 
 def test_stats_end_with_their_container(stage: Stage) -> None:
