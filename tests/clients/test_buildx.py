@@ -111,6 +111,18 @@ def test_a_tar_on_standard_input_is_the_context(
     assert (tmp_path / "out" / "files" / "file").read_text() == "content\n"
 
 
+def test_a_dockerfile_that_is_a_link(buildx: Run, context: Path, tmp_path: Path) -> None:
+    (context / "real").mkdir()
+    (context / "Dockerfile").rename(context / "real" / "Dockerfile.base")
+    (context / "linked").symlink_to("real")
+    (context / "Dockerfile").symlink_to("linked/Dockerfile.base")
+    buildx("build", "-o", str(tmp_path / "out"), str(context), check=True)
+    assert (tmp_path / "out" / "files" / "file").exists()
+    (context / "Dockerfile").unlink()
+    (context / "Dockerfile").symlink_to("Dockerfile")
+    assert buildx("build", str(context)).returncode == 1
+
+
 def test_a_dockerfile_for_a_context_with_an_address(buildx: Run, context: Path, tmp_path: Path) -> None:
     (context / "Dockerfile").write_text("FROM scratch\nCOPY served /\n")
     with git_server(tmp_path / "git", {"served": "by git"}) as (address, _):

@@ -286,6 +286,11 @@ def test_many_sources_need_a_directory(build: Builder) -> None:
     finished = build("FROM busybox\nCOPY [ab] /c\n", check=False)
     assert finished.returncode == 1 and "must be a directory and end with a /: 2 are meant" in finished.stderr
     build("FROM busybox\nCOPY [ab] /etc\n")
+    for name in ("a", "b"):
+        with tarfile.open(build.context / f"{name}.tar", "w") as tar:
+            tar.add(build.context / name, f"of-{name}")
+    build("FROM busybox\nADD *.tar /unpacked\n")
+    assert {"unpacked/of-a", "unpacked/of-b"} <= set(build.files())
 
 
 @pytest.fixture

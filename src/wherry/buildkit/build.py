@@ -190,7 +190,7 @@ class Build:
         found = {}
         for name, address in named.items():
             if image := result_of(address):
-                found[name] = NamedContext(image=image)
+                found[name] = NamedContext(bring=functools.partial(_itself, image))
             elif address.startswith("docker-image:"):
                 found[name] = NamedContext(image=address.removeprefix("docker-image:").removeprefix("//"))
             elif address.startswith("local:"):
@@ -255,3 +255,8 @@ class Build:
             vertex.end(error="context canceled")
             raise
         vertex.end()
+
+
+async def _itself(image: str, platform: str) -> str:
+    """A result is what it is, whatever its configuration says of a platform."""
+    return image

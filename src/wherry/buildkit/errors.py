@@ -29,7 +29,7 @@ def located(error: EngineError, dockerfile: bytes) -> RpcError:
         end = max(position.end, position.line)
         source = {
             "info": {"filename": position.file, "data": b64encode(dockerfile).decode(), "language": "Dockerfile"},
-            "ranges": [{"start": {"line": position.line}, "end": {"line": end}}],
+            "ranges": [{"start": {"line": line}, "end": {"line": line}} for line in range(position.line, end + 1)],
         }
         details = [(_SOURCE, msgspec.json.encode(source))]
     return RpcError(UNKNOWN, headline(error), details)

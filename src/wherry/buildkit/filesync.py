@@ -18,7 +18,7 @@ import os
 import posixpath
 import shutil
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import quote_plus
 
@@ -36,6 +36,7 @@ _STAT, _REQ, _DATA, _FIN, _ERR = range(5)  # types of packets
 _GO_DIRECTORY, _GO_LINK, _GO_SETUID, _GO_SETGID, _GO_STICKY = 1 << 31, 1 << 27, 1 << 23, 1 << 22, 1 << 20
 _GO_OTHERS = 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19  # devices, pipes, sockets, and what is none of these
 
+_MOST_LINKS = 40  # the kernel's own MAXSYMLINKS
 _BATCH = 1 << 20  # bytes that are written at once, in a thread
 _MOST_REQUESTED = 256  # files that are asked for ahead
 _PIECE = 32 << 10  # bytes of a file in one packet, as fsutil sends them
@@ -226,7 +227,23 @@ async def read_files(session: Session, name: str, paths: Sequence[str]) -> dict[
             if len(contents[packet.id]) > _BATCH * 16:
                 raise InvalidParameter(f"{wanted[packet.id]} is larger than 16 MiB")
         await _finish(call)
-        return {wanted[number]: bytes(content) for number, content in contents.items()}
+        found = {wanted[number]: bytes(content) for number, content in contents.items()}
+        ends = {path: _end_of(path, told) for path in paths}
+        return {path: found[end] for path, end in ends.items() if end in found}
+
+
+def _end_of(path: str, told: Mapping[str, Entry]) -> str:
+    """Where the links in a path lead to, of which the client has sent those that it needs; "" for nowhere."""
+    path = posixpath.normpath(path)
+    for _ in range(_MOST_LINKS):
+        parts = path.split("/")
+        above = ("/".join(parts[:count]) for count in range(1, len(parts) + 1))
+        link = next((each for each in above if each in told and told[each].is_link), "")
+        if not link:
+            return path
+        target = posixpath.join("/", posixpath.dirname(link), told[link].linkname)
+        path = posixpath.normpath(target + path.removeprefix(link)).lstrip("/")
+    return ""
 
 
 async def send_directory(session: Session, directory: str, metadata: list[tuple[str, str]]) -> None:

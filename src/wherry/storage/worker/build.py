@@ -170,7 +170,8 @@ def copy(report: Report, job: jobs.CopyFiles) -> None:
         raise Reported(f"copy to {job.destination}: no such file or directory", "invalid")
     owner: Owner | None = look_up_owner(inside, job.chown) if job.chown else None if job.keep_owners else (0, 0)
     count, destination = len(found) + len(job.files), job.destination
-    if count > 1 and not job.parents and not destination.endswith("/") and not os.path.isdir(destination):
+    is_place = job.parents or job.unpack or destination.endswith("/") or os.path.isdir(destination)
+    if count > 1 and not is_place:
         reason = "the destination must be a directory and end with a /"
         raise Reported(f"with more than one source file, {reason}: {count} are meant", "invalid")
     mode = parse_mode(job.chmod)
