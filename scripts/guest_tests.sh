@@ -6,7 +6,7 @@
 #
 # The guest's root is a room's (clean_room.sh) with systemd and a cloud kernel: packages, Python and fixtures come into it
 # before it starts, as it has no network. What its console said stays below .cache/guests. QEMU emulates the processor unless
-# WHERRY_GUEST_ACCELERATOR says what else to use (kvm): count ten times as long, and no test's time limit.
+# WHERRY_GUEST_ACCELERATOR says what else to use (kvm): count ten to twenty times as long.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/room.sh
@@ -37,7 +37,7 @@ printf '%q ' "$@" >"$root/root/arguments"
 cat >"$root/root/tests" <<'END'
 #!/bin/bash
 cd /root/wherry
-export HOME=/root CI=true NO_COLOR=1 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export HOME=/root CI=true NO_COLOR=1 WHERRY_TEST_PATIENCE=20 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 printf 'Linux %s, %s, process 1 is %s\n' "$(uname -r)" "$(stat -f -c %T /sys/fs/cgroup)" "$(</proc/1/comm)"
 eval ".venv/bin/python -m pytest -o timeout=1800 -p no:cacheprovider $(</root/arguments)"
 echo $? >/root/status

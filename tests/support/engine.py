@@ -35,8 +35,10 @@ MARK = "WHERRY_TEST_ENGINE"
 # Set by who runs the tests as an ordinary user, and wants that user's engine to be what they are about.
 ROOTLESS = "WHERRY_TEST_ROOTLESS"
 
-START_SECONDS = 30
-STOP_SECONDS = 30
+# How much longer than usual a slow machine (an emulated one) is waited for
+PATIENCE = float(os.environ.get("WHERRY_TEST_PATIENCE", 1))
+START_SECONDS = 30 * PATIENCE
+STOP_SECONDS = 30 * PATIENCE
 
 
 class Response(NamedTuple):
@@ -238,7 +240,7 @@ def run_client(
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "WHERRY_"))}
     finished = subprocess.run(
         command, input=input, stdin=subprocess.DEVNULL if input is None else None, capture_output=True, text=True,
-        timeout=timeout, env={**clean, **host, **(env or {})}, cwd=cwd, check=False,
+        timeout=timeout * PATIENCE, env={**clean, **host, **(env or {})}, cwd=cwd, check=False,
     )  # fmt: skip
     if check and finished.returncode:
         raise AssertionError(
@@ -268,7 +270,7 @@ def docker_version(path: str) -> tuple[int, ...]:
 
 def wait_until_gone(look: Any, seconds: float = 5) -> Any:
     """What ``look()`` still finds after giving it ``seconds`` to find nothing: the kernel removes a few things late."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while (found := look()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return found
@@ -284,7 +286,7 @@ def _as_bytes(body: Any) -> bytes:
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=60)
+        super().__init__("localhost", timeout=60 * PATIENCE)
         self._path = path
 
     def connect(self) -> None:
