@@ -65,11 +65,13 @@ def _load() -> None:
     gc.disable()
     import wherry.api.server
     import wherry.engine.engine  # noqa: F401 - to have it loaded
+    from wherry.linux.process import trim_memory
 
     # What has been imported stays: the collector need not look at it again
     gc.collect()
     gc.freeze()
     gc.enable()
+    trim_memory()
 
 
 class Reloader:

@@ -352,7 +352,7 @@ class Snapshots:
 
     def remove(self, id: str) -> None:
         """The same. The files go in the background."""
-        self._forget(id)
+        self.forget(id)
         self._staging.throw_away(f"{self._root}/{id}")
 
     def sweep(self, known: Iterable[str]) -> None:
@@ -360,7 +360,7 @@ class Snapshots:
         keep = set(known)
         for (id,) in self._database.query("SELECT id FROM snapshots"):
             if id not in keep:
-                self._forget(id)
+                self.forget(id)
         for name in set(os.listdir(self._root)) - keep:
             remove_tree_quietly(f"{self._root}/{name}")
 
@@ -369,7 +369,8 @@ class Snapshots:
         rows = self._database.query("SELECT chain_id FROM snapshots UNION SELECT chain_id FROM snapshots_mounted")
         return frozenset(row[0] for row in rows)
 
-    def _forget(self, id: str) -> None:
+    def forget(self, id: str) -> None:
+        """What is written of it. Its files are to be taken away next."""
         self._database.execute("DELETE FROM snapshots WHERE id = ?", (id,))
         if id in self._mounting:
             self._database.execute("DELETE FROM snapshots_mounted WHERE id = ?", (id,))

@@ -153,9 +153,10 @@ def list_containers(
     show_all = show_all or (limit or 0) > 0 or "status" in filters
     found = [
         entry
-        for entry in sorted(entries, key=lambda entry: entry.record.created, reverse=True)
+        for entry in entries
         if (show_all or entry.record.state.running or entry.record.state.status is Status.RESTARTING) and passes(entry)
     ]
+    found.sort(key=lambda entry: entry.record.created, reverse=True)
     if limit and limit > 0:
         found = found[:limit]
     linked = links.names(entries)

@@ -96,11 +96,15 @@ class Lifecycle(Service):
     async def remove(self, entry: ContainerEntry, *, volumes: bool = False) -> None:
         """Removes a container that does not run and whose lock is held; ``volumes``: with those made for it alone."""
         record = entry.record
-        record.state.status = Status.REMOVING
-        self._entries.record(entry)
+        before, record.state.status = record.state.status, Status.REMOVING
         entry.drop_pending()
+        try:
+            # The files of an engine that is killed then are nobody's, and swept by the next one.
+            self._entries.remove(entry, functools.partial(self._store.snapshots.forget, record.id))
+        except BaseException:
+            record.state.status = before
+            raise
         await self._store.snapshots.discard(record.id)
-        self._entries.remove(entry)
         self.clear_exec_directory(record.id)
         await self._released(entry)
         if volumes or record.host_config.auto_remove:
@@ -279,7 +283,7 @@ class Lifecycle(Service):
             entry.restart = asyncio.create_task(self.restart_later(entry))
         removing = record.host_config.auto_remove and not entry.restarting
         if removing:
-            self.spawn(self.remove_ended(entry))  # whose first act is to write down that it is being removed
+            self.spawn(self.remove_ended(entry))  # whose first act is to take its row away
         elif self._entries.record(entry):  # otherwise a restarted engine learns the end from there
             self.clear_exec_directory(record.id)
         if ended.error == MONITOR_DIED and not removing:

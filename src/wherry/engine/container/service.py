@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import functools
 import os
 import signal
 import socket
@@ -173,10 +174,13 @@ class Containers(Service):
             except NotFound as error:  # which would tell clients that the image is missing, and make them pull it
                 raise InvalidParameter(error.message) from None
             mounted = [point.chain_id for point in record.mounts if point.chain_id]
-            self._store.snapshots.create(container_id, image.chain_id, mounted)
+            lay = functools.partial(self._store.snapshots.create, container_id, image.chain_id, mounted)
             if merged.working_dir:
+                lay()
                 await self._store.snapshots.make_directory(container_id, merged.working_dir)
-            self._entries.add(record)
+                self._entries.add(record)
+            else:
+                self._entries.add(record, lay)
             self._made(container_id)
         except BaseException:
             self._entries.release(name)

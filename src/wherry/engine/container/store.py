@@ -9,7 +9,7 @@ import re
 import select
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import msgspec
 
@@ -251,11 +251,13 @@ class ContainerStore:
     def release(self, name: str) -> None:
         self._ids_by_name.pop(name, None)
 
-    def add(self, record: Container) -> ContainerEntry:
-        """Makes a container known; its name must have been reserved."""
-        self._database.execute(
-            "INSERT INTO containers (id, name, body) VALUES (?, ?, ?)", (record.id, record.name, self._encode(record))
-        )
+    def add(self, record: Container, before: Callable[[], None] = lambda: None) -> ContainerEntry:
+        """Makes a container known; its name must have been reserved. What ``before`` writes is of one transaction with
+        its row."""
+        row = record.id, record.name, self._encode(record)
+        with self._database.transaction():
+            before()
+            self._database.execute("INSERT INTO containers (id, name, body) VALUES (?, ?, ?)", row)
         entry = ContainerEntry(record)
         self._by_id[record.id] = entry
         return entry
@@ -277,8 +279,11 @@ class ContainerStore:
             return False
         return True
 
-    def remove(self, entry: ContainerEntry) -> None:
-        self._database.execute("DELETE FROM containers WHERE id = ?", (entry.record.id,))
+    def remove(self, entry: ContainerEntry, before: Callable[[], None]) -> None:
+        """Forgets a container, and in the same transaction what ``before`` does."""
+        with self._database.transaction():
+            before()
+            self._database.execute("DELETE FROM containers WHERE id = ?", (entry.record.id,))
         self._by_id.pop(entry.record.id, None)
         entry.execs.clear()
         self.release(entry.record.name)

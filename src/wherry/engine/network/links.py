@@ -84,7 +84,7 @@ def shown(container: Container, entries: ContainerStore) -> list[str] | None:
 def names(entries: ContainerStore) -> dict[str, list[str]]:
     """ "/web/database" and the like, by the ids of the containers that are called so."""
     found: dict[str, list[str]] = {}
-    for entry in entries:
+    for entry in (each for each in entries if each.record.host_config.links):  # hardly any has
         for target, alias in of(entry.record, entries):
             found.setdefault(target.record.id, []).append(f"/{entry.record.name}/{alias}")
     return found
