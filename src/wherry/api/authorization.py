@@ -112,7 +112,7 @@ async def _read(http: web.BaseRequest) -> bytes:
 
 
 def _headers(items: Any) -> dict[str, str]:
-    """By the names that Go gives them."""
+    """The headers by the names that Go gives them."""
     shown = ((name, value) for name, value in items if name.lower() not in _SECRET)
     return {"-".join(part.capitalize() for part in name.split("-")): value for name, value in shown}
 

@@ -221,7 +221,7 @@ async def build(request: Request, engine: Engine) -> web.StreamResponse:
 
 
 async def _answer(request: Request, engine: Engine, asked: BuildRequest, subject: str) -> web.Response:
-    """For wherry's own client: what is asked of the Dockerfile, which is built by nobody then."""
+    """Answers a question of wherry's own client about a Dockerfile, of which nothing is built."""
     find = await _find(request, engine, asked)
     context = await engine.builder.look(asked, find)
     answer = ask({"check": "lint"}.get(subject, subject), engine.builder.question(asked, context))

@@ -41,7 +41,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class _Bodies:
-    """Those that are being read or decoded, of all clients; ``held`` is their sum in bytes."""
+    """The bodies that are being read or decoded, of all clients; ``held`` is their sum in bytes."""
 
     def __init__(self) -> None:
         self.held = 0

@@ -152,7 +152,7 @@ def _check_address(http: web.BaseRequest) -> None:
 
 
 def _moved(http: web.BaseRequest) -> web.Response:
-    """To the same path without empty parts, which clients get by an address that ends with a slash."""
+    """Redirects to the path without empty parts, which clients get by an address that ends with a slash."""
     path, query, rest = http.raw_path.partition("?")
     answer = response.empty(301)
     answer.headers["Location"] = re.sub("/+", "/", path) + query + rest

@@ -72,7 +72,7 @@ class Export(NamedTuple):
 
 
 def read(request: Any) -> list[Export]:
-    """Those that a Solve asks for. Raises NotSupported, InvalidParameter: before anything is built."""
+    """Reads what a Solve asks for. Raises NotSupported and InvalidParameter, before anything is built."""
     found = [Export(number, each.type, dict(each.attrs)) for number, each in enumerate(request.exporters)]
     if not found and request.exporter:
         found = [Export(0, request.exporter, dict(request.exporter_attrs))]
@@ -103,7 +103,7 @@ def config_of(exports: list[Export]) -> bytes:
 
 
 def warnings(exports: Sequence[Export]) -> list[str]:
-    """Of what an exporter was told and does not know."""
+    """Warns of options that the exporter does not know."""
     found = []
     for each in exports:
         kind = "image" if each.type in _IMAGE else "archive" if each.type in _ARCHIVES else "files"
@@ -177,7 +177,7 @@ def _descriptor(made: Bundle) -> str:
 
 
 async def _to_archive(engine: Engine, build: Build, solved: Solved, each: Export) -> dict[str, str]:
-    """As a tar, or blob by blob into the client's directory."""
+    """Sends an archive: as a tar, or blob by blob into the client's directory."""
     session = _session(build)
     results = solved.for_export(inline_only=each.type == "oci")
     if each.type == "docker" and (len(results) > 1 or any(result.attestations for result in results)):
@@ -252,7 +252,7 @@ class CacheExport(NamedTuple):
 
 
 def read_cache_form(request: Any) -> list[CacheExport]:
-    """Those that a Solve asks for. Raises NotSupported, InvalidParameter: before anything is built."""
+    """Reads what a Solve asks for. Raises NotSupported and InvalidParameter, before anything is built."""
     found = [CacheExport(each.type, dict(each.attrs)) for each in request.cache.exports]
     for each in found:
         if each.type not in ("inline", "registry", "local"):

@@ -172,7 +172,7 @@ class Sources:
         return place
 
     async def _remove_oldest(self) -> None:
-        """Those that were not brought up to date for longest."""
+        """Removes the copies that were not brought up to date for longest."""
         ages = {}
         for name in os.listdir(self._root):
             with contextlib.suppress(OSError):

@@ -62,7 +62,7 @@ class Call:
 
     @property
     def metadata(self) -> Headers:
-        """Of the peer: a server's call has the client's, a client's call the server's once that has answered."""
+        """The peer's metadata: a server's call has the client's, a client's call the server's after its answer."""
         return self._stream.headers
 
     async def receive_bytes(self) -> bytes | None:

@@ -312,7 +312,7 @@ def _text(data: bytes) -> str:
 
 
 def _owner(said: Any) -> str:
-    """As --chown has it; "" for none. Names are looked up in the files that are changed."""
+    """The owner as --chown takes it; "" for none. Names are looked up in the files that are changed."""
     user, group = _user(said.user), _user(said.group)
     if not user and not group:
         return ""
@@ -356,7 +356,7 @@ _READERS: dict[str, Callable[[Any, int], Any]] = {
 
 
 def _describe(op: Any) -> str:
-    """For people."""
+    """What people are shown of an op."""
     match op:
         case Source():
             return f"{op.scheme}://{op.rest}"

@@ -28,7 +28,7 @@ class BuildKit:
         self._left: set[str] = set()  # images that no build was to leave, and that one under way may still need
 
     def server(self) -> Server:
-        """For one connection."""
+        """Makes the server of one connection."""
         from wherry.buildkit import control, gateway
 
         return Server(control.service(self), gateway.service(self), _HEALTH)

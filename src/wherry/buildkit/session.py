@@ -109,7 +109,7 @@ class Session:
 
 
 class Sessions:
-    """Those that are open."""
+    """The sessions that are open."""
 
     def __init__(self) -> None:
         self._open: dict[str, Session] = {}

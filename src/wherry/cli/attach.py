@@ -122,7 +122,7 @@ def _start_attached(session: Session, options: Options, name: str, checkpoint: d
 
 
 def _streams(session: Session, options: Options, container: dict[str, Any], *, stdin: bool) -> Streams:
-    """Those of a container that is there already."""
+    """The streams of a container that is there already."""
     from wherry.cli.interactive import Streams
 
     config = container["Config"]

@@ -129,7 +129,7 @@ class Completions:
         self.words, self.files = list(words), files
 
     def beginning(self, start: str, prefix: str = "") -> Completions:
-        """Those that begin so; `prefix` is put before each (--network=…)."""
+        """The words that begin so; `prefix` is put before each (--network=…)."""
         words = {word: text for word, text in self.words if word.startswith(start)}
         return Completions(((prefix + word, text) for word, text in words.items()), files=self.files)
 
@@ -138,7 +138,7 @@ class Completions:
 
 
 def _containers(wanted: Sequence[str] = ()) -> Names:
-    """Of all containers, or of those in one of these states."""
+    """Names of all containers, or of those in one of these states."""
 
     def find(session: Session) -> Iterable[Word]:
         filters = {"status": list(wanted)} if wanted else None

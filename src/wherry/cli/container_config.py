@@ -221,7 +221,7 @@ def _host_config(options: Options, binds: list[str], ports: dict[str, list[dict[
 
 
 def _capabilities(given: list[str]) -> list[str] | None:
-    """By their whole names, each once, in order."""
+    """Capabilities by their whole names, each once, in order."""
     names = {name.strip().upper() for name in given}
     whole = {name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}" for name in names}
     return sorted(whole) or None

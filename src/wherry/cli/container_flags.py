@@ -164,7 +164,7 @@ COMMON = [
 
 
 def some(names: str) -> list[Flag]:
-    """Those that other commands have, too, in the same words."""
+    """The flags that other commands have, too, in the same words."""
     return [flag for flag in COMMON if flag.name in names.split()]
 
 

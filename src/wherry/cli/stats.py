@@ -78,7 +78,7 @@ def row_of(container: str, sample: dict[str, Any] | None, truncates: bool) -> Ro
 
 
 def cpu_percent(sample: dict[str, Any]) -> float:
-    """Of one processor, since the sample before: 200 is two of them."""
+    """Percent of one processor since the sample before: 200 is two of them."""
     now, before = sample.get("cpu_stats") or {}, sample.get("precpu_stats") or {}
     used = _total(now) - _total(before)
     passed = (now.get("system_cpu_usage") or 0) - (before.get("system_cpu_usage") or 0)

@@ -154,7 +154,7 @@ def _plugins(plugins: dict[str, list[str] | None]) -> Iterator[str]:
 
 
 def _security(options: list[str]) -> Iterator[str]:
-    """From options like name=seccomp,profile=builtin."""
+    """The lines for options like name=seccomp,profile=builtin."""
     if options:
         yield " Security Options:"
     for option in options:

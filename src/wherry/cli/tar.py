@@ -196,7 +196,7 @@ class Unpacker:
             os.close(source)
 
     def _set_times(self) -> None:
-        """Of the directories, when nothing changes in them any more, the lowest first; and modes without write."""
+        """Sets directories' times when nothing changes in them any more, the lowest first; and modes without write."""
         for name, moment, mode in reversed(self._times):
             made = self._open(name)
             try:

@@ -19,7 +19,7 @@ RAW_FORMAT = "name: {{.Name}}\ndriver: {{.Driver}}\n"
 
 
 def _usage(row: Row, field: str) -> Any:
-    """Of GET /system/df, which alone knows it."""
+    """Asks GET /system/df, which alone knows how large volumes are."""
     return (row["UsageData"] or {}).get(field)
 
 

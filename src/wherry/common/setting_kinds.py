@@ -219,7 +219,7 @@ def label(text: str) -> str:
 
 
 def address(text: str) -> str:
-    """Of IPv4 or 6, "" for none."""
+    """An address of IPv4 or 6, "" for none."""
     import ipaddress
 
     try:

@@ -11,7 +11,7 @@ import ssl
 def client_context(
     authorities: str | None = None, certificate: str | None = None, key: str | None = None, *, verify: bool = True
 ) -> ssl.SSLContext:
-    """For a connection to a server of whom the authorities in a file vouch, or those that the machine knows.
+    """Makes a client's context. It trusts the authorities in a file, or those that the machine knows.
 
     Raises OSError, with the name of a file that cannot be read, and ssl.SSLError.
     """
@@ -26,7 +26,7 @@ def client_context(
 
 
 def server_context(certificate: str, key: str, *, clients: str | None = None) -> ssl.SSLContext:
-    """For a server; with ``clients`` only for clients of whom the authorities in that file vouch. Raises as above."""
+    """Makes a server's context; with ``clients``, for those whom the authorities in that file know. Raises likewise."""
     _open_each(certificate, key, clients)
     context = _as_lenient_as_go(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))  # noqa: TID251
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -188,7 +188,7 @@ def _without_conflicts(labels: list[str]) -> list[str]:
 
 
 def _shown(key: str, value: Any) -> str:
-    """As Docker writes a value: [a b], map[a:b], true."""
+    """A value as Docker writes it: [a b], map[a:b], true."""
     if isinstance(value, dict):
         return "map[" + " ".join(f"{name}:{_shown('', value[name])}" for name in sorted(value)) + "]"
     if isinstance(value, list):

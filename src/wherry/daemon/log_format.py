@@ -45,7 +45,7 @@ def formatter(configuration: Configuration, *, is_terminal: bool) -> logging.For
 
 
 class _Colored(logging.Formatter):
-    """For a person who watches: the local time of day, and levels by their colors."""
+    """The log for a person who watches: the local time of day, and levels by their colors."""
 
     def format(self, record: logging.LogRecord) -> str:
         return super().format(record).replace("{color}", _COLORS.get(record.levelno, _RED), 1)

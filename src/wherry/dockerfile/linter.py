@@ -84,7 +84,7 @@ class Checks(Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> "Checks":
-        """Of "skip=A,B;error=true". Raises DockerfileError."""
+        """Reads "skip=A,B;error=true". Raises DockerfileError."""
         found: dict[str, str] = {}
         for part in filter(None, (each.strip() for each in text.split(";"))):
             key, equals, value = part.partition("=")

@@ -156,7 +156,7 @@ class StageArguments(Struct, frozen=True):
         return [*kept, *(f"{name}={value}" for name, value in sorted(arguments.items()) if name not in names)]
 
     def _predefined(self) -> dict[str, str]:
-        """Those given: in capitals and in small letters, as some programs look for one and some for the other."""
+        """Proxies that were given, in capitals and in small letters: some programs look for one, some for the other."""
         given = {name: value for name, value in self.given.items() if name in PREDEFINED}
         return {other: value for name, value in given.items() for other in (name.upper(), name.lower())} | given
 

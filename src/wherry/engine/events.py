@@ -103,7 +103,7 @@ class Events:
             queue.put_nowait(event)
 
     def _keep(self, moment: int, event: Event) -> None:
-        """Those that come within a moment are written together: a run has seven, and Docker keeps none over its end."""
+        """Writes events that come within a moment together: a run has seven, and Docker keeps none over its end."""
         self._unwritten.append((moment, self._encode(event)))
         if self._writing is None:
             try:

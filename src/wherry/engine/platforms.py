@@ -20,7 +20,7 @@ def host() -> Platform:
 
 
 def parse(text: str) -> Platform:
-    """Of what a user writes: "linux/arm64/v8", "arm64", "linux"; this machine's when empty. Raises InvalidParameter."""
+    """Reads "linux/arm64/v8", "arm64" or "linux"; this machine's platform when empty. Raises InvalidParameter."""
     if not text:
         return host()
     system, architecture, variant = grammar.parse(text)

@@ -133,7 +133,7 @@ def _read_address(content: bytes, ending: str) -> Address:
 
 
 def names() -> list[str]:
-    """Those that are there to be asked."""
+    """The plug-ins that are there to be asked."""
     found = set()
     for folder in (SOCKET_FOLDER, *_SPEC_FOLDERS):
         with contextlib.suppress(OSError):
@@ -231,7 +231,7 @@ class VolumePlugins:
         return self._found[name]
 
     def names(self) -> list[str]:
-        """Those that are there to be asked."""
+        """The plug-ins that are there to be asked."""
         return names()
 
     def scope(self, name: str) -> str:

@@ -68,7 +68,7 @@ class LocalVolumes:
 
 
 async def _in_own_thread(work: Callable[..., None], *arguments: Any) -> None:
-    """In a thread that nobody waits for at the engine's end: the server of a share may not answer for a long time."""
+    """Runs it in a thread that nobody waits for at the engine's end: a share's server may not answer for long."""
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
     errors: list[Exception] = []
@@ -413,7 +413,7 @@ class Volumes(Service):
             log.warning("volume %s: %s", point.name, error)
 
     def adopt(self, container_id: str, points: Iterable[MountPoint]) -> None:
-        """Of a container that an engine before this one started, and that runs."""
+        """Takes up the volumes of a container that an earlier engine started, and that runs."""
         for point in points:
             if point.type == "volume" and point.driver in _LOCAL:
                 self._local.hold(point.name, container_id)

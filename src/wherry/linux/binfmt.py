@@ -49,7 +49,7 @@ def emulated(directory: str = DIRECTORY) -> list[str]:
 
 
 def registered(directory: str = DIRECTORY) -> Iterator[Emulator]:
-    """Those that are enabled. None where binfmt_misc is not mounted."""
+    """The formats that are enabled. None where binfmt_misc is not mounted."""
     try:
         names = sorted(os.listdir(directory))
     except OSError:
@@ -67,7 +67,7 @@ def registered(directory: str = DIRECTORY) -> Iterator[Emulator]:
 
 
 def parse(text: str) -> Emulator | None:
-    """Of the kernel's description of one; None for one that is disabled, or goes by a file's extension.
+    """Reads the kernel's description of a format; None for one that is disabled, or goes by a file's extension.
 
     Raises ValueError for what is none.
     """

@@ -148,7 +148,7 @@ def last_cap() -> int:
 
 @cache
 def available() -> tuple[str, ...]:
-    """Those that this process has in its effective set, in the order of their numbers."""
+    """The capabilities in this process's effective set, in the order of their numbers."""
     return from_mask(_sets()[0])
 
 

@@ -96,7 +96,7 @@ def take_away(path: str) -> None:
 
 
 def propagation(path: str) -> tuple[str, frozenset[str]]:
-    """Of the mount that a path is in: where it is mounted, and which of "shared" and "master" (a slave) it is."""
+    """The mount that a path is in: where it is mounted, and which of "shared" and "master" (a slave) it is."""
     number = _mount_id(path)
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:

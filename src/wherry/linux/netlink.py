@@ -255,7 +255,7 @@ class Conntrack(Netlink):
         super().__init__(NETLINK_NETFILTER)
 
     def flows(self, family: int, protocol: int) -> list[Flow]:
-        """Those of a protocol with ports. Raises SyscallError."""
+        """The flows of a protocol with ports. Raises SyscallError."""
         wanted = attribute(_PROTOCOL_NUMBER, bytes([protocol]))
         body = _conntrack_HEADER.pack(family, 0, 0) + nested(_TUPLE_ORIGINAL, nested(_TUPLE_PROTOCOL, wanted))
         body += nested(_FILTER, number(_FILTER_ORIGINAL, _BY_PROTOCOL))
@@ -269,7 +269,7 @@ class Conntrack(Netlink):
         return found
 
     def forget(self, flows: Iterable[Flow]) -> None:
-        """Of the next packet of each it is decided anew. Raises SyscallError."""
+        """Forgets these flows: where the next packet of each goes is decided anew. Raises SyscallError."""
         requests = [
             Request(
                 _DELETE,

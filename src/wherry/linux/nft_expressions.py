@@ -93,7 +93,7 @@ def load_source_port(register: int = FIRST) -> bytes:
 
 
 def load_destination_port(register: int = FIRST) -> bytes:
-    """Of TCP, UDP and SCTP alike."""
+    """Loads the port, of TCP, UDP and SCTP alike."""
     return _load_payload(_BASE_TRANSPORT, 2, 2, register)
 
 
@@ -198,7 +198,7 @@ def mark(bit: int) -> bytes:
 
 
 def translate_destination(version: int, address: int, port: int) -> bytes:
-    """To the address and the port in these registers."""
+    """Translates to the address and the port in these registers."""
     parts = (number(1, _NAT_DNAT), number(2, _FAMILY[version]), number(3, address), number(5, port))
     return _expression("nat", *parts)
 

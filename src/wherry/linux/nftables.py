@@ -82,7 +82,7 @@ class Table(NamedTuple):
         return self._request(_NEWTABLE, "create table", text(1, self.name), NLM_F_CREATE)
 
     def delete(self) -> Request:
-        """With all that is in it. Of one that may not be there, make it first, in the same transaction."""
+        """Deletes it with all that is in it. One that may not be there is made first, in the same transaction."""
         return self._request(_DELTABLE, "delete table", text(1, self.name))
 
     def chain(self, name: str, hook: Hook | None = None) -> Request:
@@ -116,7 +116,7 @@ class Table(NamedTuple):
         return self._request(_NEWSET, f"create set {name} of", body, NLM_F_CREATE)
 
     def add(self, name: str, elements: Iterable[Element]) -> list[Request]:
-        """To a set or map."""
+        """Adds to a set or map."""
         return [
             self._request(_NEWSETELEM, f"add to set {name} of", body, NLM_F_CREATE)
             for body in self._packed(name, elements)

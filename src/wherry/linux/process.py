@@ -217,7 +217,7 @@ _madvise = function("madvise", c_void_p, c_size_t, c_int)
 
 
 class WrittenPages:
-    """Those that are copied for this process from the making of this on."""
+    """The pages that are copied for this process from the making of this on."""
 
     def __init__(self) -> None:
         self._pagemap = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""From a seccomp profile to a BPF program. libseccomp knows the numbers; the program is put together here.
+"""Compiles a seccomp profile to a BPF program. libseccomp knows the numbers; the program is put together here.
 
 A filter is paid for at each container start and each exec: the kernel checks and translates it, and runs it for some
 900 call numbers to note which are always allowed. What libseccomp makes of the default profile takes 1.1 ms to install
@@ -140,7 +140,7 @@ def _libseccomp() -> Any:
 
 
 def _other_abis(profile: Profile, native: str) -> Iterator[str]:
-    """Those that the profile wants beside the native one, which is always filtered."""
+    """The ABIs that the profile wants beside the native one, which is always filtered."""
     names = list(profile.architectures or ())
     for entry in profile.arch_map or ():
         if entry.architecture == f"SCMP_ARCH_{native}":

@@ -27,7 +27,7 @@ _namespace: NetworkNamespace | None = None
 
 
 def move_to(path: str) -> None:
-    """From now on it is the one of this file."""
+    """Has bridges made in the network namespace of this file from now on."""
     global _namespace
     _namespace = NetworkNamespace(path)
 
@@ -73,7 +73,7 @@ class Device(NamedTuple):
 
 @contextlib.contextmanager
 def choosing() -> Iterator[None]:
-    """From a look at what is free on this host until it is taken, no other engine does the same."""
+    """Keeps other engines from choosing, from a look at what is free on this host until it is taken."""
     if is_elsewhere():  # where nobody else is
         yield
         return

@@ -140,7 +140,7 @@ class Directory:
         self._by_address: dict[tuple[str, str], str] = {}
 
     def add(self, network: str, endpoint: str, names: Iterable[str], addresses: Iterable[str]) -> None:
-        """In place of what was there of this endpoint."""
+        """Adds the endpoint's names in place of those it had."""
         self.remove(network, endpoint)
         entry = Entry(tuple(dict.fromkeys(name.lower() for name in names)), tuple(filter(None, addresses)))
         self._entries[network, endpoint] = entry
@@ -199,7 +199,7 @@ async def open_here(family: int, kind: int) -> socket.socket:
 
 
 def open_inside(pid: int) -> Opener:
-    """In the network namespace of a process: for servers that a container names, which may be reached from there alone.
+    """Opens a socket in a process's network namespace: servers that a container names may be reached from there alone.
 
     Only a thread goes there, and it comes back.
     """

@@ -81,7 +81,7 @@ class Rules:
 
     @property
     def bridges(self) -> list[str]:
-        """With those behind others."""
+        """The bridges, with those behind others."""
         return [*self._ruleset.bridges, *self._ruleset.extensions]
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ class Rules:
         self.write()
 
     def remove_bridge(self, interface: str) -> None:
-        """With the last one the tables go, too."""
+        """Removes a bridge's rules; with the last one the tables go, too."""
         if self._ruleset.bridges.pop(interface, None) is not None:
             if self._ruleset.bridges:
                 self.write()

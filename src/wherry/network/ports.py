@@ -149,7 +149,7 @@ def _bind(protocol: str, address: str, port: int, *, listen: bool) -> socket.soc
 
 
 def _bind_to_any(bound: socket.socket, address: str) -> None:
-    """To a port of the kernel's choice, but by its number: one that was not named is let go of at the shutdown."""
+    """Binds to a port of the kernel's choice, by its number: one that was not named is let go of at the shutdown."""
     with socket.socket(bound.family, bound.type, bound.proto) as probe:
         if bound.family == socket.AF_INET6:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -43,7 +43,7 @@ NOBODY = Credentials()
 
 
 def from_header(header: str) -> Credentials:
-    """Of X-Registry-Auth: base64 of JSON. What cannot be read is nobody's, as in Docker."""
+    """Reads X-Registry-Auth: base64 of JSON. What cannot be read is nobody's, as in Docker."""
     if not header:
         return NOBODY
     text = header.translate(str.maketrans("+/", "-_")).rstrip("=")
@@ -55,7 +55,7 @@ def from_header(header: str) -> Credentials:
 
 
 def from_config_header(header: str) -> dict[str, Credentials]:
-    """Of X-Registry-Config, which builds come with: log-ins by the registry's domain, likewise."""
+    """Reads X-Registry-Config, which builds come with: log-ins by the registry's domain, likewise."""
     text = header.translate(str.maketrans("+/", "-_")).rstrip("=")
     try:
         decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
@@ -73,7 +73,7 @@ def _domain(server: str) -> str:
 
 
 def complete(given: Credentials) -> Credentials:
-    """With name and password where ``auth`` holds both."""
+    """Takes name and password out of ``auth`` where that holds both."""
     if not given.auth or given.username:
         return given
     try:
@@ -104,7 +104,7 @@ class Challenge(NamedTuple):
 
 
 def parse_challenges(header: str) -> list[Challenge]:
-    """Of a WWW-Authenticate header, which may hold several: 'Bearer realm="…",service="…", Basic realm="…"'."""
+    """Reads a WWW-Authenticate header, which may hold several: 'Bearer realm="…",service="…", Basic realm="…"'."""
     found: list[Challenge] = []
     rest = header.strip()
     while rest:
@@ -140,7 +140,7 @@ def _value(text: str) -> tuple[str, str]:
 
 
 class _Answer(msgspec.Struct):
-    """Of a token server. Which name the token has depends on the protocol."""
+    """A token server's answer. Which name the token has depends on the protocol."""
 
     token: str | None = None
     access_token: str | None = None

@@ -78,7 +78,7 @@ class Registries:
         return found
 
     async def endpoints(self, domain: str, *, mirrors: bool = False) -> list[Endpoint]:
-        """Those of a registry, by the name that references have. ``mirrors`` of Docker Hub go first."""
+        """The endpoints of a registry, by the name that references have. ``mirrors`` of Docker Hub go first."""
         if domain in _HUB_NAMES:
             return [*(Endpoint(mirror, mirror=True) for mirror in (self.mirrors if mirrors else ())), Endpoint(HUB)]
         secure, plain = Endpoint(f"https://{domain}"), Endpoint(f"http://{domain}")
@@ -106,7 +106,7 @@ class Registries:
         return any(address in network for address in addresses for network in self._networks)
 
     async def tls(self, host: str) -> ssl.SSLContext:
-        """For a connection to ``host`` (with its port): the machine's authorities and those of the host's own folder.
+        """The context for ``host`` (with its port): the machine's authorities and those of the host's own folder.
 
         Raises EngineError for certificates that cannot be read.
         """

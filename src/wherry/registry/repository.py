@@ -431,7 +431,7 @@ def _names(body: bytes, member: str) -> list[str]:
 
 
 def _next_page(link: str) -> str:
-    """Of a Link header: '</v2/_catalog?last=x&n=100>; rel="next"'."""
+    """Reads a Link header: '</v2/_catalog?last=x&n=100>; rel="next"'."""
     address, _, relation = link.partition(">")
     return address.removeprefix("<") if "next" in relation else ""
 

@@ -130,7 +130,7 @@ def _fork_ahead(hierarchies: Hierarchies | None, footprint: Footprint | None) ->
 
 
 def _say_started(tell: int, first: Running, written: WrittenPages | None, ready: Child | None) -> None:
-    """With the footprint, if it is asked for, and the container is a usual one that did start."""
+    """Tells of the start, with the footprint if it is asked for, and the container is a usual one that did start."""
     footprint = b""
     if written is not None and first.failure is None and (first.written or ready is None):
         footprint = encode(Footprint(written.end(), first.written))
@@ -139,7 +139,7 @@ def _say_started(tell: int, first: Running, written: WrittenPages | None, ready:
 
 
 def _say(tell: int, word: bytes) -> None:
-    """To the launcher, which may be gone."""
+    """Says it to the launcher, which may be gone."""
     with contextlib.suppress(BrokenPipeError):
         os.write(tell, word)
 

@@ -171,7 +171,7 @@ class Monitor:
         return self._exited is not None and not any(running.stdio.delivering for running in everyone)
 
     def _listen(self) -> None:
-        """By way of the directory's descriptor: a socket's path may not be longer than 107 bytes."""
+        """Listens by way of the directory's descriptor: a socket's path may not be longer than 107 bytes."""
         self._directory = os.open(self._spec.exec_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         for left in (SOCKET, EXIT):  # of an earlier run of this container
             with contextlib.suppress(FileNotFoundError):

@@ -170,7 +170,7 @@ class NetworkSetup:
 
     @contextlib.contextmanager
     def _inside(self) -> Iterator[None]:
-        """In the container's namespace: sockets made there, and /proc/sys/net, are its own."""
+        """Enters the container's namespace: sockets made there, and /proc/sys/net, are its own."""
         namespaces.join(self._namespace, namespaces.CLONE_NEWNET)
         try:
             yield

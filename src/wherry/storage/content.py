@@ -61,7 +61,7 @@ class Blobs:
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
 
     def path(self, digest: str) -> str:
-        """Where a blob is, whether or not it is there."""
+        """The path of a blob, whether or not it is there."""
         return f"{self._directory}/{hexadecimal(digest)}"
 
     def __contains__(self, digest: str) -> bool:

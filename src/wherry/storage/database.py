@@ -101,7 +101,7 @@ class Database:
 
 
 def _reserve(path: str) -> None:
-    """As far as there is room, and where the file system can do it."""
+    """Reserves space, as far as there is room, and where the file system can do it."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with contextlib.suppress(OSError):
         reserve(fd, os.fstat(fd).st_size + _RESERVED)

@@ -118,7 +118,7 @@ def _is_id_prefix(image_id: str, name: str) -> bool:
 
 
 def _is_single(names: Sequence[Reference]) -> bool:
-    """At most one name, not counting the digests of the same repository."""
+    """Whether it has at most one name, not counting the digests of the same repository."""
     tagged = [name for name in names if name.tag]
     if len(names) <= 1:
         return True

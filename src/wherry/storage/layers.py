@@ -94,7 +94,7 @@ class Layers:
         return self._database.one("SELECT 1 FROM layers WHERE chain_id = ?", (chain_id,)) is not None
 
     def among(self, chain_ids: Sequence[str]) -> dict[str, Layer]:
-        """Those of these layers that are here."""
+        """The layers among these that are here."""
         rows = self._database.query(
             f"SELECT {_COLUMNS} FROM layers WHERE chain_id IN ({_marks(chain_ids)})", tuple(chain_ids)
         )

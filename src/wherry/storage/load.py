@@ -330,7 +330,7 @@ def _checked_layer(archive: _Archive, descriptor: Descriptor) -> str:
 
 
 def _fitting(found: list[Descriptor], wanted: Wanted | None) -> list[Descriptor]:
-    """Of images for several platforms, those that are wanted, or for this machine; and who does not say for what.
+    """The images that are for a wanted platform, or for this machine; and those that do not say for what they are.
 
     Where all are for one other platform, and none is wanted by name, there is nothing to choose.
     """

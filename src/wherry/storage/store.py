@@ -21,7 +21,7 @@ from wherry.storage.worker.files import Files
 
 
 class DiskUsage(msgspec.Struct):
-    """In bytes: ``layers`` of the files in all layers, each once; ``blobs`` of the compressed and plain tars beside."""
+    """Bytes: ``layers`` of the files in all layers, each once; ``blobs`` of the compressed and plain tars beside."""
 
     layers: int
     blobs: int

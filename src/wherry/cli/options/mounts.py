@@ -124,7 +124,7 @@ class Volume:
 
     @property
     def bind(self) -> str:
-        """For HostConfig.Binds: a relative source is relative to here."""
+        """A word of HostConfig.Binds: a relative source is made absolute."""
         source, colon, rest = self.spec.partition(":")
         if self.is_bind and source.startswith("."):
             return os.path.abspath(source) + colon + rest

@@ -447,7 +447,7 @@ def _hold(held: dict[str, Held], thing: Held) -> str:
 
 
 def _platforms(text: str) -> list[str]:
-    """Those that are asked for, with commas between them; [""] for this machine's. Raises InvalidParameter."""
+    """The platforms that are asked for, with commas between them; [""] for this machine's. Raises InvalidParameter."""
     found = list(dict.fromkeys(text.split(",")))
     for each in found:
         if each or len(found) > 1:

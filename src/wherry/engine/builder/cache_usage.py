@@ -19,7 +19,7 @@ class CacheUsage:
         self._cache_mounts = cache_mounts
 
     def of_results(self, records: Iterable[Record], images: Iterable[str]) -> list[Record]:
-        """Those of records that led to layers of these images."""
+        """The records that led to layers of these images."""
         found = {
             layer.chain_id for image in images for layer in self._store.images.layers(self._store.images.get(image))
         }

@@ -126,7 +126,7 @@ async def _get(url: str, headers: Mapping[str, str] = MappingProxyType({})) -> A
 
 
 def _reason(error: OSError) -> str:
-    """In the system's own words: asyncio's are of its functions."""
+    """The reason in the system's own words: asyncio names its functions."""
     return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
 
 

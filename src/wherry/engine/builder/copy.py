@@ -36,7 +36,7 @@ class Origin(msgspec.Struct, frozen=True):
         return not self.directory
 
     def source(self, workspace: Workspace) -> jobs.Source:
-        """For a worker's job."""
+        """The source as a worker's job has it."""
         if self.directory:
             return self.directory
         mount = workspace.view(self.tree)

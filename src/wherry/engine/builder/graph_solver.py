@@ -83,7 +83,7 @@ Decode = Callable[[bytes], Graph]
 
 
 class GraphSolver:
-    """For the graphs of one build. ``request`` says what they may have, and whom to ask for secrets."""
+    """Solves the graphs of one build. ``request`` says what they may have, and whom to ask for secrets."""
 
     def __init__(
         self,
@@ -430,7 +430,7 @@ def _pattern(copy: Copy) -> str:
 
 
 def _excluded(copy: Copy) -> list[tuple[bool, str, str]]:
-    """Of what is below the sources: all but what is to be included, and what is to be left out."""
+    """Patterns of what is left out below the sources: all but what is to be included, and what is to be excluded."""
     patterns = [*(["**"] if copy.include else []), *(f"!{each}" for each in copy.include), *copy.exclude]
     return PatternMatcher.of(patterns).rules if patterns else []
 

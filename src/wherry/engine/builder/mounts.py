@@ -28,7 +28,7 @@ from wherry.storage.worker.files import Files
 
 
 class CacheMounts:
-    """Those of all builds of an engine."""
+    """The cache mounts of all builds of an engine."""
 
     def __init__(self, cache: BuildCache) -> None:
         self._cache = cache

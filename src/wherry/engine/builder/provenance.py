@@ -34,7 +34,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> "Wanted | None":
-        """Of "mode=max,version=v1"; None when it is not wanted. Raises InvalidParameter, NotSupported."""
+        """Reads "mode=max,version=v1"; None when it is not wanted. Raises InvalidParameter, NotSupported."""
         fields = _fields(text)
         if fields.pop("disabled", "false") == "true":
             return None
@@ -169,7 +169,7 @@ def _version_1(wanted: Wanted, build: Invocation) -> dict[str, Any]:
 
 
 def wants_sbom(text: str | None) -> bool:
-    """Of "generator=…", or nothing. Raises NotSupported: images are only scanned by the engine itself."""
+    """Reads "generator=…", or nothing. Raises NotSupported: images are only scanned by the engine itself."""
     if text is None:
         return False
     fields = _fields(text)

@@ -173,7 +173,7 @@ def _graph(question: Question) -> Graph:
 
 
 def _arguments(question: Question, graph: Graph, lines: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Those that the target, what it rests on and the names of its bases may use, each once."""
+    """The arguments that the target, what it rests on and the names of its bases may use, each once."""
     shared = [each for each in parse(question.text, question.name).instructions if isinstance(each, ins.Arg)]
     first = graph.stages[0].position.line
     own = [each for stage in graph.needed() for each in stage.instructions if isinstance(each, ins.Arg)]

@@ -1,4 +1,4 @@
-"""From what a user asked for and what the image says to the configuration a container is made with."""
+"""Makes a container's configuration of what a user asked for and what the image says."""
 
 import functools
 import ipaddress
@@ -61,7 +61,7 @@ def merge(asked: ContainerConfig, image: ContainerConfig) -> ContainerConfig:
 
 
 def _sorted(names: dict[str, _T]) -> dict[str, _T]:
-    """As Go's JSON has them, which is what ``inspect`` shows."""
+    """A mapping in the order of Go's JSON, which is what ``inspect`` shows."""
     return dict(sorted(names.items()))
 
 
@@ -305,7 +305,7 @@ def write_set(numbers: Set[int]) -> str:
 
 @functools.cache
 def _memory_nodes() -> Set[int]:
-    """Those of this machine; only the first where the kernel does not say."""
+    """This machine's memory nodes; only the first where the kernel does not say."""
     try:
         with open("/sys/devices/system/node/online", encoding="ascii") as file:
             return parse_set(file.read())
@@ -365,7 +365,7 @@ def complete_sysctls(host: HostConfig, groups: Sequence[Extent] = ()) -> dict[st
 
 
 def check_network_mode(config: ContainerConfig, host: HostConfig, networking: NetworkingConfig) -> None:
-    """At the creation; ``config`` is what was asked for, without what the image says. Raises InvalidParameter."""
+    """Checks a creation; ``config`` is what was asked for, without what the image says. Raises InvalidParameter."""
     joins, _, target = host.network_mode.partition(":")
     shared = joins == "container"
     if shared and not target:

@@ -52,7 +52,7 @@ class Execs(Service):
         return record
 
     def ids(self, entry: ContainerEntry) -> list[str]:
-        """Those of a container that have not ended."""
+        """The ids of a container's execs that have not ended."""
         return [each.id for each in entry.execs.values() if each.exit_code is None and not _is_stale(each)]
 
     async def start(

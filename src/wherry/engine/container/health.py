@@ -45,7 +45,7 @@ def command(config: ContainerConfig) -> list[str] | None:
 
 @dataclass
 class Counts:
-    """Of the health checks of all containers."""
+    """Counts the health checks of all containers."""
 
     ended: int = 0
     failed: int = 0

@@ -125,7 +125,7 @@ def _network_settings(record: Container) -> dict[str, Any]:
 
 
 def _ports(record: Container) -> dict[str, Any]:
-    """Of one that runs: what is published where, and null for what is only exposed."""
+    """The ports of a container that runs: what is published where, and null for what is only exposed."""
     if not record.state.running:
         return {}
     published: dict[str, Any] = msgspec.to_builtins(record.ports)

@@ -194,7 +194,7 @@ class Lifecycle(Service):
         return monitor
 
     def _with_devices(self, spec: Spec, record: Container) -> Spec:
-        """With what vendors say of the devices that were asked for by name."""
+        """Adds what vendors say of the devices that were asked for by name."""
         host = record.host_config
         if not cdi.is_asked(host):
             return spec

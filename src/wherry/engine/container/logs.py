@@ -109,7 +109,7 @@ def forward_of(container: Container, attributes: dict[str, str]) -> Syslog | Jou
 
 
 def _field_name(name: str) -> str:
-    """As the journal wants them: capitals, digits and underscores, and none of the last at the beginning."""
+    """A field's name as the journal wants it: capitals, digits and underscores, and none of these at the beginning."""
     return re.sub(r"[^A-Z0-9]", "_", name.upper()).lstrip("_")
 
 

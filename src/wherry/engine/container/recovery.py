@@ -57,7 +57,7 @@ class Recovery(Service):
         return [(entry, each.result()) for each, entry in asking.items() if each not in silent]
 
     async def _take_up_later(self, entry: ContainerEntry, asking: "asyncio.Task[Monitor | Exit | None]") -> None:
-        """With its lock: who wants to stop or to remove it waits as well."""
+        """Takes the container up under its lock: who wants to stop or to remove it waits as well."""
         async with entry.lock:
             await self._take_up(entry, await asking)
 

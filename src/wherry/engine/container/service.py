@@ -349,7 +349,7 @@ class Containers(Service):
         self._events.container(entry.record, "restart")
 
     def processes(self, entry: ContainerEntry) -> list[int]:
-        """Those of a container that runs: where it has no cgroup, all in its pid namespace, or of the machine's the
+        """The processes of a container: where it has no cgroup, all in its pid namespace, or of the machine's the
         first."""
         if self._lifecycle.has_cgroups:
             return self.cgroup(entry).processes()

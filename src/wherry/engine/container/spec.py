@@ -180,7 +180,7 @@ def _no_new_privileges(container: Container) -> bool:
 
 
 def _seccomp_program(container: Container, names: tuple[str, ...]) -> bytes:
-    """Of the profile that was asked for; without one, a privileged container has none, and others have the default."""
+    """Compiles the profile that was asked for; without one, a privileged container has none, others the default."""
     host = container.host_config
     profile = None if host.privileged else default_profile(container.defaults.seccomp)
     for option in host.security_opt or ():

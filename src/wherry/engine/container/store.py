@@ -153,7 +153,7 @@ class ContainerEntry:
             raise Conflict(f"container {self.record.id} has ended meanwhile: try again") from None
 
     async def turn_out_writers(self) -> None:
-        """Those into mounts that are of its last run."""
+        """Ends those who write into mounts of its last run, and waits until they have left."""
         leaving = list(self.writers.values())
         for until in self.writers:
             until.reschedule(asyncio.get_running_loop().time())
@@ -204,7 +204,7 @@ class ContainerStore:
         return container_id in self._by_id
 
     def get(self, name: str) -> ContainerEntry:
-        """By full id, name, name in a link ("web/db"), or the unambiguous beginning of an id.
+        """Finds a container by full id, name, name in a link ("web/db"), or the unambiguous beginning of an id.
 
         Raises NotFound and InvalidParameter."""
         if not name:

@@ -279,7 +279,7 @@ class Images(Service):
     # --- changing
 
     def note_build(self, image_id: str, ref: str, made: int) -> None:
-        """That a build of BuildKit's clients has made it, for its Identity."""
+        """Notes which build of BuildKit's clients has made it, for its Identity."""
         self._store.images.note_build(image_id, ref, made)
 
     def document(self, name: str) -> bytes:

@@ -114,7 +114,7 @@ class Transfers:
         self.limit(at_once)
 
     def limit(self, at_once: int) -> None:
-        """From the next transfer on: those that wait do so for one that is under way."""
+        """Sets how many there may be, from the next transfer on: those that wait do so for one that is under way."""
         self._slots = asyncio.Semaphore(at_once)
 
     @contextlib.asynccontextmanager

@@ -328,7 +328,7 @@ class NetworkEndpoints(Service):
     # --- parts
 
     def _networks_of(self, record: Container) -> list[Network]:
-        """Those with interfaces. Raises NotFound."""
+        """The container's networks that have interfaces. Raises NotFound."""
         return [network for network in self._all_networks_of(record) if network.driver not in ("host", "null")]
 
     def _all_networks_of(self, record: Container) -> list[Network]:
@@ -392,7 +392,7 @@ class NetworkEndpoints(Service):
         self._naming.renew_files(record, self._networks_of(record), self._host_gateways())
 
     def _follow_links(self, target: Container) -> None:
-        """Those that link to a container which has been started again learn where it is now."""
+        """Tells containers that link to one which has been started again where it is now."""
         for entry in list(self._linking.values()):
             if entry.record.id == target.id or not entry.record.state.running:
                 continue

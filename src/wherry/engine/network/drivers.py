@@ -113,7 +113,7 @@ class NetworkDrivers:
         self._pools[network.id] = pools
 
     def _address_pools(self, version: int) -> list[tuple[str, int]]:
-        """That the settings name; none are those that there are by default."""
+        """The pools that the settings name; none stands for those that there are by default."""
         pools = ((pool.base, pool.size) for pool in self._config.default_address_pools)
         return [pool for pool in pools if ipam.network_of(pool[0]).version == version]
 
@@ -129,7 +129,7 @@ class NetworkDrivers:
         }
 
     def discard(self, network: Network) -> None:
-        """Of an engine that was killed there may be a bridge with other addresses."""
+        """Removes the bridge, with other addresses, that a killed engine may have left."""
         bridge.remove(self.bridge_name(network), network.id)
 
     def _check_bridge(self, network: Network) -> None:
@@ -172,7 +172,7 @@ class NetworkDrivers:
         return (named, False) if named else (f"dm-{network.id[:12]}", True)
 
     def mtu(self, network: Network) -> int:
-        """That of the network's bridge; of one that is not there yet, what it would get."""
+        """The MTU of the network's bridge; of one that is not there yet, what it would get."""
         return self._mtus.get(network.id) or options.mtu(network) or bridge.host_mtu()
 
     def pools(self, network: Network) -> list[Pool]:

@@ -108,7 +108,7 @@ def in_order(container: Container, networks: Iterable[Network]) -> list[Network]
 
 
 def name_interfaces(container: Container, networks: Iterable[Network]) -> None:
-    """Those without a name of their own: eth0 is the best way out."""
+    """Names the interfaces that have no name of their own: eth0 is the best way out."""
     for network in in_order(container, networks):
         attachment = container.attachments[network.name]
         attachment.interface = attachment.interface or _free_name(container, network)
@@ -191,7 +191,7 @@ def names(container: Container, settings: EndpointSettings) -> list[str]:
 
 
 def interface(container: Container, network: Network, drivers: NetworkDrivers, gateways: tuple[str, ...]) -> Interface:
-    """For the runtime. ``gateways`` are those of this network that the container's default routes lead to."""
+    """What the runtime is told. ``gateways`` are those of this network that the container's default routes lead to."""
     settings, attachment = container.networks[network.name], container.attachments[network.name]
     found = Interface(
         name=attachment.interface,
@@ -222,7 +222,7 @@ def _addresses(settings: EndpointSettings) -> Iterator[tuple[str, int]]:
 
 
 def _sysctls(settings: EndpointSettings, name: str) -> dict[str, str]:
-    """From "net.ipv4.conf.IFNAME.log_martians=1,…"; raises InvalidParameter."""
+    """Reads "net.ipv4.conf.IFNAME.log_martians=1,…"; raises InvalidParameter."""
     found = {}
     for entry in filter(None, (settings.driver_opts or {}).get(options.ENDPOINT_SYSCTLS, "").split(",")):
         key, equals, value = entry.partition("=")

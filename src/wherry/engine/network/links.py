@@ -70,13 +70,13 @@ def resolve(container: Container, entries: ContainerStore) -> list[Linked]:
 
 
 def running(container: Container, entries: ContainerStore) -> list[Linked]:
-    """Those to targets that run, and are where they can be reached."""
+    """The links to targets that run, and are where they can be reached."""
     found = (each for each in of(container, entries) if each.target.record.state.running)
     return [each for each in found if address(each.target.record)]
 
 
 def shown(container: Container, entries: ContainerStore) -> list[str] | None:
-    """As inspect shows them: "/db:/web/database"."""
+    """The links as inspect shows them: "/db:/web/database"."""
     found = [f"/{target.record.name}:/{container.name}/{alias}" for target, alias in of(container, entries)]
     return found or None
 

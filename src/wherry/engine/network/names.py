@@ -130,7 +130,7 @@ def resolv_conf(host: HostConfig, of_the_host: str, *, keep_local: bool) -> str:
 
 
 def _inner_resolv_conf(host: HostConfig, of_the_host: str) -> str:
-    """For containers that ask the name service; whom it asks in turn is noted, for people who look."""
+    """The file of containers that ask the name service; whom it asks in turn is noted, for people who look."""
     asked = ", ".join(host.dns or [words[1] for words in _words(of_the_host, "nameserver")[:3]])
     options = host.dns_options or [option for words in _words(of_the_host, "options") for option in words[1:]]
     if not any(option.startswith("ndots:") for option in options):
@@ -190,7 +190,7 @@ class Naming:
         self._files: dict[str, Files] = {}
 
     def introduce(self, record: Container) -> None:
-        """From now on, the others on its networks find it."""
+        """Has the others on its networks find it."""
         for name, settings in record.networks.items():
             if settings.dns_names and settings.endpoint_id:
                 addresses = (settings.ip_address, settings.global_ipv6_address)
@@ -233,7 +233,7 @@ class Naming:
         self._files.pop(container_id, None)
 
     def write_files(self, record: Container, networks: Sequence[Network], gateways: Sequence[str]) -> None:
-        """For a start. ``gateways`` are what "host-gateway" stands for."""
+        """Writes the files for a start. ``gateways`` are what "host-gateway" stands for."""
         self._files[record.id] = files = self._compose(record, networks, gateways)
         write(record, f"{self._containers}/{record.id}", files)
 

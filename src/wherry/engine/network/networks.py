@@ -51,7 +51,7 @@ class Networks(Service):
                 self._save(network)
 
     def _set_up_default(self, network: Network) -> None:
-        """As the settings say; while containers run on it, it keeps its addresses."""
+        """Sets the default network up as the settings say; while containers run on it, it keeps its addresses."""
         network.options = options.of_the_default_bridge(self._config)
         if self._users(network):
             log.info("the default network keeps its addresses while containers run on it")
@@ -61,7 +61,7 @@ class Networks(Service):
         self._drivers.discard(network)
 
     def get(self, name: str) -> Network:
-        """By full id, name, or the unambiguous beginning of an id. Raises NotFound and InvalidParameter."""
+        """Finds it by full id, name, or the unambiguous beginning of an id. Raises NotFound and InvalidParameter."""
         if name in self._by_id:
             return self._by_id[name]
         name = "bridge" if name == "default" else name
@@ -176,7 +176,7 @@ class Networks(Service):
         }
 
     def _options(self, network: Network) -> dict[str, str]:
-        """Of the default network also what scripts look up there: how its bridge is called, and its MTU."""
+        """The options; of the default network also what scripts look up there: its bridge's name and its MTU."""
         if network.name != "bridge":
             return network.options
         name, mtu = self._drivers.bridge_name(network), self._drivers.mtu(network)

@@ -83,7 +83,7 @@ def of_the_default_bridge(engine: EngineConfig) -> dict[str, str]:
 
 
 def pools_of_the_default_bridge(engine: EngineConfig) -> list[IpamPool]:
-    """Those that the settings name; for the others the engine chooses."""
+    """The pools that the settings name; the others the engine chooses."""
     found = []
     for bridge_address, fixed in ((engine.bip, engine.fixed_cidr), (engine.bip6, engine.fixed_cidr_v6)):
         if bridge_address or fixed:

@@ -51,7 +51,7 @@ def parse_port(text: str) -> tuple[int, str]:
 
 
 def as_bindings(held: list[Held]) -> dict[str, list[PortBinding]]:
-    """As inspect shows them."""
+    """The bindings as inspect shows them."""
     found: dict[str, list[PortBinding]] = {}
     for each in held:
         bindings = found.setdefault(f"{each.port}/{each.protocol}", [])

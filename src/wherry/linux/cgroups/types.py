@@ -185,7 +185,7 @@ class BlkioEntry(msgspec.Struct, frozen=True):
 
 
 class BlkioStats(msgspec.Struct, frozen=True):
-    """Of the cgroup and everything below it: bytes moved, and operations."""
+    """Bytes moved, and operations, of the cgroup and everything below it."""
 
     service_bytes: tuple[BlkioEntry, ...] = ()
     serviced: tuple[BlkioEntry, ...] = ()

@@ -179,12 +179,12 @@ def read_memory(directory: str) -> MemoryStats:
 
 
 def read_pids(directory: str) -> PidsStats:
-    """Of the cgroup and those below it."""
+    """Reads how many there are in the cgroup and those below it."""
     return PidsStats(current=int(read(f"{directory}/pids.current")), limit=read_number(f"{directory}/pids.max"))
 
 
 def read_blkio(directory: str) -> BlkioStats:
-    """From the scheduler that counted anything: bfq, cfq (up to Linux 4.20), or the throttling layer."""
+    """Reads the scheduler that counted anything: bfq, cfq (up to Linux 4.20), or the throttling layer."""
     for prefix in ("blkio.bfq.", "blkio.", "blkio.throttle."):
         path = f"{directory}/{prefix}io_service_bytes_recursive"
         if os.path.exists(path) and (entries := _blkio_entries(path)):

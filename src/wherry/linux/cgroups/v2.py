@@ -336,7 +336,7 @@ def read_memory(directory: str) -> MemoryStats:
 
 
 def read_pids(directory: str) -> PidsStats:
-    """Of the cgroup and those below it."""
+    """Reads how many there are in the cgroup and those below it."""
     return PidsStats(current=int(read(f"{directory}/pids.current")), limit=read_number(f"{directory}/pids.max"))
 
 

@@ -137,7 +137,7 @@ def list_files(path: str) -> list[str]:
 
 
 def list_kept(path: str) -> list[str]:
-    """Those of them that only somebody's place keeps, oldest first."""
+    """The files that only somebody's place keeps, oldest first."""
     return [found for found in list_files(path) if (number := _number(path, found)) and number > _KEPT_ABOVE]
 
 

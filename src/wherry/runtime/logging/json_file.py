@@ -44,7 +44,7 @@ class Record(NamedTuple):
 
 
 class Begun:
-    """Of each stream the line that was begun, held until the rest of it comes: at most what can be an object."""
+    """The line that each stream has begun, held until the rest of it comes: at most what can be an object."""
 
     def __init__(self) -> None:
         self._held = {1: b"", 2: b""}

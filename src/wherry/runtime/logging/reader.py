@@ -262,6 +262,6 @@ class _Tail:
 
 
 def _attributes(attrs: dict[str, str]) -> bytes:
-    """As Docker shows them: sorted, escaped as in a URL's query, and a blank after them."""
+    """Attributes as Docker shows them: sorted, escaped as in a URL's query, and a blank after them."""
     pairs = ",".join(f"{quote_plus(key)}={quote_plus(attrs[key])}" for key in sorted(attrs))
     return f"{pairs} ".encode()

@@ -118,7 +118,7 @@ class WriteBehind(LocalWriter):
         os.close(self._fd)
 
     def _look(self) -> None:
-        """At each piece is enough: nobody else knows of the local log."""
+        """Looks once a piece, which is enough: nobody else knows of the local log."""
 
     def _write(self, stream: int, data: memoryview) -> None:
         if parts := self._begun.complete(stream, data):

@@ -81,7 +81,7 @@ class Writer:
         raise NotImplementedError
 
     def _count_lines(self, parts: list[bytes | memoryview]) -> int:
-        """Those of a record."""
+        """Counts the lines of a record."""
         raise NotImplementedError
 
     def _tell_loss(self) -> None:
@@ -236,7 +236,7 @@ class JsonFileWriter(Writer):
             self._time = max(self._time, last.at)
 
     def _write_part(self, stream: int, part: bytes) -> None:
-        """In one write, unless the log has to be rotated in between; then in as many as it takes."""
+        """Writes at once, unless the log has to be rotated in between; then in as many parts as it takes."""
         at = self._now()
         record = json_file.encode(part, self._middle[stream], at)
         if self._log.max_size and self._size + len(record) > self._log.max_size:

@@ -341,7 +341,7 @@ def _pax_records(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _global_records(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Those of a global header that can be meant for every member: nobody means one name or size for all."""
+    """The records of a global header that can be meant for every member: nobody means one name or size for all."""
     for key, value in _pax_records(data):
         if key in ("uid", "gid", "mtime") or key.startswith(("SCHILY.xattr.", "LIBARCHIVE.xattr.")):
             yield key, value

@@ -312,7 +312,7 @@ def _open_source(source: jobs.Source) -> int:
 
 
 def _read_some(size: int) -> bytes:
-    """That many bytes of standard input, or all there are."""
+    """Reads that many bytes of standard input, or all there are."""
     start = b""
     while len(start) < size and (data := os.read(0, size - len(start))):
         start += data

@@ -249,7 +249,7 @@ class Copier:
         return self._owner or (facts.st_uid, facts.st_gid)
 
     def _set_times(self) -> None:
-        """Of directories, when nothing changes in them any more."""
+        """Sets the times of directories when nothing changes in them any more."""
         for path, mtime in reversed(self._times):
             _set_time(path, mtime)
         self._times.clear()

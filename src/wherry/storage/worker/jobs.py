@@ -181,7 +181,7 @@ class ReceiveContext(Job, tag="receive context"):
 
 
 class Digest(Job, tag="digest"):
-    """Of what COPY's sources stand for: see ``select.Tree.digest``. Another job can follow."""
+    """Asks for the digest of what COPY's sources stand for: see ``select.Tree.digest``. Another job can follow."""
 
     Answer = str
     source: Source

@@ -169,7 +169,7 @@ def _ndb(files: Files) -> Iterator[Package]:
 
 
 def _headers(data: bytes) -> Iterator[bytes]:
-    """Those in rpm's own database: pages of slots, of which each says where a header lies."""
+    """The headers in rpm's own database: pages of slots, of which each says where a header lies."""
     if len(data) < _NDB_HEADER.size or not data.startswith(b"RpmP"):
         return
     pages = _NDB_HEADER.unpack_from(data)[3]
@@ -187,7 +187,7 @@ def _headers(data: bytes) -> Iterator[bytes]:
 
 
 def _rpm_package(header: bytes) -> Package:
-    """Of a header without its lead: a count of entries, a size, the entries, and what they point to. {} for none."""
+    """Reads a header without its lead: a count of entries, a size, the entries, and what they point to. {} for none."""
     facts: dict[str, str] = {}
     try:
         count, size = struct.unpack_from(">II", header)
