@@ -12,7 +12,7 @@ from typing import Any, cast
 from wherry.buildkit import messages
 from wherry.buildkit.grpc import NOT_FOUND, Call, Channel, Method, RpcError, Server
 from wherry.buildkit.http2 import Connection, texts
-from wherry.buildkit.tunnel import carry
+from wherry.buildkit.session import carry
 from wherry.common.ignore import PatternMatcher
 from wherry.storage.worker.rootfs import go_mode
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from wherry.api import buildkit, response
+from wherry.api import grpc, response
 from wherry.api.request import Request, parse
 from wherry.api.response import as_response
 from wherry.common.errors import EngineError, Forbidden, InvalidParameter
@@ -235,7 +235,7 @@ async def _by_buildkit(request: Request, engine: Engine, asked: BuildRequest) ->
     if session := request.text("session"):
         outputs = _json(request, "outputs", list[dict[str, Any]], [])
         ref = request.text("buildid")
-        messages = rest.from_session(buildkit.service(engine), session, ref, asked, outputs)
+        messages = rest.from_session(grpc.service(engine), session, ref, asked, outputs)
     else:
         messages = rest.from_events(await _events(request, engine, asked))
     return await response.stream(request, _lines(messages, messages), response.JSON)

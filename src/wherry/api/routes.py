@@ -6,7 +6,7 @@ A ``{name}`` may hold slashes ("/images/library/debian/json"), so paths are matc
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
-from wherry.api import build, build_export, buildkit, containers, exec, images, networks, system, volumes
+from wherry.api import build, build_export, containers, exec, grpc, images, networks, system, volumes
 from wherry.api.containers import attach_streams, attach_websocket, events, get, logs, put, stat, stats, wait
 from wherry.api.images import create, distribution, load, log_in, manifest, push, save, search
 from wherry.api.request import Request
@@ -106,8 +106,8 @@ ROUTES: dict[str, Handler] = {
     "GET /plugins/privileges": no_plugins,
     "GET /plugins/{name}/json": no_such_plugin,
     "DELETE /plugins/{name}": no_such_plugin,
-    "POST /session": buildkit.session,
-    "POST /grpc": buildkit.grpc,
+    "POST /session": grpc.session,
+    "POST /grpc": grpc.grpc,
     "GET /containers/{name}/checkpoints": no_checkpoints,
     "POST /containers/{name}/checkpoints": no_checkpoints,
     "POST /swarm/init": no_swarm,
@@ -122,7 +122,7 @@ for _method in ("GET", "POST", "DELETE"):
 
 # Ended when their client goes. Anything else that changes state is carried through once it has begun.
 ENDED_BY_CLIENT = frozenset(
-    (wait, build.build, attach_streams, exec.start, load, create, push, buildkit.grpc, buildkit.session)
+    (wait, build.build, attach_streams, exec.start, load, create, push, grpc.grpc, grpc.session)
 )
 
 # Older clients than others are served here: skopeo up to 1.13, and what copies images as it does, asks by API 1.22.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from wherry.api import buildkit, response
+from wherry.api import grpc, response
 from wherry.api.authorization import Authorization, Inquiry, check
 from wherry.api.connection import Connection, HttpServer
 from wherry.api.request import Request
@@ -57,7 +57,7 @@ class Server:
         """None where plug-ins are to be asked of every request: in there they would not be."""
         if self._engine.config.authorization_plugins:
             return None
-        return buildkit.service(self._engine).server().connection()
+        return grpc.service(self._engine).server().connection()
 
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
         began = time.monotonic()

@@ -4,7 +4,7 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
-from wherry.api import buildkit, headers
+from wherry.api import grpc, headers
 from wherry.api.request import Request
 from wherry.api.versions import adapt_disk_usage, adapt_image_list, adapt_info
 from wherry.common.errors import InvalidParameter, NotFound, NotSupported, Unavailable
@@ -52,7 +52,7 @@ async def build_cache(request: Request, engine: Engine) -> Any:
         )
     except InvalidParameter as error:
         raise InvalidParameter(f"failed to prune build cache: {error.message}") from None
-    pruned["SpaceReclaimed"] += await buildkit.service(engine).sources.prune()
+    pruned["SpaceReclaimed"] += await grpc.service(engine).sources.prune()
     engine.events.publish("builder", "prune", "", {"reclaimed": str(pruned["SpaceReclaimed"])})
     return pruned
 

@@ -121,7 +121,7 @@ class _Control:
 
     async def session(self, call: Call) -> None:
         """The session as a stream of this connection, since API 1.53."""
-        from wherry.buildkit.tunnel import carry
+        from wherry.buildkit.session import carry
 
         headers: dict[str, list[str]] = {}
         for name, value in call.metadata:

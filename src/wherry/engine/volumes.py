@@ -16,8 +16,7 @@ from wherry.common.errors import Conflict, EngineError, InvalidParameter
 from wherry.common.values import parse_bool
 from wherry.engine.container.mounts import volume_subpath
 from wherry.engine.context import Context, Service
-from wherry.engine.events import boolean, check_known, label_matches, labels_pass
-from wherry.engine.patterns import name_filter
+from wherry.engine.events import boolean, check_known, label_matches, labels_pass, name_filter
 from wherry.engine.plugins import VolumePlugin, VolumePlugins, WrongInterface
 from wherry.linux import host_mounts
 from wherry.linux.mounts import Mount

@@ -1,4 +1,4 @@
-"""What init and exec have in common: the first and the last steps of a process that becomes a container's.
+"""The first and the last steps of a process that becomes a container's, which init and exec have in common; and exec.
 
 It begins as a copy of the monitor, with all of the engine's privileges, and must give the container no hold on it:
 
@@ -23,8 +23,10 @@ from typing import NoReturn
 
 import msgspec
 
-from wherry.linux import files, namespaces, process
+from wherry.linux import files, namespaces, process, user_namespaces
+from wherry.linux.cgroups import Cgroup
 from wherry.linux.syscalls import SyscallError
+from wherry.runtime import identity
 from wherry.runtime.identity import (
     SecurityLabel,
     become,
@@ -35,6 +37,7 @@ from wherry.runtime.identity import (
     set_limits,
 )
 from wherry.runtime.ipc import NOT_EXECUTABLE, NOT_FOUND, Channel, StartError, reason
+from wherry.runtime.rootfs import open_terminal, take_streams
 from wherry.runtime.spec import Process
 
 # Finding the program to execute, by the rules and with the messages of the runtime that Docker uses.
@@ -278,3 +281,44 @@ def _tell(line: Channel | None, message: str, code: int = 125) -> None:
             line.failed(message, code)
         except OSError:  # the monitor is gone: nobody is left to tell
             return
+
+
+# One more process in a container that runs, forked from its monitor, and moved into its pid namespace at the end.
+
+_JOINED = ("user", "mnt", "net", "ipc", "uts", "cgroup")
+
+_decode_process = msgspec.msgpack.Decoder(Process).decode
+
+
+def run_exec(channel: int, cgroup: Cgroup | None) -> NoReturn:
+    """Becomes the program that the channel tells of, in the namespaces of the container's first process."""
+    run_child(lambda line: _start(line, cgroup), channel)
+
+
+def _start(channel: Channel, cgroup: Cgroup | None) -> None:
+    content, first = channel.wait_to_begin()
+    wanted = _decode_process(content)
+    if cgroup is not None:
+        cgroup.join(cloned=True)
+    identity.set_oom_score(wanted.oom_score_adj)
+    label = identity.SecurityLabel(wanted)
+    process.join_new_keyring()
+
+    # All at once, so that there is no moment at which it is half in and half out. It leaves us in the new "/".
+    identity.raise_limits(wanted)
+    joined = namespaces.other_than_own(first, _JOINED)
+    if joined & namespaces.CLONE_NEWUSER:
+        user_namespaces.learn(namespaces.pid_of(first))
+    namespaces.join(first, joined)
+    if joined & namespaces.CLONE_NEWUSER:
+        user_namespaces.become_root()
+    if wanted.tty:
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        terminal = open_terminal(root, wanted.console_size)
+        os.close(root)
+        channel.console(terminal.master)
+        os.close(terminal.master)
+        take_streams(terminal.slave)  # whose session it becomes is for who executes the program
+    elif not wanted.stdin:
+        open_null()
+    execute_process(wanted, channel, label, joins=first)

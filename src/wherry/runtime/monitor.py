@@ -18,7 +18,8 @@ import msgspec
 from wherry.linux import namespaces
 from wherry.linux.cgroups import Cgroup, CgroupError, Hierarchies
 from wherry.linux.syscalls import SyscallError
-from wherry.runtime import exec, init, outside
+from wherry.runtime import init, outside
+from wherry.runtime.execute import run_exec
 from wherry.runtime.ipc import (
     EXIT,
     HANG_UP,
@@ -428,7 +429,7 @@ class Monitor:
         self._execs[request.exec_id] = running
         self._lingering = [old for old in self._lingering if old.stdio.reading or old.stdio.delivering]
         try:
-            child = fork(lambda channel: exec.run(channel, self._cgroup), self._cgroup)
+            child = fork(lambda channel: run_exec(channel, self._cgroup), self._cgroup)
             try:
                 running.begin(child, content, started, exited, joined=first.pidfd)
             except OSError:

@@ -17,8 +17,8 @@ from wherry.linux.rtnetlink import Route
 # The daemon with bridges of two ports: a thousand containers take long.
 _SMALL_BRIDGES = """
 import runpy, sys
-import wherry.network.extensions
-wherry.network.extensions.PORTS = 2
+import wherry.network.bridge
+wherry.network.bridge.PORTS = 2
 sys.argv = sys.argv[3:]
 runpy.run_module("wherry.daemon", run_name="__main__", alter_sys=True)
 """

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from wherry.engine.patterns import compile_expression, name_filter
+from wherry.engine.events import compile_expression, name_filter
 
 HOSTILE = "(a*)*(a|aa)+(.*a){30}b"
 
@@ -45,6 +45,6 @@ def test_nobody_waits_for_a_hostile_one() -> None:
 
 
 def test_a_plain_name_needs_no_library() -> None:
-    program = "import sys; from wherry.engine.patterns import name_filter as f; f('^/a$'); print('re2' in sys.modules)"
+    program = "import sys; from wherry.engine.events import name_filter as f; f('^/a$'); print('re2' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert printed == "False\n"

@@ -1,8 +1,7 @@
 import pytest
 
-from wherry.network import bridge, extensions
-from wherry.network.bridge import BridgeError, Device
-from wherry.network.extensions import BridgePorts
+from wherry.network import bridge
+from wherry.network.bridge import BridgeError, BridgePorts, Device
 
 FIRST = Device("br-0123456789ab", "0123456789abcdef", 1450, ("10.1.0.1/24",))
 
@@ -11,7 +10,7 @@ FIRST = Device("br-0123456789ab", "0123456789abcdef", 1450, ("10.1.0.1/24",))
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Device]:
     """What is asked of the kernel, which gives a bridge two ports."""
     found: list[Device] = []
-    monkeypatch.setattr(extensions, "PORTS", 2)
+    monkeypatch.setattr(bridge, "PORTS", 2)
     monkeypatch.setattr(bridge, "make", found.append)
     monkeypatch.setattr(bridge, "join", lambda first, other, pair: None)
     return found

@@ -33,8 +33,7 @@ from wherry.engine.builder.steps import AllBuilds
 from wherry.engine.builder.subrequests import Question, find_warnings
 from wherry.engine.context import Context as EngineContext
 from wherry.engine.context import Service
-from wherry.engine.image import sbom
-from wherry.engine.image.attestation import package_url
+from wherry.engine.image.attestation import scan, url_of_image
 from wherry.engine.image.bundle import Format, Result
 from wherry.engine.image.exports import Exports
 from wherry.engine.image.images import Images
@@ -344,7 +343,7 @@ class Builder(Service):
             if wanted is not None:
                 said.append(provenance(wanted, self._invocation(finished, options, ref, platform, image)))
             if scans:
-                said.append(await sbom.scan(self._store, image, next(iter(names), "")))
+                said.append(await scan(self._store, image, next(iter(names), "")))
             results.append(Result(image_id, tuple(said)))
         return results
 
@@ -369,7 +368,7 @@ class Builder(Service):
         pulled = [
             each.digest for each in self._store.images.names(image_id) if each.digest and each.name == wanted.name
         ]
-        return Material(package_url(wanted, platforms.of_image(image)), pulled[0] if pulled else image_id)
+        return Material(url_of_image(wanted, platforms.of_image(image)), pulled[0] if pulled else image_id)
 
     # --- graphs
 

@@ -17,10 +17,9 @@ from wherry.engine.container.service import Containers
 from wherry.engine.container.stats import top
 from wherry.engine.container.store import ContainerEntry, ContainerStore
 from wherry.engine.context import Context, Service
-from wherry.engine.events import boolean, check_known, label_matches
+from wherry.engine.events import boolean, check_known, label_matches, name_filter
 from wherry.engine.network import links
 from wherry.engine.network.ports import parse_port
-from wherry.engine.patterns import name_filter
 from wherry.model.container import Container, Health, HealthStatus, Status
 from wherry.model.network import EndpointSettings
 from wherry.runtime.logging.reader import LogQuery

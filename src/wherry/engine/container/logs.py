@@ -12,7 +12,7 @@ from wherry.common.errors import InvalidParameter
 from wherry.common.ports import split_address
 from wherry.common.sizes import parse_size
 from wherry.engine.container.store import ContainerEntry
-from wherry.engine.patterns import Finds, compile_expression
+from wherry.engine.events import Finds, compile_expression
 from wherry.linux.files import IN_CREATE, IN_MODIFY, IN_MOVED_TO, Inotify
 from wherry.model.container import Container, LogConfig
 from wherry.runtime.logging import write_behind

@@ -14,8 +14,7 @@ from wherry.engine.config import EngineConfig
 from wherry.engine.network import options
 from wherry.model.network import Attachment, IpamPool, Network
 from wherry.network import bridge, ipam
-from wherry.network.bridge import BridgeError, Device, GratuitousArp, move_to
-from wherry.network.extensions import BridgePorts, uplink
+from wherry.network.bridge import BridgeError, BridgePorts, Device, GratuitousArp, move_to, uplink
 from wherry.network.firewall import FirewallWatch, Rules
 from wherry.network.ipam import AddressError, IpNetwork, Pool
 from wherry.network.ruleset import BridgeRules

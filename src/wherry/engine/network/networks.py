@@ -11,10 +11,9 @@ import msgspec
 from wherry.common import times
 from wherry.common.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from wherry.engine.context import Context, Service
-from wherry.engine.events import boolean, check_known, labels_pass
+from wherry.engine.events import boolean, check_known, labels_pass, name_filter
 from wherry.engine.network import options
 from wherry.engine.network.drivers import NetworkDrivers
-from wherry.engine.patterns import name_filter
 from wherry.model.network import EndpointSettings, Network, NetworkCreate
 
 log = logging.getLogger("wherry.network")

@@ -4,7 +4,7 @@ import pytest
 
 from wherry.common.errors import InvalidParameter, NotSupported
 from wherry.engine.builder.provenance import Invocation, Material, Wanted, check, provenance, wants_sbom
-from wherry.engine.image.sbom import package_url
+from wherry.engine.image.attestation import url_of_package
 
 BUILD = Invocation(
     "ref", {"target": "t", "build-arg:A": "b", "attest:sbom": ""}, "linux/amd64",
@@ -58,6 +58,6 @@ def test_what_cannot_be_attested(options: dict[str, str]) -> None:
 def test_package_urls() -> None:
     release = {"ID": "fedora", "VERSION_ID": "40"}
     found = {"type": "rpm", "name": "bash", "version": "1:5-2", "architecture": "x86_64"}
-    assert package_url(found, release) == "pkg:rpm/fedora/bash@1%3A5-2?arch=x86_64&distro=fedora-40"
-    assert package_url({"type": "npm", "name": "@a/b", "version": "1"}, release) == "pkg:npm/%40a/b@1"
-    assert package_url({"type": "pypi", "name": "Some_Thing"}, {}) == "pkg:pypi/some-thing"
+    assert url_of_package(found, release) == "pkg:rpm/fedora/bash@1%3A5-2?arch=x86_64&distro=fedora-40"
+    assert url_of_package({"type": "npm", "name": "@a/b", "version": "1"}, release) == "pkg:npm/%40a/b@1"
+    assert url_of_package({"type": "pypi", "name": "Some_Thing"}, {}) == "pkg:pypi/some-thing"
