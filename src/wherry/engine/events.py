@@ -121,8 +121,7 @@ class Events:
             return
         try:
             with self._database.transaction():
-                for row in rows:
-                    self._database.execute("INSERT INTO events (time, body) VALUES (?, ?)", row)
+                self._database.execute_each("INSERT INTO events (time, body) VALUES (?, ?)", rows)
                 self._untrimmed += len(rows)
                 if self._untrimmed >= _TRIM_EVERY:
                     self._untrimmed = 0

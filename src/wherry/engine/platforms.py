@@ -1,6 +1,7 @@
 """Platforms: what "linux/arm64/v8" means, which machine runs what, which image of an index that leads to, and what to
 do where a program cannot run."""
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 
@@ -27,6 +28,7 @@ def parse(text: str) -> Platform:
     return normal(Platform(architecture, system, variant))
 
 
+@functools.lru_cache(256)
 def normal(found: Platform) -> Platform:
     """The same in Go's words, with the variant left out where it is the usual one."""
     architecture, variant = grammar.normalize(found.architecture, found.variant)

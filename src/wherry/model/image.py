@@ -69,7 +69,7 @@ REF_ANNOTATION = "org.opencontainers.image.ref.name"
 Document = TypeVar("Document")
 
 
-class Platform(msgspec.Struct, omit_defaults=True):
+class Platform(msgspec.Struct, omit_defaults=True, frozen=True):
     architecture: str = ""
     os: str = ""
     variant: str = ""

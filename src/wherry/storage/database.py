@@ -65,6 +65,11 @@ class Database:
         with self._lock:
             return self._connection.execute(sql, parameters).rowcount
 
+    def execute_each(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Runs one statement for each row."""
+        with self._lock:
+            self._connection.executemany(sql, rows)
+
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         with self._lock:
             return self._connection.execute(sql, parameters).fetchall()

@@ -122,12 +122,13 @@ class NetworkEndpoints(Service):
 
     def started(self, entry: ContainerEntry, monitor: Monitor) -> None:
         """The container runs: from now on it is found by its names, and its questions are answered."""
-        networks = self._networks_of(entry.record)
+        networks = self._all_networks_of(entry.record)
+        with_interfaces = _with_interfaces(networks)
         self._naming.introduce(entry.record)
-        self._naming.serve(entry, monitor, networks)
-        for network in networks:
+        self._naming.serve(entry, monitor, with_interfaces)
+        for network in with_interfaces:
             endpoint.announce(entry.record, network, self._drivers)
-        for network in self._all_networks_of(entry.record):
+        for network in networks:
             self._tell(network, entry.record, "connect")
         self._follow_links(entry.record)
 
@@ -329,7 +330,7 @@ class NetworkEndpoints(Service):
 
     def _networks_of(self, record: Container) -> list[Network]:
         """The container's networks that have interfaces. Raises NotFound."""
-        return [network for network in self._all_networks_of(record) if network.driver not in ("host", "null")]
+        return _with_interfaces(self._all_networks_of(record))
 
     def _all_networks_of(self, record: Container) -> list[Network]:
         found = []
@@ -408,3 +409,7 @@ class NetworkEndpoints(Service):
     def _tell(self, network: Network, record: Container, action: str) -> None:
         attributes = {"container": record.id, "name": network.name, "type": network.driver}
         self._events.publish("network", action, network.id, attributes)
+
+
+def _with_interfaces(networks: Iterable[Network]) -> list[Network]:
+    return [network for network in networks if network.driver not in ("host", "null")]
