@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engine import CACHE, Engine, wait_until_gone
+from tests.support.engine import Engine, started, wait_until_gone
 
 # Of `dockerd --metrics-addr`, 26.1.5, without what is swarm's, etcd's and the Go runtime's.
 DOCKERS = {
@@ -36,15 +36,8 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def measured(_images: None, port: int) -> Iterator[Engine]:
-    engine = Engine(["--metrics-addr", f"127.0.0.1:{port}"])
-    try:
-        engine.start()
-        engine.load(CACHE / "busybox.image.tar")
+    with started(Engine(["--metrics-addr", f"127.0.0.1:{port}"])) as engine:
         yield engine
-        engine.remove_containers()
-        engine.stop()
-    finally:
-        engine.discard()
 
 
 def ask(port: int, path: str = "/metrics", **headers: str) -> http.client.HTTPResponse:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import registry as registries
-from tests.support.engine import CACHE, Engine
+from tests.support.engine import Engine, started
 from tests.support.faults import HARMLESS, FaultyProxy
 from tests.support.proxy import Proxy
 from tests.support.registry import Registry
@@ -26,14 +26,8 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 @contextmanager
 def own_engine(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Engine]:
     """An engine with these arguments; busybox is loaded."""
-    engine = Engine(arguments, environment or {})
-    try:
-        engine.start()
-        engine.load(CACHE / "busybox.image.tar")
+    with started(Engine(arguments, environment or {})) as engine:
         yield engine
-        engine.stop()
-    finally:
-        engine.discard()
 
 
 class TestIPv6:

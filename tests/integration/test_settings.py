@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.apart import host  # noqa: F401 - networks of its own
-from tests.support.engine import CACHE, Engine, wait_until_gone
+from tests.support.engine import CACHE, Engine, started, wait_until_gone
 
 NO_MKDIR = {
     "defaultAction": "SCMP_ACT_ALLOW",
@@ -56,15 +56,8 @@ def configured(host: None, _images: None, tmp_path_factory: pytest.TempPathFacto
     profile = folder / "profile.json"
     profile.write_text(json.dumps(NO_MKDIR))
     (folder / "daemon.json").write_text(json.dumps(SETTINGS | {"seccomp-profile": str(profile)}))
-    engine = Engine(["--config-file", str(folder / "daemon.json")])
-    try:
-        engine.start()
-        engine.load(CACHE / "busybox.image.tar")
+    with started(Engine(["--config-file", str(folder / "daemon.json")])) as engine:
         yield engine
-        engine.remove_containers()
-        engine.stop()
-    finally:
-        engine.discard()
 
 
 @pytest.fixture(scope="module")

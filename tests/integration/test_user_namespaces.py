@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import CACHE
-from tests.support.engine import Engine
+from tests.support.engine import Engine, started
 from tests.support.subordinate_ids import FIRST, with_ids
 
 AUTO = ("run", "--rm", "--network=none", "--userns=auto", "busybox")
@@ -18,14 +17,8 @@ AUTO = ("run", "--rm", "--network=none", "--userns=auto", "busybox")
 
 @pytest.fixture(scope="module")
 def _remapping(_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    engine = Engine(prefix=with_ids(tmp_path_factory.mktemp("ids")))
-    try:
-        engine.start()
-        engine.load(CACHE / "busybox.image.tar")
+    with started(Engine(prefix=with_ids(tmp_path_factory.mktemp("ids")))) as engine:
         yield engine
-        engine.stop()
-    finally:
-        engine.discard()
 
 
 @pytest.fixture

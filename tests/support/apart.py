@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.engine import CACHE, Engine
+from tests.support.engine import Engine, started
 from tests.support.networks import own_network
 from tests.support.outside import Outside, outside
 
@@ -29,14 +29,8 @@ def world(host: None) -> Iterator[Outside]:
 
 @pytest.fixture(scope="module")
 def apart(request: pytest.FixtureRequest, host: None, _images: None) -> Iterator[Engine]:
-    engine = Engine(getattr(request.module, "DAEMON_FLAGS", ()))
-    try:
-        engine.start()
-        engine.load(CACHE / "busybox.image.tar")
+    with started(Engine(getattr(request.module, "DAEMON_FLAGS", ()))) as engine:
         yield engine
-        engine.stop()
-    finally:
-        engine.discard()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -220,6 +220,19 @@ user_namespaces.leave(namespaces.CLONE_NEWNS)
 shutil.rmtree(sys.argv[1], ignore_errors=True)
 """
 """What an ordinary user's containers leave belongs to subordinate ids: to be removed by root of a user namespace."""
+
+
+@contextlib.contextmanager
+def started(engine: Engine) -> Iterator[Engine]:
+    """The engine, with busybox, as long as the block lasts; its containers go with it."""
+    try:
+        engine.start()
+        engine.load(CACHE / "busybox.image.tar")
+        yield engine
+        engine.remove_containers()
+        engine.stop()
+    finally:
+        engine.discard()
 
 
 def run_client(
