@@ -23,7 +23,7 @@ def go(request: pytest.FixtureRequest, engine: Engine, busybox: str) -> Callable
 
     async def connected(main: Main) -> None:
         async with wherry.aconnect(engine.host) as connection:
-            await asyncio.wait_for(main(connection), 60)
+            await asyncio.wait_for(main(connection), 110)
 
     def run(main: Main) -> None:
         with asyncio.Runner(loop_factory=request.param) as runner:
@@ -92,7 +92,7 @@ def test_an_exec_that_takes_too_long_says_what_it_has_said(go: Callable[[Main], 
     async def main(engine: wherry.AsyncEngine) -> None:
         async with await engine.start("busybox", ["sleep", "60"]) as container:
             with pytest.raises(wherry.CommandTimedOut, match="was killed") as caught:
-                await container.exec("echo so far; sleep 53", timeout=1)
+                await container.exec("echo so far; sleep 53", timeout=5)
             assert (caught.value.result.stdout, caught.value.result.exit_code) == (b"so far\n", 137)
             assert not await marked(container, "sleep 53")
 

@@ -210,7 +210,7 @@ def run_login(session: Session, options: Options) -> None:
             print("Login Succeeded")
             return
     credentials: Credentials = {"serveraddress": server} | _ask(server, name, password)
-    answer = session.client.post("/auth", credentials) or {}
+    answer = session.client.system.login(credentials)
     _keep(session, credentials, str(answer.get("IdentityToken") or ""))
     print(answer.get("Status") or "Login Succeeded")
 
@@ -223,7 +223,7 @@ def _works(session: Session, known: Credentials) -> bool:
         "\n Info -> To login with a different account, run 'wherry logout' followed by 'wherry login'\n\n", flush=True
     )
     try:
-        session.client.post("/auth", known)
+        session.client.system.login(known)
     except APIError as error:
         if error.status != 401:
             raise

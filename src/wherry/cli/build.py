@@ -93,9 +93,9 @@ def run_build(session: Session, options: Options) -> int:
         headers["X-Registry-Config"] = auth
     if asks := _called(options):
         subject, _, form = asks.partition(",")
-        answer = client.request("POST", "/build", query={**query, "call": subject}, data=found.data, headers=headers)
+        answer = client.images.build(found.data, {**query, "call": subject}, headers)
         return _print_answer(subject, form, answer.json())
-    response = client.request("POST", "/build", query=query, data=found.data, headers=headers)
+    response = client.images.build(found.data, query, headers)
     image = _follow(options, response.values())
     if isinstance(image, int):
         return image
@@ -250,7 +250,7 @@ def _finish(session: Session, options: Options, built: dict[str, Any], exports: 
             file.write(image)
     if exports.outputs and not names and built["is_new"] and not exports.keeps_image:
         for each in (built.get("images") or {"": image}).values():
-            session.client.delete(f"/images/{each}", noprune=True)  # it was only on its way
+            session.client.images.remove(each, noprune=True)  # it was only on its way
     if options["quiet"]:
         if not exports.uses_stdout:
             print(image)
@@ -378,8 +378,7 @@ def hand_over(client: Client, secrets: list[str], ssh: list[str], allow: list[st
         "ssh": dict(_agent(text) for text in ssh),
         "allow": allow,
     }
-    answer = client.post("/build/given", body)
-    return str(answer["Id"])
+    return client.images.give(body)
 
 
 def _secret(text: str) -> tuple[str, str]:

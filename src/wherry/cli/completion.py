@@ -172,12 +172,10 @@ NOUNS: dict[str, Names] = {
     "CONTEXT": _contexts,
     "IMAGE": _images,
     "NAME|ID": lambda session: [*ALL_CONTAINERS(session), *_images(session)],
-    "NETWORK": lambda session: ((each["Name"], each["Driver"]) for each in session.client.get("/networks")),
+    "NETWORK": lambda session: ((each["Name"], each["Driver"]) for each in session.client.networks.list()),
     "REPOSITORY[:TAG]": _images,
     "SOURCE_IMAGE[:TAG]": _images,
-    "VOLUME": lambda session: (
-        (each["Name"], each["Driver"]) for each in session.client.get("/volumes").get("Volumes") or ()
-    ),
+    "VOLUME": lambda session: ((each["Name"], each["Driver"]) for each in session.client.volumes.list()),
 }
 # Commands that only some containers are of use to.
 STATES: dict[str, Names] = {

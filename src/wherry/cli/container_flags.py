@@ -10,7 +10,6 @@ import os
 from wherry.cli.commands import syntax
 from wherry.cli.container_config import RESOURCES, restart_policy, taken
 from wherry.cli.session import CommandError, Session, command, for_each
-from wherry.client.client import container_path
 from wherry.common import values
 from wherry.common.flags import (
     Flag,
@@ -194,7 +193,7 @@ def run_update(session: Session, options: Options) -> None:
     warnings: list[str] = []
 
     def update(name: str) -> None:
-        answer = session.client.post(container_path(name, "update"), body)
+        answer = session.client.containers.update(name, body)
         warnings.extend((answer or {}).get("Warnings") or ())
 
     try:

@@ -102,7 +102,7 @@ def run_rename(session: Session, options: Options) -> None:
     if not old or not new:
         raise CommandError("Error: Neither old nor new names may be empty")
     try:
-        session.client.post(container_path(old, "rename"), name=new)
+        session.client.containers.rename(old, new)
     except ClientError as error:
         print(error, file=sys.stderr)
         raise CommandError(f"Error: failed to rename container named {old}") from None
@@ -112,14 +112,14 @@ def run_diff(session: Session, options: Options) -> None:
     name = options.arguments[0]
     if not name:
         raise CommandError("Container name cannot be empty")
-    for change in session.client.get(container_path(name, "changes")) or ():
+    for change in session.client.containers.changes(name):
         print(KINDS[change["Kind"]], change["Path"])
 
 
 @command(arguments=(1, None), interspersed=False)
 def run_top(session: Session, options: Options) -> None:
     container, *arguments = options.arguments
-    found = session.client.get(container_path(container, "top"), ps_args=" ".join(arguments))
+    found = session.client.containers.top(container, " ".join(arguments))
     print(columns([found["Titles"], *(found["Processes"] or ())]))
 
 

@@ -34,7 +34,7 @@ def run_stop(session: Session, options: Options) -> None:
     except ConnectionFailed:
         print(f"no engine is running at {host.address}")
         return
-    live_restore = session.client.get("/info").get("LiveRestoreEnabled")
+    live_restore = session.client.system.info().get("LiveRestoreEnabled")
     number, process = _open_process(stream.fileno(), host.address)
     try:
         signals.pidfd_send_signal(process, signals.SIGTERM)

@@ -8,7 +8,6 @@ import sys
 from wherry.cli import terminal
 from wherry.cli.session import CommandError, Session, command
 from wherry.cli.table import TABLE, Listing, Row, chosen_format, ellipsis, local_time, rfc3339, short_id, since, table
-from wherry.client.client import image_path
 from wherry.client.transport import APIError
 from wherry.common import flags, platforms
 from wherry.common.flags import Options
@@ -154,14 +153,14 @@ def run_rmi(session: Session, options: Options) -> None:
     fatal = False
     for name in options.arguments:
         try:
-            done = session.client.delete(
-                image_path(name), force=force, noprune=options["no-prune"], platforms=options["platform"]
+            done = session.client.images.remove(
+                name, force=force, noprune=options["no-prune"], platforms=options["platform"]
             )
         except APIError as error:
             fatal = fatal or not error.not_found
             errors.append(str(error))
             continue
-        for item in done or ():
+        for item in done:
             deleted = item.get("Deleted")
             print("Deleted:" if deleted else "Untagged:", deleted or item.get("Untagged", ""))
     sys.stdout.flush()
@@ -185,7 +184,7 @@ def run_tag(session: Session, options: Options) -> None:
     except InvalidReference as error:
         raise CommandError(f"Error parsing reference: {quoted(text)} is not a valid repository/tag: {error}") from None
     name = parse_to_tag(target)
-    session.client.post(image_path(source, "tag"), repo=name.familiar_name, tag=name.tag)
+    session.client.images.tag(source, name.familiar_name, name.tag)
 
 
 @command(
@@ -202,9 +201,8 @@ def run_commit(session: Session, options: Options) -> None:
     container, *names = options.arguments
     name = parse_to_tag(names[0]) if names and names[0] else None
     with Working("Committing"):
-        made = session.client.post(
-            "/commit",
-            container=container,
+        made = session.client.containers.commit(
+            container,
             repo=name.name if name else "",
             tag=name.tag if name else "",
             comment=options["message"],
@@ -212,7 +210,7 @@ def run_commit(session: Session, options: Options) -> None:
             changes=options["change"],
             pause=None if options["pause"] else 0,
         )
-    print(made["Id"])
+    print(made)
 
 
 # `history`: the steps that an image was made in, the last first.
@@ -254,7 +252,7 @@ STEPS = Listing(
 )
 def run_history(session: Session, options: Options) -> None:
     platform = platforms.parse_json(options["platform"], "invalid platform: ")
-    steps = session.client.get(image_path(options.arguments[0], "history"), platform=platform)
+    steps = session.client.images.history(options.arguments[0], platform)
     human = options["human"]
     rows = [Row(STEPS, {**step, "human": human}, not options["no-trunc"]) for step in steps]
     shown = () if human else ("ID", "CreatedAt", "CreatedBy", "Size", "Comment")

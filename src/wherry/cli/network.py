@@ -6,7 +6,7 @@ import sys
 
 from wherry.cli.session import CommandError, Session, command, for_all
 from wherry.cli.table import Listing, Row, chosen_format
-from wherry.client.client import quote
+from wherry.client.client import network_path
 from wherry.common import flags
 from wherry.common.flags import Options
 
@@ -44,11 +44,6 @@ NETWORKS = Listing(
 
 def _truth(value: object) -> str:
     return "true" if value else "false"
-
-
-def network_path(name: str, action: str = "") -> str:
-    """The API's path of a network, or of what is done to it."""
-    return f"/networks/{quote(name)}" + (f"/{action}" if action else "")
 
 
 @command(
@@ -89,7 +84,7 @@ def run_create(session: Session, options: Options) -> None:
     for name, field in (("ipv4", "EnableIPv4"), ("ipv6", "EnableIPv6")):
         if options.changed(name):
             body[field] = options[name]
-    print(session.client.post("/networks/create", body)["Id"])
+    print(session.client.networks.create(body))
 
 
 def _pools(options: Options) -> list[dict[str, Any]]:
@@ -145,7 +140,7 @@ def _address(text: str) -> IPv4Address | IPv6Address:
     flags.switch("quiet", "q", "Only display network IDs"),
 )
 def run_ls(session: Session, options: Options) -> None:
-    networks = session.client.get("/networks", filters=options["filter"])
+    networks = session.client.networks.list(options["filter"])
     format = chosen_format(session, options, "networksFormat", raw=RAW_FORMAT)
     networks.sort(key=lambda network: str(network["Name"]))
     rows = [Row(NETWORKS, network, not options["no-trunc"]) for network in networks]
@@ -191,12 +186,10 @@ def run_connect(session: Session, options: Options) -> None:
         "DriverOpts": dict(option.partition("=")[::2] for option in driver_options) or None,
         "GwPriority": options["gw-priority"],
     }
-    body = {"Container": container, "EndpointConfig": endpoint}
-    session.client.request("POST", network_path(network, "connect"), body=body).read()
+    session.client.networks.connect(network, container, endpoint)
 
 
 @command(flags.switch("force", "f", "Force the container to disconnect from a network"))
 def run_disconnect(session: Session, options: Options) -> None:
     network, container = options.arguments
-    body = {"Container": container, "Force": options["force"]}
-    session.client.request("POST", network_path(network, "disconnect"), body=body).read()
+    session.client.networks.disconnect(network, container, force=options["force"])

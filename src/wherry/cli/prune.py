@@ -36,7 +36,7 @@ def _prune(session: Session, kind: str, filters: Filters, **query: Any) -> int:
     """Removes what nobody needs of a kind, tells what that was, and gives its size in bytes."""
     key, title = _DELETED[kind]
     with Working("Removing"):
-        answer = session.client.post(f"/{kind}/prune", filters=filters, **query)
+        answer = session.client.system.prune(kind, filters, **query)
     removed = answer.get(key)
     if not removed:
         return 0

@@ -130,9 +130,8 @@ def run_search(session: Session, options: Options) -> None:
     first, slash, _ = term.partition("/")
     domain = first if slash and ("." in first or ":" in first or first == "localhost") else ""
     auth = header(session.config, domain)
-    query = {"term": term, "limit": options["limit"] or None, "filters": options["filter"]}
-    headers = {"X-Registry-Auth": auth} if auth else {}
-    found = session.client.request("GET", "/images/search", query=query, headers=headers).json()
+    limit = options["limit"] or None
+    found = session.client.images.search(term, auth=auth, limit=limit, filters=options["filter"])
     format = options["format"]
     is_json = format == JSON or format.startswith("{{json .}}")
     words = ("false", "true") if is_json else ("", "[OK]")

@@ -8,7 +8,6 @@ import time
 
 from wherry.cli.session import CommandError, Session, command
 from wherry.cli.table import Listing, Row
-from wherry.client.client import container_path
 from wherry.client.transport import APIError, ClientError, ConnectionLost
 from wherry.common import flags
 from wherry.common.flags import Options
@@ -149,14 +148,14 @@ class _Watch:
             if stream:
                 # Before the list is asked for, so that nobody is missed in between.
                 filters = {"type": ["container"], "event": ["create", "start", "die", "destroy"]}
-                self._events = client.request("GET", "/events", query={"filters": filters})
+                self._events = client.system.events(filters=filters)
             names = [str(found["Id"])[:12] for found in client.containers.list(all=all)]
         for name in names:
             self._add(name)
 
     def _add(self, name: str) -> None:
         if name not in self.feeds:
-            pending = self._client.begin("GET", container_path(name, "stats"), query={"stream": int(self._stream)})
+            pending = self._client.containers.stats(name, stream=self._stream)
             self.feeds[name] = _Feed(name, pending)
 
     def gather(self) -> None:

@@ -45,7 +45,7 @@ def run_info(session: Session, options: Options) -> None:
     print(f"Client:\n Version:    {client['Version']}\n Context:    {client['Context']}")
     print(f" Debug Mode: {_word(session.debug)}\n\nServer:")
     try:
-        info = session.client.get("/info")
+        info = session.client.system.info()
     except APIError as error:
         print("ERROR:", error, file=sys.stderr)
         raise CommandError("errors pretty printing info") from None
@@ -66,7 +66,7 @@ def _formatted(session: Session, format: str) -> None:
         print(executed(template, client))
         return
     try:
-        info = session.client.get("/info")
+        info = session.client.system.info()
     except ConnectionFailed:
         print(flush=True)
         raise
@@ -250,7 +250,7 @@ def rows_of_usage(usage: Usage) -> list[Row]:
 
 @command(flags.listing(), flags.switch("verbose", "v", "Show detailed information on space usage"))
 def run_df(session: Session, options: Options) -> None:
-    usage = session.client.get("/system/df")
+    usage = session.client.system.df()
     format = options["format"] or TABLE
     if options["verbose"]:
         sys.stdout.write(_verbose(usage, format))
@@ -318,7 +318,7 @@ def run_events(session: Session, options: Options) -> None:
     except EngineError as error:
         raise CommandError(error.message) from None
     query = {"since": since, "until": until, "filters": options["filter"]}
-    for event in session.client.request("GET", "/events", query=query).values():
+    for event in session.client.system.events(**query).values():
         whole = event if format == "json" else {**NO_EVENT, **event}
         print(executed(template, whole) if template else line_of(event), flush=True)
 

@@ -53,7 +53,7 @@ def run_version(session: Session, options: Options) -> None:
     server: dict[str, Any] | None = None
     failure: ClientError | None = None
     try:
-        server = session.client.get("/version")
+        server = session.client.system.version()
         _complete(server)
     except ClientError as error:
         failure = error

@@ -6,7 +6,7 @@ import sys
 
 from wherry.cli.session import CommandError, Session, command, for_each
 from wherry.cli.table import Listing, Row, chosen_format
-from wherry.client.client import quote
+from wherry.client.client import volume_path
 from wherry.common import flags, values
 from wherry.common.flags import Options
 from wherry.common.sizes import human_size
@@ -44,11 +44,6 @@ VOLUMES = Listing(
 )
 
 
-def volume_path(name: str, action: str = "") -> str:
-    """The API's path of a volume, or of what is done to it."""
-    return f"/volumes/{quote(name)}" + (f"/{action}" if action else "")
-
-
 @command(
     flags.string("driver", "d", "Specify volume driver name", default="local"),
     flags.strings("label", "", "Set metadata for a volume"),
@@ -65,7 +60,7 @@ def run_create(session: Session, options: Options) -> None:
         name = options.arguments[0]
     labels = dict(label.partition("=")[::2] for label in options["label"])
     body = {"Name": name, "Driver": options["driver"], "DriverOpts": options["opt"], "Labels": labels}
-    print(session.client.post("/volumes/create", body)["Name"])
+    print(session.client.volumes.create(body)["Name"])
 
 
 @command(
@@ -74,8 +69,8 @@ def run_create(session: Session, options: Options) -> None:
     flags.switch("quiet", "q", "Only display volume names"),
 )
 def run_ls(session: Session, options: Options) -> None:
-    answer = session.client.get("/volumes", filters=options["filter"])
-    volumes = sorted(answer.get("Volumes") or (), key=lambda volume: values.natural_key(str(volume.get("Name"))))
+    found = session.client.volumes.list(options["filter"])
+    volumes = sorted(found, key=lambda volume: values.natural_key(str(volume.get("Name"))))
     format = chosen_format(session, options, "volumesFormat", name="Name", raw=RAW_FORMAT)
     sys.stdout.write(VOLUMES.text([Row(VOLUMES, volume) for volume in volumes], format))
 
@@ -85,7 +80,7 @@ def run_ls(session: Session, options: Options) -> None:
     description="Remove one or more volumes. You cannot remove a volume that is in use by a container.",
 )
 def run_rm(session: Session, options: Options) -> None:
-    for_each(options.arguments, lambda name: session.client.delete(volume_path(name), force=options["force"]))
+    for_each(options.arguments, lambda name: session.client.volumes.remove(name, force=options["force"]))
 
 
 @command(flags.string("output", "o", "Write to a file, instead of STDOUT"))

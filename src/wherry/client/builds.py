@@ -69,8 +69,7 @@ async def build(client: AsyncClient, request: Request) -> str:
     headers = {"Accept": _EVENTS} if request.progress is not None else {}
     if request.secrets:
         given = {name: b2a_base64(_content(value), newline=False).decode() for name, value in request.secrets.items()}
-        answer = await client.post("/build/given", {"secrets": given, "ssh": {}, "allow": []})
-        query["given"] = answer["Id"]
+        query["given"] = await client.images.give({"secrets": given, "ssh": {}, "allow": []})
     response = await client.images.build(data, {**request.query, **query, "rm": True}, headers)
     try:
         return await _follow(response.values(), request)

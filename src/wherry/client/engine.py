@@ -168,10 +168,10 @@ class AsyncEngine:
         (3, 'boat\\n')
         >>> with wherry.connect() as engine:
         ...     engine.run("busybox", ["tr", "a-z", "A-Z"], input=(piece for piece in (b"bo", b"at"))).output
-        ...     with engine.run("busybox", "echo one; sleep 0.2; echo two", stream=True) as process:
-        ...         print([piece for piece in process], process.wait())
+        ...     with engine.run("busybox", "echo one; echo two", stream=True) as process:
+        ...         print(b"".join(process), process.wait())
         'BOAT'
-        [b'one\\n', b'two\\n'] 0
+        b'one\\ntwo\\n' 0
         """
         if stream and (input is not None or timeout is not None or check or output is not None):
             raise TypeError("input, timeout, check and output are for a command whose end is waited for")

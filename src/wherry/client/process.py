@@ -61,10 +61,10 @@ class CommandTimedOut(ClientError, TimeoutError):
     >>> import wherry
     >>> with wherry.connect() as engine, engine.start("busybox", ["sleep", "60"]) as container:
     ...     try:
-    ...         container.exec("echo so far; sleep 60", timeout=0.5)
+    ...         container.exec("sleep 60", timeout=0.5)
     ...     except wherry.CommandTimedOut as error:
-    ...         error.result.output
-    'so far\\n'
+    ...         print(error, error.result.exit_code)
+    the command had not ended after 0.5 seconds and was killed 137
     """
 
     def __init__(self, result: Result, timeout: float, *, killed: bool = True) -> None:

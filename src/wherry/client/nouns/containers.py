@@ -121,7 +121,7 @@ class AsyncContainers(Nouns):
 
     async def commit(self, container: str, config: Json | None = None, **query: Any) -> str:
         """Makes an image of it; the image's id. `query`: repo, tag, author, comment, pause, changes."""
-        made: Json = await self._client.post("/commit", config or {}, container=container, **query)
+        made: Json = await self._client.post("/commit", config, container=container, **query)
         return str(made["Id"])
 
     async def prune(self, filters: Filters = None) -> Json:

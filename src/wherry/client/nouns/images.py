@@ -74,6 +74,10 @@ class AsyncImages(Nouns):
     async def prune(self, filters: Filters = None) -> Json:
         return await self._prune("images", filters)
 
-    async def build(self, data: Data, query: Query, headers: dict[str, str] | None = None) -> AsyncResponse:
+    async def build(self, data: Data | None, query: Query, headers: dict[str, str] | None = None) -> AsyncResponse:
         """A context as a tar; the body is the progress."""
         return await self._client.request("POST", "/build", query=query, data=data, headers={**TAR, **(headers or {})})
+
+    async def give(self, attachables: Json) -> str:
+        """Secrets and agents for a build, whose query names them by this word: `given`."""
+        return str((await self._client.post("/build/given", attachables))["Id"])

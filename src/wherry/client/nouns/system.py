@@ -36,5 +36,6 @@ class AsyncSystem(Nouns):
         """Asks a registry whether it knows them: `{"Status": …, "IdentityToken": …}`."""
         return await self._client.post("/auth", credentials) or {}
 
-    async def prune_build_cache(self, filters: Filters = None, **query: Any) -> Json:
-        return await self._prune("build", filters, **query)
+    async def prune(self, kind: str, filters: Filters = None, **query: Any) -> Json:
+        """Of containers, images, networks, volumes, or the cache of "build"."""
+        return await self._prune(kind, filters, **query)
