@@ -203,6 +203,21 @@ async def test_what_cannot_be_is_said(engine: Engine, busybox: str, options: dic
     assert said in refused.value.message
 
 
+async def test_a_dockerfile_that_copies_nothing_needs_no_context(engine: Engine, busybox: str) -> None:
+    async with client(engine.socket, {"Dockerfile": b"FROM busybox\nLABEL a=b\n"}) as asking:
+
+        async def serve(call: Call) -> None:
+            if ("dir-name", "context") in call.metadata:
+                raise RpcError(5, 'no access allowed to dir "context"')
+            await asking.serve_files(call)
+
+        asking.diff_copy = serve
+        await asking.build()
+        asking.files["Dockerfile"] = b"FROM busybox\nCOPY a /\n"
+        with pytest.raises(RpcError, match=r'a": not found'):
+            await asking.build()
+
+
 async def test_another_frontend_is_refused(engine: Engine, busybox: str) -> None:
     async with client(engine.socket, {"Dockerfile": b"# syntax=some/frontend:1\nFROM busybox\n"}) as asking:
         with pytest.raises(RpcError, match="syntax some/frontend:1 is not supported"):

@@ -15,6 +15,7 @@ from wherry.buildkit.definition import context_of, of_result, result_of
 from wherry.buildkit.errors import headline, located
 from wherry.buildkit.filesync import Sources
 from wherry.buildkit.graphs import Graphs
+from wherry.buildkit.grpc import NOT_FOUND, RpcError
 from wherry.buildkit.session import Session
 from wherry.buildkit.trace import Trace, Vertex
 from wherry.common.errors import EngineError, InvalidParameter, NotSupported
@@ -239,7 +240,12 @@ class Build:
             step.transferred("transferring context:", len(ignore), True)
         with self.step("[internal] load build context") as step:
             tell = functools.partial(step.transferred, "transferring context:")
-            directory = await stack.enter_async_context(local.files(ignore, tell))
+            try:
+                directory = await stack.enter_async_context(local.files(ignore, tell))
+            except RpcError as error:
+                if error.code != NOT_FOUND:
+                    raise
+                directory = workspace.directory("context")
         return frontend.context_of(directory, text, local.filename, ignore)
 
     @contextlib.contextmanager

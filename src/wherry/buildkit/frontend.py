@@ -9,6 +9,7 @@ from typing import Any
 from wherry.buildkit import definition
 from wherry.buildkit.content import CacheInDirectory
 from wherry.buildkit.filesync import Sources, Transferred, read_files
+from wherry.buildkit.grpc import NOT_FOUND, RpcError
 from wherry.buildkit.session import Session
 from wherry.common import key_values
 from wherry.common.errors import InvalidParameter, NotSupported
@@ -128,7 +129,12 @@ class Local:
             return text, found[own_ignore]
         if self.remote or "context" in self.given:
             return text, b""
-        beside = await read_files(self._session, self._options.get("contextkey", "context"), [IGNORE_FILE])
+        try:
+            beside = await read_files(self._session, self._options.get("contextkey", "context"), [IGNORE_FILE])
+        except RpcError as error:
+            if error.code != NOT_FOUND:  # a Dockerfile that copies nothing needs no context
+                raise
+            return text, b""
         return text, beside.get(IGNORE_FILE, b"")
 
     def named(self, name: str, tell: Transferred) -> "contextlib.AbstractAsyncContextManager[str]":

@@ -161,6 +161,8 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
         (PREFACE + b"".join(_frame(1, 4, n, b"\x82") + _frame(3, 0, n, b"\0\0\0\x08") for n in range(1, 9999, 2)), 11),
         (PREFACE + _frame(1, 0, 1, b"\x82") + _frame(9, 0, 1, b"\x82" * 16384) * 8, 11),
         (PREFACE + _frame(0, 8, 1, b"\xffpadded"), 1),
+        # 48 MB of headers: one of 4000 bytes, and 12,000 times the same
+        (PREFACE + _frame(1, 4, 1, b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4000 + b"\xbe" * 12_000), 9),
     ],
 )  # fmt: skip
 async def test_a_peer_that_breaks_the_rules_is_told_so(sent: bytes, code: int) -> None:
