@@ -387,7 +387,6 @@ CREATE_ERRORS = """\
 --pid foo
 --pid container:
 --uts foo
---userns foo
 --cgroupns foo
 --restart :3
 --restart always:x
