@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 
-from bench import build, buildkit, everyday, memory, pull
+from bench import alone, build, buildkit, everyday, memory, pull
 from bench.engines import BUSYBOX, CACHE, Client
 
 DEBIAN_ARCHIVE = next(iter(sorted(CACHE.glob("[du]*-*.image.tar"))), None)
@@ -154,6 +154,13 @@ WORKLOADS = [
              by_own_client_only=True),
     Workload("run --rm busybox cat /etc/issue", run, 20, goal=1 / 6, goal_docker_cli=1 / 8),
     Workload("the same with --network none", run_without_network, 20),
+    *(
+        Workload(f"{name}, by the engine alone: {how}", measure(network), 3, by_own_client_only=True)
+        for name, network in (("a container", "bridge"), ("the same, no network", "none"))
+        for how, measure in (("p50", alone.one_by_one), ("p90", alone.slowest_tenth),
+                             ("20 at a time, each", alone.twenty_at_a_time))
+    ),
+    Workload("an exec, by the engine alone", alone.execute, 20, alone.running, by_own_client_only=True),
     Workload("start --attach, to its exit", start_and_wait, 10),
     Workload("rm", remove, 10),
     Workload("exec", execute, 20, running_box, goal_docker_cli=2 / 5),
