@@ -152,6 +152,7 @@ def test_containers_find_each_other_by_name(user: OrdinaryUser) -> None:
 CONNECT = """
 import socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3])) as client:
+    client.sendall(b"ahoy")  # who asks first: pasta's answer to that has once ended the connection
     print(client.recv(100).decode())
 """
 

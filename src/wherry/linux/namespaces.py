@@ -80,7 +80,6 @@ class NetworkNamespace:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def run(self, work: Callable[[], _T]) -> _T:
         """What ``work`` answers or raises, in there."""
@@ -89,7 +88,11 @@ class NetworkNamespace:
 
         def enter() -> None:
             try:
-                join(self._fd, CLONE_NEWNET)
+                namespace = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    join(namespace, CLONE_NEWNET)
+                finally:
+                    os.close(namespace)
                 answers.append(work())
             except BaseException as error:  # whatever it is, it is the caller's
                 errors.append(error)

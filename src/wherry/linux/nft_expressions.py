@@ -15,7 +15,7 @@ ACCEPT, DROP, JUMP, RETURN = 1, 0, -3, -5
 FIRST = 8
 """The first register. Every match starts here; only keys and addresses to translate to need to know."""
 
-STATE_ESTABLISHED, STATE_RELATED, STATE_NEW = 2, 4, 8
+STATE_INVALID, STATE_ESTABLISHED, STATE_RELATED, STATE_NEW = 1, 2, 4, 8
 
 _VERDICT = 0
 _BASE_NETWORK, _BASE_TRANSPORT = 1, 2

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from wherry.linux import namespaces
+from wherry.linux.namespaces import NetworkNamespace
 from wherry.linux.sockets import Batch
 
 A, PTR, AAAA, OPT, ANY = 1, 12, 28, 41, 255
@@ -199,24 +199,12 @@ async def open_here(family: int, kind: int) -> socket.socket:
 
 
 def open_inside(pid: int) -> Opener:
-    """Opens a socket in a process's network namespace: servers that a container names may be reached from there alone.
-
-    Only a thread goes there, and it comes back.
-    """
-
-    def enter_and_open(family: int, kind: int) -> socket.socket:
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            namespaces.join_of(pid, "net")
-            try:
-                return socket.socket(family, kind)
-            finally:
-                namespaces.join(home, namespaces.CLONE_NEWNET)
-        finally:
-            os.close(home)
+    """In the network namespace of a process: for servers that a container names, which may be reached from there
+    alone."""
+    inside = NetworkNamespace(f"/proc/{pid}/ns/net")
 
     async def open_there(family: int, kind: int) -> socket.socket:
-        return await asyncio.to_thread(enter_and_open, family, kind)
+        return await asyncio.to_thread(inside.run, lambda: socket.socket(family, kind))
 
     return open_there
 

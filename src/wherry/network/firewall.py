@@ -55,17 +55,17 @@ def _forget(ports: set[tuple[str, int]]) -> None:
 class Rules:
     """The tables of one engine, both of the name ``table``."""
 
-    def __init__(self, table: str) -> None:
+    def __init__(self, table: str, uplink: str) -> None:
         self.table = table
-        self._ruleset = Ruleset(table)
+        self._ruleset = Ruleset(table, uplink)
         self._firewall = open_firewall()
         self._made = False
 
     @classmethod
-    def open(cls, table: str) -> "Rules | None":
+    def open(cls, table: str, uplink: str = "") -> "Rules | None":
         """None where the kernel has not all that is needed: tried in a transaction that is taken back."""
         with contextlib.suppress(OSError):
-            rules = cls(table)
+            rules = cls(table, uplink)
             try:
                 rules._firewall.commit(*rules._ruleset.everything(), *rules._ruleset.nothing())
             except SyscallError:

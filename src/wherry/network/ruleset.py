@@ -35,6 +35,7 @@ from wherry.linux.nft_expressions import (
     JUMP,
     RETURN,
     STATE_ESTABLISHED,
+    STATE_INVALID,
     STATE_NEW,
     STATE_RELATED,
     be,
@@ -146,8 +147,10 @@ class Link(NamedTuple):
 class Ruleset:
     """Both tables of the name ``table``, as they are to be, and the requests that make them so."""
 
-    def __init__(self, table: str) -> None:
+    def __init__(self, table: str, uplink: str = "") -> None:
+        """``uplink`` is the interface of a program that speaks for this network namespace in another one."""
         self.inet, self.bridge = Table(INET, table), Table(BRIDGE, table)
+        self.uplink = uplink
         self.bridges: dict[str, BridgeRules] = {}
         self.published: dict[Published, None] = {}
         self.links: dict[Link, int] = {}
@@ -236,6 +239,9 @@ class Ruleset:
         yield self.inet.chain("input-antispoof", Hook("filter", INPUT, _BEFORE_FILTER))
         yield arriving("spoofed, to this host", is_marked(_IMPOSTOR), input_interface(), look_up("bridges"), drop)
         yield arriving("nobody speaks to this host by it", input_interface(), look_up("bridges-behind"), drop)
+        if self.uplink:
+            # pasta up to 2023 sends segments without a flag: an answer would be a reset, and end the connection.
+            yield arriving("no packet of a connection", comes_by(self.uplink), state_is(STATE_INVALID), drop)
 
     def _publish(self) -> Iterator[Request]:
         (publish,) = self._rules("published-ports")

@@ -17,7 +17,7 @@ log = logging.getLogger("wherry.network")
 
 PROGRAMS = ("pasta", "slirp4netns")
 _NAMES = (*PROGRAMS, "passt")  # by which the kernel knows them: pasta executes one for the processor, passt.avx2
-_INTERFACE = "tap0"
+INTERFACE = "tap0"
 _SECONDS = 10  # that one may take to be ready
 _MTU = "65520"
 
@@ -29,7 +29,7 @@ class UserModeNetwork:
         self._namespace = namespace
         self._pid_file = pid_file
         self._failure = ""
-        if not bridge.exists(_INTERFACE):
+        if not bridge.exists(INTERFACE):
             self.stop()  # of a namespace that is no more
 
     @property
@@ -41,7 +41,7 @@ class UserModeNetwork:
 
     def start(self) -> None:
         """Returns when the interface has its addresses; at once when it has them."""
-        if bridge.exists(_INTERFACE):
+        if bridge.exists(INTERFACE):
             return
         failures = []
         for program, command in (("pasta", self._start_pasta), ("slirp4netns", self._start_slirp)):
@@ -71,7 +71,7 @@ class UserModeNetwork:
     def _start_pasta(self) -> None:
         """Nothing is forwarded by it, and no address stands for the machine's own 127.0.0.1: services there are not for
         containers."""
-        words = ["--config-net", "--no-map-gw", "--netns-only", "--netns", self._namespace, "--ns-ifname", _INTERFACE]
+        words = ["--config-net", "--no-map-gw", "--netns-only", "--netns", self._namespace, "--ns-ifname", INTERFACE]
         forwarded = ["-t", "none", "-u", "none", "-T", "none", "-U", "none"]
         subprocess.run(
             ["pasta", "--quiet", *words, *forwarded, "--pid", self._pid_file],
@@ -86,7 +86,7 @@ class UserModeNetwork:
             with open(f"{self._pid_file}.log", "wb") as log_file:
                 process = subprocess.Popen(
                     ["slirp4netns", "--configure", "--enable-ipv6", f"--mtu={_MTU}", "--disable-host-loopback",
-                     "--netns-type=path", f"--ready-fd={tell}", self._namespace, _INTERFACE],
+                     "--netns-type=path", f"--ready-fd={tell}", self._namespace, INTERFACE],
                     stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file, pass_fds=(tell,),
                     start_new_session=True,
                 )  # fmt: skip

@@ -13,7 +13,7 @@ from wherry.common.errors import EngineError, Forbidden, InvalidParameter
 from wherry.engine.config import EngineConfig
 from wherry.engine.network import options
 from wherry.model.network import Attachment, IpamPool, Network
-from wherry.network import bridge, ipam
+from wherry.network import bridge, ipam, user_mode
 from wherry.network.bridge import BridgeError, BridgePorts, Device, GratuitousArp, move_to, uplink
 from wherry.network.firewall import FirewallWatch, Rules
 from wherry.network.ipam import AddressError, IpNetwork, Pool
@@ -52,7 +52,8 @@ class NetworkDrivers:
         self._strangers: set[tuple[str, str]] = set()  # addresses whose last hardware address was not their own
         self.on_settled: Callable[[Network], None] = lambda network: None
         table = f"wherry-{instance}" if instance else "wherry"
-        rules = Rules.open(table) if config.iptables else None
+        uplink = user_mode.INTERFACE if self._user_mode is not None else ""
+        rules = Rules.open(table, uplink) if config.iptables else None
         self._watch = FirewallWatch(rules) if rules is not None else None
         if config.iptables and rules is None:
             log.warning("this kernel has no nftables, so no firewall rules are made: published ports are forwarded by "
