@@ -156,3 +156,59 @@ def test_maps_of_ones_own(apart: Engine) -> None:
     command = ("run", "--rm", "--network=none", "--uidmap", "0:300000:10", "--gidmap", "0:400000:20", "busybox")
     said = apart.wherry(*command, "cat", "/proc/self/uid_map", "/proc/self/gid_map").stdout.split()
     assert said == ["0", "300000", "10", "0", "400000", "20"]
+
+
+def test_its_namespaces_are_not_joined(apart: Engine) -> None:
+    apart.wherry("run", "-d", "--name", "one", "--userns=auto", "--ipc=shareable", "busybox", "sleep", "1000")
+    for use in ("--network=container:one", "--pid=container:one", "--ipc=container:one"):
+        ended = apart.wherry("run", "--rm", use, "busybox", "true")
+        assert "cannot be joined" in ended.stderr
+
+
+@pytest.mark.parametrize("userns", ["auto", "host"])
+@pytest.mark.parametrize("user", ["0", "1234:5678", "www-data"])
+def test_idmap_matches_the_owner_of_a_bind(apart: Engine, tmp_path: Path, userns: str, user: str) -> None:
+    directory = tmp_path / "d"
+    directory.mkdir(0o700)
+    os.chown(directory, 4001, 4002)
+    command = ("run", "--rm", "--network=none", f"--userns={userns}", "--user", user, "-v", f"{directory}:/d:idmap")
+    script = "touch /d/f; stat -c %u:%g /d /d/f; id -u; id -g"
+    said = apart.wherry(*command, "busybox", "sh", "-c", script, check=True).stdout.split()
+    assert said[0] == said[1] == f"{said[2]}:{said[3]}"
+    made = (directory / "f").stat()
+    assert (made.st_uid, made.st_gid) == (4001, 4002)
+
+
+def test_idmap_in_podmans_words(apart: Engine, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    for path in (tmp_path, tmp_path / "f"):
+        os.chown(path, 4001, 4002)
+    mount = f"type=bind,src={tmp_path},dst=/d,idmap=uids=@4001-5-1;gids=@4002-6-1"
+    command = ("run", "--rm", "--network=none", "--userns=auto", "--mount", mount, "busybox")
+    assert apart.wherry(*command, "stat", "-c", "%u:%g", "/d/f", check=True).stdout == "5:6\n"
+    for bad in ("idmap=uids=", "idmap=uids=1-1", "idmap=1", "idmap=uids=1-2-3;uids=1-2-3"):
+        ended = apart.wherry("run", "--rm", "--mount", f"type=bind,src={tmp_path},dst=/d,{bad}", "busybox")
+        assert "invalid idmap" in ended.stderr
+
+
+def test_a_build_is_in_one_where_that_is_the_default(_images: None, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(
+        "FROM busybox\nRUN test $(cat /proc/self/uid_map | awk '{print $2}') -gt 65535 && touch /r && chown 5:6 /r\n"
+        "COPY Dockerfile /\nRUN --mount=type=cache,target=/c touch /c/x && test $(stat -c %u:%g /c/x) = 0:0\n"
+    )
+    with started(Engine(["--default-userns-mode=auto"], prefix=with_ids(tmp_path))) as engine:
+        engine.wherry("build", "-t", "built", str(tmp_path), check=True)
+        for mode in ("auto", "host"):
+            said = engine.wherry("run", "--rm", f"--userns={mode}", "built", "stat", "-c", "%u:%g", "/r", "/Dockerfile")
+            assert said.stdout == "5:6\n0:0\n"
+        assert engine.wherry("run", "--rm", "busybox", "cat", "/proc/self/uid_map").stdout.split()[1] != "0"
+
+
+def test_remapping_by_the_engine(_images: None, tmp_path: Path) -> None:
+    with started(Engine(["--userns-remap=dockremap"], prefix=with_ids(tmp_path, "dockremap:700000:65536\n"))) as engine:
+        assert engine.wherry("run", "--rm", "busybox", "cat", "/proc/self/uid_map").stdout.split()[1] == "700000"
+        whole = engine.wherry("run", "--rm", "--userns=host", "--privileged", "busybox", "cat", "/proc/self/uid_map")
+        assert whole.stdout.split()[:2] == ["0", "0"]
+        assert "name=userns" in engine.request("GET", "/info").body["SecurityOptions"]
+        refused = engine.wherry("run", "--rm", "--privileged", "busybox", "true")
+        assert "privileged mode is incompatible with user namespaces" in refused.stderr

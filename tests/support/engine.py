@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.support.networks import remove_networks
+from tests.support.subordinate_ids import with_ids
 
 PROJECT = Path(__file__).parents[2]
 CACHE = PROJECT / ".cache"
@@ -39,6 +40,9 @@ ROOTLESS = "WHERRY_TEST_ROOTLESS"
 PATIENCE = float(os.environ.get("WHERRY_TEST_PATIENCE", 1))
 START_SECONDS = 30 * PATIENCE
 STOP_SECONDS = 30 * PATIENCE
+
+# With "auto", the engines of the tests give every container a user namespace of its own.
+USERNS = "WHERRY_TEST_USERNS"
 
 
 class Response(NamedTuple):
@@ -76,6 +80,9 @@ class Engine:
         self.log = self.root / "daemon.log"
         self.cgroup_parent = f"{cgroup_parent}-{self.mark[:12]}" if cgroup_parent else ""
         self._arguments = list(arguments)
+        if os.environ.get(USERNS):
+            self._arguments.insert(0, f"--default-userns-mode={os.environ[USERNS]}")
+            prefix = (*with_ids(self.root), *prefix)
         if cgroup_parent:
             self._arguments.insert(0, f"--cgroup-parent=/{self.cgroup_parent}")
         self._prefix = list(prefix)

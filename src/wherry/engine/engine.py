@@ -7,6 +7,7 @@ import os
 from wherry.common.settings import SETTINGS
 from wherry.engine.admission import Standing
 from wherry.engine.builder.builder import Builder
+from wherry.engine.builder.run import Containers as BuildContainers
 from wherry.engine.config import EngineConfig
 from wherry.engine.container.archive import Archives
 from wherry.engine.container.exec import Execs
@@ -16,6 +17,7 @@ from wherry.engine.container.recovery import Recovery
 from wherry.engine.container.service import Containers
 from wherry.engine.container.spec import default_profile
 from wherry.engine.container.update import Updates
+from wherry.engine.container.user_namespaces import UserNamespaces
 from wherry.engine.context import Context
 from wherry.engine.image.exports import Exports
 from wherry.engine.image.images import Images
@@ -58,7 +60,8 @@ class Engine:
         self._lifecycle = lifecycle = Lifecycle(context, volumes, endpoints)
         self._recovery = Recovery(context, volumes, endpoints, lifecycle)
         self.health_checks = lifecycle.health_checks
-        self.containers = containers = Containers(context, volumes, endpoints, lifecycle)
+        user_namespaces = UserNamespaces(context)
+        self.containers = containers = Containers(context, volumes, endpoints, lifecycle, user_namespaces)
         self.execs = execs = Execs(context, containers)
         self.archives = Archives(context, volumes, containers)
         self.updates = Updates(context, containers)
@@ -70,7 +73,8 @@ class Engine:
         self.images = images = Images(context, containers, pulls)
         self.exports = exports = Exports(context, images, pushes)
         self.caches = caches = Caches(context, pulls.transfers)
-        self.builder = builder = Builder(context, images, exports, caches, endpoints)
+        runs = BuildContainers(context, endpoints, user_namespaces)
+        self.builder = builder = Builder(context, images, exports, caches, runs)
 
         self.prune = Prune(context, containers, images)
         self.disk_usage = DiskUsage(context, volumes, images, builder)

@@ -192,6 +192,7 @@ class System(Service):
             "name=cgroupns": config.default_cgroupns_mode == "private",
             "name=no-new-privileges": config.no_new_privileges,
             "name=rootless": config.rootless,
+            "name=userns": bool(config.userns_remap),
         }
         return [option for option, is_on in found.items() if is_on]
 

@@ -14,6 +14,7 @@ from typing import Any
 from wherry.common import times
 from wherry.common.errors import Conflict, EngineError, InvalidParameter
 from wherry.common.values import parse_bool
+from wherry.engine.container.idmaps import INSIDE
 from wherry.engine.container.mounts import volume_subpath
 from wherry.engine.context import Context, Service
 from wherry.engine.events import boolean, check_known, label_matches, labels_pass, name_filter
@@ -332,7 +333,7 @@ class Volumes(Service):
         options, labels = (driver.options if driver else None), (request.labels if request else None)
         volume = await self._make(point.name, point.driver, options or None, labels or None, anonymous=point.anonymous)
         point.driver = volume.driver
-        point.idmap = _is_plain(volume)  # what lies elsewhere belongs to whom it belongs to there
+        point.idmap = INSIDE if _is_plain(volume) else ""  # what lies elsewhere belongs to whom it belongs to there
         point.source = self._volumes.path(volume.name) if volume.driver == "local" else ""
 
     def made(self, container_id: str) -> None:

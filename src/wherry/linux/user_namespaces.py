@@ -114,6 +114,11 @@ def outside(number: int, wanted: Sequence[Extent]) -> int:
     return -1
 
 
+def covers(wanted: Sequence[Extent], number: int) -> bool:
+    """Whether an id is one of those inside."""
+    return outside(number, wanted) >= 0
+
+
 def write_maps(pid: int, uids: Sequence[Extent], gids: Sequence[Extent]) -> None:
     """Maps the ids of the new user namespace that a process of ours is in, once and for all. For root outside of it."""
     for name, wanted in (("uid_map", uids), ("gid_map", gids)):

@@ -107,6 +107,7 @@ class BindOptions(msgspec.Struct, rename="pascal", omit_defaults=True):
     create_mountpoint: bool = False
     read_only_non_recursive: bool = False
     read_only_force_recursive: bool = False
+    id_map: str = msgspec.field(default="", name="IDMap")
 
 
 class VolumeDriverConfig(msgspec.Struct, rename="pascal", omit_defaults=True):
@@ -282,7 +283,7 @@ class MountPoint(msgspec.Struct):
     stay when the image is removed. ``propagation`` is of binds only.
     ``copy`` says that an empty volume is filled from the image; ``anonymous`` that the volume has no name, and was
     made for this container, or for one whose volumes it has. ``request`` is the ``--mount`` it came from, if it did.
-    With ``idmap`` the files' ids are those inside of the container's user namespace; or what ``uids`` and ``gids`` say:
+    ``idmap`` is whose ids its files have (see ``engine.container.idmaps``), and ``uids`` and ``gids`` what came of it:
     the first id on the disk, who that is outside of the container, and how many there are.
     """
 
@@ -298,7 +299,7 @@ class MountPoint(msgspec.Struct):
     anonymous: bool = False
     request: MountRequest | None = None
     chain_id: str = ""
-    idmap: bool = False
+    idmap: str = ""
     uids: list[tuple[int, int, int]] = []
     gids: list[tuple[int, int, int]] = []
 

@@ -297,6 +297,11 @@ class Snapshots:
         lower = [*self._layers.folders(chain_id), f"{self._empty}/a", f"{self._empty}/b"]
         return Mount("overlay", "overlay", target, (f"lowerdir={join(lower)}", "ro", *self._options))
 
+    def find(self, chain_id: str, path: str) -> str:
+        """Where a file of a layer's, or of those below it, lies on the disk; "" when there is none."""
+        found = find_merged(self._lower(chain_id), path)
+        return found if isinstance(found, str) else ""
+
     def describe(self, id: str) -> dict[str, str]:
         """The API's GraphDriver.Data."""
         directory = f"{self._root}/{id}"

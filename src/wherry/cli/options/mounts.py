@@ -29,13 +29,14 @@ _FIELDS: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "bind-propagation": ("bind", "Propagation", str.lower),
     "bind-nonrecursive": ("bind", "NonRecursive", values.parse_bool),
     "bind-create-src": ("bind", "CreateMountpoint", values.parse_bool),
+    "idmap": ("bind", "IDMap", str),
     "volume-subpath": ("volume", "Subpath", str),
     "volume-nocopy": ("volume", "NoCopy", values.parse_bool),
     "image-subpath": ("image", "Subpath", str),
     "tmpfs-size": ("tmpfs", "SizeBytes", parse_size),
     "tmpfs-mode": ("tmpfs", "Mode", lambda text: values.parse_unsigned(text, 32, base=8)),
 }
-_SWITCHES = ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src")
+_SWITCHES = ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src", "idmap")
 _RECURSION = {
     "enabled": "",
     "disabled": "NonRecursive",

@@ -39,7 +39,6 @@ from wherry.engine.image.exports import Exports
 from wherry.engine.image.images import Images
 from wherry.engine.image.pull import Source
 from wherry.engine.image.remote_cache import Caches, RemoteCache
-from wherry.engine.network.attach import NetworkEndpoints
 from wherry.engine.platforms import name as platform_name
 from wherry.registry.auth import NOBODY, Credentials
 from wherry.storage.build_cache import Record
@@ -60,14 +59,14 @@ class Builder(Service):
     """``images`` gives names and pulls."""
 
     def __init__(
-        self, context: EngineContext, images: Images, exports: Exports, caches: Caches, endpoints: NetworkEndpoints
+        self, context: EngineContext, images: Images, exports: Exports, caches: Caches, containers: Containers
     ) -> None:
         super().__init__(context)
         self._images = images
         self._exports = exports
         self._caches = caches
         self._finished: dict[str, Finished] = {}
-        self._containers = Containers(context, endpoints)
+        self._containers = containers
         self._cache_mounts = CacheMounts(context.store.build_cache)
         self.cache = CacheUsage(context.store, self._cache_mounts)
         self._steps: AllBuilds = {}

@@ -27,6 +27,7 @@ from wherry.engine.builder.steps import Plan, step_inputs
 from wherry.engine.container.config import complete_host_config
 from wherry.engine.container.spec import check_security_options, not_running, write_spec
 from wherry.engine.container.store import ContainerEntry
+from wherry.engine.container.user_namespaces import UserNamespaces
 from wherry.engine.context import Context, Service
 from wherry.engine.network.attach import NetworkEndpoints
 from wherry.linux.mounts import Mount
@@ -72,8 +73,9 @@ class Command(msgspec.Struct, frozen=True):
 class Containers(Service):
     """Runs commands of builds."""
 
-    def __init__(self, context: Context, endpoints: NetworkEndpoints) -> None:
+    def __init__(self, context: Context, endpoints: NetworkEndpoints, user_namespaces: UserNamespaces) -> None:
         super().__init__(context)
+        self._user_namespaces = user_namespaces
         self._launcher = context.launcher
         self._staging = context.store.staging
         self._endpoints = endpoints
@@ -92,6 +94,12 @@ class Containers(Service):
     ) -> int:
         """Runs a command to its end; its exit code. Cancelling ends it at once. Raises EngineError."""
         entry = ContainerEntry(self.record(container_id, command))
+        record, host = entry.record, entry.record.host_config
+        if host.privileged or host.network_mode == "host":  # which a user namespace does not go with
+            host.userns_mode = "host"
+        record.uids, record.gids = self._user_namespaces.settle(container_id, host)
+        if record.uids:  # all that is bound is the engine's own
+            mounts = [msgspec.structs.replace(each, idmap=each.type == "bind") for each in mounts]
         files = f"{self._config.data_root}/containers/{container_id}"
         os.mkdir(files, 0o710)
         try:
@@ -110,6 +118,7 @@ class Containers(Service):
             advice = platforms.advice(command.architecture)
             raise EngineError(f"failed to create task for container: {error.message}{advice}") from None
         finally:
+            self._user_namespaces.made(container_id)
             shutil.rmtree(f"{self._config.exec_root}/{container_id}", ignore_errors=True)
             self._staging.throw_away(files)
 

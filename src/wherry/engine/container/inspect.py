@@ -16,6 +16,7 @@ from wherry.engine.container.logs import read_logs
 from wherry.engine.container.service import Containers
 from wherry.engine.container.stats import top
 from wherry.engine.container.store import ContainerEntry, ContainerStore
+from wherry.engine.container.user_namespaces import maps_of, shown
 from wherry.engine.context import Context, Service
 from wherry.engine.events import boolean, check_known, label_matches, name_filter
 from wherry.engine.network import links
@@ -51,7 +52,7 @@ def inspect(
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": exec_ids or None,
-        "HostConfig": msgspec.to_builtins(record.host_config) | {"Links": linked},
+        "HostConfig": msgspec.to_builtins(record.host_config) | {"Links": linked} | _id_mappings(record),
         "GraphDriver": {"Name": "overlay2", "Data": store.snapshots.describe(record.id)},
         "Mounts": [mounts.describe(point) for point in record.mounts],
         "Config": msgspec.to_builtins(record.config),
@@ -61,6 +62,11 @@ def inspect(
         found["SizeRw"] = store.snapshots.size(record.id)
         found["SizeRootFs"] = found["SizeRw"] + store.images.chain_size(record.chain_id)
     return found
+
+
+def _id_mappings(record: Container) -> dict[str, Any]:
+    maps = maps_of(record)
+    return {"IDMappings": shown(maps)} if maps.uids else {}
 
 
 def _state(record: Container) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from wherry.common.errors import EngineError, InvalidParameter, NotFound
+from wherry.engine.container.idmaps import INSIDE, OWNER, wanted
 from wherry.linux import files, host_mounts
 from wherry.linux.mounts import Mount
 from wherry.linux.user_namespaces import Extent
@@ -30,7 +31,9 @@ from wherry.storage.store import Store
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _ACCESS = ("ro", "rw")
 _LABELS = ("z", "Z")
+_IDMAP = ("idmap",)
 _CONSISTENCY = ("cached", "delegated", "consistent", "default")
+_OPTIONS = (_ACCESS, _LABELS, _PROPAGATIONS, _CONSISTENCY, _IDMAP, ("nocopy",))  # one of each kind
 _TMPFS_OPTIONS = frozenset((
     "ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "sync", "async", "dirsync", "remount", "mand",
     "nomand", "atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime",
@@ -65,6 +68,8 @@ def parse_bind(text: str) -> MountPoint:
     propagation = next((option for option in options if option in _PROPAGATIONS), "")
     if kind == "volume" and propagation:
         raise EngineError(f"{invalid}: field BindOptions must not be specified")
+    if kind == "volume" and "idmap" in options:
+        raise EngineError(f"{invalid}: idmap is for binds: a volume has the container's ids")
     if kind == "bind" and "nocopy" in options:
         raise EngineError(f"{invalid}: field VolumeOptions must not be specified")
     return MountPoint(
@@ -76,6 +81,7 @@ def parse_bind(text: str) -> MountPoint:
         rw="ro" not in options,
         propagation=(propagation or "rprivate") if kind == "bind" else "",
         copy=kind == "volume" and "nocopy" not in options,
+        idmap=OWNER if "idmap" in options else "",
     )
 
 
@@ -142,6 +148,7 @@ def _settle_bind(point: MountPoint, request: MountRequest, invalid: str) -> None
         raise InvalidParameter(f"{invalid}: invalid propagation mode: {options.propagation}")
     if not os.path.exists(request.source) and not (options and options.create_mountpoint):
         raise InvalidParameter(f"{invalid}: bind source path does not exist: {request.source}")
+    point.idmap = wanted(options.id_map) if options else ""
     point.source = os.path.normpath(request.source)
     point.propagation = (options.propagation if options else "") or "rprivate"
 
@@ -242,7 +249,10 @@ def _is_mode(text: str) -> bool:
     """Whether every option is known, and none of a kind is there twice."""
     options = text.split(",")
     kinds = [
-        next((kind for kind in (_ACCESS, _LABELS, _PROPAGATIONS, _CONSISTENCY, ("nocopy",)) if option in kind), None)
+        next(
+            (kind for kind in (_ACCESS, _LABELS, _PROPAGATIONS, _CONSISTENCY, _IDMAP, ("nocopy",)) if option in kind),
+            None,
+        )
         for option in options
     ]
     return None not in kinds and len(set(kinds)) == len(kinds)
@@ -294,7 +304,7 @@ def _with_ids(mount: Mount, point: MountPoint, container: Container) -> Mount:
     if point.uids:
         uids = tuple(Extent(*each) for each in point.uids)
         return msgspec.structs.replace(mount, idmap=True, uids=uids, gids=tuple(Extent(*each) for each in point.gids))
-    return msgspec.structs.replace(mount, idmap=True) if point.idmap and container.uids else mount
+    return msgspec.structs.replace(mount, idmap=True) if point.idmap == INSIDE and container.uids else mount
 
 
 def _depth(mount: Mount) -> int:

@@ -14,7 +14,7 @@ from wherry.common import times
 from wherry.common.errors import Conflict, EngineError, InvalidParameter, NotFound, NotModified
 from wherry.engine import platforms
 from wherry.engine.admission import Admission, default_limit
-from wherry.engine.container import devices, health, logs, mounts, spec
+from wherry.engine.container import devices, health, idmaps, logs, mounts, spec
 from wherry.engine.container.config import (
     check_config,
     check_network_mode,
@@ -42,11 +42,18 @@ _CLEARING_UP = 2.0  # seconds
 
 
 class Containers(Service):
-    def __init__(self, context: Context, volumes: Volumes, endpoints: NetworkEndpoints, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self,
+        context: Context,
+        volumes: Volumes,
+        endpoints: NetworkEndpoints,
+        lifecycle: Lifecycle,
+        user_namespaces: UserNamespaces,
+    ) -> None:
         super().__init__(context)
         self._volumes = volumes
         self._endpoints = endpoints
-        self._user_namespaces = UserNamespaces(context)
+        self._user_namespaces = user_namespaces
         self._lifecycle = lifecycle
         self._creations, self._removals = Admission(default_limit()), Admission(default_limit())
         self._waiting_clients: weakref.WeakKeyDictionary[asyncio.Future[tuple[int, str]], int] = (
@@ -210,6 +217,7 @@ class Containers(Service):
                 await self._volumes.settle(record.id, point)
                 if point.copy:
                     await self._volumes.fill(point, self._store.snapshots.view(record.chain_id, ""))
+            idmaps.settle(point, record, self._store)
 
     async def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
         entry = self._entries.get(name)

@@ -58,11 +58,6 @@ class UserNamespaces(Service):
         parse_mode(self._config.default_userns_mode)
         self._claims: dict[str, Maps] = {}  # of containers that are being made
 
-    @property
-    def is_default(self) -> bool:
-        """Whether containers that do not say otherwise have one."""
-        return bool(self._remapped.uids) or self._config.default_userns_mode not in ("", "host")
-
     def settle(self, container_id: str, host: HostConfig) -> tuple[list[Triple], list[Triple]]:
         """The ids of a container that is being made, users' and groups': claimed until ``made``. Raises
         InvalidParameter for what cannot be, and Conflict where there are no ids left."""
@@ -76,12 +71,10 @@ class UserNamespaces(Service):
         """The container that ``settle`` was called for has come to be, or will not be."""
         self._claims.pop(container_id, None)
 
-    def of_build(self) -> Maps:
-        """Of what a build runs: the engine's, or a range that is free just now."""
-        return self._settle(HostConfig())
-
     def _settle(self, host: HostConfig) -> Maps:
         joined = self._joined(host)
+        if joined is not None and joined.uids:
+            raise NotSupported("the namespaces of a container in a user namespace cannot be joined by another")
         mode = host.userns_mode
         if joined is not None and (mode.startswith(_OTHERS) or not mode):
             return joined
@@ -191,13 +184,13 @@ def parse_maps(given: Iterable[str]) -> Extents:
     return checked([parse_extent(text) for text in given])
 
 
-def checked(extents: Sequence[Extent]) -> Extents:
-    """Raises InvalidParameter where an id would be two, or root nobody."""
+def checked(extents: Sequence[Extent], *, root: bool = True) -> Extents:
+    """Raises InvalidParameter where an id would be two, or ``root`` nobody."""
     for one, other in ((one, other) for one in extents for other in extents if one is not other):
         for mine, theirs in ((one.inside, other.inside), (one.outside, other.outside)):
             if mine < theirs + other.length and theirs < mine + one.length:
                 raise InvalidParameter(f"id mappings overlap: {_shown(one)} and {_shown(other)}")
-    if user_namespaces.outside(0, extents) < 0:
+    if root and not user_namespaces.covers(extents, 0):
         raise InvalidParameter("id mappings must have one for root, who is 0 in the container")
     return tuple(extents)
 
