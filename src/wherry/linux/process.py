@@ -17,11 +17,10 @@ PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 PR_SET_NO_NEW_PRIVS = 38
 
-_CLOSE_RANGE_UNSHARE = 2
 _CLOSE_RANGE_CLOEXEC = 4
 _CLOSE_RANGE_END = 0xFFFFFFFF
-CLONE_PIDFD = 0x1000
-CLONE_INTO_CGROUP = 0x200000000
+_CLONE_PIDFD = 0x1000
+_CLONE_INTO_CGROUP = 0x200000000
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _PER_LINUX32 = 8
 
@@ -34,9 +33,7 @@ _setdomainname = function("setdomainname", ctypes.c_char_p, ctypes.c_size_t)
 _keyctl = system_call("keyctl", c_int, ctypes.c_char_p)
 
 
-class CloneArguments(Structure):
-    """struct clone_args."""
-
+class _CloneArguments(Structure):
     _fields_ = tuple(
         (name, c_uint64)
         for name in (
@@ -69,8 +66,8 @@ def fork(flags: int = 0, *, cgroup: int | None = None) -> tuple[int, int]:
     C library's fork handlers run.
     """
     pidfd = c_int(-1)
-    arguments = CloneArguments(
-        flags=flags | CLONE_PIDFD | (0 if cgroup is None else CLONE_INTO_CGROUP),
+    arguments = _CloneArguments(
+        flags=flags | _CLONE_PIDFD | (0 if cgroup is None else _CLONE_INTO_CGROUP),
         pidfd=ctypes.addressof(pidfd),
         exit_signal=signal.SIGCHLD,
         cgroup=cgroup or 0,
@@ -115,14 +112,9 @@ def set_name(name: str) -> None:
     check(_prctl_text(PR_SET_NAME, name.encode()[:15]), "prctl(PR_SET_NAME)")
 
 
-def close_from(first: int, last: int = _CLOSE_RANGE_END) -> None:
-    """Closes every descriptor from ``first`` on, up to ``last``."""
-    check(_close_range(first, last, 0), "close_range")
-
-
-def unshare_descriptors() -> None:
-    """This process's descriptors are its own from now on, and all but the standard streams are closed by execve."""
-    check(_close_range(3, _CLOSE_RANGE_END, _CLOSE_RANGE_UNSHARE | _CLOSE_RANGE_CLOEXEC), "close_range")
+def close_from(first: int) -> None:
+    """Closes every descriptor from ``first`` on."""
+    check(_close_range(first, _CLOSE_RANGE_END, 0), "close_range")
 
 
 def close_on_exec_from(first: int) -> None:

@@ -15,12 +15,10 @@ from functools import lru_cache
 
 import msgspec
 
-from wherry.linux.execution import Calls
-from wherry.linux.syscalls import NUMBERS, check, system_call
+from wherry.linux.syscalls import check, system_call
 
 SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4
-_INSTALL = SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW
 """Without it, kernels before 5.16 slow every filtered process down by a guard against speculative store bypass."""
 
 ACCEPTED_FLAGS = {"SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"}
@@ -179,11 +177,5 @@ def install(program: bytes) -> None:
     Needs CAP_SYS_ADMIN in the thread's user namespace, or no_new_privs.
     """
     header = _Program(len(program) // 8, program)
-    installed = _seccomp(*_INSTALL, ctypes.addressof(header))
+    installed = _seccomp(SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, ctypes.addressof(header))
     check(installed, "install the seccomp filter")
-
-
-def installation(program: bytes) -> Calls:
-    """The same, written down."""
-    header = _Program(len(program) // 8, program)
-    return ((NUMBERS["seccomp"], *_INSTALL, ctypes.addressof(header), 0, 0, 0),), header

@@ -48,9 +48,6 @@ _OLD_NUMBERS = {
     "capget": (125, 90),
     "capset": (126, 91),
     "bpf": (321, 280),
-    "execve": (59, 221),
-    "execveat": (322, 281),
-    "write": (1, 64),
 }
 NUMBERS = {name: numbers[0 if _MACHINE == "x86_64" else 1] for name, numbers in _OLD_NUMBERS.items()} | {
     "pidfd_send_signal": 424,

@@ -12,46 +12,31 @@ It begins as a copy of the monitor, with all of the engine's privileges, and mus
   from the container's root).
 """
 
-import contextlib
 import errno
-import fcntl
 import mmap
 import os
 import platform
-import socket
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable
+from typing import NoReturn
 
 import msgspec
 
 from wherry.linux import files, namespaces, process, user_namespaces
 from wherry.linux.cgroups import Cgroup
-from wherry.linux.execution import Calls, execution, make
 from wherry.linux.syscalls import SyscallError
 from wherry.runtime import identity
 from wherry.runtime.identity import (
     SecurityLabel,
     become,
-    confinement,
+    confine,
     enter_directory,
     give_streams,
     look_up_user,
     set_limits,
 )
-from wherry.runtime.ipc import (
-    NOT_EXECUTABLE,
-    NOT_FOUND,
-    Console,
-    Failed,
-    LeftToInit,
-    Notice,
-    StartError,
-    is_open,
-    reason,
-    send,
-)
+from wherry.runtime.ipc import NOT_EXECUTABLE, NOT_FOUND, Channel, StartError, reason
 from wherry.runtime.rootfs import open_terminal, take_streams
 from wherry.runtime.spec import Process
 
@@ -82,8 +67,18 @@ def find_program(name: str, search_path: str) -> str:
     raise StartError(f"exec: {_quoted(name)}: executable file not found in $PATH", NOT_FOUND)
 
 
+def execute_file(path: str, arguments: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
+    """Becomes the program. Raises StartError: a script whose interpreter is missing is "not found", too."""
+    try:
+        os.execve(path, arguments, environment)
+    except OSError as error:
+        raise cannot_execute(path, error.errno or 0) from None
+    except ValueError:
+        raise _nul(path) from None
+
+
 def cannot_execute(path: str, number: int) -> StartError:
-    """``number`` is the errno of execve. A script whose interpreter is missing is "not found", too."""
+    """``number`` is the errno of execve."""
     return StartError(f"exec {path}: {reason(OSError(number, ''))}", _CODES.get(number, NOT_EXECUTABLE))
 
 
@@ -92,6 +87,10 @@ def cannot_fork(number: int) -> StartError:
     refused = number in (errno.EPERM, errno.ENOSYS)
     detail = ": the container's seccomp profile does not allow clone" if refused else ""
     return StartError(f"cannot fork into the container: {reason(OSError(number, ''))}{detail}")
+
+
+def _nul(path: str) -> StartError:
+    return StartError(f"exec: {_quoted(path)}: arguments and environment must not contain NUL bytes")
 
 
 def _check_executable(path: str) -> None:
@@ -108,14 +107,14 @@ def _quoted(name: str) -> str:
 
 # The program that is seen in a container before its own: see native/wherry-init.c.
 
-INIT = "wherry-init"
+_NAME = "wherry-init"
 _JOIN, _TERMINAL, _REAP = 1, 2, 4  # what it does
 _FAILURES, _ID, _ITSELF = 60, 61, 62  # descriptors: of one that knows them, and of no stream
 
 
 def _read_init() -> bytes:
     """Empty for a machine that it has not been built for."""
-    path = os.path.join(os.path.dirname(__file__), "native", f"{INIT}.{platform.machine()}")
+    path = os.path.join(os.path.dirname(__file__), "native", f"{_NAME}.{platform.machine()}")
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -127,117 +126,75 @@ _INIT = _read_init()  # now, since later the files within reach are the containe
 
 
 class Init:
-    """wherry-init, as it is waited for: ``failures`` is where it says why it could not execute the program, and ``id``
-    a file with the number of the process that goes on in the pid namespace which is joined, or -1."""
+    """wherry-init, ready to be executed in the program's stead; to be made before there is a limit of descriptors."""
 
-    def __init__(self, wanted: Process, *, reaps: bool, joins: bool) -> None:
+    def __init__(self, *, joins: bool, has_terminal: bool, reaps: bool) -> None:
         if not _INIT:
-            raise StartError(f"{INIT} has not been built for this machine ({platform.machine()}): scripts/native.sh")
-        self.work = _JOIN * joins + _TERMINAL * wanted.tty + _REAP * reaps
-        self.program = ""
-        self.failures, self._writer = os.pipe()
-        os.set_blocking(self.failures, False)
-        self.id = -1
+            raise StartError(f"{_NAME} has not been built for this machine ({platform.machine()}): scripts/native.sh")
+        self._work = _JOIN * joins + _TERMINAL * has_terminal + _REAP * reaps
+        self._failures, writer = os.pipe()
+        _place(writer, _FAILURES, inheritable=True)
+        self._id: int | None = None
         if joins:
-            self.id = os.memfd_create("id", os.MFD_CLOEXEC)
-            os.ftruncate(self.id, mmap.PAGESIZE)
+            self._id = os.memfd_create("id", os.MFD_CLOEXEC)
+            os.ftruncate(self._id, mmap.PAGESIZE)
+            _place(os.dup(self._id), _ID, inheritable=True)
+        # One of its own: root in there may change its mode and its owner, through /proc/1/exe.
+        _place(files.sealed(_NAME, _INIT), _ITSELF, inheritable=False)
 
-    @property
-    def places(self) -> dict[int, int]:
-        """Its places for descriptors, and what is to be there."""
-        return {_FAILURES: self._writer} | ({_ID: self.id} if self.id >= 0 else {})
-
-    def place(self) -> None:
-        """The program itself, before there are limits: one of its own, since root in there may change its mode and its
-        owner, through /proc/1/exe."""
-        itself = files.sealed(INIT, _INIT)
-        os.dup2(itself, _ITSELF, inheritable=False)
-        os.close(itself)
-
-    def begun(self) -> None:
-        """It has its descriptors now."""
-        os.close(self._writer)
-
-    def close(self) -> None:
-        """It will not be executed."""
-        for fd in (self.failures, self._writer, *((self.id,) if self.id >= 0 else ())):
-            os.close(fd)
-
-
-class Program(NamedTuple):
-    """What is to be executed: ``path``, or wherry-init with this ``work`` in its stead."""
-
-    path: str
-    arguments: tuple[str, ...]
-    environment: tuple[str, ...]
-    work: int = 0
-
-    def calls(self, wanted: Process) -> Calls:
-        """The last ones. Raises StartError."""
-        filter, filter_memory = confinement(wanted)
-        executes, memory = self._execution()
-        return (*filter, *executes), (filter_memory, memory)
-
-    def _execution(self) -> Calls:
+    def execute(self, channel: Channel, program: str, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+        """Becomes it. Raises StartError."""
+        channel.left_to_init(program, self._failures, self._id)
         try:
-            if not self.work:
-                return execution(self.path, self.arguments, self.environment)
-            arguments = (INIT, f"-{self.work}", *self.arguments, self.path)
-            return execution(_ITSELF, arguments, self.environment)
-        except ValueError:
-            text = f"exec: {_quoted(self.path)}: arguments and environment must not contain NUL bytes"
+            os.execve(_ITSELF, (_NAME, f"-{self._work}", *arguments, program), environment)
+        except OSError as error:
+            text = f"exec {_NAME}: {reason(error)}"
+            if error.errno == errno.EPERM:
+                text += ": the container's seccomp profile does not allow execveat"
             raise StartError(text) from None
-
-    def failed(self, wanted: Process, index: int, number: int) -> StartError:
-        """``number`` is the errno of the call with this index."""
-        if index < len(confinement(wanted)[0]):
-            return StartError(str(SyscallError(number, "install the seccomp filter")))
-        if not self.work:
-            return cannot_execute(self.path, number)
-        text = f"exec {INIT}: {reason(OSError(number, ''))}"
-        if number == errno.EPERM:
-            text += ": the container's seccomp profile does not allow execveat"
-        return StartError(text)
+        except ValueError:
+            raise _nul(program) from None
 
 
-LINE, LABEL = 3, 4  # places of descriptors, after the three streams: the line to the monitor; see SecurityLabel
-_KEPT = (0, 1, 2, _FAILURES, _ID)  # when the program is executed
-_BEYOND = 64  # all places
+def _place(fd: int, number: int, *, inheritable: bool) -> None:
+    os.dup2(fd, number, inheritable)
+    os.close(fd)
+
+
+_CHANNEL = 3  # its descriptor, after the three streams
+
 _UMASK = 0o022
 _NULL = os.makedev(1, 3)
 
 
-def begin() -> None:
-    """What a process does first that becomes a container's."""
-    process.set_dumpable(False)
-    process.die_with_parent()
-    os.setsid()
-    os.umask(0)  # so that device nodes and directories get the modes that they are made with
+def run_child(start: Callable[[Channel], None], channel: int) -> NoReturn:
+    """Calls ``start``, which is to end in a program's execution, in a process that has just been forked.
 
-
-def take_descriptors(places: Mapping[int, int]) -> None:
-    """Leaves the monitor's descriptors, but those that have a place here; the standard streams stay by themselves."""
-    process.unshare_descriptors()
-    beyond = [(place, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _BEYOND)) for place, fd in sorted(places.items())]
-    free = LINE
-    for place, fd in beyond:
-        os.dup2(fd, place, inheritable=place in _KEPT)
-        if place > free:
-            process.close_from(free, place - 1)
-        free = max(free, place + 1)
-    process.close_from(free)
-
-
-def failure(error: BaseException) -> StartError:
-    """What to say of whatever was raised while a process was started."""
-    if isinstance(error, StartError):
-        return error
-    if isinstance(error, SyscallError):
-        return StartError(str(error))
-    if isinstance(error, OSError):
+    It has the monitor's /dev/null for standard streams, its end of the channel, and no other descriptor. Whatever is
+    raised is told to the monitor, and ends this process.
+    """
+    line: Channel | None = None
+    try:
+        stop_importing()
+        process.set_dumpable(False)
+        process.die_with_parent()
+        os.setsid()
+        os.umask(0)  # so that device nodes and directories get the modes that they are made with
+        if channel != _CHANNEL:
+            os.dup2(channel, _CHANNEL, inheritable=False)
+        process.close_from(_CHANNEL + 1)
+        line = Channel(_CHANNEL)
+        start(line)
+    except StartError as error:
+        _tell(line, error.message, error.code)
+    except SyscallError as error:
+        _tell(line, str(error))
+    except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return StartError(f"{where}{reason(error)}")
-    return StartError(f"internal error while starting: {type(error).__name__}: {error}")
+        _tell(line, f"{where}{reason(error)}")
+    except BaseException as error:  # a traceback would be looked for in the container's files, and told to nobody
+        _tell(line, f"internal error while starting: {type(error).__name__}: {error}")
+    os._exit(255)
 
 
 def stop_importing() -> None:
@@ -247,54 +204,43 @@ def stop_importing() -> None:
     sys.path.clear()
 
 
-@contextlib.contextmanager
-def importing_nothing() -> Iterator[None]:
-    """The same, for as long as this process is in the container."""
-    places: tuple[list[Any], ...] = (sys.meta_path, sys.path_hooks, sys.path)
-    kept = [list(place) for place in places]
-    stop_importing()
-    try:
-        yield
-    finally:
-        for place, content in zip(places, kept, strict=True):
-            place[:] = content
-
-
-def prepare(
+def execute_process(
     wanted: Process,
-    line: socket.socket,
+    channel: Channel,
     label: SecurityLabel,
-    init: Init | None = None,
     *,
-    notice: Callable[[str], None],
+    with_reaper: bool = False,
     joins: int = -1,
-) -> Program:
-    """Who it is, where it is, what it may; what is left is to execute the program, in the pid namespace that it
-    ``joins``: a descriptor of it, or of a process in it."""
+) -> None:
+    """Who it is, where it is, what it may, and then the program itself, in the pid namespace that it ``joins``: a
+    descriptor of it, or of a process in it."""
     if not wanted.args:
         raise StartError("no command specified")
-    if init is not None:
-        init.place()
+    init = Init(joins=joins >= 0, has_terminal=wanted.tty, reaps=with_reaper) if joins >= 0 or with_reaper else None
     environment = dict(entry.partition("=")[::2] for entry in wanted.env)
-    user = look_up_user(wanted.user, wanted.groups)
+    identity = look_up_user(wanted.user, wanted.groups)
     if not environment.get("HOME"):
-        environment["HOME"] = user.home
+        environment["HOME"] = identity.home
     if wanted.personality == "linux32":
         process.show_32_bits()
-    set_limits(wanted, notice)
+    set_limits(wanted, channel)
     enter_directory(wanted.cwd)
-    give_streams(user.uid)
+    give_streams(identity.uid)
     os.umask(_UMASK)
     if joins >= 0:
         namespaces.join(joins, namespaces.CLONE_NEWPID)
-    become(wanted, user)
-    if not is_open(line):
+    become(wanted, identity)
+    if not channel.is_open:
         raise StartError("the monitor is gone")
-    path = find_program(wanted.args[0], environment.get("PATH", ""))
+    program = find_program(wanted.args[0], environment.get("PATH", ""))
     label.set()
     process.reset_signals()
-    variables = tuple(f"{name}={value}" for name, value in environment.items())
-    return Program(path, wanted.args, variables, init.work if init is not None else 0)
+    if init is not None:
+        confine(wanted)
+        init.execute(channel, program, wanted.args, environment)
+    process.close_on_exec_from(_CHANNEL)
+    confine(wanted)
+    execute_file(program, wanted.args, environment)
 
 
 def open_null() -> None:
@@ -329,71 +275,50 @@ def make_directory(wanted: Process) -> None:
         os.close(root)
 
 
+def _tell(line: Channel | None, message: str, code: int = 125) -> None:
+    if line is not None:
+        try:
+            line.failed(message, code)
+        except OSError:  # the monitor is gone: nobody is left to tell
+            return
+
+
 # One more process in a container that runs, forked from its monitor, and moved into its pid namespace at the end.
 
 _JOINED = ("user", "mnt", "net", "ipc", "uts", "cgroup")
 
-
-class Session(NamedTuple):
-    """``first`` is the pidfd of the container's first process; ``streams`` are descriptors by their places."""
-
-    wanted: Process
-    first: int
-    streams: dict[int, int]
-    init: Init
-    cgroup: Cgroup | None
+_decode_process = msgspec.msgpack.Decoder(Process).decode
 
 
-def run_exec(session: Session, line: int) -> NoReturn:
-    """Becomes the program, in the namespaces of the container's first process, in a process that has just been forked
-    from the monitor. Whatever goes wrong is told over the line."""
-    channel = socket.socket(fileno=line)
-    try:
-        stop_importing()
-        begin()
-        label = identity.SecurityLabel(session.wanted, LABEL)
-        if session.cgroup is not None:
-            session.cgroup.join(cloned=True)
-        identity.set_oom_score(session.wanted.oom_score_adj)
-        process.join_new_keyring()
-        # All at once, so that there is no moment at which it is half in and half out. It leaves us in the new "/".
-        identity.raise_limits(session.wanted)
-        joined = namespaces.other_than_own(session.first, _JOINED)
-        if joined & namespaces.CLONE_NEWUSER:
-            user_namespaces.learn(namespaces.pid_of(session.first))
-        namespaces.join(session.first, joined)
-        if joined & namespaces.CLONE_NEWUSER:
-            user_namespaces.become_root()
-        take_descriptors({LINE: line, _FIRST: session.first, **session.streams, **label.places, **session.init.places})
-        channel.detach()
-        channel = socket.socket(fileno=LINE)
-        _become(session, channel, label)
-    except BaseException as error:  # a traceback would be looked for in the container's files, and told to nobody
-        failed = failure(error)
-        with contextlib.suppress(OSError):  # the monitor is gone: nobody is left to tell
-            send(channel, Failed(failed.message, failed.code))
-    os._exit(255)
+def run_exec(channel: int, cgroup: Cgroup | None) -> NoReturn:
+    """Becomes the program that the channel tells of, in the namespaces of the container's first process."""
+    run_child(lambda line: _start(line, cgroup), channel)
 
 
-_FIRST = LABEL + 1  # a place of a descriptor
+def _start(channel: Channel, cgroup: Cgroup | None) -> None:
+    content, first = channel.wait_to_begin()
+    wanted = _decode_process(content)
+    if cgroup is not None:
+        cgroup.join(cloned=True)
+    identity.set_oom_score(wanted.oom_score_adj)
+    label = identity.SecurityLabel(wanted)
+    process.join_new_keyring()
 
-
-def _become(session: Session, channel: socket.socket, label: identity.SecurityLabel) -> None:
-    wanted = session.wanted
+    # All at once, so that there is no moment at which it is half in and half out. It leaves us in the new "/".
+    identity.raise_limits(wanted)
+    joined = namespaces.other_than_own(first, _JOINED)
+    if joined & namespaces.CLONE_NEWUSER:
+        user_namespaces.learn(namespaces.pid_of(first))
+    namespaces.join(first, joined)
+    if joined & namespaces.CLONE_NEWUSER:
+        user_namespaces.become_root()
     if wanted.tty:
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         terminal = open_terminal(root, wanted.console_size)
         os.close(root)
-        send(channel, Console(), (terminal.master,))
+        channel.console(terminal.master)
         os.close(terminal.master)
         take_streams(terminal.slave)  # whose session it becomes is for who executes the program
     elif not wanted.stdin:
         open_null()
-    program = prepare(
-        wanted, channel, label, session.init, notice=lambda text: send(channel, Notice(text)), joins=_FIRST
-    )
-    calls, memory = program.calls(wanted)
-    send(channel, LeftToInit(program.path))
-    index, number = make(calls)
-    del memory
-    raise program.failed(wanted, index, number)
+    execute_process(wanted, channel, label, joins=first)

@@ -5,12 +5,11 @@ import errno
 import os
 import resource
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from wherry.linux import capabilities, mounts, process, seccomp, user_namespaces
-from wherry.linux.execution import Calls
-from wherry.runtime.ipc import StartError, reason
+from wherry.runtime.ipc import Channel, StartError, reason
 from wherry.runtime.spec import Process
 
 # Who a process runs as: names and numbers looked up in the container's own /etc/passwd and /etc/group.
@@ -153,7 +152,7 @@ _RLIMITS = {name[7:].lower(): getattr(resource, name) for name in dir(resource) 
 _NULL = os.makedev(1, 3)
 
 
-def set_limits(wanted: Process, notice: Callable[[str], None]) -> None:
+def set_limits(wanted: Process, channel: Channel) -> None:
     """Resource limits. One that may not be raised so far is raised as far as it goes, with a notice."""
     for limit in wanted.rlimits:
         number = _RLIMITS.get(limit.name)
@@ -170,7 +169,7 @@ def set_limits(wanted: Process, notice: Callable[[str], None]) -> None:
                 ) from error
             hard = _lower(limit.hard, allowed)
             resource.setrlimit(number, (_lower(limit.soft, hard), hard))
-            notice(
+            channel.notice(
                 f"ulimit {limit.name}={limit.soft}:{limit.hard} needs CAP_SYS_RESOURCE, which the engine lacks: "
                 f"{_lower(limit.soft, hard)}:{hard} is used"
             )
@@ -231,7 +230,7 @@ def give_streams(uid: int) -> None:
 def become(wanted: Process, identity: Identity) -> None:
     """Takes the user's identity and keeps the capabilities that were asked for. The seccomp filter may come before:
 
-    without no_new_privs, installing one takes CAP_SYS_ADMIN; with it, nothing, so it can come last (``confinement``).
+    without no_new_privs, installing one takes CAP_SYS_ADMIN; with it, nothing, so it can come last (``confine``).
     """
     if wanted.no_new_privileges:
         process.set_no_new_privileges()
@@ -250,9 +249,10 @@ def become(wanted: Process, identity: Identity) -> None:
     process.die_with_parent()
 
 
-def confinement(wanted: Process) -> Calls:
+def confine(wanted: Process) -> None:
     """The seccomp filter as the last thing before the program, where that is possible."""
-    return seccomp.installation(wanted.seccomp) if wanted.no_new_privileges and wanted.seccomp else ((), None)
+    if wanted.no_new_privileges and wanted.seccomp:
+        seccomp.install(wanted.seccomp)
 
 
 def _lower(one: int, other: int) -> int:
@@ -267,9 +267,8 @@ class SecurityLabel:
     one that takes the label and forgets it (CVE-2019-16884).
     """
 
-    def __init__(self, wanted: Process, place: int) -> None:
+    def __init__(self, wanted: Process) -> None:
         self._fd = -1
-        self._place = place
         if not (wanted.apparmor or wanted.selinux):
             return
         self._text = f"exec {wanted.apparmor}" if wanted.apparmor else wanted.selinux
@@ -283,19 +282,9 @@ class SecurityLabel:
         if self._fd < 0 or mounts.file_system(self._fd) != mounts.PROC_MAGIC:
             raise StartError("this kernel does not take security labels; run without AppArmor or SELinux options")
 
-    @property
-    def places(self) -> dict[int, int]:
-        """Its place for a descriptor, and what is to be there."""
-        return {self._place: self._fd} if self._fd >= 0 else {}
-
-    def close(self) -> None:
-        """What was open before that was in its place."""
-        if self._fd >= 0:
-            os.close(self._fd)
-
     def set(self) -> None:
         if self._fd >= 0:
             try:
-                os.write(self._place, self._text.encode())
+                os.write(self._fd, self._text.encode())
             except OSError as error:
                 raise StartError(f"cannot set the security label {self._text!r}: {reason(error)}") from None

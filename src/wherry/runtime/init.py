@@ -1,69 +1,58 @@
-"""The container's first process, from its birth to the user's program, in the order in which things happen.
+"""The container's first process, from its fork to the user's program, in the order in which things happen.
 
-It shares the monitor's memory until then, and each step is a function that the monitor has it call: see
-``linux.child``. What it shares with exec, and what guards both, is in ``execute``.
+Read ``_start`` from top to bottom. What it shares with exec, and what guards both, is in ``execute``.
 """
 
+import contextlib
 import os
 import socket
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
+
+import msgspec
 
 from wherry.linux import namespaces, process, user_namespaces
-from wherry.linux.cgroups import Cgroup, Hierarchies
-from wherry.linux.child import Child
+from wherry.linux.cgroups import Hierarchies
+from wherry.linux.process import WrittenPages, write_ahead
 from wherry.linux.sockets import bring_up
 from wherry.runtime import execute, hooks, identity
-from wherry.runtime.execute import LABEL, LINE, Init, Program
-from wherry.runtime.ipc import StartError
-from wherry.runtime.rootfs import (
-    FileSystems,
-    Root,
-    Terminal,
-    adopt_terminal,
-    mount_console,
-    open_terminal,
-    proc_of,
-    take_streams,
-)
-from wherry.runtime.spec import NamespaceKind, Spec
+from wherry.runtime.execute import find_program
+from wherry.runtime.identity import look_up_user
+from wherry.runtime.ipc import Channel, StartError
+from wherry.runtime.rootfs import FileSystems, Root, adopt_terminal, mount_console, open_terminal, proc_of, take_streams
+from wherry.runtime.spec import DeviceRule, Mount, Namespace, NamespaceKind, Process, Resources, Rlimit, Spec
 
 _JOIN_ORDER: tuple[NamespaceKind, ...] = ("ipc", "uts", "net", "cgroup")
 _USUAL: frozenset[NamespaceKind] = frozenset(("pid", "net", "ipc", "uts"))
 _AHEAD = namespaces.CLONE_NEWNET | namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
 
-
-class Ready(NamedTuple):
-    """A process that has been made and waits: for the container of a spec, or ``ahead`` of any, when it has left those
-    of the host's namespaces that nearly every container leaves (see ``fits``)."""
-
-    child: Child
-    file_systems: FileSystems
-    ahead: bool = False
-
-
-def make(flags: int, cgroup: Cgroup | None) -> Ready:
-    """One that is born into the version 2 part of ``cgroup``, and into new namespaces (``flags``)."""
-    target = cgroup.clone_target() if cgroup is not None else None
-    try:
-        child = Child(flags, cgroup=target)
-    finally:
-        if target is not None:
-            os.close(target)
-    child.call(_begin)
-    return Ready(child, FileSystems())
+_decode_spec = msgspec.msgpack.Decoder(Spec).decode
+REHEARSAL = msgspec.msgpack.encode(
+    Spec(
+        id="rehearsal",
+        exec_dir="/",
+        rootfs=(Mount("overlay", "overlay", options=("ro",)),),
+        process=Process(args=("true",), env=("PATH=/bin",), rlimits=(Rlimit("nofile", 1, 1),)),
+        namespaces=(Namespace("pid"),),
+        resources=Resources(memory=1, devices=(DeviceRule(True),)),
+    )
+)
+"""A spec of nobody's, with something of everything in it."""
 
 
-def make_ahead() -> Ready:
-    """One for a container that is not known yet."""
-    ready = make(namespaces.CLONE_NEWPID, None)
+class Ahead(NamedTuple):
+    """How it is to wait for its container. It leaves those of the host's namespaces that nearly every container leaves
+    (see ``fits``), writes to ``pages``, and ``learns`` which ones a start writes to."""
 
-    def prepare() -> None:
-        _leave(_AHEAD)
-        ready.file_systems.prepare()
+    pages: bytes
+    learns: bool
 
-    ready.child.call(prepare)
-    return ready._replace(ahead=True)
+
+def run(channel: int, hierarchies: Hierarchies | None, ahead: Ahead | None = None) -> NoReturn:
+    """Becomes the first program of the container that the channel tells of. Whatever goes wrong is told there.
+
+    ``ahead``: before it is known which container that is.
+    """
+    execute.run_child(lambda line: _start(line, hierarchies, ahead), channel)
 
 
 def fits(spec: Spec) -> bool:
@@ -71,100 +60,70 @@ def fits(spec: Spec) -> bool:
     return not spec.uids and {namespace.kind for namespace in spec.namespaces if namespace.pid is None} >= _USUAL
 
 
-class First:
-    """What the process does to become the container's first: ``separate``, ``enter`` and ``become``, in this order."""
-
-    def __init__(self, spec: Spec, ready: Ready) -> None:
-        self.terminal: Terminal | None = None
-        self.warnings: list[str] = []
-        self._spec = spec
-        self._ready = ready
-        self._joins = -1
-
-    @property
-    def joins(self) -> bool:
-        """Whether it goes on in another container's pid namespace; known once it is separated."""
-        return self._joins >= 0
-
-    def separate(self) -> int:
-        """Leaves the host's namespaces, and answers a descriptor of the new network namespace, or -1."""
-        spec = self._spec
-        if not spec.uids:
-            identity.set_oom_score(spec.process.oom_score_adj)
-        self._label = identity.SecurityLabel(spec.process, LABEL)
-        self._joins = _open_joined(spec, self._ready.file_systems)
-        _separate(spec, done=_AHEAD if self._ready.ahead else namespaces.CLONE_NEWIPC if spec.uids else 0)
-        return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC) if _is_new(spec, "net") else -1
-
-    def enter(self, hierarchies: Hierarchies | None, cgroup: Cgroup | None, outside: Sequence[int]) -> None:
-        """Builds the root, and makes it "/". The network is there. ``outside``: see ``Root``."""
-        spec = self._spec
-        place = os.open("." if spec.uids else spec.exec_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        root = Root(spec, self._ready.file_systems, place) if not spec.uids else None
-        if cgroup is not None:
-            cgroup.join(cloned=True)
-        # Only now, since the root of a cgroup namespace is where the process is when it is made.
-        if _is_new(spec, "cgroup"):
-            namespaces.unshare(namespaces.CLONE_NEWCGROUP)
-        if root is None:  # what is the machine's is behind us
-            user_namespaces.learn("self")
-            user_namespaces.become_root()
-            if _is_new(spec, "ipc"):  # its queues' directory belongs to who makes it
-                namespaces.unshare(namespaces.CLONE_NEWIPC)
-            root = Root(spec, self._ready.file_systems, place, outside)
-        root.fill(hierarchies, cgroup)
-        if spec.process.tty:
-            self.terminal = open_terminal(root.fd, spec.process.console_size)
-            if root.has_own_devices:
-                mount_console(root.fd, self.terminal.slave)
-        if spec.hooks:
-            hooks.run(spec)
-        root.protect()
-        root.enter()
-        # From here on "/" is the container's.
-        if _is_new(spec, "uts"):
-            _name_host(spec)
-        execute.make_directory(spec.process)
-        root.close()
-
-    def become(self, line: socket.socket, streams: Mapping[int, int], init: Init | None) -> Program:
-        """Who runs the program, which is all that is left. ``streams`` are descriptors by their places."""
-        spec = self._spec
-        places = {LINE: line.fileno(), **streams, **self._label.places, **(init.places if init is not None else {})}
-        if self._joins >= 0:
-            places[_JOINED] = self._joins
-        if self.terminal is not None:
-            places[_SLAVE] = self.terminal.slave
-        execute.take_descriptors(places)
-        if self.terminal is not None:
-            (take_streams if self._joins >= 0 else adopt_terminal)(_SLAVE)
-        elif not spec.process.stdin:
-            execute.open_null()
-        with socket.socket(fileno=LINE) as kept:
-            return execute.prepare(
-                spec.process,
-                kept,
-                self._label,
-                init,
-                notice=self.warnings.append,
-                joins=_JOINED if self._joins >= 0 else -1,
-            )
-
-    def close(self) -> None:
-        """Lets go of what is the process's alone by now."""
-        self._label.close()
-        if self._joins >= 0:
-            os.close(self._joins)
-        if self.terminal is not None:
-            os.close(self.terminal.slave)
-
-
-_JOINED, _SLAVE = LABEL + 1, LABEL + 2  # places of descriptors
-
-
-def _begin() -> None:
-    execute.begin()
+def _start(channel: Channel, hierarchies: Hierarchies | None, ahead: Ahead | None) -> None:
     process.join_new_keyring()
+    file_systems = FileSystems()
+    written = None
+    if ahead is not None:
+        _leave(_AHEAD)
+        file_systems.prepare()
+        _rehearse()
+        write_ahead(ahead.pages)
+        if ahead.learns:
+            written = WrittenPages()
+    content, _ = channel.wait_to_begin()
+    spec = _decode_spec(content)
+    wanted = spec.process
+    if not spec.uids:
+        identity.set_oom_score(wanted.oom_score_adj)
+    label = identity.SecurityLabel(wanted)
+    joins = _open_joined(spec, file_systems)
+    _separate(spec, done=_AHEAD if ahead else namespaces.CLONE_NEWIPC if spec.uids else 0)
+    if _is_new(spec, "net"):
+        channel.separated()
+
+    place = os.open("." if spec.uids else spec.exec_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = Root(spec, file_systems, place) if not spec.uids else None
+    outside = channel.wait_to_go()
+    cgroup = hierarchies.open(spec.cgroup) if spec.cgroup and hierarchies is not None else None
+    if cgroup is not None:
+        cgroup.join(cloned=True)
+    # Only now, since the root of a cgroup namespace is where the process is when it is made.
+    if _is_new(spec, "cgroup"):
+        namespaces.unshare(namespaces.CLONE_NEWCGROUP)
+    if root is None:  # what is the machine's is behind us
+        user_namespaces.learn("self")
+        user_namespaces.become_root()
+        if _is_new(spec, "ipc"):  # its queues' directory belongs to who makes it
+            namespaces.unshare(namespaces.CLONE_NEWIPC)
+        root = Root(spec, file_systems, place, outside)
+    root.fill(hierarchies, cgroup)
+    terminal = None
+    if wanted.tty:
+        terminal = open_terminal(root.fd, wanted.console_size)
+        channel.console(terminal.master)
+        os.close(terminal.master)
+        if root.has_own_devices:
+            mount_console(root.fd, terminal.slave)
+    if spec.hooks:
+        hooks.run(spec)
+    root.protect()
+    root.enter()
+
+    # From here on "/" is the container's.
+    if terminal is not None:
+        (take_streams if joins >= 0 else adopt_terminal)(terminal.slave)
+    elif not wanted.stdin:
+        execute.open_null()
+    if _is_new(spec, "uts"):
+        _name_host(spec)
+    execute.make_directory(wanted)
+    root.close()
+    if spec.interfaces or spec.resolver:
+        channel.wait_to_be_connected()
+    if written is not None:
+        channel.written(written.end())
+    execute.execute_process(wanted, channel, label, with_reaper=spec.init, joins=joins)
 
 
 def _open_joined(spec: Spec, file_systems: FileSystems) -> int:
@@ -176,6 +135,17 @@ def _open_joined(spec: Spec, file_systems: FileSystems) -> int:
         if mount.type == "proc":
             file_systems.offer(mount, proc_of(other))
     return os.open(f"/proc/{other}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _rehearse() -> None:
+    """Does some of what comes later, to no effect: the memory that it writes to is then this process's own already.
+
+    Each page that is copied from the parent's while somebody waits takes 2 microseconds, and there are hundreds.
+    """
+    wanted = _decode_spec(REHEARSAL).process
+    look_up_user(wanted.user)
+    with contextlib.suppress(StartError):
+        find_program(wanted.args[0], "/bin")
 
 
 def _separate(spec: Spec, done: int) -> None:

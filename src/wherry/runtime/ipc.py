@@ -11,9 +11,11 @@ daemon → monitor
     Failed bears it.
 monitor → daemon
     those answers, and without being asked OutOfMemory, Exited and ExecExited, to every connection.
-process that exec starts → monitor
-    Notice, Console (beside it the terminal's master), LeftToInit, Failed; then the socket closes, since wherry-init was
-    executed.
+monitor → process that is being started
+    Begin, with what it is to become; for the first one then Go, and Connected.
+process that is being started → monitor
+    Separated (beside it its network namespace), Notice, Console (beside it the terminal's master), Written, LeftToInit,
+    Failed; then the socket closes, since the program was executed.
 monitor → launcher, over a pipe
     TAKEN: it has a request, and no longer waits for one. STARTED: its container has started; after it comes Footprint,
     if the launcher does not have one. Or QUIT: the daemon is gone.
@@ -165,6 +167,26 @@ class Exited(msgspec.Struct, frozen=True, tag=True):
     error: str | None = None
 
 
+class Begin(msgspec.Struct, frozen=True, tag=True):
+    """Beside it: the memfd of the Spec or the Process; when it ``joins``, a pidfd of the container's first process; and
+    the standard streams with these numbers."""
+
+    streams: tuple[int, ...] = ()
+    joins: bool = False
+
+
+class Go(msgspec.Struct, frozen=True, tag=True):
+    """The container's cgroup is there to be entered. Beside it: what was made for it outside of its user namespace."""
+
+
+class Connected(msgspec.Struct, frozen=True, tag=True):
+    """The container's network interfaces are there."""
+
+
+class Separated(msgspec.Struct, frozen=True, tag=True):
+    """The process is in its network namespace, which is beside it."""
+
+
 class Notice(msgspec.Struct, frozen=True, tag=True):
     """Something that the machine refused and that can be done without."""
 
@@ -176,26 +198,40 @@ class Console(msgspec.Struct, frozen=True, tag=True):
 
 
 class LeftToInit(msgspec.Struct, frozen=True, tag=True):
-    """``program`` is executed by wherry-init, which this process becomes (see native/wherry-init.c)."""
+    """``program`` is executed by wherry-init, which this process becomes (see native/wherry-init.c).
+
+    Beside it: the pipe over which that says why it could not; and, when it ``joins`` a pid namespace, the file with the
+    id of the process that goes on in there.
+    """
 
     program: str
+    joins: bool = False
+
+
+class Written(msgspec.Struct, frozen=True, tag=True):
+    """The memory that it has written to since it was told to begin, as ``linux.memory`` has it."""
+
+    pages: bytes
 
 
 class Footprint(msgspec.Struct, frozen=True):
-    """The memory of the monitor that a start writes to. It is the same each time, as all monitors are copies of the
-    launcher and do the same things in the same order."""
+    """The memory that a start writes to: that of the monitor, and that of the container's first process. It is the same
+    each time, as all are copies of the launcher and do the same things in the same order."""
 
     monitor: bytes = b""
+    first: bytes = b""
 
 
 Request = Attach | Exec | Resize | Connect | Disconnect | Status
 Answer = Reply | Failed | Started | ExecStarted | ExecExited | OutOfMemory | Warned | Exited
-Word = Notice | Console | LeftToInit | Failed
+Order = Begin | Go | Connected
+Word = Separated | Notice | Console | LeftToInit | Written | Failed
 
 encode = msgspec.json.Encoder().encode
 decode_start = msgspec.json.Decoder(Start).decode
 decode_request: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 decode_answer: msgspec.json.Decoder[Answer] = msgspec.json.Decoder(Answer)
+decode_order: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
 decode_word: msgspec.json.Decoder[Word] = msgspec.json.Decoder(Word)
 decode_footprint = msgspec.json.Decoder(Footprint).decode
 
@@ -245,6 +281,18 @@ def to_memfd(name: str, content: bytes) -> int:
     return fd
 
 
+def from_memfd(fd: int) -> bytes:
+    """The content of such a file, which is closed."""
+    try:
+        size = os.fstat(fd).st_size
+        content = os.pread(fd, size, 0)
+        while len(content) < size:
+            content += os.pread(fd, size - len(content), len(content))
+        return content
+    finally:
+        os.close(fd)
+
+
 # Why a process could not be started, in Docker's words.
 
 NOT_FOUND = 127
@@ -268,6 +316,79 @@ def reason(error: OSError) -> str:
     """The errno's text as Docker's messages have it: in lower case ("no such file or directory")."""
     text = os.strerror(error.errno or 0)
     return text[:1].lower() + text[1:]
+
+
+# The line between a process that is being started and its monitor. It closes when the program is executed.
+
+
+class Channel:
+    """The starting process's end."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+
+    def wait_to_begin(self) -> tuple[bytes, int]:
+        """Waits for what it is to become: an encoded Spec or Process, and the pidfd of whom it joins, or -1.
+
+        Puts the standard streams in their places. Raises StartError when the monitor is gone.
+        """
+        order, descriptors = self._wait()
+        assert isinstance(order, Begin)
+        content = from_memfd(descriptors.pop(0))
+        joined = descriptors.pop(0) if order.joins else -1
+        for number, fd in zip(order.streams, descriptors, strict=True):
+            os.dup2(fd, number)
+            os.close(fd)
+        return content, joined
+
+    def wait_to_go(self) -> list[int]:
+        """Waits for the container's cgroup, and for what is made outside of its user namespace: descriptors of it."""
+        order, descriptors = self._wait()
+        assert isinstance(order, Go)
+        return descriptors
+
+    def separated(self) -> None:
+        """Tells the monitor which network namespace is to get the interfaces."""
+        namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            send(self._socket, Separated(), (namespace,))
+        finally:
+            os.close(namespace)
+
+    def wait_to_be_connected(self) -> None:
+        """Waits for the network interfaces."""
+        order, _ = self._wait()
+        assert isinstance(order, Connected)
+
+    def notice(self, text: str) -> None:
+        """Something was refused that can be done without."""
+        send(self._socket, Notice(text))
+
+    def console(self, master: int) -> None:
+        """Hands over the master of the process's terminal."""
+        send(self._socket, Console(), (master,))
+
+    def left_to_init(self, program: str, failures: int, id: int | None) -> None:
+        """The rest is not said here: see LeftToInit."""
+        send(self._socket, LeftToInit(program, id is not None), (failures, *(() if id is None else (id,))))
+
+    def written(self, pages: bytes) -> None:
+        """The memory that the start has written to."""
+        send(self._socket, Written(pages))
+
+    def failed(self, message: str, code: int) -> None:
+        send(self._socket, Failed(message, code))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the monitor is still there."""
+        return is_open(self._socket)
+
+    def _wait(self) -> tuple[Order, list[int]]:
+        packet, descriptors = receive(self._socket)
+        if not packet:
+            raise StartError("the monitor is gone")
+        return decode_order.decode(packet), descriptors
 
 
 # The monitor's event loop: descriptors and what to call when they are ready. asyncio would cost 4 MB a container.

@@ -8,7 +8,7 @@ One monitor is always forked ahead (preforked): it has left the launcher's sessi
 going to need, and waits for the next request on the same socket. That takes the fork and 5 ms of page faults out of the
 way of a start. It says over a pipe when it has taken a request, and again when the container has started; the
 launcher forks the next one then, or earlier when another request is already there. Which memory that is the first one
-finds out, by the pages that it did write to.
+finds out, by the pages that it and its child did write to.
 
     python -I -S -c PROGRAM <socket> <soft limit of descriptors> <directories to import from>
 """
@@ -25,11 +25,10 @@ from typing import NoReturn
 
 import msgspec
 
-from wherry.linux import capabilities, process, user_namespaces
+from wherry.linux import capabilities, namespaces, process, user_namespaces
 from wherry.linux.cgroups import CgroupError, Hierarchies
 from wherry.linux.process import WrittenPages, write_ahead
-from wherry.runtime import execute, init
-from wherry.runtime.init import Ready
+from wherry.runtime import init
 from wherry.runtime.ipc import (
     QUIT,
     STARTED,
@@ -43,15 +42,17 @@ from wherry.runtime.ipc import (
     receive,
     send,
 )
-from wherry.runtime.monitor import Monitor, StartOrder
-from wherry.runtime.running import Running
+from wherry.runtime.monitor import Monitor, StartOrder, describe
+from wherry.runtime.running import Child, Running, fork
 from wherry.runtime.spec import Spec
 
 # A preforked monitor, until it gets its container.
 #
-# It has left the launcher's session, has written to the memory that a start writes to, and has made the process that
-# will become the container's first. Both wait: it for a request, its child for it. Where the container turns out to be
-# an unusual one (the host's network, say), the child is discarded and another one made.
+# It has left the launcher's session, has written to the memory that a start writes to, and has itself forked the child
+# that will become the container's first process. Both wait: it for a request, its child for it. Where the
+# container turns out to be an unusual one (the host's network, say), the child is discarded and another one forked.
+
+_OOM_SCORE = -999
 
 _decode_spec = msgspec.msgpack.Decoder(Spec).decode
 
@@ -72,9 +73,10 @@ def run(
         _detach()
         process.set_name("wherry-monitor")
         title.set("wherry-monitor")
+        ready = _fork_ahead(hierarchies, footprint)
         written = WrittenPages() if footprint is None else None
-        ready = _make_ahead(hierarchies)
-        monitor = Monitor(hierarchies, lambda first: _say_started(tell, first, written))
+        monitor = Monitor(hierarchies, lambda first: _say_started(tell, first, written, ready))
+        _decode_spec(init.REHEARSAL)
         if footprint is not None:
             write_ahead(footprint.monitor)
         packet, descriptors = receive(requests)
@@ -89,21 +91,20 @@ def run(
         streams = decode_start(packet).streams
         spec = _decode_spec(os.pread(content, os.fstat(content).st_size, 0))
         attached = [(socket.socket(fileno=fd), wanted) for fd, wanted in zip(clients, streams, strict=True)]
+        monitor.start(StartOrder(spec, content, daemon, attached), ready)
         os.close(content)
-        monitor.start(StartOrder(spec, daemon, attached), ready)
         title.set(f"wherry-monitor {spec.id}")
         monitor.serve()
     except BaseException as error:  # nothing may go unsaid: there is nobody above who could be told, and no terminal
         if daemon is not None:
             with contextlib.suppress(OSError):
-                failed = execute.failure(error)
-                send(daemon, Failed(failed.message, failed.code))
+                send(daemon, Failed(describe(error)))
         os._exit(1)
     os._exit(0)
 
 
 def _detach() -> None:
-    """Away from the launcher: its session, its directory, its terminal."""
+    """Away from the launcher: its session, its directory, its terminal; and out of the OOM killer's sight."""
     process.restore_signal(signal.SIGCHLD)  # the launcher ignores it, and then nobody's end can be waited for
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         process.ignore_signal(number)
@@ -114,18 +115,25 @@ def _detach() -> None:
         os.dup2(null, fd)
     os.close(null)
     process.set_dumpable(False)
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    with contextlib.suppress(PermissionError):  # without CAP_SYS_RESOURCE it stays what it is
+        os.write(fd, str(_OOM_SCORE).encode())
+    os.close(fd)
 
 
-def _make_ahead(hierarchies: Hierarchies | None) -> Ready | None:
+def _fork_ahead(hierarchies: Hierarchies | None, footprint: Footprint | None) -> Child | None:
     """The container's first process to be. Not with version 2 cgroups: it has to be born in the container's own."""
-    return None if hierarchies is not None and hierarchies.unified is not None else init.make_ahead()
+    if hierarchies is not None and hierarchies.unified is not None:
+        return None
+    ahead = init.Ahead(footprint.first, learns=False) if footprint is not None else init.Ahead(b"", learns=True)
+    return fork(lambda channel: init.run(channel, hierarchies, ahead), flags=namespaces.CLONE_NEWPID)
 
 
-def _say_started(tell: int, first: Running, written: WrittenPages | None) -> None:
-    """Tells of the start, with the footprint if it is asked for, and the container did start."""
+def _say_started(tell: int, first: Running, written: WrittenPages | None, ready: Child | None) -> None:
+    """Tells of the start, with the footprint if it is asked for, and the container is a usual one that did start."""
     footprint = b""
-    if written is not None and first.failure is None:
-        footprint = encode(Footprint(written.end()))
+    if written is not None and first.failure is None and (first.written or ready is None):
+        footprint = encode(Footprint(written.end(), first.written))
     _say(tell, STARTED + footprint)
     os.close(tell)
 

@@ -15,14 +15,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from wherry.linux import namespaces, user_namespaces
+from wherry.linux import namespaces
 from wherry.linux.cgroups import Cgroup, CgroupError, Hierarchies
-from wherry.linux.child import Child
-from wherry.linux.execution import Calls
 from wherry.linux.syscalls import SyscallError
-from wherry.runtime import execute, outside
-from wherry.runtime.execute import Init, Program
-from wherry.runtime.init import First, Ready, fits, make
+from wherry.runtime import init, outside
+from wherry.runtime.execute import run_exec
 from wherry.runtime.ipc import (
     EXIT,
     HANG_UP,
@@ -55,24 +52,22 @@ from wherry.runtime.ipc import (
 )
 from wherry.runtime.logging.sink import Sink, open_log
 from wherry.runtime.network import NetworkSetup
-from wherry.runtime.running import Running, fork
+from wherry.runtime.running import Child, Running, fork
 from wherry.runtime.spec import Process, Spec
 from wherry.runtime.stdio import Buffer
 
 _decode_process = msgspec.msgpack.Decoder(Process).decode
 
-OnEvent = Callable[[Running], None]
-
-_OOM_SCORE = -999
 _NICE = 15  # for what is still to be written when the container has ended: it is in nobody's way
 _UNREAD_AT_MOST = 1 << 22  # bytes of answers: a thousand execs may begin and end while the daemon is at something else
 _ENDED_AT_MOST = 1000  # exec sessions whose exit codes are kept for a daemon that comes back
 
 
 class StartOrder(NamedTuple):
-    """``daemon`` is the connection to who asks."""
+    """``content`` is the memfd of the encoded ``spec``, ``daemon`` the connection to who asks."""
 
     spec: Spec
+    content: int
     daemon: socket.socket
     clients: list[tuple[socket.socket, Streams]]
 
@@ -100,104 +95,64 @@ class Monitor:
         self._started_at = 0
         self._exited: Exited | None = None
 
-    def start(self, order: StartOrder, ready: Ready | None) -> None:
-        """Starts the container that is ordered; ``ready`` is a process that was made ahead.
+    def start(self, order: StartOrder, ready: Child | None) -> None:
+        """Starts the container that is ordered; ``ready`` is a child that was forked ahead.
 
-        Raises StartError, and then there is nothing of it.
+        What the child needs comes first, the rest is done while it builds the root. Raises OSError, StartError.
         """
         self._spec, self._daemon = order.spec, order.daemon
-        spec = order.spec
-        child: Child | None = None
+        spec, hierarchies = order.spec, self._hierarchies
         try:
-            has_cgroup = bool(spec.cgroup) and self._hierarchies is not None
-            unified = self._hierarchies is not None and self._hierarchies.unified is not None
-            if has_cgroup and unified:
-                self._cgroup = self._make_cgroup()  # the child is to be born in it
-            ready = self._take(ready)
-            child = ready.child
-            first = First(spec, ready)
-            namespace = child.call(first.separate)
-            if namespace >= 0:
-                self._connect_to_networks(namespace)
-            if has_cgroup and not unified:
-                self._cgroup = self._make_cgroup()
-            running = self._prepare(order.clients)
-            program = self._execute(first, child, running)
-            running.watch(child, program, self._first_started, self._first_exited)
-        except BaseException as error:
-            if child is not None:
-                child.discard()
+            has_cgroup = bool(spec.cgroup) and hierarchies is not None
+            if hierarchies is not None and hierarchies.unified is not None and has_cgroup:
+                self._cgroup = _make_cgroup(hierarchies, spec)  # the child is to be born in it
+            child = self._child(ready)
+            first = self._first = Running(self._loop, self._buffer, spec.process, owner=outside.root(spec))
+            first.begin(
+                child,
+                order.content,
+                self._first_started,
+                self._first_exited,
+                on_separated=self._connect_to_networks,
+            )
+            if hierarchies is not None and self._cgroup is None and has_cgroup:
+                self._cgroup = _make_cgroup(hierarchies, spec)
+            if spec.uids:
+                with outside.made_for(spec, child.pid) as made:
+                    first.go(made)
+            else:
+                first.go()
+            first.stdio.log = self._log = open_log(spec.log, self._loop, self._warn)
+            for connection, streams in order.clients:
+                first.attach(connection, streams)
+            if self._cgroup is not None and spec.resources.memory:
+                self._watch_memory(self._cgroup)
+            self._connect(self._daemon)
+            self._listen()
+            self._check_is_wanted()
+        except (OSError, StartError):
+            if self._first is not None:
+                self._first.kill()
             self._clean_up()
-            self._leave_networks()
-            raise execute.failure(error) from None
-        _leave_to_others(_OOM_SCORE)
-        running.started()
+            raise
 
-    def _prepare(self, clients: list[tuple[socket.socket, Streams]]) -> Running:
-        """Everything that the container is to find when it runs."""
-        running = self._first = Running(self._loop, self._buffer, self._spec.process, owner=outside.root(self._spec))
-        running.stdio.log = self._log = open_log(self._spec.log, self._loop, self._warn)
-        for connection, streams in clients:
-            running.attach(connection, streams)
-        if self._cgroup is not None and self._spec.resources.memory:
-            self._watch_memory(self._cgroup)
-        self._connect(self._daemon)
-        self._listen()
-        self._check_is_wanted()
-        return running
-
-    def _execute(self, first: First, child: Child, running: Running) -> Init | None:
-        """Has the process build its root and become the program, or wherry-init, which is answered."""
-        spec = self._spec
-        init = Init(spec.process, reaps=spec.init, joins=first.joins) if spec.init or first.joins else None
-        streams = running.open_pipes()
-        ours, theirs = socket.socketpair()
-        programs: list[Program] = []
-
-        def become() -> Calls:
-            with execute.importing_nothing():
-                first.enter(self._hierarchies, self._cgroup, [os.dup(fd) for fd in made])
-                programs.append(first.become(theirs, streams, init))
-                return programs[0].calls(spec.process)
-
-        with ours, theirs, outside.made_for(spec, child.pid) as made:
-            failed = child.execute(become)
-        if spec.uids:
-            user_namespaces.learn("self")  # again, since memory is the child's, too
-        for fd in streams.values():
-            os.close(fd)
-        first.close()
-        running.warnings += first.warnings
-        if failed is not None:
-            raise programs[0].failed(spec.process, *failed)
-        if first.terminal is not None:
-            running.open_terminal(first.terminal.master)
-        if init is not None and programs:
-            init.program = programs[0].path
-            init.begun()
-        return init
-
-    def _take(self, ready: Ready | None) -> Ready:
-        """The process that is to become the container's first, in the pid namespace that the spec wants."""
+    def _child(self, ready: Child | None) -> Child:
+        """The one that is to become the container's first process, in the pid namespace that the spec wants."""
         if ready is not None:
-            if fits(self._spec) and ready.child.is_alive:
+            if init.fits(self._spec) and ready.is_alive():
                 return ready
-            ready.child.discard()
+            ready.discard()
         wanted = next((each for each in self._spec.namespaces if each.kind == "pid"), None)
         flags = namespaces.CLONE_NEWPID if wanted is not None and wanted.pid is None else 0
-        if not self._spec.uids:
-            return make(flags, self._cgroup)
-        os.chdir(self._spec.exec_dir)  # where it will still be when it may not go there any more
+        if self._spec.uids:
+            flags |= namespaces.CLONE_NEWUSER
+            os.chdir(self._spec.exec_dir)  # where it will still be when it may not go there any more
         try:
-            return make(flags | namespaces.CLONE_NEWUSER, self._cgroup)
+            return fork(lambda channel: init.run(channel, self._hierarchies), self._cgroup, flags=flags)
         except SyscallError as error:
             raise StartError(outside.cannot_fork(error)) from None
         finally:
             os.chdir("/")
-
-    def _make_cgroup(self) -> Cgroup:
-        assert self._hierarchies is not None
-        return _make_cgroup(self._hierarchies, self._spec)
 
     def serve(self) -> None:
         while not self._is_done:
@@ -252,12 +207,18 @@ class Monitor:
         return any(namespace.kind == "pid" and namespace.pid is None for namespace in self._spec.namespaces)
 
     def _connect_to_networks(self, namespace: int) -> None:
-        spec = self._spec
+        """While the first process builds its root."""
+        first, spec = self._first, self._spec
+        assert first is not None
         self._network_setup = NetworkSetup(namespace, spec.bridge_namespace)
         try:
             self._network_setup.set_up(spec.interfaces, resolver=spec.resolver)
         except (OSError, StartError) as error:
-            raise StartError(f"failed to set up container networking: {describe(error)}") from None
+            first.failure = Failed(f"failed to set up container networking: {describe(error)}")
+            first.kill()
+            return
+        if spec.interfaces or spec.resolver:
+            first.connected()
 
     def _first_started(self, first: Running) -> None:
         self._on_started(first)
@@ -436,12 +397,12 @@ class Monitor:
     def _exec(self, connection: socket.socket, request: Exec, descriptors: list[int]) -> None:
         content = descriptors[0]
         wanted = _decode_process(os.pread(content, os.fstat(content).st_size, 0))
-        os.close(content)
         clients = [socket.socket(fileno=fd) for fd in descriptors[1:]]
         first = self._first
         if first is None or first.pidfd < 0 or not self._started_at or request.exec_id in self._execs:
             for client in clients:
                 client.close()
+            os.close(content)
             raise StartError("the container does not run" if request.exec_id not in self._execs else "it runs already")
         running = Running(self._loop, self._buffer, wanted, request.exec_id, outside.root(self._spec))
         for client, streams in zip(clients, request.streams, strict=True):
@@ -468,27 +429,18 @@ class Monitor:
         self._execs[request.exec_id] = running
         self._lingering = [old for old in self._lingering if old.stdio.reading or old.stdio.delivering]
         try:
-            self._fork(running, wanted, first.pidfd, started, exited)
-        except (OSError, StartError):
+            child = fork(lambda channel: run_exec(channel, self._cgroup), self._cgroup)
+            try:
+                running.begin(child, content, started, exited, joined=first.pidfd)
+            except OSError:
+                child.discard()  # unreaped it would keep the container from ending
+                raise
+        except OSError:
             del self._execs[request.exec_id]
             running.stdio.drain()
             raise
-
-    def _fork(self, running: Running, wanted: Process, first: int, started: OnEvent, exited: OnEvent) -> None:
-        """Forks the process of an exec session, which joins that of the pidfd ``first``. Raises OSError, StartError."""
-        init = Init(wanted, reaps=False, joins=True)
-        streams = running.open_pipes()
-        session = execute.Session(wanted, first, streams, init, self._cgroup)
-        try:
-            child = fork(lambda line: execute.run_exec(session, line), self._cgroup)
-        except OSError:
-            init.close()
-            raise
         finally:
-            for fd in streams.values():
-                os.close(fd)
-        init.begun()
-        running.watch(child, init, started, exited)
+            os.close(content)
 
     def _remember(self, exec_id: str, code: int) -> None:
         self._ended[exec_id] = code
@@ -508,14 +460,6 @@ class Monitor:
             send(connection, message, descriptors)
         except OSError:
             self._disconnect(connection)
-
-
-def _leave_to_others(score: int) -> None:
-    """Away from the OOM killer. Only now: a child that shares its memory with this process shares this as well."""
-    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-    with contextlib.suppress(PermissionError):  # without CAP_SYS_RESOURCE it stays what it is
-        os.write(fd, str(score).encode())
-    os.close(fd)
 
 
 def _make_cgroup(hierarchies: Hierarchies, spec: Spec) -> Cgroup:

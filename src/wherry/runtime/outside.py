@@ -46,13 +46,7 @@ def cannot_fork(error: SyscallError) -> str:
 @contextlib.contextmanager
 def made_for(spec: Spec, pid: int) -> Iterator[list[int]]:
     """Gives the process, which is in a new user namespace, its ids, and what it may not take itself; descriptors of
-    what has been made, in the order of ``is_made_outside``. Nothing for a container that is in none.
-
-    Raises SyscallError and StartError.
-    """
-    if not spec.uids:
-        yield []
-        return
+    what has been made, in the order of ``is_made_outside``. Raises SyscallError and StartError."""
     user_namespaces.write_maps(pid, spec.uids, spec.gids)
     # With CAP_SYS_RESOURCE, which resets how low it may be set later: it would be the monitor's own.
     identity.set_oom_score(spec.process.oom_score_adj, pid)

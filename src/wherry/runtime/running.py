@@ -5,23 +5,29 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
 from wherry.linux import process, terminal
 from wherry.linux.cgroups import Cgroup
-from wherry.linux.child import Child
-from wherry.runtime.execute import Init, cannot_execute, cannot_fork
+from wherry.runtime.execute import cannot_execute, cannot_fork
 from wherry.runtime.ipc import (
     READ,
+    Begin,
+    Connected,
     Console,
     Failed,
+    Go,
     LeftToInit,
     Loop,
     Notice,
+    Order,
+    Separated,
     Streams,
+    Written,
     decode_word,
     receive,
+    send,
 )
 from wherry.runtime.spec import Process
 from wherry.runtime.stdio import Buffer, Stdio
@@ -29,12 +35,15 @@ from wherry.runtime.stdio import Buffer, Stdio
 _INT = 4  # bytes
 
 
-class Forked(NamedTuple):
-    """A process that has been forked, and the line to it."""
+class Child(NamedTuple):
+    """A process that has been forked and waits to be told what to become."""
 
     pid: int
     pidfd: int
     channel: socket.socket
+
+    def is_alive(self) -> bool:
+        return os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def discard(self) -> None:
         """It is not needed after all."""
@@ -45,17 +54,18 @@ class Forked(NamedTuple):
         self.channel.close()
 
 
-def fork(become: Callable[[int], NoReturn], cgroup: Cgroup | None = None) -> Forked:
-    """Forks, into the version 2 part of ``cgroup``. The child calls ``become`` with its end of the line."""
+def fork(become: Callable[[int], NoReturn], cgroup: Cgroup | None = None, *, flags: int = 0) -> Child:
+    """Forks, into the version 2 part of ``cgroup`` and into new namespaces (``flags``). The child calls ``become`` with
+    its end of the channel."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     target = cgroup.clone_target() if cgroup is not None else None
-    pid, pidfd = process.fork(cgroup=target)
+    pid, pidfd = process.fork(flags, cgroup=target)
     if pid == 0:
         become(theirs.fileno())
     theirs.close()
     if target is not None:
         os.close(target)
-    return Forked(pid, pidfd, ours)
+    return Child(pid, pidfd, ours)
 
 
 class Running:
@@ -79,37 +89,58 @@ class Running:
         self._master = -1
         self._size = wanted.console_size
         self._channel: socket.socket | None = None
-        self._init: Init | None = None
+        self._init: LeftToInit | None = None
+        self._failures = -1
+        self._joined = -1
         self._is_killed = False
         self._on_started: Callable[[Running], None] = lambda running: None
         self._on_exited: Callable[[Running], None] = lambda running: None
+        self._on_separated: Callable[[int], None] = os.close
         self.stdio = Stdio(loop, buffer, tty=wanted.tty, close_input=wanted.stdin_once)
 
-    def watch(
+    def begin(
         self,
-        child: Forked | Child,
-        init: Init | None,
+        child: Child,
+        content: int,
         on_started: Callable[["Running"], None],
         on_exited: Callable[["Running"], None],
+        *,
+        joined: int = -1,
+        on_separated: Callable[[int], None] = os.close,
     ) -> None:
-        """Takes the process, which is told by ``on_started`` when it runs the program, or has failed to (``failure``),
-        and then by ``on_exited``. A ``Child``, or the ``init`` that it becomes, is said to have started by who has it.
+        """Tells the child what to become: ``content`` is a memfd with it, ``joined`` the pidfd of whom it joins.
+
+        ``on_started`` is called when the program runs, or has failed to (``failure``), then ``on_exited``; before them
+        ``on_separated``, with a descriptor of the network namespace that was made for it.
         """
-        self._on_started, self._on_exited = on_started, on_exited
-        self.pid, self.pidfd = child.pid, child.pidfd
-        self._init = init
-        if isinstance(child, Forked):
-            self._channel = child.channel
-            self._channel.setblocking(False)
-            self._loop.watch(self._channel.fileno(), READ, lambda events: self._hear())
+        self._on_started, self._on_exited, self._on_separated = on_started, on_exited, on_separated
+        self.pid, self.pidfd, self._channel = child
+        inner: dict[int, int] = {}
+        if not self._wanted.tty:
+            inner = self._open_pipes()
+        joins = (joined,) if joined >= 0 else ()
+        try:
+            self._send(Begin(tuple(inner), bool(joins)), (content, *joins, *inner.values()))
+        finally:
+            for fd in inner.values():
+                os.close(fd)
+        self._channel.setblocking(False)
+        self._loop.watch(self._channel.fileno(), READ, lambda events: self._hear())
         self._loop.watch(self.pidfd, READ, lambda events: self._reap())
 
-    def started(self) -> None:
-        """It has become the program, or wherry-init, which has yet to say so."""
-        if self._init is None:
-            self._on_started(self)
-        else:
-            self._loop.watch(self._init.failures, READ, lambda events: self._hear_init())
+    def go(self, outside: Sequence[int] = ()) -> None:
+        """The cgroup is there, and ``outside`` what has been made for it outside of its user namespace."""
+        self._send(Go(), tuple(outside))
+
+    def connected(self) -> None:
+        """The network interfaces are there."""
+        self._send(Connected())
+
+    def _send(self, order: Order, descriptors: tuple[int, ...] = ()) -> None:
+        """A child that has failed meanwhile has said so, and will be heard; one that was killed will be reaped."""
+        if self._channel is not None:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                send(self._channel, order, descriptors)
 
     def attach(self, connection: socket.socket, streams: Streams) -> None:
         self.stdio.attach(connection, streams)
@@ -131,10 +162,8 @@ class Running:
     def has_terminal(self) -> bool:
         return self._wanted.tty
 
-    def open_pipes(self) -> dict[int, int]:
-        """Begins to pump, unless there is to be a terminal, and answers the process's ends by their places."""
-        if self._wanted.tty:
-            return {}
+    def _open_pipes(self) -> dict[int, int]:
+        """Begins to pump, and answers the process's ends by their numbers."""
         (output, theirs), (error, its) = os.pipe(), os.pipe()
         inner = {1: theirs, 2: its}
         input = -1
@@ -159,12 +188,18 @@ class Running:
                 return
             word = decode_word.decode(packet)
             if isinstance(word, Console):
-                self.open_terminal(descriptors[0])
+                self._open_terminal(descriptors[0])
+            elif isinstance(word, Separated):
+                self._on_separated(descriptors[0])
             elif isinstance(word, LeftToInit):
-                assert self._init is not None
-                self._init.program = word.program
+                self._init = word
+                self._failures, *joined = descriptors
+                self._joined = joined[0] if joined else -1
+                os.set_blocking(self._failures, False)
             elif isinstance(word, Notice):
                 self.warnings.append(word.text)
+            elif isinstance(word, Written):
+                self.written = word.pages
             else:
                 self.failure = word
 
@@ -174,51 +209,51 @@ class Running:
         self._loop.forget(self._channel.fileno())
         self._channel.close()
         self._channel = None
-        self.started()
+        if self._failures >= 0:
+            self._loop.watch(self._failures, READ, lambda events: self._hear_init())
+        else:
+            self._on_started(self)
 
     def _hear_init(self, *, ended: bool = False) -> None:
         """Why wherry-init could not execute the program; the end of the pipe is the program's execution.
 
         The container may reach who writes here, so that it can lie, about this alone. ``ended``: so has the process.
         """
-        init = self._init
-        while init is not None and init.failures >= 0:
+        while self._failures >= 0 and self._init is not None:
             try:
-                said = os.read(init.failures, _INT)
+                said = os.read(self._failures, _INT)
             except BlockingIOError:
                 if not ended:
                     return
                 said = b""
             if said:
                 number = int.from_bytes(said, sys.byteorder, signed=True)
-                error = cannot_execute(init.program, number) if number > 0 else cannot_fork(-number)
+                error = cannot_execute(self._init.program, number) if number > 0 else cannot_fork(-number)
                 self.failure = Failed(error.message, error.code)
                 continue
-            self._loop.forget(init.failures)
-            os.close(init.failures)
-            init.failures = -1
-            if init.id < 0:
+            self._loop.forget(self._failures)
+            os.close(self._failures)
+            self._failures = -1
+            if self._joined < 0:
                 self._on_started(self)
 
     def _take_joined(self) -> bool:
         """Whether the process that has just ended goes on as another, in the pid namespace that it has joined."""
-        init = self._init
-        if init is None or init.id < 0:
+        if self._joined < 0:
             return False
-        pid = int.from_bytes(os.pread(init.id, _INT, 0), sys.byteorder)
-        os.close(init.id)
-        init.id = -1
+        pid = int.from_bytes(os.pread(self._joined, _INT, 0), sys.byteorder)
+        os.close(self._joined)
+        self._joined = -1
         if pid:
             self.pid, self.pidfd = pid, os.pidfd_open(pid)  # our own child, so that nobody else can have its id
             self._loop.watch(self.pidfd, READ, lambda events: self._reap())
             if self._is_killed:
                 self.kill()
-        if init.failures < 0:
+        if self._failures < 0:
             self._on_started(self)
         return bool(pid)
 
-    def open_terminal(self, master: int) -> None:
-        """Begins to pump, by the master of the process's terminal."""
+    def _open_terminal(self, master: int) -> None:
         self._master = master
         if self._size is not None:
             terminal.set_size(master, *self._size)

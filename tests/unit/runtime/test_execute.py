@@ -1,13 +1,12 @@
 """Finding the program, with Docker's words and codes."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from wherry.linux import execution
-from wherry.runtime.execute import Program, find_program
+from wherry.runtime.execute import execute_file, find_program
 from wherry.runtime.ipc import StartError
-from wherry.runtime.spec import Process
 
 
 @pytest.fixture
@@ -65,13 +64,11 @@ def test_a_program_that_the_kernel_refuses(tmp_path: Path, content: str, text: s
     program = tmp_path / "program"
     program.write_text(content)
     program.chmod(0o755)
-    wanted = Process(args=("program",))
-    to_execute = Program(str(program), wanted.args, ("A=b",))
-    calls, _ = to_execute.calls(wanted)
-    failed = to_execute.failed(wanted, *execution.make(calls))
-    assert (failed.message, failed.code) == (f"exec {program}: {text}", code)
+    with pytest.raises(StartError) as caught:
+        execute_file(str(program), ("program",), dict(os.environ))
+    assert (caught.value.message, caught.value.code) == (f"exec {program}: {text}", code)
 
 
 def test_a_nul_byte_in_an_argument() -> None:
     with pytest.raises(StartError, match="NUL"):
-        Program("/bin/true", ("true", "a\0b"), ()).calls(Process(args=()))
+        execute_file("/bin/true", ("true", "a\0b"), {})
