@@ -105,7 +105,7 @@ def lines_of(info: dict[str, Any], debug: bool) -> Iterator[str]:
     if info.get("DiscoveredDevices"):
         yield " Discovered Devices:"
         yield from (f"  {device['Source']}: {device['ID']}" for device in info["DiscoveredDevices"])
-    if starts := info.get("Starts"):
+    if (starts := info.get("Starts")) and starts["Waiting"]:
         yield f" Starts: {starts['UnderWay']} under way, {starts['Waiting']} waiting, {starts['AtATime']} at a time"
     yield f" Swarm: {(info.get('Swarm') or {}).get('LocalNodeState', '')}"
     if info.get("Runtimes"):
