@@ -61,9 +61,11 @@ async def test_stat(disk: Disk) -> None:
     assert (await files.stat(root, "/tmp")).mode == 1 << 31 | 1 << 20 | 0o777
     assert (await files.stat(root, "/dev/null")).mode == 1 << 26 | 1 << 21 | 0o666
     assert (await files.stat(root, "/dev/pipe")).mode == 1 << 25 | 0o600
-    for path in ("/nothing", "/nothing/below", "/home/file/below", "/loose/below"):
+    for path in ("/nothing", "/nothing/below", "/loose/below"):
         with pytest.raises(NotFound):
             await files.stat(root, path)
+    with pytest.raises(EngineError, match="lstat /home/file/below: not a directory"):
+        await files.stat(root, "/home/file/below")
 
 
 async def get(disk: Disk, root: Any, path: str) -> list[str]:

@@ -308,7 +308,7 @@ def test_the_default_networks_addresses_stay_while_containers_run(start: Callabl
     (tmp_path / "daemon.json").write_text('{"bip": "10.214.0.1/24"}')
     engine.stop()
     engine.start()
-    gateway = ("inspect", "-f", "{{.NetworkSettings.Gateway}}", "on")
+    gateway = ("inspect", "-f", "{{.NetworkSettings.Networks.bridge.Gateway}}", "on")
     assert engine.wherry(*gateway, check=True).stdout == "10.213.0.1\n"
     assert "the default network keeps its addresses while containers run on it" in engine.log_text()
     engine.wherry("stop", "-t", "0", "on", check=True)

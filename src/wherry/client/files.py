@@ -70,19 +70,46 @@ async def copy_from(client: AsyncClient, container: str, path: str, destination:
 
 
 def _unpack(packed: IO[bytes], destination: str) -> None:
-    """A container's files are a stranger's: nothing leaves the directory, and no device or special bit comes along."""
+    """Written out, as Python 3.11.2, which Debian 12 has, knows no filters of tarfile's."""
     is_there = os.path.isdir(destination)
     directory, name = (destination, "") if is_there else os.path.split(os.path.abspath(destination))
 
-    def renamed(member: tarfile.TarInfo, place: str) -> tarfile.TarInfo | None:
+    def renamed(member: tarfile.TarInfo) -> tarfile.TarInfo:
         if name:
-            member = member.replace(name=_below(name, member.name), deep=False)
+            member.name = _below(name, member.name)
             if member.islnk():
-                member = member.replace(linkname=_below(name, member.linkname), deep=False)
-        return tarfile.data_filter(member, place)
+                member.linkname = _below(name, member.linkname)
+        return member
 
     with tarfile.open(fileobj=packed) as archive:
-        archive.extractall(directory, filter=renamed)
+        archive.extraction_filter = lambda member, place: member  # newer ones filter, or warn, by default
+        archive.extractall(directory, (_harmless(renamed(member), directory) for member in archive))
+
+
+def _harmless(member: tarfile.TarInfo, directory: str) -> tarfile.TarInfo:
+    """A container's files are a stranger's: nothing leaves the directory, and no device or special bit comes along.
+
+    To be called just before the member is extracted: it depends on the links that are there. Raises tarfile.TarError.
+    """
+    _check_inside(member.name, directory)
+    if member.issym():
+        if os.path.isabs(member.linkname):
+            raise tarfile.TarError(f"{member.name} is a link to an absolute path, {member.linkname}")
+        _check_inside(posixpath.join(posixpath.dirname(member.name), member.linkname), directory)
+    elif member.islnk():
+        _check_inside(member.linkname, directory)
+    elif not (member.isreg() or member.isdir()):
+        raise tarfile.TarError(f"{member.name} is a device or a pipe")
+    member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    member.uid, member.gid, member.uname, member.gname = os.geteuid(), os.getegid(), "", ""
+    return member
+
+
+def _check_inside(path: str, directory: str) -> None:
+    root = os.path.realpath(directory)
+    found = os.path.realpath(os.path.join(root, path))
+    if os.path.commonpath((root, found)) != root:
+        raise tarfile.TarError(f"{path} would be outside of {directory}")
 
 
 def _below(name: str, path: str) -> str:
