@@ -85,7 +85,9 @@ def test_inline_also_of_what_was_cached(buildx: Run, context: Path, engine: Engi
 
 def test_a_cache_that_is_not_there(buildx: Run, context: Path, registry: Registry) -> None:
     ref = f"{registry.host}/cache:nosuch"
-    shown = buildx("build", "--progress", "plain", "--cache-from", ref, str(context), check=True).stderr
+    shown = buildx(
+        "build", "--progress", "plain", "--cache-from", ref, "-t", "built:x", str(context), check=True
+    ).stderr
     assert f"no cache from {ref}" in shown
 
 
