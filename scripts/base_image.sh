@@ -57,7 +57,9 @@ done
 
 instead="put the tar of a Debian root file system at .cache/debian-bookworm.tar"
 command -v apt-get >/dev/null || fail "this machine has no apt: $instead"
-[[ $(id -u) == 0 ]] || fail "making the base image needs root, once; or $instead"
+# An ordinary user's mmdebstrap works in a user namespace
+[[ $(id -u) == 0 ]] || { command -v mmdebstrap && command -v newuidmap; } >/dev/null ||
+    fail "making the base image needs root, once, or the packages mmdebstrap and uidmap; or $instead"
 sources=$(distribution_sources_updated) || fail "apt on this machine has neither Debian's nor Ubuntu's archive: $instead"
 
 # shellcheck source=/dev/null # the machine's own
@@ -78,6 +80,7 @@ say "making the $distribution $suite base image${1+ for $1} (about a minute, onc
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+chmod 755 "$work" # a user namespace's root, whom mmdebstrap becomes, is not its owner
 settings_of_apt >"$work/apt.conf"
 echo 'Dir::Cache { pkgcache ""; srcpkgcache ""; };' >>"$work/apt.conf" # 70 MB in the image otherwise
 printf '%s\n' "$customize" >"$work/customize"
