@@ -43,12 +43,22 @@ async def test_images_that_nobody_needs(bare: BareEngine) -> None:
     assert [each["RepoTags"] for each in bare.engine.images.list_all(show_all=True, filters={})] == [["app:latest"]]
 
 
-async def test_one_at_a_time(bare: BareEngine) -> None:
+async def test_one_at_a_time(bare: BareEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     await bare.create("web")
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    remove = bare.engine.containers.remove
+
+    async def held(container_id: str) -> None:
+        begun.set()
+        await go_on.wait()
+        await remove(container_id)
+
+    monkeypatch.setattr(bare.engine.containers, "remove", held)
     first = asyncio.create_task(bare.engine.prune.containers({}))
-    await asyncio.sleep(0)
+    await begun.wait()
     with pytest.raises(Conflict, match="a prune operation is already running"):
         await bare.engine.prune.containers({})
+    go_on.set()
     await first
     await bare.engine.prune.containers({})
 
