@@ -43,6 +43,25 @@ def pid_of(engine: Engine, name: str) -> int:
     return int(engine.wherry("inspect", "--format", "{{.State.Pid}}", name).stdout)
 
 
+_CHANGE = """
+files=$(find /proc -maxdepth 1 -type f; find /proc/sys /proc/irq /proc/bus /proc/fs -type f 2>/dev/null)
+for each in $files; do
+    ( : >>$each ) 2>/dev/null && echo "written: $each"
+    %s
+done | wc -l
+"""
+_FACTS = "chmod 777 $each 2>/dev/null || chown 1 $each 2>/dev/null || touch $each 2>/dev/null && echo changed"
+
+
+def test_no_file_of_proc_is_changed(apart: Engine) -> None:
+    """They are the machine's root's, also where no mount makes them read-only; who is that root opens many."""
+    assert run(apart, _CHANGE % _FACTS) == "0\n"
+    opened = apart.wherry(
+        "run", "--rm", "--privileged", "--network=none", "busybox", "sh", "-c", _CHANGE % "", check=True
+    )
+    assert int(opened.stdout) > 100
+
+
 class TestIds:
     def test_no_container_has_ids_of_another_user_or_of_the_machine(self, apart: Engine) -> None:
         """/etc/subuid gives the same ids to two, and to wherry the machine's own."""
